@@ -1,0 +1,64 @@
+"""Errors that a user can mend, and the exit code that each kind of error ends the command with.
+
+Every error names the cause, with the value that was found, and how to mend it. The command line
+prints it as one line; a traceback is for faults of this program, not of its input.
+"""
+
+from __future__ import annotations
+
+EXIT_OK = 0
+EXIT_REFUSED = 1
+"""Nothing is broken, but what was asked for is refused."""
+EXIT_USAGE = 2
+EXIT_CONTRACT = 3
+EXIT_SETTING = 4
+EXIT_ITERATION = 5
+EXIT_INSTALLATION = 6
+EXIT_OUTPUT_FOLDER = 7
+EXIT_INTERRUPTED = 130
+
+
+class EspdlQuantizeError(Exception):
+    """An error with a cause and a mend.
+
+    Args:
+        cause: what is wrong, with the name of the thing and the value that was found.
+        mend: what to do about it; may be empty where the cause says it already.
+    """
+
+    exit_code = EXIT_REFUSED
+
+    def __init__(self, cause: str, mend: str = "") -> None:
+        self.cause = cause
+        self.mend = mend
+        super().__init__(f"{cause} -> {mend}" if mend else cause)
+
+
+class ContractError(EspdlQuantizeError):
+    """The user's contract module breaks the contract."""
+
+    exit_code = EXIT_CONTRACT
+
+
+class SettingError(EspdlQuantizeError):
+    """A setting is malformed or cannot be applied."""
+
+    exit_code = EXIT_SETTING
+
+
+class IterationError(EspdlQuantizeError):
+    """An iteration could not be finished."""
+
+    exit_code = EXIT_ITERATION
+
+
+class InstallationError(EspdlQuantizeError):
+    """The installed packages or the hardware lack what is asked for."""
+
+    exit_code = EXIT_INSTALLATION
+
+
+class OutputFolderError(EspdlQuantizeError):
+    """An output folder cannot be read, written or claimed."""
+
+    exit_code = EXIT_OUTPUT_FOLDER

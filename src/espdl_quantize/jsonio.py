@@ -1,0 +1,78 @@
+"""Reading and writing JSON files that every JSON parser accepts.
+
+Python's ``json`` writes NaN and infinities as bare words, which is not JSON (RFC 8259). esp-ppq
+yields them (the skewness of a constant tensor, for one), so they are written as ``null`` here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from espdl_quantize.errors import OutputFolderError
+
+Json = dict[str, Any]
+
+
+def to_jsonable(value: Any) -> Any:
+    """Copy ``value`` with only JSON types: non-finite floats become None, scalars plain numbers.
+
+    Scalars of numpy and torch are recognised by their ``item`` method, arrays by ``tolist``.
+
+    Raises:
+        TypeError: a value has no JSON form.
+    """
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): to_jsonable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_jsonable(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    for method in ("tolist", "item"):
+        if callable(getattr(value, method, None)):
+            return to_jsonable(getattr(value, method)())
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def dumps(value: Any) -> str:
+    """Render ``value`` as indented JSON with a final newline."""
+    return json.dumps(to_jsonable(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` so that a reader sees the whole old file or the whole new one."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with beside.open("w", encoding="utf-8") as file:
+            file.write(dumps(value))
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> Json:
+    """Read a JSON object.
+
+    Raises:
+        OutputFolderError: the file is missing, unreadable, not JSON, or holds no object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise OutputFolderError(f"{path} does not exist") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise OutputFolderError(f"{path} cannot be read: {error}") from error
+    except ValueError as error:
+        raise OutputFolderError(f"{path} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise OutputFolderError(f"{path} holds a {type(value).__name__}, expected a JSON object")
+    return value

@@ -1,0 +1,44 @@
+"""The setting model: its schema, its rules, and what differs between two settings.
+
+Nothing here imports torch; :mod:`espdl_quantize.quantize` maps a setting to esp-ppq's own.
+"""
+
+from espdl_quantize.setting._canonical import Change, canonical, diff, setting_key
+from espdl_quantize.setting._model import (
+    PASS_FIELDS,
+    BiasCorrect,
+    BlockwiseReconstruction,
+    Dispatch,
+    Equalization,
+    FusionAlignment,
+    LsqOptimization,
+    Setting,
+    TqtOptimization,
+    WeightSplit,
+    baseline,
+)
+from espdl_quantize.setting._parse import load_setting, nearest, parse_setting
+from espdl_quantize.setting._resolve import ResolvedSetting, resolve
+
+__all__ = [
+    "PASS_FIELDS",
+    "BiasCorrect",
+    "BlockwiseReconstruction",
+    "Change",
+    "Dispatch",
+    "Equalization",
+    "FusionAlignment",
+    "LsqOptimization",
+    "ResolvedSetting",
+    "Setting",
+    "TqtOptimization",
+    "WeightSplit",
+    "baseline",
+    "canonical",
+    "diff",
+    "load_setting",
+    "nearest",
+    "parse_setting",
+    "resolve",
+    "setting_key",
+]

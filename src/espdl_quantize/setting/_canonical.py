@@ -1,0 +1,75 @@
+"""One form per meaning: settings that quantize alike have equal canonical forms."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from espdl_quantize.setting._model import PASS_FIELDS, Setting
+
+DEFAULT_CALIB_ALGORITHM = "kl"
+
+
+def canonical(setting: Setting) -> dict[str, Any]:
+    """Return what ``setting`` changes, without iteration_id, rationale and what is off.
+
+    Sections that are disabled or say nothing are dropped, sections that are on hold every field,
+    and lists whose order has no meaning are sorted.
+    """
+    form: dict[str, Any] = {"calib_algorithm": setting.calib_algorithm or DEFAULT_CALIB_ALGORITHM}
+    for name in PASS_FIELDS:
+        section = getattr(setting, name)
+        if section is not None and section.enabled:
+            fields = section.model_dump(exclude={"enabled", "collecting_device"})
+            if fields["interested_layers"] is not None:
+                fields["interested_layers"] = sorted(set(fields["interested_layers"]))
+            form[name] = fields
+    if setting.fusion_alignment is not None:
+        aligned = setting.fusion_alignment.model_dump(exclude_none=True)
+        if aligned:
+            form["fusion_alignment"] = aligned
+    if setting.dispatching_table:
+        widths = {entry.op: entry.bits for entry in setting.dispatching_table}
+        form["dispatching_table"] = dict(sorted(widths.items()))
+    if setting.extra:
+        form["extra"] = setting.extra
+    return form
+
+
+def setting_key(setting: Setting) -> str:
+    """Return a SHA-256 of the canonical form: equal for settings that quantize alike."""
+    text = json.dumps(canonical(setting), sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Change:
+    """One difference between two settings: a dotted path and the value on each side.
+
+    A pass that is turned on or off is one change at the path of the pass, not one per field.
+    """
+
+    path: str
+    before: Any
+    after: Any
+
+
+def diff(before: Setting, after: Setting) -> list[Change]:
+    """List the differences in meaning from ``before`` to ``after``, in a fixed order."""
+    old, new = canonical(before), canonical(after)
+    changes = []
+    for name in sorted({*old, *new}):
+        left, right = old.get(name), new.get(name)
+        if left == right:
+            continue
+        if name in PASS_FIELDS and left is not None and right is not None:
+            changes += [
+                Change(f"{name}.{field}", left[field], right[field])
+                for field in left
+                if left[field] != right[field]
+            ]
+        else:
+            changes.append(Change(name, left, right))
+    return changes

@@ -1,0 +1,80 @@
+"""From a JSON payload to a :class:`Setting`, with every fault named."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from espdl_quantize.errors import OutputFolderError, SettingError
+from espdl_quantize.jsonio import read_json
+from espdl_quantize.setting._model import Setting
+
+
+def parse_setting(payload: Mapping[str, Any]) -> Setting:
+    """Validate a payload; it is not changed.
+
+    Raises:
+        SettingError: names every wrong field, what was found, and the nearest valid name.
+    """
+    try:
+        return Setting.model_validate(copy.deepcopy(dict(payload)))
+    except ValidationError as error:
+        faults = "; ".join(_describe(fault) for fault in error.errors())
+        raise SettingError(
+            f"the setting is not valid: {faults}", "'espdl-quantize schema' prints every field"
+        ) from error
+
+
+def load_setting(path: Path) -> Setting:
+    """Read and validate a setting file.
+
+    Raises:
+        SettingError: the file is missing, not JSON, or not a valid setting.
+    """
+    try:
+        return parse_setting(read_json(path))
+    except OutputFolderError as error:
+        raise SettingError(error.cause, "pass --setting the path of a JSON setting") from error
+
+
+def nearest(name: str, valid: Iterable[str]) -> str | None:
+    """Return the valid name that looks most like ``name``, if any looks like it."""
+    names = list(valid)
+    close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.4)
+    close += [candidate for candidate in names if candidate.startswith(name.lower())]
+    return close[0] if close else None
+
+
+def _describe(fault: Any) -> str:
+    path = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        valid = _fields_at(fault["loc"][:-1])
+        close = nearest(str(fault["loc"][-1]), valid)
+        hint = f"did you mean {close!r}?" if close else f"valid fields: {', '.join(valid)}"
+        return f"unknown field {path!r}, {hint}"
+    if fault["type"] == "missing":
+        return f"field {path!r} is missing"
+    return f"{path!r} is {fault['input']!r}: {fault['msg']}"
+
+
+def _fields_at(location: tuple[int | str, ...]) -> list[str]:
+    model: type[BaseModel] = Setting
+    for part in location:
+        if isinstance(part, str) and part in model.model_fields:
+            model = _section_of(model.model_fields[part].annotation) or model
+    return list(model.model_fields)
+
+
+def _section_of(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for inner in get_args(annotation):
+        found = _section_of(inner)
+        if found is not None:
+            return found
+    return None

@@ -1,0 +1,132 @@
+"""The rules between passes and targets: what of a setting really runs, and what to warn of."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from espdl_quantize.errors import SettingError
+from espdl_quantize.setting._model import PASS_FIELDS, Setting
+from espdl_quantize.targets import TargetFacts
+
+
+@dataclass(frozen=True)
+class ResolvedSetting:
+    """A setting as it is applied, and one warning per place where that differs or may surprise."""
+
+    setting: Setting
+    warnings: tuple[str, ...]
+
+
+def resolve(setting: Setting, target: TargetFacts, device: str = "cpu") -> ResolvedSetting:
+    """Apply the rules between passes and the target's facts.
+
+    Args:
+        setting: as the user or the search asked for; it is not changed.
+        target: what the chip's quantizer does.
+        device: "cpu" or "cuda", where the quantizer runs.
+
+    Raises:
+        SettingError: passes that exclude each other, or a weight split without layers.
+    """
+    _reject_exclusive_passes(setting)
+    warnings: list[str] = []
+    changes: dict[str, Any] = {}
+
+    for name in PASS_FIELDS:
+        section = getattr(setting, name)
+        if section is not None and not section.enabled and section.model_fields_set - {"enabled"}:
+            warnings.append(f"{name} has parameters but 'enabled' is not true: it does not run")
+
+    lsq = setting.lsq_optimization
+    if lsq is not None and lsq.enabled and target.power_of_two:
+        warnings.append(
+            f"lsq_optimization is disabled: {target.name} has power-of-two scales, under which "
+            "esp-ppq's LSQ cannot train a scale; use tqt_optimization, which trains log2 scales"
+        )
+        changes["lsq_optimization"] = lsq.model_copy(update={"enabled": False})
+
+    blockwise = setting.blockwise_reconstruction
+    if blockwise is not None and blockwise.enabled and blockwise.is_scale_trainable:
+        if target.power_of_two:
+            warnings.append(
+                "blockwise_reconstruction.is_scale_trainable is set to false: trained scales would "
+                f"leave the powers of two that {target.name} needs"
+            )
+            changes["blockwise_reconstruction"] = blockwise.model_copy(
+                update={"is_scale_trainable": False}
+            )
+
+    warnings += _equalization_warnings(setting, target)
+    for name in ("tqt_optimization", "lsq_optimization", "blockwise_reconstruction"):
+        section = changes.get(name, getattr(setting, name))
+        if section is None or not section.enabled:
+            continue
+        collecting = section.collecting_device or device
+        if collecting == "cuda" and device == "cpu":
+            warnings.append(f"{name}.collecting_device is 'cpu': the contract's device is 'cpu'")
+            collecting = "cpu"
+        changes[name] = section.model_copy(update={"collecting_device": collecting})
+    return ResolvedSetting(setting.model_copy(update=changes), tuple(warnings))
+
+
+def unknown_op_warnings(setting: Setting, op_names: Sequence[str]) -> list[str]:
+    """Warn of every op that a setting names and the simplified graph does not have."""
+    warnings = []
+    for field, op in _named_ops(setting):
+        if op in op_names:
+            continue
+        close = difflib.get_close_matches(op, op_names, n=3, cutoff=0.3)
+        hint = f"nearest: {', '.join(close)}" if close else "see simplified_ops.json for all names"
+        warnings.append(f"{field} names op {op!r}, which the simplified graph does not have; {hint}")
+    return warnings
+
+
+def _named_ops(setting: Setting) -> list[tuple[str, str]]:
+    named = [("dispatching_table", entry.op) for entry in setting.dispatching_table or []]
+    for name in PASS_FIELDS:
+        section = getattr(setting, name)
+        if section is not None and section.enabled:
+            layers = section.interested_layers or []
+            named += [(f"{name}.interested_layers", op) for op in layers]
+    return named
+
+
+def _is_on(section: Any) -> bool:
+    return section is not None and section.enabled
+
+
+def _reject_exclusive_passes(setting: Setting) -> None:
+    if _is_on(setting.lsq_optimization):
+        for other in ("tqt_optimization", "blockwise_reconstruction"):
+            if _is_on(getattr(setting, other)):
+                raise SettingError(
+                    f"lsq_optimization and {other} are both enabled",
+                    "disable lsq_optimization: both train the same weights",
+                )
+    split = setting.weight_split
+    if split is not None and split.enabled and not split.interested_layers:
+        raise SettingError(
+            f"weight_split.interested_layers is {split.interested_layers!r}",
+            "name the layers to split: each costs one Add on the chip, so there is no 'all'",
+        )
+
+
+def _equalization_warnings(setting: Setting, target: TargetFacts) -> list[str]:
+    equalization = setting.equalization
+    if equalization is None or not equalization.enabled:
+        return []
+    warnings = []
+    if target.per_channel_weights:
+        warnings.append(
+            f"equalization on {target.name}, which scales weights per channel: esp-ppq does not "
+            "recommend the combination; it runs, since it helps on some depthwise networks"
+        )
+    if "opt_level" not in equalization.model_fields_set:
+        warnings.append(
+            "equalization.opt_level is not given: esp-ppq's level 1 skips every chain that crosses "
+            "an Add or Sub; set opt_level 2 to include residual blocks"
+        )
+    return warnings
