@@ -18,7 +18,8 @@ from espdl_quantize.setting._model import (
     baseline,
 )
 from espdl_quantize.setting._parse import load_setting, nearest, parse_setting
-from espdl_quantize.setting._resolve import ResolvedSetting, resolve
+from espdl_quantize.setting._resolve import ResolvedSetting, resolve, unknown_op_warnings
+from espdl_quantize.setting._schema import json_schema
 
 __all__ = [
     "PASS_FIELDS",
@@ -36,9 +37,11 @@ __all__ = [
     "baseline",
     "canonical",
     "diff",
+    "json_schema",
     "load_setting",
     "nearest",
     "parse_setting",
     "resolve",
     "setting_key",
+    "unknown_op_warnings",
 ]

@@ -76,7 +76,7 @@ class _Training(PassSection):
 
 
 class TqtOptimization(_Training):
-    """Trained quantization thresholds (Jain et al., arXiv:1903.08066): trains weights and log2 scales."""
+    """Trained quantization thresholds (Jain et al., arXiv:1903.08066): weights and log2 scales."""
 
     int_lambda: float = Field(0.0, ge=0)
 

@@ -49,15 +49,15 @@ def resolve(setting: Setting, target: TargetFacts, device: str = "cpu") -> Resol
         changes["lsq_optimization"] = lsq.model_copy(update={"enabled": False})
 
     blockwise = setting.blockwise_reconstruction
-    if blockwise is not None and blockwise.enabled and blockwise.is_scale_trainable:
-        if target.power_of_two:
-            warnings.append(
-                "blockwise_reconstruction.is_scale_trainable is set to false: trained scales would "
-                f"leave the powers of two that {target.name} needs"
-            )
-            changes["blockwise_reconstruction"] = blockwise.model_copy(
-                update={"is_scale_trainable": False}
-            )
+    trains_scales = blockwise is not None and blockwise.enabled and blockwise.is_scale_trainable
+    if blockwise is not None and trains_scales and target.power_of_two:
+        warnings.append(
+            "blockwise_reconstruction.is_scale_trainable is set to false: trained scales would "
+            f"leave the powers of two that {target.name} needs"
+        )
+        changes["blockwise_reconstruction"] = blockwise.model_copy(
+            update={"is_scale_trainable": False}
+        )
 
     warnings += _equalization_warnings(setting, target)
     for name in ("tqt_optimization", "lsq_optimization", "blockwise_reconstruction"):
@@ -80,7 +80,9 @@ def unknown_op_warnings(setting: Setting, op_names: Sequence[str]) -> list[str]:
             continue
         close = difflib.get_close_matches(op, op_names, n=3, cutoff=0.3)
         hint = f"nearest: {', '.join(close)}" if close else "see simplified_ops.json for all names"
-        warnings.append(f"{field} names op {op!r}, which the simplified graph does not have; {hint}")
+        warnings.append(
+            f"{field} names op {op!r}, which the simplified graph does not have; {hint}"
+        )
     return warnings
 
 

@@ -1,0 +1,46 @@
+# Two commands: `make demo` shows the product at work, `make test` proves that it works.
+# Both set up .venv first; all that they need is Python 3.10 to 3.12.
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# The first of these that is 3.10, 3.11 or 3.12; `make PYTHON=/path/to/python` overrides it.
+PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10; do \
+	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null \
+	&& echo $$p && break; done)
+# On Linux, the default torch wheel brings gigabytes of CUDA packages. Set TORCH_INDEX to PyTorch's
+# CPU wheel index (its install page names it) for the small one.
+TORCH_INDEX ?=
+DEMO := examples/fashion_mnist/user_quant.py
+DEMO_OUT := outputs/demo
+
+.PHONY: demo test setup lint types unit clean
+
+demo: $(STAMP)
+	$(BIN)/espdl-quantize check $(DEMO)
+	$(BIN)/espdl-quantize run $(DEMO) --output-dir $(DEMO_OUT)/iter_0 --baseline --overwrite
+
+test: lint types unit
+
+setup: $(STAMP)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+unit: $(STAMP)
+	$(BIN)/pytest --cov --cov-report=term --cov-fail-under=90
+
+clean:
+	rm -rf $(VENV) outputs .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.10, 3.11 or 3.12 found; set PYTHON" >&2; exit 6; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) \
+		--constraint constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@

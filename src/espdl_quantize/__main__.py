@@ -1,0 +1,5 @@
+"""Lets ``python -m espdl_quantize`` do what ``espdl-quantize`` does."""
+
+from espdl_quantize.cli import main
+
+main()

@@ -1,0 +1,15 @@
+"""Where the error of a quantized graph comes from."""
+
+from espdl_quantize.analysis._hot_ops import non_computing_hot_ops
+from espdl_quantize.analysis._jumps import graphwise_jumps
+from espdl_quantize.analysis._layer_stats import worst_layer_stats
+from espdl_quantize.analysis._measure import Measurements, Row, measure
+
+__all__ = [
+    "Measurements",
+    "Row",
+    "graphwise_jumps",
+    "measure",
+    "non_computing_hot_ops",
+    "worst_layer_stats",
+]

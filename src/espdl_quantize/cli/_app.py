@@ -1,0 +1,133 @@
+"""The command and its subcommands; modules that need torch load only when they run."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from espdl_quantize import __version__
+from espdl_quantize.errors import EXIT_INTERRUPTED, EXIT_OUTPUT_FOLDER, EspdlQuantizeError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="Searches esp-ppq settings for the best int8 accuracy that an ESP32 chip can run.",
+    epilog="Exit codes: 0 done, 1 refused, 2 usage, 3 contract, 4 setting, 5 iteration failed, "
+    "6 installation or device, 7 output folder, 130 interrupted.",
+)
+
+ContractPath = Annotated[Path, typer.Argument(metavar="USER_QUANT.PY", help="The contract module.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+
+
+def main() -> None:
+    """Run the command; an error that the user can mend is one line on stderr."""
+    try:
+        app()
+    except EspdlQuantizeError as error:
+        _fail(error.cause, error.mend, error.exit_code)
+    except KeyboardInterrupt:
+        _fail(
+            "interrupted; nothing half-written is left", "run the command again", EXIT_INTERRUPTED
+        )
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM):
+            raise
+        _fail(
+            f"{error.filename or 'a file'} cannot be written: {error.strerror}",
+            "free some space or give a folder that you can write to",
+            EXIT_OUTPUT_FOLDER,
+        )
+
+
+def _fail(cause: str, mend: str, code: int) -> None:
+    print(f"error: {cause}", file=sys.stderr)
+    if mend:
+        print(f"  mend: {mend}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"espdl-quantize {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def init(
+    torch: Annotated[bool, typer.Option("--torch", help="For a torch model.")] = False,
+    onnx: Annotated[bool, typer.Option("--onnx", help="For an ONNX file.")] = False,
+    path: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("user_quant.py"),
+) -> None:
+    """Write a commented starter contract."""
+    from espdl_quantize.contract import starter_contract
+
+    if torch == onnx:
+        raise typer.BadParameter("give one of --torch and --onnx")
+    if path.exists():
+        raise EspdlQuantizeError(f"{path} exists", "give another path; it is not overwritten")
+    path.write_text(starter_contract("torch" if torch else "onnx"), encoding="utf-8")
+    print(f"wrote {path}; fill it in, then run: espdl-quantize check {path}")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of a setting."""
+    from espdl_quantize.setting import json_schema
+
+    print(json_schema(), end="")
+
+
+@app.command()
+def check(contract: ContractPath, as_json: AsJson = False) -> None:
+    """Check a contract: every fault at once, then one batch through the model."""
+    from espdl_quantize.cli._check import check_contract
+
+    sys.exit(check_contract(contract, as_json))
+
+
+@app.command()
+def run(
+    contract: ContractPath,
+    output_dir: Annotated[Path, typer.Option(help="The iteration's folder, e.g. outputs/iter_0.")],
+    baseline: Annotated[
+        bool, typer.Option("--baseline", help="esp-ppq's default setting and nothing else.")
+    ] = False,
+    setting: Annotated[Path | None, typer.Option(help="A JSON setting.")] = None,
+    use_full_eval: Annotated[
+        bool, typer.Option("--use-full-eval", help="Score by evaluate, not by evaluate_fast.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of every random generator.")] = 0,
+    info: Annotated[
+        bool, typer.Option("--info", help="Export .info (slow) and .json beside the .espdl.")
+    ] = False,
+    native: Annotated[
+        bool, typer.Option("--native", help="Export esp-ppq's .native graph, too.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a finished iteration.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Quantize, analyse and score once; leaves a model and every artifact that explains it."""
+    from espdl_quantize.cli._run import run_once
+    from espdl_quantize.iteration import RunOptions
+
+    if baseline == (setting is not None):
+        raise typer.BadParameter("give one of --baseline and --setting FILE")
+    options = RunOptions(use_full_eval, seed, info, native, overwrite)
+    run_once(contract, output_dir, setting, options, as_json)

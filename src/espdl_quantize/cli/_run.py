@@ -1,0 +1,70 @@
+"""``espdl-quantize run``: one iteration, and a summary that can be read at a glance."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from espdl_quantize.cli._contract import load
+from espdl_quantize.cli._progress import TerminalProgress
+from espdl_quantize.iteration import RunOptions, iteration_number, run_iteration
+from espdl_quantize.jsonio import Json, dumps
+from espdl_quantize.quantize import NoProgress
+from espdl_quantize.setting import baseline, load_setting
+
+
+def run_once(
+    contract_path: Path,
+    folder: Path,
+    setting_path: Path | None,
+    options: RunOptions,
+    as_json: bool,
+) -> None:
+    """Run one iteration and print what came out.
+
+    Raises:
+        EspdlQuantizeError: whatever stopped it; a folder that was begun says so.
+    """
+    if setting_path is None:
+        setting = baseline(iteration_number(folder.resolve()) or 0)
+    else:
+        setting = load_setting(setting_path)
+    contract = load(contract_path)
+    if as_json:
+        print(dumps(run_iteration(contract, setting, folder, options, NoProgress())), end="")
+        return
+    with TerminalProgress() as progress:
+        index = run_iteration(contract, setting, folder, options, progress)
+    print_summary(index, folder)
+
+
+def print_summary(index: Json, folder: Path) -> None:
+    """Print float against quantized score, the worst layers and where the files are."""
+    console = Console(highlight=False)
+    metric = index["primary_metric"]
+    table = Table(
+        title=escape(f"{index['model_name']} on {index['target_chip']}"), title_justify="left"
+    )
+    for column in ("", metric):
+        table.add_column(column, justify="left" if not column else "right")
+    value, reference = index["primary_value"], index["float_value"]
+    if reference is not None:
+        table.add_row("float", f"{reference:.4g}")
+    table.add_row("quantized", f"{value:.4g}")
+    if reference is not None:
+        loss = value - reference
+        table.add_row("difference", f"{loss:+.4g}")
+    console.print(table)
+    if index["top_5_error_layers"]:
+        worst = Table(title="worst layers, each quantized alone", title_justify="left")
+        worst.add_column("op")
+        worst.add_column("noise : signal", justify="right")
+        for layer in index["top_5_error_layers"]:
+            worst.add_row(escape(layer["op"]), f"{layer['snr']:.4g}")
+        console.print(worst)
+    for warning in index["applied_setting_warnings"]:
+        console.print(escape(f"warning: {warning}"), style="yellow")
+    console.print(escape(f"model and artifacts: {folder}  ({index['elapsed_seconds']:.1f} s)"))

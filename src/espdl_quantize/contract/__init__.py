@@ -1,0 +1,19 @@
+"""The user's contract: a Python module that brings the model, calibration data and evaluation."""
+
+from espdl_quantize.contract._batches import Batch, read_batches
+from espdl_quantize.contract._config import QuantConfig
+from espdl_quantize.contract._faults import ContractFaultsError, Fault
+from espdl_quantize.contract._load import Contract, load_contract
+from espdl_quantize.contract._starter import ModelType, starter_contract
+
+__all__ = [
+    "Batch",
+    "Contract",
+    "ContractFaultsError",
+    "Fault",
+    "ModelType",
+    "QuantConfig",
+    "load_contract",
+    "read_batches",
+    "starter_contract",
+]

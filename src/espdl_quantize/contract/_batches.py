@@ -1,0 +1,118 @@
+"""Reads the user's calibration loader, once, and checks every batch that comes out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from espdl_quantize.contract._load import Contract
+from espdl_quantize.errors import ContractError
+
+Batch = Any
+"""A tensor, a list of tensors (one per input), or a dict of tensors by input name."""
+
+
+def read_batches(
+    contract: Contract,
+    limit: int | None = None,
+    on_batch: Callable[[int, int | None], None] | None = None,
+) -> list[Batch]:
+    """Read the calibration batches, collated and checked.
+
+    They are read once and kept, because esp-ppq iterates its loader many times and takes the float
+    targets and the quantized inputs of its training passes from different iterations: a shuffling
+    loader would pair different samples.
+
+    Args:
+        contract: whose loader is read.
+        limit: how many batches to read at most; None reads the loader to its end, as esp-ppq's
+            training passes do.
+        on_batch: called after each batch with its number and the loader's length, if it has one.
+
+    Raises:
+        ContractError: the loader raises, ends before calib_steps, or yields what the model cannot
+            take.
+    """
+    needed = (
+        contract.config.calib_steps if limit is None else min(limit, contract.config.calib_steps)
+    )
+    batches: list[Batch] = []
+    try:
+        loader = contract.call("create_calib_dataloader")
+        total = len(loader) if hasattr(loader, "__len__") else None
+        for raw in loader:
+            batches.append(_as_inputs(contract.collate(raw), contract))
+            if on_batch is not None:
+                on_batch(len(batches), total)
+            if limit is not None and len(batches) >= limit:
+                break
+    except ContractError:
+        raise
+    except Exception as error:
+        raise ContractError(
+            f"the calibration loader raised {type(error).__name__} at batch {len(batches)}: "
+            f"{error}",
+            "mend create_calib_dataloader(), its dataset or collate_fn()",
+        ) from error
+    if len(batches) < needed:
+        raise ContractError(
+            f"the calibration loader yields {len(batches)} batches, "
+            f"calib_steps is {contract.config.calib_steps}",
+            f"give more samples, or set calib_steps to {max(len(batches), 1)}",
+        )
+    for number, batch in enumerate(batches):
+        _check(batch, number, contract)
+    return batches
+
+
+def _as_inputs(batch: Any, contract: Contract) -> Batch:
+    import torch
+
+    device = contract.config.device
+    if isinstance(batch, torch.Tensor):
+        return _as_float(batch).to(device)
+    if isinstance(batch, dict):
+        return {name: _as_float(value).to(device) for name, value in batch.items()}
+    if isinstance(batch, (list, tuple)) and all(isinstance(t, torch.Tensor) for t in batch):
+        tensors = [_as_float(tensor).to(device) for tensor in batch]
+        return tensors[0] if len(tensors) == 1 else tensors
+    raise ContractError(
+        f"a calibration batch is a {type(batch).__name__}, expected a tensor or a list of tensors",
+        "define collate_fn(batch) in the contract to return what the model takes",
+    )
+
+
+def _as_float(tensor: Any) -> Any:
+    # esp-ppq's own collate function casts in the same way and leaves conditions alone.
+    return (
+        tensor
+        if tensor.dtype.is_floating_point or str(tensor.dtype) == "torch.bool"
+        else (tensor.float())
+    )
+
+
+def _check(batch: Batch, number: int, contract: Contract) -> None:
+    shapes = contract.config.input_shapes
+    tensors = list(batch.values()) if isinstance(batch, dict) else batch
+    tensors = tensors if isinstance(tensors, list) else [tensors]
+    if len(tensors) != len(shapes):
+        raise ContractError(
+            f"calibration batch {number} has {len(tensors)} tensors, input_shape has {len(shapes)}",
+            "define collate_fn(batch) in the contract to return the model's inputs, without labels",
+        )
+    for tensor, shape in zip(tensors, shapes, strict=True):
+        found = list(tensor.shape)
+        if found[1:] != shape:
+            mend = "make input_shape and the loader agree; input_shape is without the batch"
+            if shape[:1] == [1] and found[1:] == shape[1:]:
+                mend = f"input_shape is without the batch: set it to {shape[1:]}"
+            raise ContractError(
+                f"calibration batch {number} has shape {found}, expected [batch, "
+                f"{', '.join(map(str, shape))}] from input_shape {shape}",
+                mend,
+            )
+        if not bool(tensor.isfinite().all()):
+            raise ContractError(
+                f"calibration batch {number} holds NaN or infinite values",
+                "clean the samples or their preprocessing",
+            )

@@ -1,0 +1,138 @@
+"""QUANT_CONFIG: its keys, their types and defaults, and how faults in it are described."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from espdl_quantize.contract._faults import Fault
+
+Shape = Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=1)]
+
+
+def _as_lists(value: object) -> object:
+    """Accept tuples where lists are expected; an input shape is often written as a tuple."""
+    if isinstance(value, (list, tuple)):
+        return [_as_lists(item) for item in value]
+    return value
+
+
+class QuantConfig(BaseModel):
+    """The user's QUANT_CONFIG, validated.
+
+    Shapes are of one sample, without the batch dimension; more than one input is a list of shapes.
+    """
+
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True, protected_namespaces=())
+
+    model_type: Literal["onnx", "torch"]
+    onnx_path: str | None = None
+    input_shape: Annotated[
+        Shape | Annotated[list[Shape], Field(min_length=1)], BeforeValidator(_as_lists)
+    ]
+    batch_size: int = Field(ge=1)
+    target: str
+    num_of_bits: Literal[8, 16]
+    device: Literal["cpu", "cuda"]
+    calib_steps: int = Field(ge=1)
+    primary_metric: str = Field(min_length=1)
+    metric_direction: Literal["max", "min"]
+    target_metric: float | None = Field(None, allow_inf_nan=False)
+    analyse_steps: int = Field(8, ge=1)
+    top_k_layers: int = Field(20, ge=1)
+    non_computing_top_k: int = Field(10, ge=1)
+    graphwise_intervening_excess_threshold: float = Field(0.02, ge=0, allow_inf_nan=False)
+    deploy_runtime_priority: Literal["balanced", "speed", "pc_time"] = "balanced"
+    model_name: str | None = None
+
+    @property
+    def input_shapes(self) -> list[list[int]]:
+        """The shape of each input, without the batch dimension."""
+        if isinstance(self.input_shape[0], list):
+            return [list(shape) for shape in self.input_shape if isinstance(shape, list)]
+        return [[size for size in self.input_shape if isinstance(size, int)]]
+
+
+_EXPECTED: dict[str, tuple[str, str]] = {
+    "model_type": ('"torch" or "onnx"', '"torch"'),
+    "onnx_path": ("the path of an ONNX file, as a string", '"model.onnx"'),
+    "input_shape": ("a list of positive ints, one sample without batch", "[3, 224, 224]"),
+    "batch_size": ("a positive int", "32"),
+    "target": ("a chip name that the installed esp-ppq accepts", '"esp32s3"'),
+    "num_of_bits": ("8 or 16", "8"),
+    "device": ('"cpu" or "cuda"', '"cpu"'),
+    "calib_steps": ("a positive int, the number of calibration batches", "16"),
+    "primary_metric": ("a key of the dict that evaluate() returns", '"top1"'),
+    "metric_direction": ('"max" or "min"', '"max"'),
+    "target_metric": ("a finite number, or None", "71.0"),
+    "analyse_steps": ("a positive int", "8"),
+    "top_k_layers": ("a positive int", "20"),
+    "non_computing_top_k": ("a positive int", "10"),
+    "graphwise_intervening_excess_threshold": ("a number, 0 or more", "0.02"),
+    "deploy_runtime_priority": ('"balanced", "speed" or "pc_time"', '"balanced"'),
+    "model_name": ("a string, or None", '"MobileNetV2"'),
+}
+
+
+def parse_config(
+    payload: object, known_targets: Sequence[str]
+) -> tuple[QuantConfig | None, list[Fault]]:
+    """Validate QUANT_CONFIG.
+
+    Args:
+        payload: the value of the contract's QUANT_CONFIG.
+        known_targets: chip names that the installed esp-ppq accepts.
+
+    Returns:
+        The configuration, None where it has faults, and every fault at once.
+    """
+    if not isinstance(payload, Mapping):
+        fault = Fault("QUANT_CONFIG", _show(payload), "a dict", 'QUANT_CONFIG = {"target": ...}')
+        return None, [fault]
+    values = dict(payload)
+    if isinstance(values.get("target"), str):
+        values["target"] = values["target"].lower()
+    config: QuantConfig | None = None
+    faults: dict[str, Fault] = {}
+    try:
+        config = QuantConfig.model_validate(values)
+    except ValidationError as error:
+        for entry in error.errors():
+            key = str(entry["loc"][0])
+            found = "nothing" if entry["type"] == "missing" else _show(values[key])
+            faults[key] = _fault(key, found)
+    if values.get("model_type") == "onnx" and values.get("onnx_path") is None:
+        faults["onnx_path"] = _fault("onnx_path", "nothing")
+    target = values.get("target")
+    if isinstance(target, str) and target not in known_targets:
+        faults["target"] = Fault(
+            'QUANT_CONFIG["target"]',
+            _show(target),
+            f"one of {', '.join(known_targets)}",
+            '"esp32s3"',
+        )
+    for key in sorted(set(values) - set(_EXPECTED)):
+        close = difflib.get_close_matches(str(key), faults, n=1)
+        if close:
+            fault = faults[close[0]]
+            faults[close[0]] = Fault(fault.key, f"{key!r} instead", fault.expected, fault.example)
+    return (None if faults else config), list(faults.values())
+
+
+def unknown_keys(payload: Mapping[str, Any]) -> list[str]:
+    """Return the keys of QUANT_CONFIG that mean nothing here; they are ignored."""
+    return sorted(str(key) for key in payload if key not in _EXPECTED)
+
+
+def _fault(key: str, found: str) -> Fault:
+    expected, example = _EXPECTED[key]
+    return Fault(f'QUANT_CONFIG["{key}"]', found, expected, example)
+
+
+def _show(value: object) -> str:
+    text = repr(value)
+    text = text if len(text) <= 80 else text[:77] + "..."
+    return f"{text} ({type(value).__name__})"

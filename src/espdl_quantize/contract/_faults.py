@@ -1,0 +1,30 @@
+"""A fault in a contract, described so that it can be mended without reading this code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from espdl_quantize.errors import ContractError
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault: where it is, what was found there, what is expected, and an example."""
+
+    key: str
+    found: str
+    expected: str
+    example: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: found {self.found}, expected {self.expected}, e.g. {self.example}"
+
+
+class ContractFaultsError(ContractError):
+    """Every fault that was found in a contract, together."""
+
+    def __init__(self, path: str, faults: Sequence[Fault]) -> None:
+        self.faults = tuple(faults)
+        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        super().__init__(f"{path} has {count}: " + "; ".join(str(fault) for fault in faults))

@@ -1,0 +1,188 @@
+"""Loads the user's contract module by its path and gives it a typed face."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from espdl_quantize.contract._config import QuantConfig, parse_config, unknown_keys
+from espdl_quantize.contract._faults import ContractFaultsError, Fault
+from espdl_quantize.errors import ContractError
+
+
+@dataclass(frozen=True)
+class Contract:
+    """A validated contract: its configuration and the user's functions.
+
+    The functions run with the contract's folder importable, as it was while the module loaded, so
+    that a lazy ``import my_model`` inside a function finds its neighbour.
+    """
+
+    path: Path
+    config: QuantConfig
+    ignored_keys: tuple[str, ...]
+    module: ModuleType
+
+    @property
+    def model_name(self) -> str:
+        """The name for reports: as given, else of the ONNX file, else of the contract's file."""
+        if self.config.model_name:
+            return self.config.model_name
+        return self.onnx_path.stem if self.config.model_type == "onnx" else self.path.stem
+
+    @property
+    def onnx_path(self) -> Path:
+        """The ONNX file; a relative path is taken from the contract's folder."""
+        return (self.path.parent / (self.config.onnx_path or "")).resolve()
+
+    @property
+    def has_evaluate_fast(self) -> bool:
+        """Whether the contract brings a faster evaluation for use while searching."""
+        return callable(getattr(self.module, "evaluate_fast", None))
+
+    def fingerprint(self) -> str:
+        """Return a SHA-256 of the contract's source and of its ONNX file."""
+        digest = hashlib.sha256(self.path.read_bytes())
+        if self.config.model_type == "onnx":
+            with self.onnx_path.open("rb") as file:
+                for chunk in iter(lambda: file.read(1 << 20), b""):
+                    digest.update(chunk)
+        return digest.hexdigest()
+
+    def call(self, name: str, *args: Any) -> Any:
+        """Call one of the user's functions; its own exceptions pass through."""
+        with importable(self.path.parent):
+            return getattr(self.module, name)(*args)
+
+    def collate(self, batch: Any) -> Any:
+        """Apply the user's collate_fn, or pass the batch on where there is none."""
+        return self.call("collate_fn", batch) if hasattr(self.module, "collate_fn") else batch
+
+
+@contextlib.contextmanager
+def importable(folder: Path) -> Iterator[None]:
+    """Put ``folder`` first on the import path for the time of the block."""
+    entry = str(folder)
+    sys.path.insert(0, entry)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):
+            sys.path.remove(entry)
+
+
+def load_contract(path: Path, known_targets: Sequence[str]) -> Contract:
+    """Load a contract and validate everything that can be told without running the model.
+
+    Args:
+        path: the contract module.
+        known_targets: chip names that the installed esp-ppq accepts.
+
+    Raises:
+        ContractError: the file is missing or does not load.
+        ContractFaultsError: it loads, and breaks the contract; every fault is listed.
+    """
+    path = path.resolve()
+    module = _load_module(path)
+    payload = getattr(module, "QUANT_CONFIG", None)
+    config, faults = parse_config(payload, known_targets)
+    model_type = payload.get("model_type") if isinstance(payload, Mapping) else None
+    faults += _function_faults(module, model_type)
+    if config is not None and config.model_type == "onnx":
+        contract = Contract(path, config, (), module)
+        if not contract.onnx_path.is_file():
+            faults.append(
+                Fault(
+                    'QUANT_CONFIG["onnx_path"]',
+                    f"{config.onnx_path!r}, which is no file ({contract.onnx_path})",
+                    "the path of an ONNX file, relative to the contract's folder",
+                    '"model.onnx"',
+                )
+            )
+    if config is None or faults:
+        raise ContractFaultsError(str(path), faults)
+    assert isinstance(payload, Mapping)
+    return Contract(path, config, tuple(unknown_keys(payload)), module)
+
+
+def _load_module(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise ContractError(
+            f"contract {path} is no file", "'espdl-quantize init' writes a starter contract"
+        )
+    # A name of its own: two contracts that are both called user_quant.py must not be mixed up.
+    name = f"espdl_contract_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ContractError(f"contract {path} is no Python file", "give the path of a .py file")
+    module = importlib.util.module_from_spec(spec)
+    # Worker processes of a DataLoader look the module up by name.
+    sys.modules[name] = module
+    try:
+        with importable(path.parent):
+            spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise ContractError(
+            f"contract {path} does not load ({_where(error, path)}): "
+            f"{type(error).__name__}: {error}",
+            "mend that line; the module must import without doing heavy work",
+        ) from error
+    return module
+
+
+def _where(error: Exception, path: Path) -> str:
+    if isinstance(error, SyntaxError):
+        return f"line {error.lineno}"
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename == str(path)
+    ]
+    return f"line {lines[-1]}" if lines else "in an import"
+
+
+_FUNCTIONS = {
+    "create_calib_dataloader": (0, "def create_calib_dataloader(): return DataLoader(...)"),
+    "evaluate": (1, 'def evaluate(quant_graph): return {"top1": 71.2}'),
+    "get_torch_model": (0, "def get_torch_model(): return MyNet().eval()"),
+    "collate_fn": (1, "def collate_fn(batch): return batch[0]"),
+    "evaluate_fast": (1, 'def evaluate_fast(quant_graph): return {"top1": 71.2}'),
+}
+_ALWAYS_NEEDED = ("create_calib_dataloader", "evaluate")
+
+
+def _function_faults(module: ModuleType, model_type: object) -> list[Fault]:
+    faults = []
+    for name, (arguments, example) in _FUNCTIONS.items():
+        expected = f"a function of {arguments} argument{'' if arguments == 1 else 's'}"
+        function = getattr(module, name, None)
+        needed = name in _ALWAYS_NEEDED or (name == "get_torch_model" and model_type == "torch")
+        if function is None:
+            if needed:
+                faults.append(Fault(f"{name}()", "nothing", expected, example))
+        elif not callable(function):
+            faults.append(Fault(f"{name}()", f"a {type(function).__name__}", expected, example))
+        elif not _takes(function, arguments):
+            found = f"{name}{inspect.signature(function)}"
+            faults.append(Fault(f"{name}()", found, expected, example))
+    return faults
+
+
+def _takes(function: Callable[..., Any], arguments: int) -> bool:
+    try:
+        inspect.signature(function).bind(*range(arguments))
+    except TypeError:
+        return False
+    except ValueError:  # a builtin without a signature
+        return True
+    return True

@@ -1,0 +1,17 @@
+"""Runs one iteration and writes its folder."""
+
+from espdl_quantize.iteration._console import captured
+from espdl_quantize.iteration._float_reference import FLOAT_REFERENCE
+from espdl_quantize.iteration._folder import INDEX, is_finished, iteration_number, locked
+from espdl_quantize.iteration._run import RunOptions, run_iteration
+
+__all__ = [
+    "FLOAT_REFERENCE",
+    "INDEX",
+    "RunOptions",
+    "captured",
+    "is_finished",
+    "iteration_number",
+    "locked",
+    "run_iteration",
+]

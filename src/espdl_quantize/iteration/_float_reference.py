@@ -1,0 +1,52 @@
+"""The float model's score on the images that score the quantized model, once per output folder."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from espdl_quantize.contract import Contract
+from espdl_quantize.errors import OutputFolderError
+from espdl_quantize.iteration._score import Evaluator, Score
+from espdl_quantize.jsonio import read_json, write_json
+from espdl_quantize.quantize import FloatModel
+
+FLOAT_REFERENCE = "float_reference.json"
+
+
+class FloatReference:
+    """The stored float scores of one output folder, by the function that scored.
+
+    They are dropped where the contract's source or the float model changed since.
+    """
+
+    def __init__(self, outputs: Path, contract: Contract, model: FloatModel) -> None:
+        self._file = outputs / FLOAT_REFERENCE
+        self._key = _key(contract, model)
+        self._scores = self._load()
+
+    def _load(self) -> dict[str, Any]:
+        try:
+            stored = read_json(self._file)
+        except OutputFolderError:
+            return {}
+        scores = stored.get("scores")
+        return scores if stored.get("key") == self._key and isinstance(scores, dict) else {}
+
+    def value(self, used: Evaluator) -> float | None:
+        """Return the stored value that ``used`` gave, None where there is none."""
+        stored = self._scores.get(used)
+        value = stored.get("primary_value") if isinstance(stored, dict) else None
+        return float(value) if isinstance(value, (int, float)) else None
+
+    def store(self, scored: Score) -> None:
+        """Keep a score of the float model."""
+        self._scores[scored.used] = {"metrics": scored.metrics, "primary_value": scored.value}
+        write_json(self._file, {"key": self._key, "scores": self._scores})
+
+
+def _key(contract: Contract, model: FloatModel) -> str:
+    digest = hashlib.sha256(contract.path.read_bytes())
+    digest.update(model.onnx_file.read_bytes())
+    return digest.hexdigest()

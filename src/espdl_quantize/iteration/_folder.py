@@ -1,0 +1,136 @@
+"""Claims an iteration's folder and makes it appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from espdl_quantize.errors import OutputFolderError
+from espdl_quantize.jsonio import read_json, write_json
+
+INDEX = "iteration_index.json"
+ARTIFACTS = frozenset(
+    {
+        "setting.json",
+        "applied_setting_summary.json",
+        "simplified_ops.json",
+        "metrics.json",
+        "layerwise_error.json",
+        "graphwise_error.json",
+        "layer_stats_full.json",
+        "layer_stats.json",
+        "non_computing_hot_ops.json",
+        "graphwise_jumps.json",
+        "console.log",
+        INDEX,
+        "model.espdl",
+        "model.info",
+        "model.json",
+        "model.native",
+    }
+)
+"""What an iteration writes; any other file in its folder is the user's and is kept."""
+
+
+def iteration_number(folder: Path) -> int | None:
+    """Return N of a folder named ``iter_N``, None for another name."""
+    match = re.fullmatch(r"iter_(\d+)", folder.name)
+    return int(match.group(1)) if match else None
+
+
+@contextlib.contextmanager
+def locked(outputs: Path) -> Iterator[None]:
+    """Hold the one writer's place in an output folder.
+
+    Raises:
+        OutputFolderError: another process holds it; it is named.
+    """
+    outputs.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(outputs / ".lock")
+    holder = outputs / ".lock.json"
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise OutputFolderError(
+            f"{outputs} is in use by {_describe_holder(holder)}",
+            "wait for it to end, or use another output folder",
+        ) from None
+    try:
+        write_json(holder, {"pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")})
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+@contextlib.contextmanager
+def staged(folder: Path, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a folder beside ``folder`` to write into; it takes the place of ``folder`` at the end.
+
+    Where the block raises, nothing of it is left. A folder that holds a setting.json or a failed
+    iteration is replaced, and the user's own files in it are carried over.
+
+    Raises:
+        OutputFolderError: ``folder`` holds a finished iteration and ``overwrite`` is not set.
+    """
+    staging = folder.with_name(f".{folder.name}.partial")
+    retired = folder.with_name(f".{folder.name}.retired")
+    _recover(folder, staging, retired)
+    if not overwrite and is_finished(folder):
+        raise OutputFolderError(
+            f"{folder} holds a finished iteration",
+            "give another --output-dir, or pass --overwrite to replace it",
+        )
+    staging.mkdir(parents=True)
+    try:
+        yield staging
+        _carry_over(folder, staging)
+        if folder.exists():
+            folder.rename(retired)
+        staging.rename(folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        if folder.exists():
+            shutil.rmtree(retired, ignore_errors=True)
+
+
+def is_finished(folder: Path) -> bool:
+    """Return whether a folder holds an iteration that ended well."""
+    try:
+        return bool(read_json(folder / INDEX).get("status", "ok") == "ok")
+    except OutputFolderError:
+        return False
+
+
+def _recover(folder: Path, staging: Path, retired: Path) -> None:
+    """Clear what a killed process left; the lock says that it is no living one."""
+    if retired.exists() and not folder.exists():
+        retired.rename(folder)
+    shutil.rmtree(retired, ignore_errors=True)
+    shutil.rmtree(staging, ignore_errors=True)
+
+
+def _carry_over(folder: Path, staging: Path) -> None:
+    if not folder.is_dir():
+        return
+    for entry in folder.iterdir():
+        if entry.name in ARTIFACTS:
+            continue
+        copy = shutil.copytree if entry.is_dir() else shutil.copy2
+        copy(entry, staging / entry.name)
+
+
+def _describe_holder(holder: Path) -> str:
+    try:
+        found = json.loads(holder.read_text(encoding="utf-8"))
+        return f"process {int(found['pid'])}, since {found['since']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"

@@ -1,0 +1,261 @@
+"""Runs one iteration: quantize, analyse, export, score, and leave a folder that says it all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from espdl_quantize.analysis import Measurements, measure
+from espdl_quantize.contract import Contract, read_batches
+from espdl_quantize.errors import EspdlQuantizeError, IterationError
+from espdl_quantize.iteration import _artifacts as artifacts
+from espdl_quantize.iteration._console import captured
+from espdl_quantize.iteration._float_reference import FloatReference
+from espdl_quantize.iteration._folder import INDEX, iteration_number, locked, staged
+from espdl_quantize.iteration._score import Score, score
+from espdl_quantize.jsonio import Json, write_json
+from espdl_quantize.quantize import (
+    FloatModel,
+    Progress,
+    check_device,
+    check_installation,
+    describe_failure,
+    esp_ppq_version,
+    export,
+    prepare_float_model,
+    probe_float_model,
+    quantize,
+    seed_everything,
+)
+from espdl_quantize.setting import Setting, resolve
+from espdl_quantize.targets import probe_target
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How an iteration runs, apart from its setting.
+
+    Attributes:
+        full_eval: score by evaluate even where the contract has an evaluate_fast.
+        seed: of every random generator.
+        with_info: export .info and .json beside the .espdl.
+        with_native: export esp-ppq's own .native beside the .espdl.
+        overwrite: replace a finished iteration.
+    """
+
+    full_eval: bool = False
+    seed: int = 0
+    with_info: bool = False
+    with_native: bool = False
+    overwrite: bool = False
+
+
+@dataclass
+class _Run:
+    """What one iteration has found out so far; a failure reports as much as there is."""
+
+    contract: Contract
+    setting: Setting
+    options: RunOptions
+    progress: Progress
+    outputs: Path
+    staging: Path
+    stage: str = "start"
+    seconds: dict[str, float] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    measured: Measurements | None = None
+    counts: dict[str, int] = field(default_factory=dict)
+    scored: Score | None = None
+    float_value: float | None = None
+
+    @contextlib.contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Name the stage for the failure report and measure it."""
+        self.stage = stage
+        started = time.perf_counter()
+        try:
+            with self.progress.stage(stage):
+                yield
+        finally:
+            self.seconds[stage] = round(time.perf_counter() - started, 3)
+
+
+def run_iteration(
+    contract: Contract,
+    setting: Setting,
+    folder: Path,
+    options: RunOptions,
+    progress: Progress,
+) -> Json:
+    """Run one iteration into ``folder``, which appears only when it is whole.
+
+    Args:
+        contract: the user's module.
+        setting: what to quantize with. A folder named ``iter_N`` decides the iteration's id.
+        folder: the iteration's folder; the folder above it is the output folder.
+        options: how to run.
+        progress: told of every stage.
+
+    Returns:
+        The content of iteration_index.json, with ``"status": "ok"``.
+
+    Raises:
+        OutputFolderError: the folder is taken or cannot be written; nothing was done.
+        EspdlQuantizeError: the iteration failed; ``folder`` says so and why.
+    """
+    folder = folder.resolve()
+    number = iteration_number(folder)
+    if number is not None and number != setting.iteration_id:
+        setting = setting.model_copy(update={"iteration_id": number})
+    started = time.perf_counter()
+    failure: EspdlQuantizeError | None = None
+    with locked(folder.parent), staged(folder, options.overwrite) as staging:
+        run = _Run(contract, setting, options, progress, folder.parent, staging)
+        with captured(staging / "console.log"):
+            try:
+                _run_stages(run)
+            except Exception as error:
+                with contextlib.suppress(OSError):
+                    traceback.print_exc()
+                failure = _as_failure(error, run)
+        index = _index(run, failure, time.perf_counter() - started)
+        _write_outcome(run, index, failure)
+    if failure is not None:
+        raise failure
+    return index
+
+
+def _run_stages(run: _Run) -> None:
+    contract, config, options = run.contract, run.contract.config, run.options
+    artifacts.write_setting(run.staging, run.setting)
+    run.warnings += [f"QUANT_CONFIG[{key!r}] is ignored" for key in contract.ignored_keys]
+    with run.timed("check installation"):
+        check_installation()
+        check_device(config.device)
+        target = probe_target(config.target, config.num_of_bits)
+        resolved = resolve(run.setting, target, config.device)
+        run.warnings += resolved.warnings
+    seed_everything(options.seed)
+    with run.timed("read calibration data"):
+        batches = read_batches(
+            contract, on_batch=lambda done, total: run.progress.update(done, total, f"batch {done}")
+        )
+    with run.timed("prepare float model"):
+        model = prepare_float_model(contract, run.staging)
+        float_graph = probe_float_model(model, batches[0])
+    with run.timed("score float model"):
+        _score_float(run, model, float_graph)
+    with run.timed("quantize"):
+        quantized = quantize(model, config, resolved, batches, run.progress, options.seed)
+    run.warnings += quantized.warnings
+    artifacts.write_applied(run.staging, resolved, quantized, target, run.warnings, options.seed)
+    with run.timed("analyse"):
+        run.measured = measure(
+            quantized.graph, batches, config.device, config.analyse_steps, run.progress
+        )
+        run.counts = artifacts.write_analyses(run.staging, run.measured, quantized, config)
+    with run.timed("export"):
+        export(quantized, run.staging / "model.espdl", options.with_info, options.with_native)
+    # Last, so that an evaluation that fails, or that changes the graph, costs nothing else.
+    with run.timed("evaluate"):
+        seed_everything(options.seed)
+        run.scored = score(contract, quantized.graph, options.full_eval)
+        run.warnings += run.scored.warnings
+        run.float_value = FloatReference(run.outputs, contract, model).value(run.scored.used)
+
+
+def _score_float(run: _Run, model: FloatModel, graph: Any) -> None:
+    """Score the float graph where this output folder has no score of it yet.
+
+    A contract whose evaluate takes only quantized graphs still runs: it has no float reference.
+    """
+    reference = FloatReference(run.outputs, run.contract, model)
+    fast = run.contract.has_evaluate_fast and not run.options.full_eval
+    if reference.value("evaluate_fast" if fast else "evaluate") is not None:
+        return
+    seed_everything(run.options.seed)
+    try:
+        scored = score(run.contract, graph, run.options.full_eval)
+    except IterationError as error:
+        run.warnings.append(f"the float model has no score: {error.cause}")
+        return
+    run.warnings += [f"float model: {warning}" for warning in scored.warnings]
+    reference.store(scored)
+
+
+def _as_failure(error: Exception, run: _Run) -> EspdlQuantizeError:
+    cause: BaseException | None = error
+    while cause is not None:
+        full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full or "No space left on device" in str(cause):
+            return IterationError(
+                f"the disk that holds {run.outputs} is full (while: {run.stage})",
+                "free some space and run the same command again",
+            )
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(error, EspdlQuantizeError):
+        return error
+    return IterationError(
+        f"{run.stage} failed: {describe_failure(error)}", "console.log has the whole trace"
+    )
+
+
+def _index(run: _Run, failure: EspdlQuantizeError | None, elapsed: float) -> Json:
+    config = run.contract.config
+    worst = list(run.measured.layerwise.items())[:5] if run.measured else []
+    return {
+        "iteration_id": run.setting.iteration_id,
+        "status": "failed" if failure else "ok",
+        "error": (
+            {"stage": run.stage, "cause": failure.cause, "mend": failure.mend} if failure else None
+        ),
+        "rationale": run.setting.rationale,
+        "model_path": None if failure else "model.espdl",
+        "model_name": run.contract.model_name,
+        "target_chip": config.target,
+        "elapsed_seconds": round(elapsed, 3),
+        "elapsed_by_stage": run.seconds,
+        "primary_metric": config.primary_metric,
+        "primary_value": run.scored.value if run.scored and not failure else None,
+        "float_value": run.float_value,
+        "evaluated_by": run.scored.used if run.scored else None,
+        "metric_direction": config.metric_direction,
+        "target_metric": config.target_metric,
+        "deploy_runtime_priority": config.deploy_runtime_priority,
+        "non_computing_top_k": config.non_computing_top_k,
+        "non_computing_hot_ops_count": run.counts.get("non_computing_hot_ops_count", 0),
+        "graphwise_jumps_count": run.counts.get("graphwise_jumps_count", 0),
+        "top_5_error_layers": [{"op": op, "snr": snr} for op, snr in worst],
+        "applied_setting_warnings": run.warnings,
+        "seed": run.options.seed,
+        "engine": "reference",
+        "esp_ppq_version": esp_ppq_version(),
+    }
+
+
+_WORKING_FILES = ("float_model.onnx", "float_model.onnx.data")
+
+
+def _write_outcome(run: _Run, index: Json, failure: EspdlQuantizeError | None) -> None:
+    """Write the last two files, the index after all others: it is what makes a folder whole."""
+    for name in _WORKING_FILES:
+        (run.staging / name).unlink(missing_ok=True)
+    if failure is not None and run.stage == "export":
+        # Half a model must not be taken for one; and on a full disk this frees the space for what
+        # is still to be written.
+        for file in run.staging.glob("model.*"):
+            file.unlink()
+    try:
+        scored = None if failure else run.scored
+        error = str(failure) if failure else ""
+        artifacts.write_metrics(run.staging, run.contract.config, scored, error)
+        write_json(run.staging / INDEX, index)
+    except OSError as error:
+        # Not even the outcome fits on the disk: leave no folder, and say why.
+        raise _as_failure(error, run) from error

@@ -1,0 +1,45 @@
+"""The esp-ppq backend: float model, quantization and export. Every hook into esp-ppq is here."""
+
+from espdl_quantize.quantize._export import export
+from espdl_quantize.quantize._graph import (
+    FloatModel,
+    describe_failure,
+    load_torch_model,
+    prepare_float_model,
+)
+from espdl_quantize.quantize._hooks import (
+    SUPPORTED_VERSIONS,
+    check_device,
+    check_installation,
+    esp_ppq_version,
+)
+from espdl_quantize.quantize._probe import probe_float_model, probe_torch_model
+from espdl_quantize.quantize._progress import NoProgress, Progress
+from espdl_quantize.quantize._quantize import (
+    QuantizedModel,
+    SimplifiedOp,
+    quantize,
+    seed_everything,
+    simplified_ops_of,
+)
+
+__all__ = [
+    "SUPPORTED_VERSIONS",
+    "FloatModel",
+    "NoProgress",
+    "Progress",
+    "QuantizedModel",
+    "SimplifiedOp",
+    "check_device",
+    "check_installation",
+    "describe_failure",
+    "esp_ppq_version",
+    "export",
+    "load_torch_model",
+    "prepare_float_model",
+    "probe_float_model",
+    "probe_torch_model",
+    "quantize",
+    "seed_everything",
+    "simplified_ops_of",
+]

@@ -1,0 +1,47 @@
+"""Exports a quantized graph to the files that ESP-DL loads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from espdl_quantize.errors import IterationError
+from espdl_quantize.quantize._graph import describe_failure
+from espdl_quantize.quantize._quantize import QuantizedModel
+
+
+def export(
+    model: QuantizedModel, file: Path, with_info: bool = False, with_native: bool = False
+) -> None:
+    """Write ``file`` (.espdl); the graph stays as it is, since esp-ppq exports a copy of it.
+
+    Args:
+        model: the quantized model.
+        file: where the .espdl goes.
+        with_info: write .info (readable text, slow) and .json (scales) beside it.
+        with_native: write .native, esp-ppq's own pickled graph, beside it.
+
+    Raises:
+        IterationError: esp-ppq cannot export an op.
+    """
+    import esp_ppq.lib as ppq_lib
+    from esp_ppq.core import TargetPlatform
+    from esp_ppq.parser.espdl.espdl_typedef import ExporterPatternInfo
+
+    try:
+        ppq_lib.Exporter(platform=model.platform).export(
+            file_path=str(file), graph=model.graph, export_config=with_info
+        )
+        if with_native:
+            ppq_lib.Exporter(platform=TargetPlatform.NATIVE).export(
+                file_path=str(file.with_suffix(".native")), graph=model.graph
+            )
+    except OSError:
+        raise
+    except Exception as error:
+        raise IterationError(
+            f"esp-ppq cannot export the model: {describe_failure(error)}",
+            "console.log has the whole trace; the op that it names has no ESP-DL form",
+        ) from error
+    finally:
+        # A singleton of esp-ppq, which its exporter clears only where the export went well.
+        ExporterPatternInfo().reset()

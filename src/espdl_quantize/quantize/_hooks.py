@@ -1,0 +1,95 @@
+"""What this package relies on in esp-ppq, and the check that the installed version has it.
+
+esp-ppq gives no promise for most of these names. A version that lacks one must be named at start,
+not fail in the middle of a search.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib import metadata
+
+from espdl_quantize.errors import InstallationError
+
+SUPPORTED_VERSIONS = ">=1.3.12,<1.4"
+
+REQUIRED: tuple[tuple[str, str], ...] = (
+    ("esp_ppq.api", "get_target_platform"),
+    ("esp_ppq.api.espdl_interface", "_PIE_NONE_TARGETS"),
+    ("esp_ppq.api.espdl_interface", "_PIE_V1_TARGETS"),
+    ("esp_ppq.api.espdl_interface", "_PIE_V2_TARGETS"),
+    ("esp_ppq.api.interface", "dispatch_graph"),
+    ("esp_ppq.api.interface", "load_onnx_graph"),
+    ("esp_ppq.api.setting", "QuantizationSettingFactory.espdl_setting"),
+    ("esp_ppq.core", "TensorQuantizationConfig._hash_seed"),
+    ("esp_ppq.core.common", "COMPUTING_OP"),
+    ("esp_ppq.executor", "TorchExecutor.forward"),
+    ("esp_ppq.executor", "TorchExecutor.tracing_operation_meta"),
+    ("esp_ppq.lib", "Exporter"),
+    ("esp_ppq.lib", "Quantizer"),
+    ("esp_ppq.parser.espdl.espdl_typedef", "ExporterPatternInfo.reset"),
+    ("esp_ppq.quantization.analyse", "graphwise_error_analyse"),
+    ("esp_ppq.quantization.analyse", "layerwise_error_analyse"),
+    ("esp_ppq.quantization.analyse", "statistical_analyse"),
+    ("esp_ppq.quantization.optim", "QuantizationOptimizationPass.optimize"),
+    ("esp_ppq.quantization.quantizer", "BaseQuantizer.build_quant_pipeline"),
+    ("esp_ppq.quantization.quantizer", "BaseQuantizer.build_prequant_pipeline"),
+    ("esp_ppq.quantization.optim.training", "TrainingBasedPass.split_graph_into_blocks"),
+    ("esp_ppq.quantization.optim.training", "TrainingBasedPass.collect"),
+)
+"""Module and dotted attribute of every name that is called or overridden here."""
+
+
+def esp_ppq_version() -> str:
+    """Return the version of the installed esp-ppq.
+
+    Raises:
+        InstallationError: it is not installed.
+    """
+    try:
+        return metadata.version("esp-ppq")
+    except metadata.PackageNotFoundError:
+        raise InstallationError(
+            "esp-ppq is not installed", f"pip install 'esp-ppq{SUPPORTED_VERSIONS}'"
+        ) from None
+
+
+def check_installation(required: tuple[tuple[str, str], ...] = REQUIRED) -> None:
+    """Check that the installed esp-ppq has everything that is called or overridden here.
+
+    Raises:
+        InstallationError: names the installed version, what it lacks and the versions that work.
+    """
+    version = esp_ppq_version()
+    missing = [f"{module}.{path}" for module, path in required if not _has(module, path)]
+    if missing:
+        raise InstallationError(
+            f"esp-ppq {version} lacks {', '.join(missing)}",
+            f"install a version that works: pip install 'esp-ppq{SUPPORTED_VERSIONS}'",
+        )
+
+
+def check_device(device: str) -> None:
+    """Check that torch can use the device.
+
+    Raises:
+        InstallationError: the device is "cuda" and torch sees none.
+    """
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InstallationError(
+            'the contract asks for device "cuda", and torch '
+            f"{torch.__version__} sees no CUDA device",
+            'set "device": "cpu" in QUANT_CONFIG, or install a CUDA build of torch and its driver',
+        )
+
+
+def _has(module: str, path: str) -> bool:
+    try:
+        found = importlib.import_module(module)
+        for part in path.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError):
+        return False
+    return True

@@ -1,0 +1,66 @@
+"""Reports each pass of esp-ppq's quantizer as a stage, and training passes block by block."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from espdl_quantize.quantize._progress import Progress
+
+
+def report_passes(quantizer: Any, progress: Progress) -> None:
+    """Make a quantizer tell ``progress`` of every pass that it runs.
+
+    Only this instance changes: its two pipeline builders return the same passes, each with an
+    ``optimize`` that is wrapped in a stage.
+    """
+    for builder in ("build_prequant_pipeline", "build_quant_pipeline"):
+        _wrap_builder(quantizer, builder, progress)
+
+
+def _wrap_builder(quantizer: Any, builder: str, progress: Progress) -> None:
+    build = getattr(quantizer, builder)
+
+    def reporting(*args: Any, **kwargs: Any) -> Any:
+        pipeline = build(*args, **kwargs)
+        for optimization in pipeline:
+            _wrap_pass(optimization, progress)
+        return pipeline
+
+    setattr(quantizer, builder, reporting)
+
+
+def _wrap_pass(optimization: Any, progress: Progress) -> None:
+    optimize = optimization.optimize
+
+    def reporting(*args: Any, **kwargs: Any) -> None:
+        with progress.stage(_readable(optimization.name)):
+            optimize(*args, **kwargs)
+
+    optimization.optimize = reporting
+    if hasattr(optimization, "split_graph_into_blocks"):
+        _count_blocks(optimization, progress)
+
+
+def _count_blocks(optimization: Any, progress: Progress) -> None:
+    split, collect = optimization.split_graph_into_blocks, optimization.collect
+    blocks: list[Any] = []
+    begun = [0]
+
+    def splitting(*args: Any, **kwargs: Any) -> Any:
+        blocks[:] = split(*args, **kwargs)
+        return list(blocks)
+
+    def collecting(*args: Any, **kwargs: Any) -> Any:
+        # Every block begins by collecting its data.
+        progress.update(begun[0], len(blocks), f"block {begun[0] + 1} of {len(blocks)}")
+        begun[0] += 1
+        return collect(*args, **kwargs)
+
+    optimization.split_graph_into_blocks = splitting
+    optimization.collect = collecting
+
+
+def _readable(name: str) -> str:
+    for noise in ("ESP-PPQ ", "PPQ ", " Pass", " Optimization"):
+        name = name.replace(noise, "")
+    return name.strip().lower()

@@ -1,0 +1,69 @@
+"""Runs the model once as calibration will, and once as the chip will, before anything long."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from espdl_quantize.contract import Batch, Contract
+from espdl_quantize.errors import ContractError
+from espdl_quantize.quantize._graph import FloatModel, describe_failure, load_torch_model
+
+
+def probe_torch_model(contract: Contract, batch: Batch) -> None:
+    """Run the torch model on one calibration batch and on a batch of one.
+
+    Raises:
+        ContractError: the model raises on either.
+    """
+    import torch
+
+    model = load_torch_model(contract)
+    for inputs, name in ((batch, "one calibration batch"), (_first_of(batch), "a batch of 1")):
+        try:
+            with torch.no_grad():
+                _call(model, inputs)
+        except Exception as error:
+            raise ContractError(
+                f"the torch model fails on {name}: {describe_failure(error)}",
+                "the model must take any batch size: the export runs at batch 1, calibration at "
+                "batch_size",
+            ) from error
+
+
+def probe_float_model(model: FloatModel, batch: Batch) -> Any:
+    """Run the exported graph in esp-ppq's executor, on one calibration batch and a batch of one.
+
+    Returns:
+        The graph, which has run.
+
+    Raises:
+        IterationError: esp-ppq cannot run an op at all.
+        ContractError: the graph runs at batch 1 and not on a calibration batch: it has the batch
+            size baked in.
+    """
+    from esp_ppq.executor import TorchExecutor
+
+    graph = model.load()
+    executor = TorchExecutor(graph=graph, device=model.device)
+    try:
+        executor.forward(inputs=_first_of(batch))
+        executor.forward(inputs=batch)
+    except Exception as error:
+        raise ContractError(
+            f"the exported graph does not run on a calibration batch: {describe_failure(error)}",
+            "the graph has the batch size 1 of the export baked in: write reshapes with -1 for the "
+            "batch, e.g. x.flatten(1) or x.reshape(-1, c, h, w), or set batch_size to 1",
+        ) from error
+    return graph
+
+
+def _first_of(batch: Batch) -> Batch:
+    if isinstance(batch, dict):
+        return {name: tensor[:1] for name, tensor in batch.items()}
+    return [tensor[:1] for tensor in batch] if isinstance(batch, list) else batch[:1]
+
+
+def _call(model: Any, inputs: Batch) -> Any:
+    if isinstance(inputs, dict):
+        return model(**inputs)
+    return model(*inputs) if isinstance(inputs, list) else model(inputs)

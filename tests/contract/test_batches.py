@@ -1,0 +1,85 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from espdl_quantize.contract import load_contract, read_batches
+from espdl_quantize.errors import ContractError
+from tests.contracts import CONFIG, write_contract
+
+TARGETS = ("esp32s3",)
+
+
+def read(
+    folder: Path, calibration: str, extra: str = "", limit: int | None = None, **config: object
+):  # type: ignore[no-untyped-def]
+    path = write_contract(
+        folder,
+        prelude="import torch\n",
+        calibration=calibration,
+        extra=extra,
+        config={**CONFIG, **config},
+    )
+    return read_batches(load_contract(path, TARGETS), limit)
+
+
+def test_the_loader_is_read_to_its_end_once(tmp_path: Path) -> None:
+    batches = read(tmp_path, "return [torch.full((16, 1, 28, 28), float(i)) for i in range(6)]")
+    assert [float(batch[0, 0, 0, 0]) for batch in batches] == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_limit_reads_no_further(tmp_path: Path) -> None:
+    calibration = "yield torch.zeros(16, 1, 28, 28)\n    raise RuntimeError('read on')"
+    assert len(read(tmp_path, calibration, limit=1)) == 1
+
+
+def test_integers_become_floats_and_single_item_lists_tensors(tmp_path: Path) -> None:
+    batches = read(
+        tmp_path, "return [[torch.zeros(16, 1, 28, 28, dtype=torch.uint8)] for i in range(4)]"
+    )
+    assert isinstance(batches[0], torch.Tensor)
+    assert batches[0].dtype == torch.float32
+
+
+def test_collate_drops_the_labels(tmp_path: Path) -> None:
+    batches = read(
+        tmp_path,
+        "return [(torch.zeros(16, 1, 28, 28), torch.zeros(16)) for i in range(4)]",
+        extra="def collate_fn(batch):\n    return batch[0]\n",
+    )
+    assert batches[0].shape == (16, 1, 28, 28)
+
+
+@pytest.mark.parametrize(
+    ("calibration", "told"),
+    [
+        ("return [torch.zeros(16, 1, 28, 28)] * 3", "yields 3 batches, calib_steps is 4"),
+        ("return [torch.zeros(16, 1, 27, 28)] * 4", r"shape \[16, 1, 27, 28\].*input_shape"),
+        ("return [torch.zeros(16, 1, 28, 28) / 0] * 4", "NaN or infinite"),
+        ("return ['text'] * 4", "a str, expected a tensor"),
+        ("return [(torch.zeros(16, 1, 28, 28), torch.zeros(16))] * 4", "2 tensors.*collate_fn"),
+        ("return 1 / 0", "ZeroDivisionError"),
+        ("return None", "TypeError"),
+    ],
+)
+def test_what_the_model_cannot_take_is_named(tmp_path: Path, calibration: str, told: str) -> None:
+    with pytest.raises(ContractError, match=told):
+        read(tmp_path, calibration)
+
+
+def test_an_input_shape_with_the_batch_in_it_is_mended_in_words(tmp_path: Path) -> None:
+    with pytest.raises(ContractError, match=r"set it to \[1, 28, 28\]"):
+        read(tmp_path, "return [torch.zeros(16, 1, 28, 28)] * 4", input_shape=[1, 1, 28, 28])
+
+
+def test_each_batch_is_told(tmp_path: Path) -> None:
+    path = write_contract(
+        tmp_path,
+        prelude="import torch\n",
+        calibration="return [torch.zeros(16, 1, 28, 28)] * 4",
+    )
+    told: list[tuple[int, int | None]] = []
+    read_batches(
+        load_contract(path, TARGETS), on_batch=lambda done, total: told.append((done, total))
+    )
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]

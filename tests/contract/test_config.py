@@ -1,0 +1,116 @@
+import pytest
+
+from espdl_quantize.contract._config import parse_config, unknown_keys
+
+TARGETS = ("c", "esp32p4", "esp32s3")
+VALID = {
+    "model_type": "torch",
+    "input_shape": [3, 32, 32],
+    "batch_size": 8,
+    "target": "esp32s3",
+    "num_of_bits": 8,
+    "device": "cpu",
+    "calib_steps": 4,
+    "primary_metric": "top1",
+    "metric_direction": "max",
+}
+
+
+def test_defaults_are_those_of_the_contract() -> None:
+    config, faults = parse_config(VALID, TARGETS)
+    assert faults == []
+    assert config is not None
+    assert config.analyse_steps == 8
+    assert config.top_k_layers == 20
+    assert config.non_computing_top_k == 10
+    assert config.graphwise_intervening_excess_threshold == 0.02
+    assert config.deploy_runtime_priority == "balanced"
+    assert config.target_metric is None
+
+
+def test_every_missing_key_is_reported_at_once() -> None:
+    config, faults = parse_config({}, TARGETS)
+    assert config is None
+    assert {fault.key for fault in faults} == {f'QUANT_CONFIG["{key}"]' for key in VALID}
+    assert {fault.found for fault in faults} == {"nothing"}
+
+
+@pytest.mark.parametrize(
+    ("key", "wrong"),
+    [
+        ("model_type", "tensorflow"),
+        ("input_shape", [3, "x", 32]),
+        ("input_shape", []),
+        ("input_shape", [3, 0, 32]),
+        ("input_shape", 224),
+        ("batch_size", "8"),
+        ("batch_size", True),
+        ("batch_size", 0),
+        ("target", "esp32s9"),
+        ("target", 3),
+        ("num_of_bits", 4),
+        ("device", "gpu"),
+        ("calib_steps", 0),
+        ("calib_steps", 1.5),
+        ("primary_metric", ""),
+        ("metric_direction", "up"),
+        ("target_metric", "high"),
+        ("target_metric", float("nan")),
+        ("analyse_steps", 0),
+        ("top_k_layers", -1),
+        ("deploy_runtime_priority", "fast"),
+        ("graphwise_intervening_excess_threshold", float("inf")),
+    ],
+)
+def test_a_wrong_value_names_its_key_what_was_found_and_what_is_expected(
+    key: str, wrong: object
+) -> None:
+    config, faults = parse_config({**VALID, key: wrong}, TARGETS)
+    assert config is None
+    assert len(faults) == 1
+    assert faults[0].key == f'QUANT_CONFIG["{key}"]'
+    assert repr(wrong) in faults[0].found
+    assert faults[0].expected
+    assert faults[0].example
+
+
+def test_a_misspelled_key_is_shown_where_the_right_one_is_missing() -> None:
+    payload = {key: value for key, value in VALID.items() if key != "calib_steps"}
+    _, faults = parse_config({**payload, "calib_step": 4}, TARGETS)
+    assert faults[0].key == 'QUANT_CONFIG["calib_steps"]'
+    assert "'calib_step'" in faults[0].found
+
+
+def test_keys_of_other_tools_are_ignored_but_told() -> None:
+    payload = {**VALID, "learning_rate": 3}
+    config, faults = parse_config(payload, TARGETS)
+    assert config is not None
+    assert not faults
+    assert unknown_keys(payload) == ["learning_rate"]
+
+
+def test_an_onnx_model_needs_its_path() -> None:
+    _, faults = parse_config({**VALID, "model_type": "onnx"}, TARGETS)
+    assert [fault.key for fault in faults] == ['QUANT_CONFIG["onnx_path"]']
+
+
+def test_shapes_may_be_tuples_and_more_than_one() -> None:
+    config, _ = parse_config({**VALID, "input_shape": (3, 32, 32)}, TARGETS)
+    assert config is not None
+    assert config.input_shapes == [[3, 32, 32]]
+    config, _ = parse_config({**VALID, "input_shape": [(3, 8, 8), [10]]}, TARGETS)
+    assert config is not None
+    assert config.input_shapes == [[3, 8, 8], [10]]
+
+
+def test_a_chip_name_may_be_in_capitals() -> None:
+    config, _ = parse_config({**VALID, "target": "ESP32-S3".replace("-", "")}, TARGETS)
+    assert config is not None
+    assert config.target == "esp32s3"
+
+
+@pytest.mark.parametrize("payload", [None, [], "x"])
+def test_a_config_that_is_no_dict_is_one_fault(payload: object) -> None:
+    config, faults = parse_config(payload, TARGETS)
+    assert config is None
+    assert [fault.key for fault in faults] == ["QUANT_CONFIG"]

@@ -1,0 +1,59 @@
+from pathlib import Path
+
+import pytest
+
+from espdl_quantize.contract import Contract, load_contract
+from espdl_quantize.errors import IterationError
+from espdl_quantize.iteration._score import score
+from tests.contracts import write_contract
+
+
+def contract(folder: Path, evaluate: str, extra: str = "") -> Contract:
+    path = write_contract(folder, prelude="import torch\n", evaluate=evaluate, extra=extra)
+    return load_contract(path, ("esp32s3",))
+
+
+def test_metrics_become_plain_numbers(tmp_path: Path) -> None:
+    evaluate = "return {'top1': torch.tensor(71.5), 'classes': torch.ones(2), 'odd': object}"
+    scored = score(contract(tmp_path, evaluate), None, full=True)
+    assert scored.value == 71.5
+    assert scored.metrics["top1"] == 71.5
+    assert scored.metrics["classes"] == [1.0, 1.0]
+    assert "object" in scored.metrics["odd"]
+
+
+@pytest.mark.parametrize(
+    ("evaluate", "told"),
+    [
+        ("return {'top1': float('nan')}", "top1 = nan"),
+        ("return {'top1': float('inf')}", "top1 = inf"),
+        ("return {'top1': True}", "top1 = True"),
+        ("return {'top1': '71'}", "top1 = '71'"),
+        ("return {'top1': torch.ones(3)}", "expected a finite number"),
+        ("return {'top5': 1.0}", r"no 'top1', only \['top5'\]"),
+        ("return 71.5", "a float, expected a dict"),
+        ("raise ValueError('boom')", "ValueError: boom"),
+    ],
+)
+def test_what_is_no_score_is_named(tmp_path: Path, evaluate: str, told: str) -> None:
+    with pytest.raises(IterationError, match=told):
+        score(contract(tmp_path, evaluate), None, full=True)
+
+
+FAST = "def evaluate_fast(quant_graph):\n    return {'top1': 1.0}\n"
+
+
+def test_the_fast_evaluation_is_used_while_searching(tmp_path: Path) -> None:
+    both = contract(tmp_path, "return {'top1': 2.0}", FAST)
+    assert (score(both, None, full=False).used, score(both, None, full=False).value) == (
+        "evaluate_fast",
+        1.0,
+    )
+    assert score(both, None, full=True).used == "evaluate"
+
+
+def test_a_fast_evaluation_that_fails_is_replaced_and_told(tmp_path: Path) -> None:
+    broken = FAST.replace("return", "raise ValueError('slow day') or")
+    scored = score(contract(tmp_path, "return {'top1': 2.0}", broken), None, full=False)
+    assert (scored.used, scored.value) == ("evaluate", 2.0)
+    assert "slow day" in scored.warnings[0]

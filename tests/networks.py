@@ -1,0 +1,183 @@
+"""Small networks of each kind that esp-ppq meets, on the images that the demo ships.
+
+Their weights are drawn from a fixed seed: these tests ask whether a kind of graph goes through and
+what its artifacts hold, not how accurate it is.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+IMAGES = Path(__file__).parent.parent / "examples/fashion_mnist/data/fashion_mnist_subset.npz"
+
+
+@cache
+def _images(key: str) -> Tensor:
+    with np.load(IMAGES) as data:
+        pixels = data[key].astype(np.float32)
+    return torch.from_numpy((pixels - 128.0) / 128.0).unsqueeze(1)
+
+
+def calibration_images(count: int) -> Tensor:
+    """Return real images, float32 [count, 1, 28, 28]."""
+    return _images("calib_images")[:count]
+
+
+def held_out_images(count: int) -> Tensor:
+    """Return other real images, float32 [count, 1, 28, 28]."""
+    return _images("test_images")[:count]
+
+
+def agreement(graph: Any, count: int) -> float:
+    """Percent of images on which a graph decides as the float network does."""
+    from esp_ppq.executor import TorchExecutor
+
+    images = held_out_images(count)
+    decided = TorchExecutor(graph=graph, device="cpu").forward(images)[0].argmax(dim=1)
+    with torch.no_grad():
+        wanted = depthwise_cnn()(images).argmax(dim=1)
+    return 100.0 * float((decided == wanted).float().mean())
+
+
+def _seeded(network: type[nn.Module]) -> nn.Module:
+    torch.manual_seed(0)
+    return network().eval()
+
+
+class _DepthwiseBlock(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+        self.pointwise = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pointwise(torch.relu(self.depthwise(x)))
+
+
+class _DepthwiseCnn(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, 16, 3, stride=2, padding=1)
+        self.blocks = nn.Sequential(_DepthwiseBlock(16), nn.ReLU6(), _DepthwiseBlock(16))
+        self.head = nn.Linear(16, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.blocks(nn.functional.relu6(self.stem(x)))
+        return self.head(x.mean(dim=(2, 3)))
+
+
+class _ResidualCnn(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, 16, 3, stride=2, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(16)
+        self.first = nn.Conv2d(16, 16, 3, padding=1)
+        self.second = nn.Conv2d(16, 16, 3, padding=1)
+        self.pool = nn.MaxPool2d(2)
+        self.head = nn.Linear(16 * 49, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.norm(self.stem(x)))
+        x = torch.relu(x + self.second(torch.relu(self.first(x))))
+        return self.head(self.pool(x).flatten(1))
+
+
+class _Detector(nn.Module):
+    """Two output scales, an upsampling path and a concatenation, as one-stage detectors have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.low = nn.Conv2d(1, 8, 3, stride=2, padding=1)
+        self.high = nn.Conv2d(8, 16, 3, stride=2, padding=1)
+        self.up = nn.Upsample(scale_factor=2, mode="nearest")
+        self.fuse = nn.Conv2d(24, 16, 3, padding=1)
+        self.boxes = nn.Conv2d(16, 4, 1)
+        self.scores = nn.Conv2d(16, 3, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        low = nn.functional.silu(self.low(x))
+        high = nn.functional.silu(self.high(low))
+        fused = torch.relu(self.fuse(torch.cat([low, self.up(high)], dim=1)))
+        return self.boxes(fused), torch.sigmoid(self.scores(high))
+
+
+class _Transformer(nn.Module):
+    """One pre-norm encoder block over 7x7 patches, with its attention written out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(1, 32, 4, stride=4)
+        self.norm = nn.LayerNorm(32)
+        self.query, self.key, self.value = (nn.Linear(32, 32) for _ in range(3))
+        self.mix = nn.Linear(32, 32)
+        self.norm2 = nn.LayerNorm(32)
+        self.up, self.down = nn.Linear(32, 64), nn.Linear(64, 32)
+        self.head = nn.Linear(32, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        y = self.norm(x)
+        scores = self.query(y) @ self.key(y).transpose(1, 2) / 32**0.5
+        x = x + self.mix(scores.softmax(dim=-1) @ self.value(y))
+        x = x + self.down(nn.functional.gelu(self.up(self.norm2(x))))
+        return self.head(x.mean(dim=1))
+
+
+class _Recurrent(nn.Module):
+    """Reads an image row by row."""
+
+    cell: type[nn.LSTM] | type[nn.GRU] = nn.LSTM
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cells = self.cell(28, 16, batch_first=True)
+        self.head = nn.Linear(16, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        states, _ = self.cells(x.squeeze(1))
+        return self.head(states.mean(dim=1))
+
+
+class _Gru(_Recurrent):
+    cell = nn.GRU
+
+
+def depthwise_cnn() -> nn.Module:
+    """Return a MobileNet-like network."""
+    return _seeded(_DepthwiseCnn)
+
+
+KINDS: dict[str, type[nn.Module]] = {
+    "depthwise": _DepthwiseCnn,
+    "residual": _ResidualCnn,
+    "detector": _Detector,
+    "transformer": _Transformer,
+    "lstm": _Recurrent,
+    "gru": _Gru,
+}
+
+
+def network(kind: str) -> nn.Module:
+    """Return a network of one kind, in eval mode."""
+    return _seeded(KINDS[kind])
+
+
+def output_error(kind: str, graph: Any, count: int) -> float:
+    """Return the mean noise power over signal power of a graph's outputs, against the network."""
+    from esp_ppq.executor import TorchExecutor
+
+    images = held_out_images(count)
+    found = TorchExecutor(graph=graph, device="cpu").forward(images)
+    with torch.no_grad():
+        wanted = network(kind)(images)
+    wanted = wanted if isinstance(wanted, tuple) else (wanted,)
+    ratios = [
+        float(((a - b) ** 2).sum() / (b**2).sum()) for a, b in zip(found, wanted, strict=True)
+    ]
+    return sum(ratios) / len(ratios)

@@ -1,0 +1,80 @@
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from espdl_quantize.setting import Setting, baseline, canonical, diff, parse_setting, setting_key
+
+
+def setting(**fields: Any) -> Setting:
+    return parse_setting({"iteration_id": 7, **fields})
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ({}, {"calib_algorithm": "kl"}),
+        ({}, {"tqt_optimization": {"enabled": False, "steps": 3}}),
+        ({}, {"fusion_alignment": {}, "dispatching_table": [], "extra": {}}),
+        (
+            {"tqt_optimization": {"enabled": True}},
+            {"tqt_optimization": {"enabled": True, "lr": 1e-5}},
+        ),
+        (
+            {"dispatching_table": [{"op": "a", "bits": 16}, {"op": "b", "bits": 16}]},
+            {"dispatching_table": [{"op": "b", "bits": 16}, {"op": "a", "bits": 16}]},
+        ),
+        (
+            {"tqt_optimization": {"enabled": True, "collecting_device": "cpu"}},
+            {"tqt_optimization": {"enabled": True, "collecting_device": "cuda"}},
+        ),
+    ],
+)
+def test_settings_that_quantize_alike_have_one_key(
+    left: dict[str, Any], right: dict[str, Any]
+) -> None:
+    assert setting_key(setting(**left)) == setting_key(setting(**right))
+    assert diff(setting(**left), setting(**right)) == []
+
+
+def test_id_and_rationale_do_not_count() -> None:
+    assert canonical(setting(rationale="x")) == canonical(baseline())
+
+
+def test_a_pass_turned_on_is_one_change_and_a_parameter_another() -> None:
+    tqt = {"enabled": True, "steps": 500}
+    on = diff(baseline(), setting(tqt_optimization=tqt))
+    assert [change.path for change in on] == ["tqt_optimization"]
+    longer = diff(
+        setting(tqt_optimization=tqt), setting(tqt_optimization={**tqt, "steps": 1000, "lr": 5e-5})
+    )
+    assert [(change.path, change.before, change.after) for change in longer] == [
+        ("tqt_optimization.lr", 1e-5, 5e-5),
+        ("tqt_optimization.steps", 500, 1000),
+    ]
+
+
+sections = st.fixed_dictionaries(
+    {},
+    optional={
+        "calib_algorithm": st.sampled_from(["kl", "mse", "percentile"]),
+        "tqt_optimization": st.fixed_dictionaries(
+            {"enabled": st.booleans(), "steps": st.sampled_from([500, 1000])}
+        ),
+        "bias_correct": st.fixed_dictionaries({"enabled": st.booleans()}),
+        "dispatching_table": st.lists(
+            st.fixed_dictionaries({"op": st.sampled_from("abc"), "bits": st.just(16)})
+        ),
+    },
+)
+
+
+@given(sections, sections)
+def test_no_difference_is_the_same_as_an_equal_key(
+    left: dict[str, Any], right: dict[str, Any]
+) -> None:
+    one, other = setting(**left), setting(**right)
+    assert (diff(one, other) == []) == (setting_key(one) == setting_key(other))
+    mirrored = [(c.path, c.after, c.before) for c in diff(other, one)]
+    assert [(c.path, c.before, c.after) for c in diff(one, other)] == mirrored
