@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from espdl_quantize.analysis._float_recorder import only_float_tensors
 from espdl_quantize.contract import Batch
 from espdl_quantize.errors import IterationError
 from espdl_quantize.quantize import Progress, describe_failure
@@ -58,7 +59,7 @@ def measure(
             layerwise = layerwise_error_analyse(**common, verbose=False) or {}
         with progress.stage("graphwise error"):
             graphwise = graphwise_error_analyse(**common, verbose=False) or {}
-        with progress.stage("statistics"):
+        with progress.stage("statistics"), only_float_tensors():
             statistics = statistical_analyse(**common) or []
     except OSError:
         raise

@@ -10,7 +10,13 @@ from typing import Annotated
 import typer
 
 from espdl_quantize import __version__
-from espdl_quantize.errors import EXIT_INTERRUPTED, EXIT_OUTPUT_FOLDER, EspdlQuantizeError
+from espdl_quantize.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_OUTPUT_FOLDER,
+    EXIT_REFUSED,
+    EspdlQuantizeError,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,6 +28,7 @@ app = typer.Typer(
 )
 
 ContractPath = Annotated[Path, typer.Argument(metavar="USER_QUANT.PY", help="The contract module.")]
+OutputFolder = Annotated[Path, typer.Option(help="The folder that holds iter_0.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
 
@@ -31,10 +38,11 @@ def main() -> None:
         app()
     except EspdlQuantizeError as error:
         _fail(error.cause, error.mend, error.exit_code)
-    except KeyboardInterrupt:
-        _fail(
-            "interrupted; nothing half-written is left", "run the command again", EXIT_INTERRUPTED
-        )
+    except SystemExit as ended:
+        # Typer turns Ctrl-C into this code, without a word.
+        if ended.code == EXIT_INTERRUPTED:
+            _fail("interrupted; nothing half-written is left", "run it again", EXIT_INTERRUPTED)
+        raise
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM):
             raise
@@ -131,3 +139,54 @@ def run(
         raise typer.BadParameter("give one of --baseline and --setting FILE")
     options = RunOptions(use_full_eval, seed, info, native, overwrite)
     run_once(contract, output_dir, setting, options, as_json)
+
+
+@app.command()
+def compare(
+    output_dir: OutputFolder = Path("outputs"),
+    finalize: Annotated[
+        bool, typer.Option("--finalize", help="Write best/ and final_report.md.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite a report that was edited by hand.")
+    ] = False,
+    force_finalize: Annotated[
+        bool, typer.Option("--force-finalize", help="Finalize in phase 5, too.")
+    ] = False,
+    write_best: Annotated[
+        bool, typer.Option("--write-best", help="Write best/ and no report.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Rank the iterations of an output folder and say what to run next."""
+    from espdl_quantize.jsonio import dumps
+    from espdl_quantize.report import compare as compare_folder
+
+    result = compare_folder(
+        output_dir,
+        finalize=finalize,
+        force=force,
+        force_finalize=force_finalize,
+        write_best=write_best,
+    )
+    print(dumps(result.comparison).rstrip() if as_json else "\n".join(result.lines))
+    sys.exit(result.exit_code)
+
+
+@app.command()
+def lint(
+    setting: Annotated[Path, typer.Argument(help="A JSON setting.")],
+    output_dir: OutputFolder = Path("outputs"),
+    as_json: AsJson = False,
+) -> None:
+    """Check a hand-written setting against the rules of the search before it runs."""
+    from espdl_quantize.jsonio import dumps
+    from espdl_quantize.report import lint as lint_folder
+    from espdl_quantize.setting import load_setting
+
+    violations = lint_folder(output_dir, load_setting(setting))
+    if as_json:
+        print(dumps({"violations": [vars(entry) for entry in violations]}), end="")
+    else:
+        print("\n".join(map(str, violations)) or "the setting keeps every rule")
+    sys.exit(EXIT_REFUSED if violations else EXIT_OK)

@@ -217,6 +217,7 @@ def _index(run: _Run, failure: EspdlQuantizeError | None, elapsed: float) -> Jso
         ),
         "rationale": run.setting.rationale,
         "model_path": None if failure else "model.espdl",
+        "contract_path": str(run.contract.path),
         "model_name": run.contract.model_name,
         "target_chip": config.target,
         "elapsed_seconds": round(elapsed, 3),

@@ -5,6 +5,7 @@ from espdl_quantize.quantize._graph import (
     FloatModel,
     describe_failure,
     load_torch_model,
+    parse_onnx,
     prepare_float_model,
 )
 from espdl_quantize.quantize._hooks import (
@@ -36,6 +37,7 @@ __all__ = [
     "esp_ppq_version",
     "export",
     "load_torch_model",
+    "parse_onnx",
     "prepare_float_model",
     "probe_float_model",
     "probe_torch_model",

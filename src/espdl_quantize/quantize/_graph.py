@@ -29,11 +29,10 @@ class FloatModel:
         Raises:
             IterationError: esp-ppq cannot parse or run an op; it is named.
         """
-        from esp_ppq.api.interface import load_onnx_graph
         from esp_ppq.executor import TorchExecutor
 
         try:
-            graph = load_onnx_graph(str(self.onnx_file))
+            graph = parse_onnx(self.onnx_file)
             executor = TorchExecutor(graph=graph, device=self.device)
             executor.tracing_operation_meta(inputs=self.dummy_inputs())
         except Exception as error:
@@ -71,6 +70,26 @@ def prepare_float_model(contract: Contract, folder: Path) -> FloatModel:
         _copy_onnx(contract, file)
     _simplify(file)
     return FloatModel(file, contract.config.input_shapes, contract.config.device)
+
+
+def parse_onnx(file: Path) -> Any:
+    """Parse an ONNX file as esp-ppq's ``load_onnx_graph`` does, with a fixed order of variables.
+
+    esp-ppq's parser creates the variables from a Python set, so that their order, the names that
+    it generates and the bytes that it exports change from process to process. They are ordered by
+    their first use here, between parsing and formatting.
+    """
+    from esp_ppq.api.interface import format_graph, load_graph
+
+    graph = load_graph(str(file))
+    first_use = dict.fromkeys(
+        variable.name for op in graph.operations.values() for variable in (*op.inputs, *op.outputs)
+    )
+    found = dict(graph.variables)
+    graph.variables.clear()
+    for name in (*first_use, *found):
+        graph.variables[name] = found[name]
+    return format_graph(graph)
 
 
 def load_torch_model(contract: Contract) -> Any:

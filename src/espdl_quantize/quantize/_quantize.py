@@ -9,7 +9,7 @@ from typing import Any
 
 from espdl_quantize.contract import Batch, QuantConfig
 from espdl_quantize.errors import IterationError
-from espdl_quantize.quantize._graph import FloatModel, describe_failure
+from espdl_quantize.quantize._graph import FloatModel, describe_failure, parse_onnx
 from espdl_quantize.quantize._passes import report_passes
 from espdl_quantize.quantize._progress import Progress
 from espdl_quantize.quantize._to_esp_ppq import to_esp_ppq
@@ -91,13 +91,13 @@ def quantize(
     """
     import esp_ppq.lib as ppq_lib
     from esp_ppq.api import get_target_platform
-    from esp_ppq.api.interface import dispatch_graph, load_onnx_graph
+    from esp_ppq.api.interface import dispatch_graph
     from esp_ppq.executor import TorchExecutor
 
     seed_everything(seed)
     setting, warnings = to_esp_ppq(resolved.setting, config.target, config.num_of_bits)
     platform = get_target_platform(config.target, config.num_of_bits)
-    graph = load_onnx_graph(str(model.onnx_file))
+    graph = parse_onnx(model.onnx_file)
     warnings += unknown_op_warnings(resolved.setting, list(graph.operations))
     try:
         graph = dispatch_graph(

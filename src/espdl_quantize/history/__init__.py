@@ -1,0 +1,45 @@
+"""Reads the iterations of an output folder back as immutable rows.
+
+Nothing here writes, caches between calls, or imports esp-ppq or torch.
+"""
+
+from espdl_quantize.history._evidence import (
+    Evidence,
+    GraphOp,
+    HotOp,
+    Jump,
+    VariableStats,
+)
+from espdl_quantize.history._history import History, HistoryWarning
+from espdl_quantize.history._iteration import (
+    Direction,
+    Failure,
+    Iteration,
+    LayerError,
+    Priority,
+)
+from espdl_quantize.history._read import GENERATOR, is_foreign_comparison, read_history
+from espdl_quantize.history._read_applied import Applied, load_applied
+from espdl_quantize.history._read_evidence import LazyEvidence, load_evidence
+
+__all__ = [
+    "GENERATOR",
+    "Applied",
+    "Direction",
+    "Evidence",
+    "Failure",
+    "GraphOp",
+    "History",
+    "HistoryWarning",
+    "HotOp",
+    "Iteration",
+    "Jump",
+    "LayerError",
+    "LazyEvidence",
+    "Priority",
+    "VariableStats",
+    "is_foreign_comparison",
+    "load_applied",
+    "load_evidence",
+    "read_history",
+]

@@ -1,0 +1,148 @@
+"""All iterations of an output folder, ranked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+from espdl_quantize.history._iteration import Direction, Iteration, Priority
+
+DEFAULT_DIRECTION: Direction = "max"
+"""Taken where no folder says which way the metric goes; the history then carries a warning."""
+
+
+@dataclass(frozen=True)
+class HistoryWarning:
+    """Something in the output folder that the reader of a ranking should know.
+
+    Attributes:
+        kind: a fixed word per cause, such as "direction" or "half-written".
+        text: the thing, what was found, and what follows from it.
+        iteration_id: the iteration it concerns, if one.
+    """
+
+    kind: str
+    text: str
+    iteration_id: int | None = None
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class History:
+    """The iterations by id, and everything that follows from them.
+
+    Attributes:
+        iterations: ascending by id; folders that could not be read are absent.
+        folder: the output folder.
+        warnings: see :class:`HistoryWarning`.
+        reserved_ids: ids of folders that hold work but are no iteration yet.
+        float_scores: the float model's primary value by the function that scored it.
+    """
+
+    iterations: tuple[Iteration, ...] = ()
+    folder: Path = Path()
+    warnings: tuple[HistoryWarning, ...] = ()
+    reserved_ids: tuple[int, ...] = ()
+    float_scores: Mapping[str, float] = field(default_factory=dict)
+
+    @cached_property
+    def scored(self) -> tuple[Iteration, ...]:
+        """The iterations with a finite value."""
+        return tuple(row for row in self.iterations if row.value is not None)
+
+    @cached_property
+    def failed(self) -> tuple[Iteration, ...]:
+        """The iterations without a finite value."""
+        return tuple(row for row in self.iterations if row.value is None)
+
+    @cached_property
+    def latest(self) -> Iteration | None:
+        """The iteration with the highest id."""
+        return self.iterations[-1] if self.iterations else None
+
+    @cached_property
+    def metric(self) -> str | None:
+        """Name of the primary metric, from the first finite iteration."""
+        rows = (*self.scored, *self.iterations)
+        return next((row.metric for row in rows if row.metric is not None), None)
+
+    @cached_property
+    def direction(self) -> Direction:
+        """Which way the metric goes, from the first finite iteration."""
+        rows = (*self.scored, *self.iterations)
+        return next((row.direction for row in rows if row.direction), DEFAULT_DIRECTION)
+
+    @cached_property
+    def target(self) -> float | None:
+        """The value to reach, from the latest iteration: a contract may be edited on the way."""
+        return self.latest.target if self.latest else None
+
+    @cached_property
+    def priority(self) -> Priority:
+        """The contract's deploy_runtime_priority, from the latest iteration that states it."""
+        rows = reversed(self.iterations)
+        return next(
+            (row.deploy_runtime_priority for row in rows if row.deploy_runtime_priority), "balanced"
+        )
+
+    @cached_property
+    def best(self) -> Iteration | None:
+        """The best finite iteration; a tie goes to the smaller id."""
+        return min(self.scored, key=lambda row: (-self.height(row), row.id), default=None)
+
+    @cached_property
+    def ranks(self) -> Mapping[int, int | None]:
+        """Dense ranks by id, 1 = best; None for a failed iteration."""
+        heights = sorted({self.height(row) for row in self.scored}, reverse=True)
+        order = {height: rank for rank, height in enumerate(heights, start=1)}
+        return {
+            row.id: None if row.value is None else order[self.height(row)]
+            for row in self.iterations
+        }
+
+    @cached_property
+    def prior_best(self) -> Mapping[int, Iteration | None]:
+        """The best iteration before each one, by id."""
+        result: dict[int, Iteration | None] = {}
+        best: Iteration | None = None
+        for row in self.iterations:
+            result[row.id] = best
+            if row.value is not None and (best is None or self.height(row) > self.height(best)):
+                best = row
+        return result
+
+    @property
+    def next_id(self) -> int:
+        """One above every id that is taken."""
+        return max([*(row.id for row in self.iterations), *self.reserved_ids], default=-1) + 1
+
+    def height(self, row: Iteration) -> float:
+        """Return the value of ``row``, turned so that more is better; minus infinity if failed."""
+        if row.value is None:
+            return float("-inf")
+        return row.value if self.direction == "max" else -row.value
+
+    def gain(self, row: Iteration) -> float | None:
+        """Return how much ``row`` added to the best before it, positive = better."""
+        prior = self.prior_best[row.id]
+        if row.value is None or prior is None:
+            return None
+        return self.height(row) - self.height(prior)
+
+    def meets(self, row: Iteration, target: float | None) -> bool:
+        """Tell whether ``row`` reaches ``target``."""
+        if row.value is None or target is None:
+            return False
+        return row.value >= target if self.direction == "max" else row.value <= target
+
+    def upto(self, count: int) -> History:
+        """Return the history as it was after its first ``count`` iterations."""
+        return replace(self, iterations=self.iterations[:count])
+
+    def get(self, iteration_id: int) -> Iteration | None:
+        """Return the iteration with this id, if there is one."""
+        return next((row for row in self.iterations if row.id == iteration_id), None)

@@ -1,0 +1,157 @@
+"""Reads one ``iter_<N>`` folder into a row, with a warning for whatever is odd."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from espdl_quantize.errors import SettingError
+from espdl_quantize.history._history import HistoryWarning
+from espdl_quantize.history._iteration import (
+    Direction,
+    Failure,
+    Iteration,
+    LayerError,
+    Priority,
+)
+from espdl_quantize.history._values import integer, names, number, objects, read_any, text
+from espdl_quantize.setting import Setting, parse_setting
+
+_PRIORITIES: tuple[Priority, ...] = ("balanced", "speed", "pc_time")
+
+
+def read_iteration(
+    folder: Path, number_in_name: int
+) -> tuple[Iteration | None, list[HistoryWarning]]:
+    """Read one folder.
+
+    Returns:
+        The row, or None where the folder holds no finished iteration; and the warnings.
+    """
+    notes: list[HistoryWarning] = []
+
+    def warn(kind: str, told: str) -> None:
+        notes.append(HistoryWarning(kind, f"{folder.name}: {told}", number_in_name))
+
+    index, problem = read_any(folder / "iteration_index.json")
+    if problem is None and not isinstance(index, dict):
+        problem = f"holds a {type(index).__name__}, expected an object"
+    if problem is not None:
+        kind = "half-written" if problem == "is missing" else "broken-json"
+        warn(kind, f"iteration_index.json {problem}; the folder is left out of the history")
+        return None, notes
+
+    marked_failed = index.get("status") == "failed"
+    metrics, problem = read_any(folder / "metrics.json")
+    if problem is None and not isinstance(metrics, dict):
+        problem = f"holds a {type(metrics).__name__}, expected an object"
+    if problem is not None:
+        metrics = {}
+        if not marked_failed:
+            kind = "half-written" if problem == "is missing" else "broken-json"
+            warn(kind, f"metrics.json {problem}; the folder is left out of the history")
+            return None, notes
+
+    stated_id = index.get("iteration_id")
+    if stated_id != number_in_name or isinstance(stated_id, bool):
+        warn(
+            "renamed",
+            f"its iteration_index.json says iteration_id {stated_id!r}; the folder's name counts",
+        )
+    direction = _direction(index, metrics)
+    if direction is None:
+        warn("direction", "metric_direction is neither 'max' nor 'min'; the other runs' is used")
+    value, failure = _score(index, metrics, marked_failed)
+    if value is None and not marked_failed and "_error" not in metrics:
+        warn("metric", f"{failure}; the iteration counts as failed")
+    setting, problem = _setting(folder)
+    if problem is not None:
+        warn("setting", f"{problem}; nothing can be derived from this iteration")
+    row = Iteration(
+        id=number_in_name,
+        folder=folder,
+        setting=setting,
+        value=value,
+        metric=text(index.get("primary_metric")) or text(metrics.get("_primary_key")),
+        direction=direction,
+        target=number(index.get("target_metric")),
+        failure=failure,
+        rationale=text(index.get("rationale")) or (setting.rationale if setting else ""),
+        evaluated_by=text(index.get("evaluated_by")) or text(metrics.get("_used")),
+        float_value=number(index.get("float_value")),
+        elapsed_seconds=number(index.get("elapsed_seconds")),
+        elapsed_by_stage=_seconds(index.get("elapsed_by_stage")),
+        top_5_error_layers=_layers(index.get("top_5_error_layers")),
+        non_computing_hot_ops_count=integer(index.get("non_computing_hot_ops_count")),
+        graphwise_jumps_count=integer(index.get("graphwise_jumps_count")),
+        contract_path=text(index.get("contract_path")),
+        model_name=text(index.get("model_name")),
+        target_chip=text(index.get("target_chip")),
+        deploy_runtime_priority=_priority(index.get("deploy_runtime_priority")),
+        seed=integer(index.get("seed")),
+        engine=text(index.get("engine")),
+        esp_ppq_version=text(index.get("esp_ppq_version")),
+        metrics={key: item for key, item in metrics.items() if not key.startswith("_")},
+        warnings=names(index.get("applied_setting_warnings")),
+    )
+    return row, notes
+
+
+def _direction(index: dict[str, Any], metrics: dict[str, Any]) -> Direction | None:
+    stated = index.get("metric_direction", metrics.get("metric_direction"))
+    if stated == "max":
+        return "max"
+    return "min" if stated == "min" else None
+
+
+def _priority(stated: object) -> Priority | None:
+    return next((priority for priority in _PRIORITIES if priority == stated), None)
+
+
+def _score(
+    index: dict[str, Any], metrics: dict[str, Any], marked_failed: bool
+) -> tuple[float | None, Failure | None]:
+    error = index.get("error")
+    if marked_failed or "_error" in metrics:
+        if isinstance(error, dict):
+            parts = [text(error.get(key)) or "" for key in ("stage", "cause", "mend")]
+            return None, Failure(*parts)
+        cause = text(error) or text(metrics.get("_error")) or "no cause was recorded"
+        return None, Failure("evaluate" if "_error" in metrics else "", cause)
+    stated = index.get("primary_value", metrics.get("_primary_value"))
+    value = number(stated)
+    if value is None:
+        return None, Failure(
+            "evaluate",
+            f"primary_value is {stated!r}, not a finite number",
+            "let evaluate() return a finite int or float for the primary metric",
+        )
+    return value, None
+
+
+def _setting(folder: Path) -> tuple[Setting | None, str | None]:
+    payload, problem = read_any(folder / "setting.json")
+    if problem is not None:
+        return None, f"setting.json {problem}"
+    if not isinstance(payload, dict):
+        return None, f"setting.json holds a {type(payload).__name__}, expected an object"
+    try:
+        json.dumps(payload, ensure_ascii=False).encode()
+        return parse_setting(payload), None
+    except UnicodeEncodeError:
+        return None, "setting.json holds text that is not Unicode"
+    except SettingError as error:
+        return None, f"setting.json: {text(error.cause)}"
+
+
+def _layers(value: object) -> tuple[LayerError, ...]:
+    rows = ((text(item.get("op")), number(item.get("snr"))) for item in objects(value))
+    return tuple(LayerError(op, snr) for op, snr in rows if op is not None)
+
+
+def _seconds(value: object) -> dict[str, float]:
+    if not isinstance(value, dict):
+        return {}
+    pairs = ((stage, number(seconds)) for stage, seconds in value.items())
+    return {stage: seconds for stage, seconds in pairs if seconds is not None}

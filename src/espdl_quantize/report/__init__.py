@@ -1,0 +1,32 @@
+"""Compares iterations, writes comparison.json, ``best/`` and the final report; needs no torch."""
+
+from espdl_quantize.report._best_folder import write_best
+from espdl_quantize.report._commands import early_finalize_command, retry_command
+from espdl_quantize.report._compare import CompareResult, compare, lint
+from espdl_quantize.report._final_report import MARKER, render_report, write_report
+from espdl_quantize.report._finalize import (
+    Category,
+    FinalizePlan,
+    FinalizeReason,
+    RunStop,
+    plan_finalize,
+)
+from espdl_quantize.report._snippet import python_snippet
+
+__all__ = [
+    "MARKER",
+    "Category",
+    "CompareResult",
+    "FinalizePlan",
+    "FinalizeReason",
+    "RunStop",
+    "compare",
+    "early_finalize_command",
+    "lint",
+    "plan_finalize",
+    "python_snippet",
+    "render_report",
+    "retry_command",
+    "write_best",
+    "write_report",
+]

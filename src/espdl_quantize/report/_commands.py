@@ -1,0 +1,26 @@
+"""Command lines that a reader can paste."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from espdl_quantize.history import Iteration
+
+PROGRAM = "espdl-quantize"
+CONTRACT = "user_quant.py"
+"""The usual name of a contract, for an iteration that does not say where its own is."""
+
+
+def early_finalize_command(outputs: Path) -> str:
+    """Return the command that ends the search now, whatever its phase."""
+    folder = shlex.quote(str(outputs.resolve()))
+    return f"{PROGRAM} compare --output-dir {folder} --finalize --force-finalize"
+
+
+def retry_command(iteration: Iteration) -> str:
+    """Return the command that runs a failed iteration again, in its own folder."""
+    folder = iteration.folder.resolve()
+    setting = shlex.quote(str(folder / "setting.json"))
+    contract = shlex.quote(iteration.contract_path or CONTRACT)
+    return f"{PROGRAM} run {contract} --output-dir {shlex.quote(str(folder))} --setting {setting}"

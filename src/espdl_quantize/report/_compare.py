@@ -1,0 +1,153 @@
+"""Compares the iterations of an output folder, says what is next, and ends the search."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from espdl_quantize.errors import EXIT_OK, EXIT_REFUSED, OutputFolderError
+from espdl_quantize.history import History, LazyEvidence, is_foreign_comparison, read_history
+from espdl_quantize.jsonio import to_jsonable, write_json
+from espdl_quantize.report._best_folder import free_name, write_best
+from espdl_quantize.report._comparison import build_comparison
+from espdl_quantize.report._final_report import render_report, write_report
+from espdl_quantize.report._finalize import FinalizePlan, RunStop, plan_finalize
+from espdl_quantize.report._lines import summary_lines
+from espdl_quantize.search import (
+    Decision,
+    SearchOptions,
+    Situation,
+    Violation,
+    decide,
+    lint_setting,
+    settle,
+)
+from espdl_quantize.setting import Setting
+
+
+@dataclass(frozen=True)
+class CompareResult:
+    """What one comparison found and did.
+
+    Attributes:
+        exit_code: 0, or 1 where finalizing was refused.
+        comparison: the content of comparison.json.
+        lines: for the terminal, without control characters.
+        history: the iterations.
+        decision: the next step.
+        best_folder: best/, where this call wrote it.
+        report: final_report.md, where this call wrote it.
+    """
+
+    exit_code: int
+    comparison: dict[str, Any]
+    lines: tuple[str, ...]
+    history: History
+    decision: Decision
+    best_folder: Path | None = None
+    report: Path | None = None
+
+
+def compare(
+    outputs: Path,
+    *,
+    finalize: bool = False,
+    force: bool = False,
+    force_finalize: bool = False,
+    write_best: bool = False,
+    run_stop: RunStop | None = None,
+    options: SearchOptions | None = None,
+) -> CompareResult:
+    """Rank the iterations, decide the next step, and write comparison.json.
+
+    Args:
+        outputs: the folder that holds iter_0.
+        finalize: write best/ and final_report.md; refused in phase 5.
+        force: overwrite a report that lost its marker line.
+        force_finalize: finalize in phase 5, too.
+        write_best: write best/ alone.
+        run_stop: why an automatic run ends the search here.
+        options: as for :func:`espdl_quantize.search.decide`.
+
+    Raises:
+        OutputFolderError: the folder cannot be read or written.
+    """
+    outputs = Path(outputs)
+    history = read_history(outputs)
+    situation = settle(history, LazyEvidence(history), options)
+    decision = decide(history, situation.evidence, situation.options)
+    plan = plan_finalize(
+        history,
+        decision,
+        finalize=finalize,
+        force_finalize=force_finalize,
+        write_best=write_best,
+        run_stop=run_stop,
+    )
+    done, best_folder, report = _finalize(situation, decision, plan, force)
+    warnings = [warning.text for warning in history.warnings]
+    warnings += situation.best_evidence.problems
+    comparison = to_jsonable(build_comparison(situation, decision, plan, warnings))
+    done += _write_comparison(outputs, comparison)
+    return CompareResult(
+        exit_code=EXIT_REFUSED if plan.refusal else EXIT_OK,
+        comparison=comparison,
+        lines=tuple(summary_lines(comparison, decision, plan, done)),
+        history=history,
+        decision=decision,
+        best_folder=best_folder,
+        report=report,
+    )
+
+
+def lint(outputs: Path, setting: Setting, options: SearchOptions | None = None) -> list[Violation]:
+    """Check a hand-written setting against the discipline before it runs.
+
+    Raises:
+        OutputFolderError: the folder cannot be read.
+    """
+    history = read_history(Path(outputs))
+    return lint_setting(setting, history, LazyEvidence(history), options)
+
+
+def _finalize(
+    situation: Situation, decision: Decision, plan: FinalizePlan, force: bool
+) -> tuple[list[str], Path | None, Path | None]:
+    """Write what the plan says.
+
+    Returns:
+        What was done, in words; best/ and the report, where they were written.
+    """
+    best, outputs = situation.history.best, situation.history.folder
+    if not plan.best or best is None:
+        return [], None, None
+    done = write_best(outputs, best)
+    done.append(f"wrote best/ from {best.name}")
+    if plan.reason is None:
+        return done, outputs / "best", None
+    report = outputs / "final_report.md"
+    if write_report(report, render_report(situation, decision, plan.reason), force):
+        done.append("wrote final_report.md")
+        return done, outputs / "best", report
+    done.append(
+        "kept final_report.md: its marker line is gone, so it was edited; --force overwrites it"
+    )
+    return done, outputs / "best", None
+
+
+def _write_comparison(outputs: Path, comparison: dict[str, Any]) -> list[str]:
+    """Write comparison.json; one that another tool wrote is kept under another name."""
+    path, notes = outputs / "comparison.json", []
+    try:
+        if is_foreign_comparison(path):
+            aside = free_name(outputs, "comparison.json.foreign")
+            path.rename(aside)
+            notes.append(f"comparison.json was not written by this tool; it is now {aside.name}")
+        write_json(path, comparison)
+    except OSError as error:
+        raise OutputFolderError(
+            f"{path} cannot be written: {error.strerror or error}",
+            "check the permissions and the free space of the output folder",
+        ) from error
+    return notes

@@ -1,0 +1,158 @@
+"""The content of comparison.json."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from espdl_quantize.history import GENERATOR, History, Iteration
+from espdl_quantize.report._commands import early_finalize_command, retry_command
+from espdl_quantize.report._finalize import FinalizePlan
+from espdl_quantize.search import Decision, Situation, describe_changes, runtime_cost
+from espdl_quantize.setting import Setting
+
+Json = dict[str, Any]
+
+
+def build_comparison(
+    situation: Situation, decision: Decision, plan: FinalizePlan, warnings: list[str]
+) -> Json:
+    """Put history and decision into plain data.
+
+    Args:
+        situation: the history with settled options.
+        decision: the next step.
+        plan: what this call writes.
+        warnings: what the reader of the ranking should know.
+    """
+    history = situation.history
+    best = history.best
+    return {
+        "generated_by": GENERATOR,
+        "primary_metric": history.metric,
+        "metric_direction": history.direction,
+        "target_metric": situation.options.target,
+        "deploy_runtime_priority": situation.options.priority,
+        "float_reference": dict(history.float_scores),
+        "iterations": [_row(history, row) for row in history.iterations],
+        "best_iteration": None if best is None else _best(history, best),
+        "iteration_ranks": {str(row.id): rank_of(history, row) for row in history.iterations},
+        "runtime_cost_classification": {str(row.id): cost_of(row) for row in history.iterations},
+        "ranking_warnings": warnings,
+        "early_finalize_command": early_finalize_command(history.folder),
+        "next_step_hint": _hint(history, decision, plan),
+    }
+
+
+def rank_of(history: History, row: Iteration) -> int | str:
+    """Return the dense rank, "-" for a failed iteration."""
+    rank = history.ranks[row.id]
+    return "-" if rank is None else rank
+
+
+def cost_of(row: Iteration) -> str:
+    """Say whether an iteration's model runs slower on the chip."""
+    return "unknown" if row.setting is None else str(runtime_cost(row.setting))
+
+
+def delta_of(history: History, row: Iteration) -> float | None:
+    """Return the difference to the best before, as the metric counts it."""
+    prior = history.prior_best[row.id]
+    if row.value is None or prior is None or prior.value is None:
+        return None
+    return row.value - prior.value
+
+
+def outcome_of(history: History, row: Iteration) -> str:
+    """Name what an iteration came to."""
+    if row.value is None:
+        return "failed"
+    gain = history.gain(row)
+    if gain is None:
+        return "first score"
+    return "new best" if gain > 0 else "worse" if gain < 0 else "no change"
+
+
+def changes_of(history: History, row: Iteration) -> str:
+    """Say what an iteration changed against the best before it."""
+    prior = history.prior_best[row.id]
+    return describe_changes(prior.setting if prior else None, row.setting)
+
+
+def ready_to_save(setting: Setting) -> Json:
+    """Return a setting as the content of setting.json."""
+    return setting.model_dump(exclude_none=True)
+
+
+def _row(history: History, row: Iteration) -> Json:
+    return {
+        "iteration_id": row.id,
+        "dir": str(row.folder.resolve()),
+        "status": row.status,
+        "error": None if row.failure is None else str(row.failure),
+        "primary_metric": row.metric,
+        "primary_value": row.value,
+        "rank": rank_of(history, row),
+        "delta_vs_prior_best": delta_of(history, row),
+        "outcome": outcome_of(history, row),
+        "changed": changes_of(history, row),
+        "affects_inference_speed": cost_of(row),
+        "evaluated_by": row.evaluated_by,
+        "float_value": row.float_value,
+        "elapsed_seconds": row.elapsed_seconds,
+        "top_5_error_layers": [
+            {"op": layer.op, "snr": layer.snr} for layer in row.top_5_error_layers
+        ],
+        "rationale": row.rationale,
+        "applied_setting_warnings": list(row.warnings),
+    }
+
+
+def _best(history: History, best: Iteration) -> Json:
+    return {
+        "iteration_id": best.id,
+        "dir": str(best.folder.resolve()),
+        "primary_metric": history.metric,
+        "primary_value": best.value,
+        "setting": None if best.setting is None else ready_to_save(best.setting),
+    }
+
+
+def _hint(history: History, decision: Decision, plan: FinalizePlan) -> Json:
+    rows = {row.id: row for row in history.iterations}
+    failed = [
+        {
+            "iteration_id": number,
+            "error": str(rows[number].failure),
+            "retry_command": retry_command(rows[number]),
+        }
+        for number in decision.failed
+    ]
+    hint: Json = {
+        "phase": decision.phase,
+        "lever": decision.lever,
+        "advice": _with_failures(decision.advice, failed),
+        "auto_finalized": plan.auto,
+        "skipped_levers": [
+            {"lever": skip.lever, "reason": skip.reason} for skip in decision.skipped
+        ],
+        "failed_iterations": failed,
+    }
+    if decision.phase.startswith(("phase-2", "phase-3")) and decision.setting is not None:
+        hint["setting"] = ready_to_save(decision.setting)
+    if decision.signals is not None:
+        hint["phase5_signals"] = decision.signals.to_json()
+        hint["coverage_exhausted"] = decision.coverage_exhausted
+    if plan.reason is not None:
+        hint["finalize_reason"] = plan.reason.to_json()
+    if plan.premature:
+        hint["premature_finalize_rejected"] = True
+    return hint
+
+
+def _with_failures(advice: str, failed: list[Json]) -> str:
+    told = [
+        f"iter_{item['iteration_id']} failed ({item['error']}) and counts as tried; to retry it: "
+        f"{item['retry_command']}"
+        for item in failed
+    ]
+    return " ".join([advice, *told])

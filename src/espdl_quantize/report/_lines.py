@@ -1,0 +1,64 @@
+"""What a comparison prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from espdl_quantize.report._escape import number, plain
+from espdl_quantize.report._finalize import FinalizePlan
+from espdl_quantize.search import Decision
+
+_SHOWN = 12
+_ADVICE = 4000
+
+
+def summary_lines(
+    comparison: dict[str, Any], decision: Decision, plan: FinalizePlan, done: list[str]
+) -> Iterator[str]:
+    """Yield the lines: ranking, next step, warnings, what was written, how to end."""
+    yield from _ranking(comparison)
+    hint = comparison["next_step_hint"]
+    yield f"phase: {decision.phase}" + (f", lever {decision.lever}" if decision.lever else "")
+    yield f"next: {plain(hint['advice'], _ADVICE)}"
+    for skip in decision.skipped:
+        yield f"skipped {skip.lever}: {plain(skip.reason)}"
+    for warning in comparison["ranking_warnings"]:
+        yield f"warning: {plain(warning)}"
+    if plan.refusal:
+        yield from _refusal(decision, plan)
+    if plan.reason is not None:
+        yield f"finalized ({plan.reason.category}): {plain(plan.reason.detail)}"
+    for line in done:
+        yield plain(line)
+    yield f"to end the search at any time: {comparison['early_finalize_command']}"
+
+
+def _ranking(comparison: dict[str, Any]) -> Iterator[str]:
+    rows, best = comparison["iterations"], comparison["best_iteration"]
+    if best is None:
+        yield f"{len(rows)} iterations, none with a score" if rows else "no iterations yet"
+        return
+    metric = plain(comparison["primary_metric"] or "metric")
+    told = f"best: iter_{best['iteration_id']}, {metric} {number(best['primary_value'])}"
+    if comparison["target_metric"] is not None:
+        told += f" (target {number(comparison['target_metric'])})"
+    yield told
+    if len(rows) > _SHOWN:
+        yield f"  ... {len(rows) - _SHOWN} earlier iterations are in comparison.json"
+    for row in rows[-_SHOWN:]:
+        yield (
+            f"  iter_{row['iteration_id']:<3} rank {row['rank']!s:<3} "
+            f"{number(row['primary_value']):<10} {row['outcome']:<11} {plain(row['changed'], 120)}"
+        )
+
+
+def _refusal(decision: Decision, plan: FinalizePlan) -> Iterator[str]:
+    yield f"REFUSED: {plain(plan.refusal)}"
+    signals = decision.signals
+    if not plan.premature or signals is None:
+        return
+    yield "best/ and final_report.md were not written; comparison.json was"
+    for name in ("untried_phase5_patterns", "untried_phase3_levers", "untried_5beta_reapply"):
+        yield f"  {name}: {', '.join(getattr(signals, name)) or 'none'}"
+    yield "either run further iterations, or add --force-finalize to end the search here"

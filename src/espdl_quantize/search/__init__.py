@@ -1,0 +1,64 @@
+"""Decides the next step of a search: pure functions of the iterations and their artifacts."""
+
+from espdl_quantize.search._advice import findings
+from espdl_quantize.search._cost import RuntimeCost, int16_ops, runtime_cost, split_layers
+from espdl_quantize.search._decide import decide, settle
+from espdl_quantize.search._decision import (
+    Decision,
+    Phase,
+    SearchOptions,
+    SkippedLever,
+    Stop,
+    StopCategory,
+)
+from espdl_quantize.search._describe import cite, describe_changes, describe_setting, score
+from espdl_quantize.search._legs import LEGS, leg, leg_of, missing_leg
+from espdl_quantize.search._lint import Violation, cited_iterations, lint_setting
+from espdl_quantize.search._rules import Situation, phase5_cutoff
+from espdl_quantize.search._stops import plateau, relative_loss, target_reached
+from espdl_quantize.search._thresholds import DEFAULT_THRESHOLDS, Thresholds
+from espdl_quantize.search.levers import LEVERS, Lever, LeverContext, Verdict, linear_order
+from espdl_quantize.search.phase5 import Phase5Signals
+from espdl_quantize.search.triggers import Finding, find_triggers
+
+__all__ = [
+    "DEFAULT_THRESHOLDS",
+    "LEGS",
+    "LEVERS",
+    "Decision",
+    "Finding",
+    "Lever",
+    "LeverContext",
+    "Phase",
+    "Phase5Signals",
+    "RuntimeCost",
+    "SearchOptions",
+    "Situation",
+    "SkippedLever",
+    "Stop",
+    "StopCategory",
+    "Thresholds",
+    "Verdict",
+    "Violation",
+    "cite",
+    "cited_iterations",
+    "decide",
+    "describe_changes",
+    "describe_setting",
+    "find_triggers",
+    "findings",
+    "int16_ops",
+    "leg",
+    "leg_of",
+    "linear_order",
+    "lint_setting",
+    "missing_leg",
+    "phase5_cutoff",
+    "plateau",
+    "relative_loss",
+    "runtime_cost",
+    "score",
+    "settle",
+    "split_layers",
+    "target_reached",
+]

@@ -1,0 +1,109 @@
+"""Settings, changes and evidence in words, for rationales, advice and reports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from espdl_quantize.history import Evidence, History, Iteration
+from espdl_quantize.setting import PASS_FIELDS, Change, Setting, canonical, diff
+
+
+def ratio(value: float | None) -> str:
+    """Write a noise:signal ratio or another small number."""
+    return "unknown" if value is None else f"{value:.4g}"
+
+
+def score(history: History, row: Iteration) -> str:
+    """Write what an iteration scored, with the name of the metric."""
+    name = history.metric or "metric"
+    return (
+        f"{row.name} failed" if row.value is None else f"{row.name} scored {name} {row.value:.6g}"
+    )
+
+
+def describe_change(change: Change) -> str:
+    """Write one difference between two settings."""
+    path, before, after = change.path, change.before, change.after
+    if path == "dispatching_table":
+        return _int16_words(before or {}, after or {})
+    if path in PASS_FIELDS or path in ("fusion_alignment", "extra"):
+        if before is None:
+            return (
+                f"+{path}({_parameters(path, after)})" if _parameters(path, after) else f"+{path}"
+            )
+        if after is None:
+            return f"-{path}"
+    return f"{path} {_short(before)} -> {_short(after)}"
+
+
+def describe_changes(before: Setting | None, after: Setting | None) -> str:
+    """Write what ``after`` changes; without ``before``, what it is."""
+    if after is None:
+        return "unknown (setting.json is not usable)"
+    if before is None:
+        return describe_setting(after)
+    return "; ".join(describe_change(change) for change in diff(before, after)) or "no change"
+
+
+def describe_setting(setting: Setting) -> str:
+    """Write a whole setting in one line."""
+    form = canonical(setting)
+    words = [form.pop("calib_algorithm")]
+    for name, value in form.items():
+        words.append(describe_change(Change(name, None, value)).lstrip("+"))
+    return " + ".join(words)
+
+
+def cite(history: History, row: Iteration, evidence: Evidence) -> str:
+    """Write the numbers of an iteration that a next step can be argued from."""
+    parts = [score(history, row)]
+    worst = evidence.worst(3) or [
+        (layer.op, layer.snr) for layer in row.top_5_error_layers[:3] if layer.snr is not None
+    ]
+    if worst:
+        parts.append(f"worst layers {_pairs(worst)}")
+    hot = [(f"{op.op} ({op.op_type})", op.max_snr) for op in evidence.hot_ops[:3]]
+    if hot:
+        parts.append(f"worst non-computing ops {_pairs(hot)}")
+    return "; ".join(parts)
+
+
+def _pairs(rows: Iterable[tuple[str, float]]) -> str:
+    return ", ".join(f"{op} {ratio(snr)}" for op, snr in rows)
+
+
+def _parameters(path: str, value: dict[str, Any]) -> str:
+    shown = {
+        "tqt_optimization": ("lr", "steps", "block_size"),
+        "lsq_optimization": ("lr", "steps", "block_size"),
+        "blockwise_reconstruction": ("lr", "steps", "block_size"),
+        "equalization": ("iterations", "value_threshold", "opt_level"),
+        "bias_correct": ("block_size", "steps"),
+        "weight_split": ("interested_layers", "value_threshold"),
+    }.get(path, tuple(value))
+    return ", ".join(f"{name}={_short(value[name])}" for name in shown if name in value)
+
+
+def _int16_words(before: dict[str, int], after: dict[str, int]) -> str:
+    old = [op for op, bits in before.items() if bits == 16]
+    new = [op for op, bits in after.items() if bits == 16]
+    added = [op for op in new if op not in old]
+    removed = [op for op in old if op not in new]
+    words = []
+    if added:
+        words.append(f"+int16 on {_short(added)}")
+    if removed:
+        words.append(f"-int16 on {_short(removed)}")
+    return ", ".join(words) or f"dispatching_table {_short(before)} -> {_short(after)}"
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list):
+        named = ", ".join(str(item) for item in value[:3])
+        return f"{named}, ... ({len(value)})" if len(value) > 3 else named
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={_short(item)}" for name, item in list(value.items())[:3])
+    return str(value)

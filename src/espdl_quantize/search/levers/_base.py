@@ -1,0 +1,95 @@
+"""What a lever is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from espdl_quantize.history import Evidence, History, Iteration
+from espdl_quantize.search._thresholds import Thresholds
+from espdl_quantize.setting import Setting
+
+
+@dataclass(frozen=True)
+class LeverContext:
+    """What a lever decides on.
+
+    Attributes:
+        history: all iterations.
+        best: the best of them.
+        base: best's setting, which the lever changes.
+        evidence: best's artifacts.
+        thresholds: limits of the rules.
+        target: the value of the primary metric to reach.
+    """
+
+    history: History
+    best: Iteration
+    base: Setting
+    evidence: Evidence
+    thresholds: Thresholds
+    target: float | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a lever applies, and the numbers that say so."""
+
+    applies: bool
+    reason: str
+
+
+class Lever(ABC):
+    """One change to best's setting.
+
+    A new lever is a subclass in a file of its own and a line in the registry.
+
+    Attributes:
+        id: the name in hints and reports.
+        tier: "A" costs nothing on the chip, "B" does, "C" is the last resort.
+        cost: "+" where the deployed model runs slower for it.
+        title: the change in words.
+    """
+
+    id: ClassVar[str]
+    tier: ClassVar[Literal["A", "B", "C"]]
+    cost: ClassVar[Literal["0", "+"]] = "0"
+    title: ClassVar[str]
+
+    @abstractmethod
+    def marks(self, setting: Setting) -> bool:
+        """Tell whether ``setting`` holds the change by which this lever is recognised."""
+
+    @abstractmethod
+    def applies(self, context: LeverContext) -> Verdict:
+        """Judge by best's artifacts whether the lever is worth a run."""
+
+    @abstractmethod
+    def change(self, context: LeverContext) -> Setting:
+        """Return best's setting with this one change; only called where the lever applies."""
+
+
+def is_tried(lever: Lever, history: History) -> bool:
+    """Tell whether any iteration has the lever's change, whatever it scored."""
+    return any(row.setting is not None and lever.marks(row.setting) for row in history.iterations)
+
+
+def runs_of(lever: Lever, history: History) -> list[Iteration]:
+    """Return the iterations that pulled the lever: best before them did not have its change."""
+    return [
+        row
+        for row in history.iterations
+        if row.setting is not None
+        and lever.marks(row.setting)
+        and not _had(lever, history.prior_best[row.id])
+    ]
+
+
+def improved(lever: Lever, history: History) -> bool:
+    """Tell whether pulling the lever made a new best."""
+    return any((history.gain(row) or 0) > 0 for row in runs_of(lever, history))
+
+
+def _had(lever: Lever, row: Iteration | None) -> bool:
+    return row is not None and row.setting is not None and lever.marks(row.setting)

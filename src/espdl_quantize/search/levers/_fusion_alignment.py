@@ -1,0 +1,54 @@
+"""3c: a common scale for the inputs of an op that joins branches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from espdl_quantize.search.levers._base import Lever, LeverContext, Verdict
+from espdl_quantize.search.triggers import judge_r8
+from espdl_quantize.setting import FusionAlignment, Setting
+
+_TO_LARGE = {
+    "Add": "align_elementwise_to",
+    "Sub": "align_elementwise_to",
+    "Mul": "align_elementwise_to",
+    "Concat": "align_concat_to",
+}
+_TO_INPUT = {"Resize": "align_resize_to", "AveragePool": "align_avgpooling_to"}
+"""Ops with one data input. esp-ppq's QuantAlignmentPass asserts that these two keys are 'None',
+'Align to Input' or 'Align to Output'; with one input there is no larger of several to align to, so
+the input's range, which is what 'Align to Large' protects, is kept by 'Align to Input'."""
+
+
+class AlignInputs(Lever):
+    """Aligns the kind of op that R8 fires on."""
+
+    id = "3c"
+    tier = "A"
+    title = "fusion alignment to the largest input range"
+
+    def marks(self, setting: Setting) -> bool:
+        """Recognised by any alignment that keeps the range of the inputs."""
+        section = setting.fusion_alignment
+        if section is None:
+            return False
+        values = section.model_dump(exclude_none=True).values()
+        return any(value in ("Align to Large", "Align to Input") for value in values)
+
+    def applies(self, context: LeverContext) -> Verdict:
+        """Only where R8 fires on best: elsewhere the alignment was seen to cost accuracy."""
+        verdict = judge_r8(context.evidence, context.thresholds)
+        return Verdict(verdict.fires, f"R8: {verdict.reason}")
+
+    def change(self, context: LeverContext) -> Setting:
+        """Set the one key that fits the type of R8's op."""
+        candidate = judge_r8(context.evidence, context.thresholds).candidate
+        if candidate is None:
+            raise ValueError("lever 3c does not apply: no op for R8")
+        update: dict[str, Any]
+        if candidate.op_type in _TO_INPUT:
+            update = {_TO_INPUT[candidate.op_type]: "Align to Input"}
+        else:
+            update = {_TO_LARGE[candidate.op_type]: "Align to Large"}
+        section = (context.base.fusion_alignment or FusionAlignment()).model_copy(update=update)
+        return context.base.model_copy(update={"fusion_alignment": section})

@@ -1,0 +1,50 @@
+"""3e: 16 bits for the worst ops."""
+
+from __future__ import annotations
+
+from espdl_quantize.search._cost import int16_ops
+from espdl_quantize.search._describe import ratio
+from espdl_quantize.search.levers._base import Lever, LeverContext, Verdict
+from espdl_quantize.search.triggers import outliers
+from espdl_quantize.setting import Dispatch, Setting
+
+
+class PromoteWorst(Lever):
+    """Gives the worst ops 16 bits, at about twice the cycles and activation memory each."""
+
+    id = "3e"
+    tier = "B"
+    cost = "+"
+    title = "int16 on the worst ops"
+
+    def marks(self, setting: Setting) -> bool:
+        """Recognised by any op with 16 bits."""
+        return bool(int16_ops(setting))
+
+    def applies(self, context: LeverContext) -> Verdict:
+        """Needs a layerwise list to choose from."""
+        chosen = choose_int16(context)
+        if not chosen:
+            return Verdict(False, f"{context.best.name} has no layerwise errors to choose ops by")
+        _, middle = outliers(context.evidence, context.thresholds)
+        named = ", ".join(f"{op} {ratio(snr)}" for op, snr in chosen)
+        return Verdict(True, f"R6: {named}; median of the worst five {ratio(middle)}")
+
+    def change(self, context: LeverContext) -> Setting:
+        """Add the chosen ops to best's table."""
+        chosen = [op for op, _ in choose_int16(context)]
+        kept = [entry for entry in context.base.dispatching_table or [] if entry.op not in chosen]
+        table = kept + [Dispatch(op=op, bits=16) for op in chosen]
+        return context.base.model_copy(update={"dispatching_table": table})
+
+
+def choose_int16(context: LeverContext) -> list[tuple[str, float]]:
+    """Choose the ops: the outliers of best's layerwise list, at least one, within the limits."""
+    limits, evidence = context.thresholds, context.evidence
+    already = set(int16_ops(context.base))
+    most = limits.int16_max_ops
+    if evidence.ops:
+        most = min(most, max(1, int(limits.int16_max_share * len(evidence.ops))))
+    chosen, _ = outliers(evidence, limits)
+    candidates = [row for row in chosen or evidence.worst(1) if row[0] not in already]
+    return candidates[:most]

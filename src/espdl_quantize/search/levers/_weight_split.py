@@ -1,0 +1,56 @@
+"""3f: splitting one convolution whose weights have outliers."""
+
+from __future__ import annotations
+
+from espdl_quantize.search._describe import ratio
+from espdl_quantize.search.levers._base import Lever, LeverContext, Verdict
+from espdl_quantize.search.triggers import weight_row
+from espdl_quantize.setting import Setting, WeightSplit
+
+
+class SplitOutliers(Lever):
+    """Halves outlying weights of one Conv into two parallel ones, at one more Add on the chip."""
+
+    id = "3f"
+    tier = "B"
+    cost = "+"
+    title = "weight_split on one Conv, value_threshold 1.5"
+
+    def marks(self, setting: Setting) -> bool:
+        """Recognised by the pass being on."""
+        return setting.weight_split is not None and setting.weight_split.enabled
+
+    def applies(self, context: LeverContext) -> Verdict:
+        """Needs a Conv with weights of high kurtosis."""
+        chosen = choose_split(context)
+        if chosen is None:
+            limit = context.thresholds.split_kurtosis
+            return Verdict(False, f"no Conv of {context.best.name} has weight kurtosis > {limit:g}")
+        return Verdict(True, f"R4: weight of {chosen[0]} has kurtosis {ratio(chosen[1])}")
+
+    def change(self, context: LeverContext) -> Setting:
+        """Turn the pass on for the chosen layer."""
+        chosen = choose_split(context)
+        if chosen is None:
+            raise ValueError("lever 3f does not apply: no layer qualifies")
+        section = WeightSplit(
+            enabled=True, interested_layers=[chosen[0]], value_threshold=1.5, method="balance"
+        )
+        return context.base.model_copy(update={"weight_split": section})
+
+
+def choose_split(context: LeverContext) -> tuple[str, float] | None:
+    """Choose the worst Conv of the layerwise list that qualifies, with its kurtosis.
+
+    Among layers without a layerwise error, the highest kurtosis wins.
+    """
+    evidence = context.evidence
+    convs = dict.fromkeys(row.op for row in evidence.stats if row.op_type == "Conv")
+    found = []
+    errors = dict(evidence.worst(len(evidence.layerwise)))
+    for op in convs:
+        weight = weight_row(evidence, op)
+        kurtosis = weight.float_kurtosis if weight else None
+        if kurtosis is not None and kurtosis > context.thresholds.split_kurtosis:
+            found.append((op, kurtosis))
+    return max(found, key=lambda row: (errors.get(row[0], -1.0), row[1]), default=None)

@@ -1,0 +1,320 @@
+import json
+import shlex
+
+import pytest
+
+from espdl_quantize.errors import OutputFolderError
+from espdl_quantize.report import MARKER, compare, lint
+from espdl_quantize.setting import parse_setting
+from tests.search.made_runs import (
+    EQUALIZED,
+    SWEEP,
+    evidence,
+    history,
+    hot,
+    make,
+    run,
+    swept,
+    tqt,
+    trained,
+    write_history,
+    write_run,
+)
+
+INT16 = [{"op": "conv0", "bits": 16}]
+
+
+def losing(count=5):
+    return tuple(
+        (0.5, trained(bias_correct={"enabled": True, "steps": 9 + i})) for i in range(count)
+    )
+
+
+def in_phase_5(outputs, **fields):
+    return write_history(outputs, swept(*SWEEP, rest=losing(), **fields), evidence())
+
+
+def hint(result):
+    return result.comparison["next_step_hint"]
+
+
+def written(outputs):
+    return {path.name for path in outputs.iterdir() if not path.name.startswith("iter_")}
+
+
+def test_an_empty_folder_asks_for_a_baseline(tmp_path):
+    result = compare(tmp_path)
+    assert result.exit_code == 0
+    assert hint(result)["phase"] == "phase-1-baseline"
+    assert "setting" not in hint(result)
+    assert result.comparison["best_iteration"] is None
+    assert json.loads((tmp_path / "comparison.json").read_text()) == result.comparison
+
+
+def test_a_missing_folder_is_an_error(tmp_path):
+    with pytest.raises(OutputFolderError):
+        compare(tmp_path / "nowhere")
+
+
+def test_comparison_holds_every_key(tmp_path):
+    rest = ((0.8, trained(dispatching_table=INT16)), (None, trained(equalization=EQUALIZED)))
+    write_history(tmp_path, swept(*SWEEP, rest=rest), evidence())
+    found = compare(tmp_path).comparison
+    assert {
+        "iterations",
+        "best_iteration",
+        "iteration_ranks",
+        "runtime_cost_classification",
+        "ranking_warnings",
+        "early_finalize_command",
+        "next_step_hint",
+    } <= set(found)
+    assert found["generated_by"] == "espdl-quantize"
+    assert found["iteration_ranks"] == {"0": 5, "1": 4, "2": 2, "3": 3, "4": 1, "5": "-"}
+    assert found["runtime_cost_classification"]["4"] == "Yes (int16 on 1 op: conv0)"
+    assert found["runtime_cost_classification"]["0"] == "No"
+    assert found["best_iteration"]["iteration_id"] == 4
+    assert found["best_iteration"]["dir"] == str(tmp_path / "iter_4")
+    assert found["iterations"][4]["delta_vs_prior_best"] == pytest.approx(0.1)
+    assert [row["outcome"] for row in found["iterations"]] == [
+        "first score",
+        "new best",
+        "new best",
+        "worse",
+        "new best",
+        "failed",
+    ]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_the_hint_carries_a_setting_that_is_ready_to_save(tmp_path, count):
+    write_history(tmp_path, swept(*SWEEP[:count]), evidence())
+    found = hint(compare(tmp_path))
+    setting = parse_setting(found["setting"])
+    assert setting.iteration_id == count
+    assert setting.rationale
+    assert found["auto_finalized"] is False
+    assert found["lever"] == ("3a-1" if count == 4 else None)
+
+
+def test_a_failed_iteration_is_named_with_the_command_that_retries_it(tmp_path):
+    outputs = tmp_path / "my outputs"
+    write_history(outputs, swept(*SWEEP, rest=((None, trained(equalization=EQUALIZED)),)))
+    found = hint(compare(outputs))
+    failed = found["failed_iterations"][0]
+    assert shlex.split(failed["retry_command"]) == [
+        "espdl-quantize",
+        "run",
+        "user_quant.py",
+        "--output-dir",
+        str(outputs / "iter_4"),
+        "--setting",
+        str(outputs / "iter_4" / "setting.json"),
+    ]
+    assert "iter_4 failed" in found["advice"]
+    assert failed["retry_command"] in found["advice"]
+
+
+def test_the_early_finalize_command_can_be_pasted(tmp_path):
+    outputs = tmp_path / "it's $HOME; here"
+    write_history(outputs, swept(*SWEEP))
+    command = compare(outputs).comparison["early_finalize_command"]
+    assert shlex.split(command) == [
+        "espdl-quantize",
+        "compare",
+        "--output-dir",
+        str(outputs),
+        "--finalize",
+        "--force-finalize",
+    ]
+
+
+def test_skipped_levers_are_in_the_hint(tmp_path):
+    write_history(tmp_path, swept(*SWEEP, rest=((0.6, make(tqt_optimization=tqt(steps=1000))),)))
+    result = compare(tmp_path)
+    assert hint(result)["skipped_levers"][0]["lever"] == "3a-2"
+    assert any(line.startswith("skipped 3a-2") for line in result.lines)
+
+
+@pytest.mark.parametrize(
+    ("past", "category"),
+    [
+        (swept(*SWEEP, target=0.65), "target_reached"),
+        (swept(0.5, 0.7, 0.7, 0.7, target=0.9), "plateau"),
+    ],
+)
+def test_phase_4_finalizes_by_itself(tmp_path, past, category):
+    write_history(tmp_path, past)
+    result = compare(tmp_path)
+    assert result.exit_code == 0
+    assert hint(result)["auto_finalized"] is True
+    assert hint(result)["finalize_reason"]["category"] == category
+    assert written(tmp_path) == {"best", "final_report.md", "comparison.json"}
+    assert f"Category: {category}" in (tmp_path / "final_report.md").read_text()
+    assert result.best_folder == tmp_path / "best"
+    assert result.report == tmp_path / "final_report.md"
+
+
+def test_asking_in_phase_4_is_recorded_with_the_reason_of_the_phase(tmp_path):
+    write_history(tmp_path, swept(*SWEEP, target=0.65))
+    result = compare(tmp_path, finalize=True)
+    assert hint(result)["auto_finalized"] is False
+    assert hint(result)["finalize_reason"]["category"] == "manual_finalize_phase4"
+    assert "target_reached" in hint(result)["finalize_reason"]["detail"]
+
+
+@pytest.mark.parametrize("count", [1, 3, 4])
+def test_finalize_before_phase_5(tmp_path, count):
+    write_history(tmp_path, swept(*SWEEP[:count]))
+    assert "best" not in written(compare(tmp_path).history.folder)
+    result = compare(tmp_path, finalize=True)
+    assert result.exit_code == 0
+    assert hint(result)["finalize_reason"]["category"] == "manual_finalize_pre_phase5"
+    assert {"best", "final_report.md"} <= written(tmp_path)
+
+
+def test_finalize_in_phase_5_is_refused(tmp_path):
+    in_phase_5(tmp_path)
+    result = compare(tmp_path, finalize=True)
+    assert result.exit_code == 1
+    assert hint(result)["premature_finalize_rejected"] is True
+    assert "finalize_reason" not in hint(result)
+    assert written(tmp_path) == {"comparison.json"}
+    text = "\n".join(result.lines)
+    assert "untried_phase5_patterns: 5alpha, 5beta, 5gamma, 5delta" in text
+    assert "untried_phase3_levers: 3a-1, 3d, 3e, 3g" in text
+    assert "untried_5beta_reapply: none" in text
+    assert "--force-finalize" in text
+    assert hint(result)["phase5_signals"]["untried_phase3_levers"] == ["3a-1", "3d", "3e", "3g"]
+
+
+def test_force_finalize_in_phase_5(tmp_path):
+    in_phase_5(tmp_path)
+    result = compare(tmp_path, finalize=True, force_finalize=True)
+    assert result.exit_code == 0
+    reason = hint(result)["finalize_reason"]
+    assert reason["category"] == "force_finalize_phase5"
+    assert reason["untried_phase5_patterns"]
+    report = (tmp_path / "final_report.md").read_text()
+    assert "Untried patterns: 5alpha, 5beta, 5gamma, 5delta" in report
+
+
+@pytest.mark.parametrize("stop", ["budget_reached", "coverage_exhausted"])
+def test_an_automatic_run_states_its_own_stop(tmp_path, stop):
+    in_phase_5(tmp_path)
+    assert hint(compare(tmp_path, run_stop=stop))["finalize_reason"]["category"] == stop
+
+
+def test_an_automatic_run_that_reached_the_target_says_so(tmp_path):
+    write_history(tmp_path, swept(*SWEEP, target=0.65))
+    result = compare(tmp_path, run_stop="budget_reached")
+    assert hint(result)["finalize_reason"]["category"] == "target_reached"
+
+
+def test_phase_5_without_finalize_writes_no_report(tmp_path):
+    in_phase_5(tmp_path)
+    result = compare(tmp_path)
+    assert result.exit_code == 0
+    assert "setting" not in hint(result)
+    assert written(tmp_path) == {"comparison.json"}
+
+
+def test_write_best_alone(tmp_path):
+    in_phase_5(tmp_path)
+    result = compare(tmp_path, write_best=True)
+    assert result.exit_code == 0
+    assert written(tmp_path) == {"comparison.json", "best"}
+    assert {path.name for path in (tmp_path / "best").iterdir()} == {
+        "model.espdl",
+        "setting.json",
+        "metrics.json",
+        "iteration_index.json",
+    }
+
+
+def test_nothing_to_finalize_is_refused(tmp_path):
+    write_run(tmp_path, run(0, None))
+    result = compare(tmp_path, finalize=True)
+    assert result.exit_code == 1
+    assert "no iteration has a score" in "\n".join(result.lines)
+    assert "premature_finalize_rejected" not in hint(result)
+    assert written(tmp_path) == {"comparison.json"}
+
+
+def test_the_report_is_rewritten_while_its_marker_stands(tmp_path):
+    write_history(tmp_path, swept(*SWEEP))
+    report = tmp_path / "final_report.md"
+    compare(tmp_path, finalize=True)
+    assert report.read_text().splitlines()[0] == MARKER
+    report.write_text(MARKER + "\r\nedited\r\n", encoding="utf-8-sig")
+    compare(tmp_path, finalize=True)
+    assert "edited" not in report.read_text()
+
+
+@pytest.mark.parametrize("mine", [b"# My report\n", b"", b"\xff\xfe not text"])
+def test_a_report_without_the_marker_is_left_alone_unless_forced(tmp_path, mine):
+    write_history(tmp_path, swept(*SWEEP))
+    report = tmp_path / "final_report.md"
+    report.write_bytes(mine)
+    result = compare(tmp_path, finalize=True)
+    assert report.read_bytes() == mine
+    assert result.report is None
+    assert (tmp_path / "best" / "model.espdl").exists()
+    assert any("kept final_report.md" in line for line in result.lines)
+    assert compare(tmp_path, finalize=True, force=True).report == report
+    assert report.read_text().startswith(MARKER)
+
+
+@pytest.mark.parametrize("content", ['{"next_step_hint": {}}', "not json", "[]"])
+def test_a_comparison_of_another_tool_is_kept(tmp_path, content):
+    write_history(tmp_path, swept(*SWEEP))
+    (tmp_path / "comparison.json").write_text(content)
+    result = compare(tmp_path)
+    assert (tmp_path / "comparison.json.foreign-1").read_text() == content
+    assert any("comparison.json.foreign-1" in line for line in result.lines)
+    assert result.comparison["ranking_warnings"]
+    assert compare(tmp_path).comparison["ranking_warnings"] == []
+    assert not (tmp_path / "comparison.json.foreign-2").exists()
+
+
+def test_warnings_of_the_folder_are_in_the_comparison(tmp_path):
+    write_history(tmp_path, swept(*SWEEP))
+    (tmp_path / "iter_3" / "metrics.json").unlink()
+    result = compare(tmp_path)
+    assert "iter_3" in result.comparison["ranking_warnings"][0]
+    assert any(line.startswith("warning: iter_3") for line in result.lines)
+
+
+def test_lines_hold_no_control_characters(tmp_path):
+    found = evidence(hot_ops=(hot("Add", 0.25, name="\x1b[31mred\nline"),))
+    write_history(tmp_path, swept(*SWEEP, rest=((0.5, trained(equalization=EQUALIZED)),)), found)
+    result = compare(tmp_path)
+    assert all(char >= " " for line in result.lines for char in line)
+
+
+def test_lint_reads_the_folder(tmp_path):
+    write_history(tmp_path, swept(*SWEEP))
+    both = trained(equalization=EQUALIZED, dispatching_table=INT16)
+    assert [violation.rule for violation in lint(tmp_path, both)] == ["one-change"]
+    assert lint(tmp_path, trained(equalization=EQUALIZED)) == []
+
+
+def test_a_loop_over_folders_ends(tmp_path):
+    """The hint's setting is all that is carried from one call to the next."""
+    values = [0.5, 0.6, 0.7, 0.65, 0.71, 0.72, 0.6, 0.6, 0.6]
+    for number, value in enumerate(values):
+        found = hint(compare(tmp_path))
+        setting = found.get("setting", {"iteration_id": 0, "calib_algorithm": "kl"})
+        write_run(tmp_path, run(number, value, parse_setting(setting)), evidence())
+    assert hint(compare(tmp_path))["phase"] == "phase-5-agent-driven"
+
+
+def test_history_of_a_min_metric(tmp_path):
+    rows = [
+        run(i, v, s.setting, direction="min")
+        for (i, v), s in zip(enumerate((0.5, 0.3, 0.2)), swept(*SWEEP).iterations, strict=False)
+    ]
+    write_history(tmp_path, history(*rows))
+    found = compare(tmp_path).comparison
+    assert found["best_iteration"]["iteration_id"] == 2
+    assert found["iteration_ranks"] == {"0": 3, "1": 2, "2": 1}

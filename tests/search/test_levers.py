@@ -1,0 +1,175 @@
+import pytest
+
+from espdl_quantize.history import Evidence, LayerError
+from espdl_quantize.search import DEFAULT_THRESHOLDS, LEVERS, LeverContext, leg, linear_order
+from espdl_quantize.setting import diff
+from tests.search.made_runs import (
+    EQUALIZED,
+    SWEEP,
+    evidence,
+    hot,
+    make,
+    swept,
+    tqt,
+    trained,
+    weight,
+)
+
+
+def context(base=None, **found):
+    past = swept(*SWEEP)
+    return LeverContext(
+        past, past.best, base or leg("mse"), evidence(**found), DEFAULT_THRESHOLDS, target=0.9
+    )
+
+
+WHERE_IT_APPLIES = {
+    "3c": {"hot_ops": (hot("Add", 0.25),)},
+    "3f": {"stats": (weight("conv1", 12.0),)},
+}
+
+
+@pytest.mark.parametrize("name", [name for name in LEVERS if name != "3a-2"])
+def test_a_lever_makes_one_change_that_it_recognises(name):
+    given = context(**WHERE_IT_APPLIES.get(name, {}))
+    lever = LEVERS[name]
+    assert lever.applies(given).applies
+    assert lever.applies(given).reason
+    assert not lever.marks(given.base)
+    changed = lever.change(given)
+    assert lever.marks(changed)
+    assert len(diff(given.base, changed)) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("3a-1", {"lr": 1e-5, "steps": 1000, "block_size": 2}),
+        ("3a-2", {"lr": 5e-5, "steps": 2000, "block_size": 2}),
+    ],
+)
+def test_tqt_levers_keep_the_block_size_of_best(name, expected):
+    base = make(tqt_optimization=tqt(block_size=2))
+    section = LEVERS[name].change(context(base)).tqt_optimization
+    assert {field: getattr(section, field) for field in expected} == expected
+
+
+def test_3a_3_keeps_the_schedule_of_best():
+    section = LEVERS["3a-3"].change(context(make(tqt_optimization=tqt(lr=5e-5, steps=2000))))
+    assert (section.tqt_optimization.lr, section.tqt_optimization.steps) == (5e-5, 2000)
+    assert section.tqt_optimization.block_size == 2
+
+
+def test_3d_spells_out_every_parameter():
+    section = LEVERS["3d"].change(context()).equalization
+    assert section.model_dump(exclude={"interested_layers"}) == {
+        "enabled": True,
+        "iterations": 10,
+        "value_threshold": 0.5,
+        "opt_level": 2,
+        "including_bias": False,
+        "including_act": False,
+    }
+    assert "opt_level" in section.model_fields_set
+
+
+def test_3d_is_not_tried_by_an_abbreviated_setting():
+    assert not LEVERS["3d"].marks(make(equalization={"enabled": True}))
+    assert LEVERS["3d"].marks(make(equalization=EQUALIZED))
+
+
+@pytest.mark.parametrize(
+    ("op_type", "key", "value"),
+    [
+        ("Add", "align_elementwise_to", "Align to Large"),
+        ("Sub", "align_elementwise_to", "Align to Large"),
+        ("Mul", "align_elementwise_to", "Align to Large"),
+        ("Concat", "align_concat_to", "Align to Large"),
+        ("Resize", "align_resize_to", "Align to Input"),
+        ("AveragePool", "align_avgpooling_to", "Align to Input"),
+    ],
+)
+def test_3c_sets_the_key_of_its_op_and_keeps_the_others(op_type, key, value):
+    base = trained(fusion_alignment={"force_alignment_overlap": True})
+    changed = LEVERS["3c"].change(context(base, hot_ops=(hot(op_type, 0.25),)))
+    assert changed.fusion_alignment.model_dump(exclude_none=True) == {
+        "force_alignment_overlap": True,
+        key: value,
+    }
+    assert LEVERS["3c"].marks(changed)
+
+
+@pytest.mark.parametrize(
+    ("snrs", "ops", "chosen"),
+    [
+        ((0.9, 0.5, 0.1, 0.1, 0.1), 40, ["c0", "c1"]),
+        ((0.3, 0.29, 0.28, 0.27, 0.26), 40, ["c0"]),  # none stands out: one all the same
+        ((0.9, 0.5, 0.1, 0.1, 0.1), 12, ["c0"]),  # 10 % of 12 ops
+        ((0.9, 0.5, 0.1, 0.1, 0.1), 5, ["c0"]),  # 10 % of 5 is none, but one is the least
+        ((0.9, 0.8, 0.1, 0.1, None), 40, ["c0"]),  # a null is no candidate
+        ((0.9,), 40, ["c0"]),
+    ],
+)
+def test_3e_takes_the_outliers(snrs, ops, chosen):
+    layers = tuple(LayerError(f"c{i}", snr) for i, snr in enumerate(snrs))
+    given = context(layerwise=layers, ops=evidence().ops[:ops])
+    changed = LEVERS["3e"].change(given)
+    assert [(entry.op, entry.bits) for entry in changed.dispatching_table] == [
+        (op, 16) for op in chosen
+    ]
+    assert chosen[0] in LEVERS["3e"].applies(given).reason
+
+
+def test_3e_takes_three_at_most():
+    limits = DEFAULT_THRESHOLDS.__class__(int16_median_factor=0.5)
+    past = swept(*SWEEP)
+    given = LeverContext(past, past.best, leg("mse"), evidence(), limits)
+    assert len(LEVERS["3e"].change(given).dispatching_table) == 3
+
+
+def test_3e_without_layerwise_errors_is_skipped():
+    assert not LEVERS["3e"].applies(context(layerwise=())).applies
+
+
+def test_3e_keeps_other_entries_of_the_table():
+    base = trained(dispatching_table=[{"op": "x", "bits": 8}, {"op": "conv0", "bits": 8}])
+    table = LEVERS["3e"].change(context(base)).dispatching_table
+    assert {entry.op: entry.bits for entry in table} == {"x": 8, "conv0": 16}
+
+
+def test_3f_takes_the_worst_layer_that_qualifies():
+    stats = (
+        weight("conv4", 30.0),
+        weight("conv1", 12.0),
+        weight("conv0", 9.0),
+        weight("conv2", None),
+    )
+    section = LEVERS["3f"].change(context(stats=stats)).weight_split
+    assert section.interested_layers == ["conv1"]
+    assert (section.value_threshold, section.method) == (1.5, "balance")
+
+
+def test_3f_looks_at_the_weight_not_at_the_bias():
+    import dataclasses
+
+    bias = dataclasses.replace(weight("conv0", 50.0), variable="b0")
+    verdict = LEVERS["3f"].applies(context(stats=(weight("conv0", 1.0), bias)))
+    assert not verdict.applies
+    assert "kurtosis > 10" in verdict.reason
+
+
+@pytest.mark.parametrize("name", ["3b", "3d", "3e", "3f", "3g", "3c"])
+def test_levers_survive_empty_evidence(name):
+    past = swept(*SWEEP)
+    given = LeverContext(past, past.best, leg("mse"), Evidence(), DEFAULT_THRESHOLDS)
+    verdict = LEVERS[name].applies(given)
+    assert verdict.applies is (name in ("3b", "3d", "3g"))
+    assert verdict.reason
+
+
+def test_orders_hold_the_same_levers_and_3a_3_in_none():
+    orders = [[lever.id for lever in linear_order(name)] for name in ("balanced", "speed")]
+    assert sorted(orders[0]) == sorted(orders[1])
+    assert "3a-3" not in orders[0]
+    costly = [lever.id for lever in linear_order("speed") if lever.cost == "+"]
+    assert orders[1][-2:] == costly == ["3e", "3f"]

@@ -1,0 +1,180 @@
+import pytest
+
+from espdl_quantize.search import LEVERS, lint_setting, runtime_cost
+from espdl_quantize.setting import baseline
+from tests.search.made_runs import (
+    EQUALIZED,
+    SWEEP,
+    decide_on,
+    evidence,
+    history,
+    make,
+    run,
+    swept,
+    tqt,
+    trained,
+)
+
+BIAS = {"enabled": True}
+
+
+def int16(*ops):
+    return [{"op": op, "bits": 16} for op in ops]
+
+
+def rules(setting, past):
+    found = lint_setting(setting, past, {row.id: evidence() for row in past.iterations})
+    assert all(item.found and item.mend for item in found)
+    return [(item.rule, item.iteration_id) for item in found]
+
+
+LOST = swept(*SWEEP, rest=((0.6, trained(bias_correct=BIAS)),))
+"""Best is iter_2 (mse); iter_4 added bias correction and lost."""
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        (trained(equalization=EQUALIZED), []),
+        (trained(equalization=EQUALIZED, bias_correct=BIAS), [("mutate-from-best", 4)]),
+        (trained(equalization=EQUALIZED, dispatching_table=int16("a")), [("one-change", 2)]),
+        (make(calib_algorithm="mse", tqt_optimization=tqt(lr=5e-5, steps=2000)), []),
+        (
+            make(calib_algorithm="mse", tqt_optimization=tqt(lr=2e-5, steps=2000)),
+            [("one-change", 2)],
+        ),
+        (make(calib_algorithm="mse", tqt_optimization=tqt(lr=1e-4)), [("tqt-limits", 2)]),
+        (make(calib_algorithm="mse", tqt_optimization=tqt(steps=4000)), [("tqt-limits", 2)]),
+        (make(calib_algorithm="mse", tqt_optimization=tqt(block_size=1)), [("tqt-limits", 2)]),
+        (make(calib_algorithm="mse", tqt_optimization=tqt(block_size=6)), [("tqt-limits", 2)]),
+        (make(calib_algorithm="mse", tqt_optimization=tqt(block_size=2)), []),
+        (trained("minmax"), []),
+        (trained("kl", bias_correct=BIAS), [("mutate-from-best", 1)]),
+    ],
+)
+def test_phase_3(setting, expected):
+    assert rules(setting, LOST) == expected
+
+
+def test_a_calibration_is_not_judged_without_tqt():
+    past = history(run(0, 0.5))
+    assert rules(make(calib_algorithm="percentile"), past) == [("calibration-with-tqt", 0)]
+    assert rules(trained("percentile"), past) == []
+    assert rules(trained("minmax"), past) == []
+
+
+def test_phase_2_takes_calibration_and_default_tqt_as_one():
+    past = swept(*SWEEP[:2])
+    assert rules(trained("mse"), past) == []
+    assert rules(trained("isotone"), past) == []
+    assert rules(make(calib_algorithm="mse", tqt_optimization=tqt(steps=600)), past) != []
+
+
+def test_phase_1_is_a_baseline():
+    assert rules(baseline(), history()) == []
+    assert rules(trained(bias_correct=BIAS, equalization=EQUALIZED), history()) == [
+        ("one-change", None)
+    ]
+
+
+def further(path_field, lost, value):
+    """A step on one TQT field lost; the next setting takes ``value``."""
+    past = swept(
+        *SWEEP,
+        rest=((0.6, make(calib_algorithm="mse", tqt_optimization=tqt(**{path_field: lost}))),),
+    )
+    return rules(make(calib_algorithm="mse", tqt_optimization=tqt(**{path_field: value})), past)
+
+
+def test_no_further_step_after_a_loss():
+    assert further("steps", 1000, 2000) == [("no-further-step", 4)]
+    assert further("lr", 2e-5, 5e-5) == [("no-further-step", 4)]
+    assert further("block_size", 3, 2) == [("no-further-step", 4)]
+    assert further("steps", 1000, 300) == []
+    assert further("block_size", 3, 5) == []
+
+
+def test_a_larger_int16_set_is_a_further_step():
+    past = swept(
+        *SWEEP,
+        rest=(
+            (0.8, trained(dispatching_table=int16("a"))),
+            (0.7, trained(dispatching_table=int16("a", "b"))),
+        ),
+    )
+    assert ("no-further-step", 5) in rules(trained(dispatching_table=int16("a", "b", "c")), past)
+    assert rules(trained(dispatching_table=int16("a", "c")), past) == []
+
+
+def test_a_loss_that_was_overtaken_since_binds_no_more():
+    past = swept(
+        *SWEEP,
+        rest=(
+            (0.6, make(calib_algorithm="mse", tqt_optimization=tqt(steps=600))),
+            (0.8, make(calib_algorithm="mse", tqt_optimization=tqt(steps=1000))),
+        ),
+    )
+    assert rules(make(calib_algorithm="mse", tqt_optimization=tqt(steps=1500)), past) == []
+
+
+def in_phase_5():
+    losing = tuple((0.5, trained(bias_correct={"enabled": True, "steps": 9 + i})) for i in range(5))
+    return swept(*SWEEP, rest=losing)
+
+
+@pytest.mark.parametrize(
+    ("rationale", "expected"),
+    [
+        ("a guess", [("cite-evidence", 2)]),
+        ("iter_99 says so", [("cite-evidence", 2)]),
+        ("iter_2 is best, iter_4 showed a mean shift", []),
+        ("Iter 2 and ITER-4", []),
+    ],
+)
+def test_phase_5_several_changes_need_citations(rationale, expected):
+    setting = trained(equalization=EQUALIZED, dispatching_table=int16("a"), rationale=rationale)
+    assert rules(setting, in_phase_5()) == expected
+
+
+def test_phase_5_one_change_needs_none_and_limits_are_off():
+    assert rules(make(calib_algorithm="mse", tqt_optimization=tqt(steps=4000)), in_phase_5()) == []
+
+
+def test_what_the_search_proposes_is_clean():
+    past = swept(*SWEEP)
+    for value in (0.71, 0.72, 0.6, 0.73, 0.6):
+        decision = decide_on(past)
+        assert rules(decision.setting, past) == []
+        past = history(*past.iterations, run(len(past.iterations), value, decision.setting))
+
+
+def test_3d_on_an_abbreviated_equalization_counts_as_one_change():
+    past = swept(*SWEEP, rest=((0.8, trained(equalization={"enabled": True, "iterations": 3})),))
+    assert rules(LEVERS["3d"].change(_context(past)), past) == []
+
+
+def _context(past):
+    from espdl_quantize.search import DEFAULT_THRESHOLDS, LeverContext
+
+    return LeverContext(past, past.best, past.best.setting, evidence(), DEFAULT_THRESHOLDS)
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        (trained(bias_correct=BIAS, blockwise_reconstruction=BIAS, equalization=BIAS), "No"),
+        (trained(dispatching_table=[{"op": "a", "bits": 8}]), "No"),
+        (trained(weight_split={"enabled": False, "interested_layers": ["a"]}), "No"),
+        (trained(dispatching_table=int16("a")), "Yes (int16 on 1 op: a)"),
+        (
+            trained(
+                dispatching_table=int16("a", "b", "c", "d"),
+                weight_split={"enabled": True, "interested_layers": ["s"]},
+            ),
+            "Yes (int16 on 4 ops: a, b, c, ...; weight_split on 1 layer: s)",
+        ),
+    ],
+)
+def test_runtime_cost(setting, told):
+    assert str(runtime_cost(setting)) == told
+    assert runtime_cost(setting).affects_inference_speed is told.startswith("Yes")

@@ -1,0 +1,74 @@
+"""Whole iterations on each kind of network, through both flows, on two chips."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from espdl_quantize.contract import Contract, load_contract
+from espdl_quantize.iteration import RunOptions, run_iteration
+from espdl_quantize.iteration._folder import ARTIFACTS
+from espdl_quantize.quantize import NoProgress
+from espdl_quantize.setting import baseline
+from espdl_quantize.targets import target_names
+from tests.contracts import CONFIG, write_contract
+from tests.networks import KINDS, network
+
+pytestmark = pytest.mark.slow
+
+
+def contract_for(kind: str, flow: str, target: str, folder: Path) -> Contract:
+    config = {
+        **CONFIG,
+        "target": target,
+        "model_type": flow,
+        "primary_metric": "error",
+        "metric_direction": "min",
+    }
+    if flow == "onnx":
+        config["onnx_path"] = "net.onnx"
+        torch.onnx.export(
+            network(kind),
+            (torch.zeros(1, 1, 28, 28),),
+            str(folder / "net.onnx"),
+            input_names=["image"],
+            dynamo=False,
+        )
+    path = write_contract(
+        folder,
+        config=config,
+        model=f"from tests.networks import network\n    return network({kind!r})",
+        evaluate="from tests.networks import output_error\n"
+        f"    return {{'error': output_error({kind!r}, quant_graph, 64)}}",
+    )
+    return load_contract(path, target_names())
+
+
+@pytest.mark.parametrize("target", ["esp32s3", "esp32p4"])
+@pytest.mark.parametrize("flow", ["torch", "onnx"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_iteration_goes_through(kind: str, flow: str, target: str, tmp_path: Path) -> None:
+    contract = contract_for(kind, flow, target, tmp_path)
+    before = contract.onnx_path.read_bytes() if flow == "onnx" else b""
+    folder = tmp_path / "outputs" / "iter_0"
+    index = run_iteration(contract, baseline(), folder, RunOptions(), NoProgress())
+
+    assert index["status"] == "ok"
+    # In float, the esp-ppq graph computes what torch does; in int8 it is near, and not equal.
+    assert index["float_value"] < 1e-6
+    assert 1e-6 < index["primary_value"] < 0.5
+    wanted = ARTIFACTS - {"model.info", "model.json", "model.native"}
+    assert {entry.name for entry in folder.iterdir()} == wanted
+    if flow == "onnx":
+        assert contract.onnx_path.read_bytes() == before
+
+    layerwise = json.loads((folder / "layerwise_error.json").read_text())
+    assert layerwise
+    assert list(layerwise.values()) == sorted(layerwise.values(), reverse=True)
+    ops = json.loads((folder / "simplified_ops.json").read_text())
+    assert ops["count"] == len(ops["ops"])
+    statistics = json.loads((folder / "layer_stats_full.json").read_text())
+    types = {row["Op type"] for row in statistics}
+    expected = {"detector": {"Concat"}, "residual": {"Add"}, "lstm": {"LSTM"}, "gru": {"GRU"}}
+    assert expected.get(kind, set()) <= types
