@@ -121,7 +121,7 @@ class _Transformer(nn.Module):
         self.head = nn.Linear(32, 10)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.patches(x).flatten(2).transpose(1, 2)
+        x = self.patches(x).reshape(-1, 32, 49).transpose(1, 2)
         y = self.norm(x)
         scores = self.query(y) @ self.key(y).transpose(1, 2) / 32**0.5
         x = x + self.mix(scores.softmax(dim=-1) @ self.value(y))
@@ -130,7 +130,7 @@ class _Transformer(nn.Module):
 
 
 class _Recurrent(nn.Module):
-    """Reads an image row by row."""
+    """Reads an image row by row, from a zero state of the batch size, as esp-ppq needs it."""
 
     cell: type[nn.LSTM] | type[nn.GRU] = nn.LSTM
 
@@ -140,12 +140,25 @@ class _Recurrent(nn.Module):
         self.head = nn.Linear(16, 10)
 
     def forward(self, x: Tensor) -> Tensor:
-        states, _ = self.cells(x.squeeze(1))
+        rows = x.squeeze(1)
+        zeros = (rows[:, 0, :16] * 0).unsqueeze(0)
+        states, _ = self.cells(rows, (zeros, zeros) if self.cell is nn.LSTM else zeros)
         return self.head(states.mean(dim=1))
 
 
 class _Gru(_Recurrent):
     cell = nn.GRU
+
+
+class StatelessLstm(nn.Module):
+    """An LSTM as it is usually written, without an initial state: esp-ppq cannot quantize it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cells = nn.LSTM(28, 16, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.cells(x.squeeze(1))[0].mean(dim=1)
 
 
 def depthwise_cnn() -> nn.Module:
@@ -172,12 +185,13 @@ def output_error(kind: str, graph: Any, count: int) -> float:
     """Return the mean noise power over signal power of a graph's outputs, against the network."""
     from esp_ppq.executor import TorchExecutor
 
-    images = held_out_images(count)
-    found = TorchExecutor(graph=graph, device="cpu").forward(images)
-    with torch.no_grad():
-        wanted = network(kind)(images)
-    wanted = wanted if isinstance(wanted, tuple) else (wanted,)
-    ratios = [
-        float(((a - b) ** 2).sum() / (b**2).sum()) for a, b in zip(found, wanted, strict=True)
-    ]
+    executor, reference, ratios = TorchExecutor(graph=graph, device="cpu"), network(kind), []
+    for image in held_out_images(count).split(1):
+        found = executor.forward(image)
+        with torch.no_grad():
+            wanted = reference(image)
+        wanted = wanted if isinstance(wanted, tuple) else (wanted,)
+        ratios += [
+            float(((a - b) ** 2).sum() / (b**2).sum()) for a, b in zip(found, wanted, strict=True)
+        ]
     return sum(ratios) / len(ratios)

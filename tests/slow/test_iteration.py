@@ -226,6 +226,11 @@ FAILURES: dict[str, tuple[dict[str, Any], str, int]] = {
     "short loader": ({"config": {**CONFIG, "calib_steps": 9}}, "4 batches, calib_steps is 9", 3),
     "wrong shape": ({"config": {**CONFIG, "input_shape": [1, 28, 27]}}, "input_shape", 3),
     "no CUDA": ({"config": {**CONFIG, "device": "cuda"}}, "no CUDA device", 6),
+    "LSTM without a state": (
+        {"model": "from tests.networks import StatelessLstm\n    return StatelessLstm().eval()"},
+        "'/cells/LSTM' (LSTM)",
+        5,
+    ),
     "unsupported op": (
         {
             "model": "import torch\n"

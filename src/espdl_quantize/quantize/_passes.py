@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from espdl_quantize.errors import IterationError
+from espdl_quantize.quantize._graph import describe_failure
 from espdl_quantize.quantize._progress import Progress
 
 
@@ -33,8 +35,17 @@ def _wrap_pass(optimization: Any, progress: Progress) -> None:
     optimize = optimization.optimize
 
     def reporting(*args: Any, **kwargs: Any) -> None:
-        with progress.stage(_readable(optimization.name)):
-            optimize(*args, **kwargs)
+        name = _readable(optimization.name)
+        try:
+            with progress.stage(name):
+                optimize(*args, **kwargs)
+        except OSError:
+            raise
+        except Exception as error:
+            raise IterationError(
+                f"esp-ppq's pass {name!r} fails: {describe_failure(error)}",
+                "console.log has the whole trace; where an op is named, esp-ppq cannot run it so",
+            ) from error
 
     optimization.optimize = reporting
     if hasattr(optimization, "split_graph_into_blocks"):

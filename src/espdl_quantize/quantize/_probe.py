@@ -52,7 +52,8 @@ def probe_float_model(model: FloatModel, batch: Batch) -> Any:
         raise ContractError(
             f"the exported graph does not run on a calibration batch: {describe_failure(error)}",
             "the graph has the batch size 1 of the export baked in: write reshapes with -1 for the "
-            "batch, e.g. x.flatten(1) or x.reshape(-1, c, h, w), or set batch_size to 1",
+            "batch, e.g. x.flatten(1) or x.reshape(-1, c, h, w); where the reshape is not yours "
+            "(onnxsim adds them around a Linear on 3-D inputs), calibrate with batch_size 1",
         ) from error
     return graph
 

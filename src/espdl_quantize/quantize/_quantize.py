@@ -10,6 +10,7 @@ from typing import Any
 from espdl_quantize.contract import Batch, QuantConfig
 from espdl_quantize.errors import IterationError
 from espdl_quantize.quantize._graph import FloatModel, describe_failure, parse_onnx
+from espdl_quantize.quantize._limits import reject_unsupported
 from espdl_quantize.quantize._passes import report_passes
 from espdl_quantize.quantize._progress import Progress
 from espdl_quantize.quantize._to_esp_ppq import to_esp_ppq
@@ -107,6 +108,7 @@ def quantize(
             dispatching_table=setting.dispatching_table,
         )
         simplified_ops = simplified_ops_of(graph)
+        reject_unsupported(graph)
         quantizer = ppq_lib.Quantizer(platform, graph)
         report_passes(quantizer, progress)
         executor = TorchExecutor(graph=graph, device=config.device)
@@ -118,7 +120,7 @@ def quantize(
             calib_steps=config.calib_steps,
             collate_fn=None,
         )
-    except OSError:
+    except (OSError, IterationError):
         raise
     except Exception as error:
         raise IterationError(
