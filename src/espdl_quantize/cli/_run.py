@@ -45,9 +45,8 @@ def print_summary(index: Json, folder: Path) -> None:
     """Print float against quantized score, the worst layers and where the files are."""
     console = Console(highlight=False)
     metric = index["primary_metric"]
-    table = Table(
-        title=escape(f"{index['model_name']} on {index['target_chip']}"), title_justify="left"
-    )
+    console.print(escape(f"{index['model_name']} on {index['target_chip']}"), style="bold")
+    table = Table()
     for column in ("", metric):
         table.add_column(column, justify="left" if not column else "right")
     value, reference = index["primary_value"], index["float_value"]
@@ -59,7 +58,8 @@ def print_summary(index: Json, folder: Path) -> None:
         table.add_row("difference", f"{loss:+.4g}")
     console.print(table)
     if index["top_5_error_layers"]:
-        worst = Table(title="worst layers, each quantized alone", title_justify="left")
+        console.print("worst layers, each quantized alone", style="bold")
+        worst = Table()
         worst.add_column("op")
         worst.add_column("noise : signal", justify="right")
         for layer in index["top_5_error_layers"]:
