@@ -72,6 +72,17 @@ def test_an_input_shape_with_the_batch_in_it_is_mended_in_words(tmp_path: Path) 
         read(tmp_path, "return [torch.zeros(16, 1, 28, 28)] * 4", input_shape=[1, 1, 28, 28])
 
 
+def test_a_loader_that_does_not_fit_is_cut_after_what_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from espdl_quantize.contract import _batches
+
+    monkeypatch.setattr(_batches, "MEMORY_LIMIT", 1)
+    calibration = "return [torch.zeros(16, 1, 28, 28)] * 9"
+    assert len(read(tmp_path, calibration)) == 4
+    assert len(read(tmp_path, calibration, analyse_steps=6)) == 7
+
+
 def test_each_batch_is_told(tmp_path: Path) -> None:
     path = write_contract(
         tmp_path,

@@ -11,6 +11,12 @@ from espdl_quantize.errors import ContractError
 Batch = Any
 """A tensor, a list of tensors (one per input), or a dict of tensors by input name."""
 
+MEMORY_LIMIT = 2 << 30
+"""Bytes of batches after which no more are kept than calibration and analysis need."""
+
+MEMORY_LIMIT = 2 << 30
+"""Bytes of batches to keep at most, beyond those that calibration and analysis need."""
+
 
 def read_batches(
     contract: Contract,
@@ -26,17 +32,19 @@ def read_batches(
     Args:
         contract: whose loader is read.
         limit: how many batches to read at most; None reads the loader to its end, as esp-ppq's
-            training passes do.
+            training passes do, or until MEMORY_LIMIT.
         on_batch: called after each batch with its number and the loader's length, if it has one.
 
     Raises:
         ContractError: the loader raises, ends before calib_steps, or yields what the model cannot
             take.
     """
-    needed = (
-        contract.config.calib_steps if limit is None else min(limit, contract.config.calib_steps)
-    )
+    config = contract.config
+    needed = config.calib_steps if limit is None else min(limit, config.calib_steps)
+    # The analyses read one batch more than analyse_steps says.
+    wanted = max(config.calib_steps, config.analyse_steps + 1)
     batches: list[Batch] = []
+    kept_bytes = 0
     try:
         loader = contract.call("create_calib_dataloader")
         total = len(loader) if hasattr(loader, "__len__") else None
@@ -44,7 +52,9 @@ def read_batches(
             batches.append(_as_inputs(contract.collate(raw), contract))
             if on_batch is not None:
                 on_batch(len(batches), total)
-            if limit is not None and len(batches) >= limit:
+            kept_bytes += sum(tensor.nbytes for tensor in _tensors(batches[-1]))
+            full = kept_bytes > MEMORY_LIMIT and len(batches) >= wanted
+            if full or (limit is not None and len(batches) >= limit):
                 break
     except ContractError:
         raise
@@ -57,7 +67,7 @@ def read_batches(
     if len(batches) < needed:
         raise ContractError(
             f"the calibration loader yields {len(batches)} batches, "
-            f"calib_steps is {contract.config.calib_steps}",
+            f"calib_steps is {config.calib_steps}",
             f"give more samples, or set calib_steps to {max(len(batches), 1)}",
         )
     for number, batch in enumerate(batches):
@@ -91,10 +101,15 @@ def _as_float(tensor: Any) -> Any:
     )
 
 
+def _tensors(batch: Batch) -> list[Any]:
+    if isinstance(batch, dict):
+        return list(batch.values())
+    return batch if isinstance(batch, list) else [batch]
+
+
 def _check(batch: Batch, number: int, contract: Contract) -> None:
     shapes = contract.config.input_shapes
-    tensors = list(batch.values()) if isinstance(batch, dict) else batch
-    tensors = tensors if isinstance(tensors, list) else [tensors]
+    tensors = _tensors(batch)
     if len(tensors) != len(shapes):
         raise ContractError(
             f"calibration batch {number} has {len(tensors)} tensors, input_shape has {len(shapes)}",

@@ -49,15 +49,6 @@ class Contract:
         """Whether the contract brings a faster evaluation for use while searching."""
         return callable(getattr(self.module, "evaluate_fast", None))
 
-    def fingerprint(self) -> str:
-        """Return a SHA-256 of the contract's source and of its ONNX file."""
-        digest = hashlib.sha256(self.path.read_bytes())
-        if self.config.model_type == "onnx":
-            with self.onnx_path.open("rb") as file:
-                for chunk in iter(lambda: file.read(1 << 20), b""):
-                    digest.update(chunk)
-        return digest.hexdigest()
-
     def call(self, name: str, *args: Any) -> Any:
         """Call one of the user's functions; its own exceptions pass through."""
         with importable(self.path.parent):

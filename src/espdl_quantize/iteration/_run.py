@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from espdl_quantize.analysis import Measurements, measure
-from espdl_quantize.contract import Contract, read_batches
+from espdl_quantize.contract import Batch, Contract, read_batches
 from espdl_quantize.errors import EspdlQuantizeError, IterationError
 from espdl_quantize.iteration import _artifacts as artifacts
 from espdl_quantize.iteration._console import captured
@@ -143,9 +143,7 @@ def _run_stages(run: _Run) -> None:
         run.warnings += resolved.warnings
     seed_everything(options.seed)
     with run.timed("read calibration data"):
-        batches = read_batches(
-            contract, on_batch=lambda done, total: run.progress.update(done, total, f"batch {done}")
-        )
+        batches = _read_calibration(run)
     with run.timed("prepare float model"):
         model = prepare_float_model(contract, run.staging)
         float_graph = probe_float_model(model, batches[0])
@@ -168,6 +166,23 @@ def _run_stages(run: _Run) -> None:
         run.scored = score(contract, quantized.graph, options.full_eval)
         run.warnings += run.scored.warnings
         run.float_value = FloatReference(run.outputs, contract, model).value(run.scored.used)
+
+
+def _read_calibration(run: _Run) -> list[Batch]:
+    length: int | None = None
+
+    def tell(done: int, total: int | None) -> None:
+        nonlocal length
+        length = total
+        run.progress.update(done, total, f"batch {done}")
+
+    batches = read_batches(run.contract, on_batch=tell)
+    if length is not None and len(batches) < length:
+        run.warnings.append(
+            f"the first {len(batches)} of {length} calibration batches are used: more would not "
+            "be kept in memory"
+        )
+    return batches
 
 
 def _score_float(run: _Run, model: FloatModel, graph: Any) -> None:
