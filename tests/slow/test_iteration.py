@@ -364,7 +364,12 @@ def begin(contract: Path, folder: Path) -> "subprocess.Popen[str]":
     """Start a run whose evaluate sleeps, and wait until it does."""
     command = [sys.executable, "-m", "espdl_quantize", "run", str(contract), "--baseline"]
     process = subprocess.Popen(
-        [*command, "--output-dir", str(folder)], cwd=ROOT, stderr=subprocess.PIPE, text=True
+        [*command, "--output-dir", str(folder)],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that runs the tests in the background has Ctrl-C ignored, also by its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     for _ in range(600):
         if (contract.parent / "evaluating").exists():
