@@ -34,6 +34,12 @@ class EspdlQuantizeError(Exception):
         super().__init__(f"{cause} -> {mend}" if mend else cause)
 
 
+class UsageError(EspdlQuantizeError):
+    """An argument makes no sense."""
+
+    exit_code = EXIT_USAGE
+
+
 class ContractError(EspdlQuantizeError):
     """The user's contract module breaks the contract."""
 
@@ -62,3 +68,9 @@ class OutputFolderError(EspdlQuantizeError):
     """An output folder cannot be read, written or claimed."""
 
     exit_code = EXIT_OUTPUT_FOLDER
+
+
+class InterruptedSearchError(EspdlQuantizeError):
+    """The user interrupted a search; what was finished is kept."""
+
+    exit_code = EXIT_INTERRUPTED

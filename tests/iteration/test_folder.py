@@ -1,6 +1,7 @@
 import json
 import multiprocessing
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -105,3 +106,44 @@ def test_a_second_process_is_told_who_holds_the_folder(tmp_path: Path) -> None:
 def test_a_broken_index_is_no_finished_iteration(tmp_path: Path) -> None:
     (tmp_path / INDEX).write_text("{")
     assert not is_finished(tmp_path)
+
+
+def test_who_holds_a_folder_may_ask_again(tmp_path: Path) -> None:
+    holder = tmp_path / ".lock.json"
+    with locked(tmp_path):
+        with locked(tmp_path / ".." / tmp_path.name):
+            assert holder.exists()
+        assert json.loads(holder.read_text())["pid"] == os.getpid()
+        context = multiprocessing.get_context("spawn")
+        here, there = context.Pipe()
+        process = context.Process(target=_try, args=(str(tmp_path), there))
+        process.start()
+        told = here.recv()
+        process.join()
+    assert f"process {os.getpid()}" in told
+    assert not holder.exists()
+
+
+def _try(outputs: str, answer: "multiprocessing.connection.Connection") -> None:
+    try:
+        with locked(Path(outputs)):
+            answer.send("")
+    except OutputFolderError as error:
+        answer.send(error.cause)
+
+
+def test_another_thread_is_kept_out(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    def ask() -> None:
+        try:
+            with locked(tmp_path):
+                told.append("")
+        except OutputFolderError as error:
+            told.append(error.cause)
+
+    with locked(tmp_path):
+        thread = threading.Thread(target=ask)
+        thread.start()
+        thread.join()
+    assert f"process {os.getpid()}" in told[0]

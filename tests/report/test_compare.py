@@ -149,7 +149,7 @@ def test_phase_4_finalizes_by_itself(tmp_path, past, category):
     assert result.exit_code == 0
     assert hint(result)["auto_finalized"] is True
     assert hint(result)["finalize_reason"]["category"] == category
-    assert written(tmp_path) == {"best", "final_report.md", "comparison.json"}
+    assert written(tmp_path) == {"best", "final_report.md", "report.html", "comparison.json"}
     assert f"Category: {category}" in (tmp_path / "final_report.md").read_text()
     assert result.best_folder == tmp_path / "best"
     assert result.report == tmp_path / "final_report.md"

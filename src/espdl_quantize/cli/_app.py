@@ -129,16 +129,63 @@ def run(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a finished iteration.")
     ] = False,
+    allow: Annotated[
+        bool, typer.Option("--allow", help="Run a setting that breaks a rule of the search.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Quantize, analyse and score once; leaves a model and every artifact that explains it."""
+    from espdl_quantize.cli._discipline import check_discipline
     from espdl_quantize.cli._run import run_once
     from espdl_quantize.iteration import RunOptions
 
     if baseline == (setting is not None):
         raise typer.BadParameter("give one of --baseline and --setting FILE")
+    if setting is not None and not allow:
+        check_discipline(setting, output_dir)
     options = RunOptions(use_full_eval, seed, info, native, overwrite)
     run_once(contract, output_dir, setting, options, as_json)
+
+
+@app.command()
+def tune(
+    contract: ContractPath,
+    output_dir: OutputFolder = Path("outputs"),
+    iterations: Annotated[
+        int | None,
+        typer.Option(help="How many iterations this call may run; call it again for more."),
+    ] = None,
+    time: Annotated[
+        str | None,
+        typer.Option(help="How long this call may take: 45m, 1h30m, 90s, or seconds."),
+    ] = None,
+    policy: Annotated[
+        str, typer.Option(help="Who explores once the levers are used up: evidence or optuna.")
+    ] = "evidence",
+    seed: Annotated[int, typer.Option(help="Of every random generator.")] = 0,
+    use_full_eval: Annotated[
+        bool, typer.Option("--use-full-eval", help="Score by evaluate, not by evaluate_fast.")
+    ] = False,
+    ignore_plateau: Annotated[
+        bool, typer.Option("--ignore-plateau", help="Go on where the metric has stopped moving.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Search by itself to a stop; best/ holds the best model so far at any time.
+
+    Without --iterations and --time it stops at the target, at a plateau, or when nothing is left
+    to try. Ctrl-C leaves everything in order, and the same command goes on from there.
+    """
+    from espdl_quantize.tune import Budget, TuneOptions, parse_duration
+
+    budget = Budget(iterations, None if time is None else parse_duration(time))
+    options = TuneOptions(budget, policy, seed, ignore_plateau)
+
+    from espdl_quantize.cli._tune import tune_contract
+    from espdl_quantize.iteration import RunOptions
+
+    run_options = RunOptions(full_eval=use_full_eval, seed=seed)
+    tune_contract(contract, output_dir, options, run_options, as_json)
 
 
 @app.command()

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -47,6 +47,8 @@ class TerminalProgress:
         self._console = Console(file=self._stream)
         self._stages: list[_Stage] = []
         self._live: Live | None = None
+        self.header = ""
+        """A line above the stages."""
 
     def __enter__(self) -> TerminalProgress:
         if self._console.is_terminal:
@@ -85,7 +87,11 @@ class TerminalProgress:
             stage = self._stages[-1]
             stage.done, stage.total, stage.detail = done, total, detail
 
-    def _render(self) -> Table:
+    def say(self, text: str) -> None:
+        """Leave a line that stays."""
+        self._console.print(Text(text))
+
+    def _render(self) -> Group:
         table = Table.grid(padding=(0, 1))
         for stage in list(self._stages):
             elapsed = time.monotonic() - stage.started
@@ -99,7 +105,7 @@ class TerminalProgress:
                 total = None if fraction is None else 1.0
                 bar = ProgressBar(total, fraction or 0.0, width=30, pulse=fraction is None)
             table.add_row("  " * stage.depth + stage.name, bar, text, stage.detail)
-        return table
+        return Group(*([Text(self.header, "bold")] if self.header else []), table)
 
 
 def _innermost_bar() -> float | None:

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from espdl_quantize.history._iteration import Direction, Iteration, Priority
+from espdl_quantize.setting import baseline, setting_key
 
 DEFAULT_DIRECTION: Direction = "max"
 """Taken where no folder says which way the metric goes; the history then carries a warning."""
@@ -138,6 +139,34 @@ class History:
         if row.value is None or target is None:
             return False
         return row.value >= target if self.direction == "max" else row.value <= target
+
+    def float_value(self, row: Iteration) -> float | None:
+        """Return the float model's score by the function that scored ``row``."""
+        if row.float_value is not None:
+            return row.float_value
+        return self.float_scores.get(row.evaluated_by or "")
+
+    @cached_property
+    def gap_closed(self) -> float | None:
+        """Share of the drop from the float model to the baseline that best has won back.
+
+        The baseline is the first scored iteration with esp-ppq's default setting, else the first
+        scored one. None where the float score is not known or nothing dropped.
+        """
+        best = self.best
+        if best is None or best.value is None:
+            return None
+        plain = setting_key(baseline())
+        first = next(
+            (row for row in self.scored if row.setting and setting_key(row.setting) == plain),
+            self.scored[0],
+        )
+        reference = self.float_value(first)
+        if reference is None or first.value is None:
+            return None
+        sign = 1 if self.direction == "max" else -1
+        drop = sign * (reference - first.value)
+        return sign * (best.value - first.value) / drop if drop > 0 else None
 
     def upto(self, count: int) -> History:
         """Return the history as it was after its first ``count`` iterations."""

@@ -2,7 +2,13 @@
 
 from espdl_quantize.iteration._console import captured
 from espdl_quantize.iteration._float_reference import FLOAT_REFERENCE
-from espdl_quantize.iteration._folder import INDEX, is_finished, iteration_number, locked
+from espdl_quantize.iteration._folder import (
+    INDEX,
+    is_finished,
+    iteration_number,
+    locked,
+    staged,
+)
 from espdl_quantize.iteration._run import RunOptions, run_iteration
 
 __all__ = [
@@ -14,4 +20,5 @@ __all__ = [
     "iteration_number",
     "locked",
     "run_iteration",
+    "staged",
 ]

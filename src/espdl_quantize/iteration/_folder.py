@@ -50,12 +50,17 @@ def iteration_number(folder: Path) -> int | None:
 def locked(outputs: Path) -> Iterator[None]:
     """Hold the one writer's place in an output folder.
 
+    Who holds it may ask again: a search holds the folder for its whole life, and each iteration of
+    it asks for itself.
+
     Raises:
-        OutputFolderError: another process holds it; it is named.
+        OutputFolderError: another process, or another thread of this one, holds it; it is named.
     """
     outputs.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(outputs / ".lock")
+    # One lock per folder and process, whose holder it counts; each thread has a count of its own.
+    lock = FileLock(outputs.resolve() / ".lock", is_singleton=True)
     holder = outputs / ".lock.json"
+    outermost = not lock.is_locked
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -64,10 +69,12 @@ def locked(outputs: Path) -> Iterator[None]:
             "wait for it to end, or use another output folder",
         ) from None
     try:
-        write_json(holder, {"pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")})
+        if outermost:
+            write_json(holder, {"pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")})
         yield
     finally:
-        holder.unlink(missing_ok=True)
+        if outermost:
+            holder.unlink(missing_ok=True)
         lock.release()
 
 

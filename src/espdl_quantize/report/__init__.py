@@ -11,6 +11,7 @@ from espdl_quantize.report._finalize import (
     RunStop,
     plan_finalize,
 )
+from espdl_quantize.report._html import render_html, write_html
 from espdl_quantize.report._snippet import python_snippet
 
 __all__ = [
@@ -25,8 +26,10 @@ __all__ = [
     "lint",
     "plan_finalize",
     "python_snippet",
+    "render_html",
     "render_report",
     "retry_command",
     "write_best",
+    "write_html",
     "write_report",
 ]

@@ -13,6 +13,7 @@ from espdl_quantize.report._best_folder import free_name, write_best
 from espdl_quantize.report._comparison import build_comparison
 from espdl_quantize.report._final_report import render_report, write_report
 from espdl_quantize.report._finalize import FinalizePlan, RunStop, plan_finalize
+from espdl_quantize.report._html import render_html, write_html
 from espdl_quantize.report._lines import summary_lines
 from espdl_quantize.search import (
     Decision,
@@ -38,6 +39,7 @@ class CompareResult:
         decision: the next step.
         best_folder: best/, where this call wrote it.
         report: final_report.md, where this call wrote it.
+        html: report.html, where this call wrote it.
     """
 
     exit_code: int
@@ -47,6 +49,7 @@ class CompareResult:
     decision: Decision
     best_folder: Path | None = None
     report: Path | None = None
+    html: Path | None = None
 
 
 def compare(
@@ -63,7 +66,7 @@ def compare(
 
     Args:
         outputs: the folder that holds iter_0.
-        finalize: write best/ and final_report.md; refused in phase 5.
+        finalize: write best/, final_report.md and report.html; refused in phase 5.
         force: overwrite a report that lost its marker line.
         force_finalize: finalize in phase 5, too.
         write_best: write best/ alone.
@@ -85,7 +88,7 @@ def compare(
         write_best=write_best,
         run_stop=run_stop,
     )
-    done, best_folder, report = _finalize(situation, decision, plan, force)
+    done, written = _finalize(situation, decision, plan, force)
     warnings = [warning.text for warning in history.warnings]
     warnings += situation.best_evidence.problems
     comparison = to_jsonable(build_comparison(situation, decision, plan, warnings))
@@ -96,8 +99,9 @@ def compare(
         lines=tuple(summary_lines(comparison, decision, plan, done)),
         history=history,
         decision=decision,
-        best_folder=best_folder,
-        report=report,
+        best_folder=written.get("best"),
+        report=written.get("report"),
+        html=written.get("html"),
     )
 
 
@@ -113,27 +117,33 @@ def lint(outputs: Path, setting: Setting, options: SearchOptions | None = None) 
 
 def _finalize(
     situation: Situation, decision: Decision, plan: FinalizePlan, force: bool
-) -> tuple[list[str], Path | None, Path | None]:
+) -> tuple[list[str], dict[str, Path]]:
     """Write what the plan says.
 
     Returns:
-        What was done, in words; best/ and the report, where they were written.
+        What was done, in words; where best/ and the two reports are, if they were written.
     """
     best, outputs = situation.history.best, situation.history.folder
     if not plan.best or best is None:
-        return [], None, None
+        return [], {}
     done = write_best(outputs, best)
     done.append(f"wrote best/ from {best.name}")
+    written = {"best": outputs / "best"}
     if plan.reason is None:
-        return done, outputs / "best", None
-    report = outputs / "final_report.md"
+        return done, written
+    report, html = outputs / "final_report.md", outputs / "report.html"
     if write_report(report, render_report(situation, decision, plan.reason), force):
         done.append("wrote final_report.md")
-        return done, outputs / "best", report
-    done.append(
-        "kept final_report.md: its marker line is gone, so it was edited; --force overwrites it"
-    )
-    return done, outputs / "best", None
+        written["report"] = report
+    else:
+        done.append(
+            "kept final_report.md: its marker line is gone, so it was edited; --force overwrites it"
+        )
+    # A page is for looking at: nobody's edits are in it, so it is written anew every time.
+    done += write_html(html, render_html(situation, decision, plan.reason))
+    done.append("wrote report.html")
+    written["html"] = html
+    return done, written
 
 
 def _write_comparison(outputs: Path, comparison: dict[str, Any]) -> list[str]:

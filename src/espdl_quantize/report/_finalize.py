@@ -114,7 +114,7 @@ def _category(
     if run_stop == "budget_reached":
         return "budget_reached", f"the budget is spent after {count} iterations"
     if run_stop == "coverage_exhausted":
-        return "coverage_exhausted", "every lever and pattern was tried and nothing gained lately"
+        return "coverage_exhausted", _exhausted(decision)
     if decision.stop is not None:
         told = f"asked for; the search had ended by itself ({decision.stop.category}): "
         return "manual_finalize_phase4", told + decision.stop.detail
@@ -123,3 +123,12 @@ def _category(
     best = history.best
     told = f"asked for in {decision.phase} after {count} iterations"
     return "manual_finalize_pre_phase5", f"{told}; {score(history, best)}" if best else told
+
+
+def _exhausted(decision: Decision) -> str:
+    signals = decision.signals
+    left = [*signals.untried_phase3_levers, *signals.untried_phase5_patterns] if signals else []
+    if not left:
+        return "every lever and pattern was tried and nothing gained lately"
+    told = ", ".join(left)
+    return f"nothing gained lately, and no change of best is left that would cover {told}"

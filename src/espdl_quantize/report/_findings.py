@@ -82,9 +82,7 @@ def remaining_gap(situation: Situation, decision: Decision) -> list[str]:
 
 def float_value(history: History, row: Iteration) -> float | None:
     """Return the float model's score by the function that scored ``row``."""
-    if row.float_value is not None:
-        return row.float_value
-    return history.float_scores.get(row.evaluated_by or "")
+    return history.float_value(row)
 
 
 def _gains(history: History, best: Iteration) -> list[str]:

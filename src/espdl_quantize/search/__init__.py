@@ -2,7 +2,7 @@
 
 from espdl_quantize.search._advice import findings
 from espdl_quantize.search._cost import RuntimeCost, int16_ops, runtime_cost, split_layers
-from espdl_quantize.search._decide import decide, settle
+from espdl_quantize.search._decide import decide, settle, signals_of
 from espdl_quantize.search._decision import (
     Decision,
     Phase,
@@ -12,9 +12,10 @@ from espdl_quantize.search._decision import (
     StopCategory,
 )
 from espdl_quantize.search._describe import cite, describe_changes, describe_setting, score
-from espdl_quantize.search._legs import LEGS, leg, leg_of, missing_leg
+from espdl_quantize.search._legs import LEGS, leg, leg_of, legs_complete_after, missing_leg
 from espdl_quantize.search._lint import Violation, cited_iterations, lint_setting
 from espdl_quantize.search._rules import Situation, phase5_cutoff
+from espdl_quantize.search._seconds import TimeEstimate, TimeModel, describe_seconds
 from espdl_quantize.search._stops import plateau, relative_loss, target_reached
 from espdl_quantize.search._thresholds import DEFAULT_THRESHOLDS, Thresholds
 from espdl_quantize.search.levers import LEVERS, Lever, LeverContext, Verdict, linear_order
@@ -38,18 +39,22 @@ __all__ = [
     "Stop",
     "StopCategory",
     "Thresholds",
+    "TimeEstimate",
+    "TimeModel",
     "Verdict",
     "Violation",
     "cite",
     "cited_iterations",
     "decide",
     "describe_changes",
+    "describe_seconds",
     "describe_setting",
     "find_triggers",
     "findings",
     "int16_ops",
     "leg",
     "leg_of",
+    "legs_complete_after",
     "linear_order",
     "lint_setting",
     "missing_leg",
@@ -59,6 +64,7 @@ __all__ = [
     "runtime_cost",
     "score",
     "settle",
+    "signals_of",
     "split_layers",
     "target_reached",
 ]

@@ -39,7 +39,7 @@ def decide(
     outcome = first_outcome(situation)
     failed = tuple(row.id for row in history.failed)
     if outcome.phase == "phase-5-agent-driven":
-        signals = _signals(situation)
+        signals = signals_of(situation)
         return Decision(
             phase=outcome.phase,
             advice=phase5_advice(situation, outcome.reason, signals),
@@ -75,6 +75,16 @@ def settle(
         priority=options.priority or history.priority,
     )
     return Situation(history, evidence or {}, settled)
+
+
+def signals_of(situation: Situation) -> Phase5Signals:
+    """Summarise what the history offers to build on, whatever the phase."""
+    return gather_signals(
+        situation.history,
+        situation.best_evidence,
+        phase5_cutoff(situation),
+        usable_levers(situation)[0],
+    )
 
 
 def _next_setting(situation: Situation, outcome: Outcome) -> Setting:
@@ -118,15 +128,6 @@ def _advice(situation: Situation, outcome: Outcome, setting: Setting) -> str:
     if outcome.phase == "phase-3-pivot":
         told = f"The last two iterations scored below best; start again from best. {told}"
     return told
-
-
-def _signals(situation: Situation) -> Phase5Signals:
-    return gather_signals(
-        situation.history,
-        situation.best_evidence,
-        phase5_cutoff(situation),
-        usable_levers(situation)[0],
-    )
 
 
 def _is_exhausted(situation: Situation, signals: Phase5Signals) -> bool:

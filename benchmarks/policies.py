@@ -1,0 +1,133 @@
+"""Which policy of open exploration finds more, on recorded iterations.
+
+    python -m benchmarks.policies --table recorded.zip [--policies evidence optuna] [--seeds 5]
+
+Every policy replays the same table from the baseline on, with a budget and without stopping at a
+plateau or a target. The calibration sweep and the levers are the same for all of them, as far as
+the table has them. Gains are of the primary metric over the recorded baseline; the best known gain
+is that of the best recorded setting.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import mean
+
+from espdl_quantize.history import History
+from espdl_quantize.search.policies import POLICIES
+from espdl_quantize.setting import baseline, setting_key
+from espdl_quantize.tune import (
+    BackendFacts,
+    Budget,
+    Observer,
+    RecordedBackend,
+    TuneOptions,
+    tune,
+)
+
+SHARE = 0.9
+MARKS = (10, 20)
+
+
+class _WithoutTarget(RecordedBackend):
+    """Does not stop at the target, so that every policy has the same number of iterations."""
+
+    @property
+    def facts(self) -> BackendFacts:
+        """The recorded facts, with a target that nothing reaches."""
+        facts = super().facts
+        return replace(facts, target=float("inf") if facts.direction == "max" else float("-inf"))
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One search: the gain of the best so far after each iteration."""
+
+    gains: tuple[float, ...]
+
+    def reached(self, gain: float) -> int | None:
+        """Return how many iterations it took to a gain."""
+        return next((i for i, value in enumerate(self.gains, 1) if value >= gain), None)
+
+    def after(self, count: int) -> float:
+        """Return the gain after so many iterations, or at the end of a shorter search."""
+        return self.gains[min(count, len(self.gains)) - 1]
+
+
+def replay(table: Path, policy: str, seed: int, iterations: int) -> Trace:
+    """Search the table once."""
+    backend = _WithoutTarget(table)
+    options = TuneOptions(Budget(iterations), policy, seed, ignore_plateau=True)
+    with tempfile.TemporaryDirectory() as outputs:
+        history = tune(backend, Path(outputs), options, observer=Observer()).history
+    return Trace(tuple(_best_gains(history)))
+
+
+def best_known_gain(table: Path) -> float:
+    """Return what the best recorded setting gains over the recorded baseline.
+
+    Raises:
+        SystemExit: the table has no scored baseline.
+    """
+    indices = RecordedBackend(table).table.indices
+    plain = indices.get(setting_key(baseline()), {}).get("primary_value")
+    if plain is None:
+        raise SystemExit(f"{table} has no baseline with a score")
+    sign = 1 if next(iter(indices.values()))["metric_direction"] == "max" else -1
+    values = [one["primary_value"] for one in indices.values()]
+    return float(max(sign * (value - plain) for value in values if value is not None))
+
+
+def compare(table: Path, policies: Sequence[str], seeds: int, iterations: int) -> list[list[str]]:
+    """Return one row of text per policy."""
+    known = best_known_gain(table)
+    rows = []
+    for name in policies:
+        traces = [replay(table, name, seed, iterations) for seed in range(seeds)]
+        reached = [trace.reached(SHARE * known) for trace in traces]
+        hits = [count for count in reached if count is not None]
+        rows.append(
+            [
+                name,
+                f"{mean(hits):.1f}" if hits else "-",
+                f"{len(hits)}/{seeds}",
+                *(f"{mean(trace.after(mark) for trace in traces):.4g}" for mark in MARKS),
+            ]
+        )
+    return rows
+
+
+def _best_gains(history: History) -> list[float]:
+    first = history.iterations[0]
+    gains, best = [], 0.0
+    for row in history.iterations:
+        if row.value is not None and first.value is not None:
+            best = max(best, history.height(row) - history.height(first))
+        gains.append(best)
+    return gains
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--table", type=Path, required=True, help="what tune.pack wrote")
+    parser.add_argument("--policies", nargs="+", default=list(POLICIES), choices=list(POLICIES))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--iterations", type=int, default=max(MARKS))
+    chosen = parser.parse_args(arguments)
+    known = best_known_gain(chosen.table)
+    count = len(RecordedBackend(chosen.table).table.settings)
+    print(f"{count} recorded settings, best known gain {known:.4g}, {chosen.seeds} seeds")
+    head = ["policy", f"iterations to {SHARE:.0%}", "reached", *(f"gain at {m}" for m in MARKS)]
+    rows = [head, *compare(chosen.table, chosen.policies, chosen.seeds, chosen.iterations)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
+
+
+if __name__ == "__main__":
+    main()

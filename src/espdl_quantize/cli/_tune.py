@@ -1,0 +1,180 @@
+"""``espdl-quantize tune``: the whole search, with a line that says where it stands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from espdl_quantize.cli._contract import load
+from espdl_quantize.cli._progress import TerminalProgress
+from espdl_quantize.errors import InterruptedSearchError
+from espdl_quantize.history import History, Iteration
+from espdl_quantize.iteration import RunOptions
+from espdl_quantize.jsonio import dumps
+from espdl_quantize.search import describe_seconds
+from espdl_quantize.search.policies import Policy, make_policy
+from espdl_quantize.tune import (
+    Backend,
+    Observer,
+    Plan,
+    RealBackend,
+    Status,
+    TuneOptions,
+    TuneResult,
+    tune,
+)
+
+
+def tune_contract(
+    contract_path: Path,
+    outputs: Path,
+    options: TuneOptions,
+    run_options: RunOptions,
+    as_json: bool,
+) -> None:
+    """Search with esp-ppq and print what came of it.
+
+    Raises:
+        EspdlQuantizeError: whatever stopped it before its end.
+    """
+    policy = make_policy(options.policy)
+    backend = RealBackend(load(contract_path), run_options)
+    search_and_print(backend, policy, outputs, options, as_json)
+
+
+def search_and_print(
+    backend: Backend, policy: Policy, outputs: Path, options: TuneOptions, as_json: bool
+) -> None:
+    """Search with any backend; with ``as_json``, print one JSON object and nothing else.
+
+    Raises:
+        InterruptedSearchError: the user interrupted it.
+    """
+    try:
+        if as_json:
+            print(dumps(_summary(tune(backend, outputs, options, policy=policy))), end="")
+            return
+        with TerminalProgress() as progress:
+            watcher = _Watcher(progress)
+            result = tune(
+                backend, outputs, options, policy=policy, observer=watcher, progress=progress
+            )
+    except KeyboardInterrupt:
+        best = outputs / "best"
+        told = f"the best model so far is in {best}" if best.is_dir() else "nothing has a score yet"
+        raise InterruptedSearchError(
+            f"interrupted; {told}", "run the same command again: it goes on where it stopped"
+        ) from None
+    _print_result(result, outputs)
+
+
+class _Watcher(Observer):
+    """Puts what happens onto the terminal."""
+
+    def __init__(self, progress: TerminalProgress) -> None:
+        self._progress = progress
+
+    def planned(self, plan: Plan) -> None:
+        """Print the plan."""
+        self._progress.say("\n".join(["expected:", *plan.lines()]))
+
+    def iteration_started(self, status: Status) -> None:
+        """Say where the search stands."""
+        self._progress.header = header(status)
+        self._progress.say(f"iter_{status.move.setting.iteration_id}: {self._progress.header}")
+
+    def iteration_ended(self, row: Iteration, history: History) -> None:
+        """Say what came of it."""
+        if row.failure is not None:
+            self._progress.say(f"{row.name} failed: {row.failure}")
+            return
+        gain = history.gain(row)
+        told = "" if gain is None else f" ({gain:+.4g} against the best before)"
+        news = ", new best" if history.best is row and gain is not None else ""
+        self._progress.say(f"{row.name}: {history.metric} {row.value:.6g}{told}{news}")
+
+    def notice(self, text: str) -> None:
+        """Pass it on."""
+        self._progress.say(f"note: {text}")
+
+
+def header(status: Status) -> str:
+    """Write phase, move, best, gap closed, place in the budget and the time left."""
+    history, budget = status.history, status.budget
+    of = f" of {budget.iterations}" if budget.iterations is not None else ""
+    parts = [status.move.phase, status.move.what]
+    best = history.best
+    if best is not None:
+        parts.append(f"best {best.value:.6g} ({best.name})")
+    if history.gap_closed is not None:
+        parts.append(f"{history.gap_closed:.0%} of the drop is back")
+    parts.append(f"iteration {status.number}{of}")
+    if status.estimate is not None:
+        parts.append(f"takes {status.estimate}")
+    if status.seconds_left is not None:
+        parts.append(f"{describe_seconds(max(status.seconds_left, 0))} left")
+    elif budget.iterations is not None and status.estimate is not None:
+        left = status.estimate.seconds * (budget.iterations - status.number + 1)
+        parts.append(f"about {describe_seconds(left)} left")
+    return " | ".join(parts)
+
+
+def _summary(result: TuneResult) -> dict[str, Any]:
+    history, best = result.history, result.history.best
+    return {
+        "stop": {"category": result.category, "detail": result.detail},
+        "iterations_run": result.iterations_run,
+        "iterations": len(history.iterations),
+        "best_iteration": None if best is None else best.id,
+        "primary_metric": history.metric,
+        "best_value": None if best is None else best.value,
+        "gap_closed": history.gap_closed,
+        "best": str((history.folder / "best").resolve()),
+        "report": str((history.folder / "final_report.md").resolve()),
+    }
+
+
+def _print_result(result: TuneResult, outputs: Path) -> None:
+    console, history = Console(highlight=False), result.history
+    table = Table(title=f"{len(history.iterations)} iterations", title_justify="left")
+    for column in (
+        "iter",
+        "changed",
+        history.metric or "metric",
+        "delta",
+        "rank",
+        "slower on chip",
+    ):
+        table.add_column(escape(column))
+    for row in result.comparison.comparison["iterations"]:
+        value, delta = row["primary_value"], row["delta_vs_prior_best"]
+        table.add_row(
+            str(row["iteration_id"]),
+            escape(row["changed"]),
+            "failed" if value is None else f"{value:.6g}",
+            "" if delta is None else f"{delta:+.4g}",
+            str(row["rank"]),
+            escape(row["affects_inference_speed"]),
+        )
+    console.print(table)
+    if result.iterations_run == 0:
+        console.print("nothing was run: the search in this folder has ended already")
+    console.print(escape(f"stopped ({result.category}): {result.detail}"))
+    best = history.best
+    if best is not None and best.value is not None:
+        told = f"best: {best.name}, {history.metric} {best.value:.6g}"
+        reference = history.float_value(best)
+        if reference is not None:
+            told += f" (float {reference:.6g})"
+        if history.gap_closed is not None:
+            told += f"; {history.gap_closed:.0%} of the drop from float to baseline came back"
+        console.print(escape(told))
+        if best.evaluated_by == "evaluate_fast":
+            console.print("the scores are evaluate_fast()'s; --use-full-eval takes evaluate()'s")
+    if result.category == "plateau":
+        console.print("the metric has stopped moving; --ignore-plateau goes on all the same")
+    console.print(escape(f"model: {outputs / 'best'}   report: {outputs / 'final_report.md'}"))

@@ -1,0 +1,144 @@
+"""The figures at the top of report.html, and what they rest on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from espdl_quantize.history import History, Iteration
+from espdl_quantize.report._comparison import cost_of
+from espdl_quantize.report._escape import number, plain
+from espdl_quantize.report._finalize import FinalizeReason
+from espdl_quantize.search import Situation
+
+Json = dict[str, Any]
+
+_STOPS = {
+    "target_reached": "The target is reached",
+    "plateau": "The score stopped moving",
+    "budget_reached": "The budget is spent",
+    "coverage_exhausted": "Nothing is left to try",
+    "force_finalize_phase5": "Ended by hand while the search was open",
+    "manual_finalize_phase4": "Ended by hand",
+    "manual_finalize_pre_phase5": "Ended by hand before the search was through",
+}
+
+
+def headline(situation: Situation, first: Iteration | None, reason: FinalizeReason | None) -> Json:
+    """Say in a few numbers what came out.
+
+    Args:
+        situation: the history with settled options.
+        first: the iteration that the best is measured against.
+        reason: why the search was ended; None where it goes on.
+    """
+    history = situation.history
+    best = history.best
+    share = history.gap_closed
+    return {
+        "verdict": _verdict(history, share, first),
+        "tiles": _tiles(situation, first),
+        "share": None if share is None else f"{share:.0%}",
+        # What does not fit on the bar is still in the number.
+        "bar": None if share is None else round(100 * min(max(share, 0.0), 1.0), 1),
+        "source": score_source(history),
+        "cost": "-" if best is None else plain(cost_of(best)),
+        "stop": _stop(reason),
+    }
+
+
+def score_source(history: History) -> str:
+    """Say which function of the contract the score is from, and what that means for it."""
+    best = history.best
+    if best is None:
+        return "No iteration has a score."
+    used = {row.evaluated_by for row in history.scored}
+    if best.evaluated_by == "evaluate_fast":
+        return (
+            "The scores are from the contract's evaluate_fast(), which is for searching. For the "
+            "score of evaluate(), run best/setting.json once more with --use-full-eval."
+        )
+    if best.evaluated_by is None:
+        return "No record says which function of the contract the scores are from."
+    if used == {"evaluate"} and len(history.scored) > 1:
+        return (
+            f"The scores are from the contract's evaluate(). The same function chose the best of "
+            f"{len(history.scored)} scored iterations, so the final score is also the score it was "
+            "selected by: on data that took no part in the choice, expect a little less."
+        )
+    if len(used) > 1:
+        return (
+            f"{best.name} was scored by the contract's {plain(best.evaluated_by, 60)}(), other "
+            "iterations by another function: their scores may not compare."
+        )
+    return f"The score is from the contract's {plain(best.evaluated_by, 60)}()."
+
+
+def _verdict(history: History, share: float | None, first: Iteration | None) -> str:
+    best = history.best
+    if best is None or first is None:
+        return "No iteration has a score yet."
+    price = cost_of(best)
+    at_cost = {"No": "at no cost on the chip", "unknown": "at an unknown cost on the chip"}.get(
+        price, "at a cost on the chip"
+    )
+    if share is not None and best.id != first.id and share > 0:
+        return f"{share:.0%} of the accuracy lost to quantization came back, {at_cost}."
+    if best.id == first.id and len(history.scored) > 1:
+        return "No change beat the baseline."
+    if best.id == first.id:
+        return "One setting has a score so far."
+    gain = history.height(best) - history.height(first)
+    return f"{number(gain)} better than the baseline, {at_cost}."
+
+
+def _tiles(situation: Situation, first: Iteration | None) -> list[Json]:
+    history, target = situation.history, situation.options.target
+    best = history.best
+    if best is None or first is None or best.value is None or first.value is None:
+        return []
+    reference = history.float_value(best)
+    tiles: list[Json] = []
+    if reference is not None:
+        tiles.append({"kind": "float", "title": "Float model", "value": number(reference)})
+    lost = None if reference is None else first.value - reference
+    tiles.append(
+        {
+            "kind": "base",
+            "title": f"Baseline ({first.name})",
+            "value": number(first.value),
+            "notes": [] if lost is None else [f"{number(lost, sign=True)} to the float model"],
+        }
+    )
+    notes = [f"{number(best.value - first.value, sign=True)} to the baseline"]
+    if reference is not None:
+        notes.append(f"{number(best.value - reference, sign=True)} to the float model")
+    if target is not None:
+        verdict = "reached" if history.meets(best, target) else "missed"
+        notes.append(f"target {number(target)} {verdict}")
+    tiles.append(
+        {
+            "kind": "best",
+            "title": f"Best ({best.name})",
+            "value": number(best.value),
+            "notes": notes if best.id != first.id else notes[1:],
+        }
+    )
+    return tiles
+
+
+def _stop(reason: FinalizeReason | None) -> Json:
+    if reason is None:
+        return {"title": "The search is not ended", "detail": "", "open": []}
+    return {
+        "title": _STOPS.get(reason.category, reason.category.replace("_", " ")),
+        "detail": plain(reason.detail, 600),
+        "open": [
+            f"{name}: {', '.join(items)}"
+            for name, items in (
+                ("Untried patterns", reason.untried_phase5_patterns),
+                ("Untried levers", reason.untried_phase3_levers),
+                ("Calibrations to try again", reason.untried_5beta_reapply),
+            )
+            if items
+        ],
+    }

@@ -1,0 +1,19 @@
+"""The charts of report.html as plain data for plotly.js; nothing here imports plotly."""
+
+from espdl_quantize.report.figures._base import Figure, label
+from espdl_quantize.report.figures._cost import cost_figure
+from espdl_quantize.report.figures._layers import LayerRow, layer_figure, layer_rows
+from espdl_quantize.report.figures._levers import lever_figure
+from espdl_quantize.report.figures._metric import metric_figure, phase_of
+
+__all__ = [
+    "Figure",
+    "LayerRow",
+    "cost_figure",
+    "label",
+    "layer_figure",
+    "layer_rows",
+    "lever_figure",
+    "metric_figure",
+    "phase_of",
+]

@@ -1,0 +1,216 @@
+"""The metric over the iterations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import groupby
+
+from espdl_quantize.history import History, Iteration
+from espdl_quantize.report._comparison import changes_of, delta_of, outcome_of
+from espdl_quantize.report._escape import number, plain
+from espdl_quantize.report.figures._base import Figure, Json, axis, hover, label, layout
+from espdl_quantize.search import Situation, legs_complete_after, phase5_cutoff
+
+PHASE_NAMES = {1: "Baseline", 2: "Calibration sweep", 3: "Levers", 5: "Open search"}
+
+_OUTCOMES = (
+    ("first score", "@base", "circle"),
+    ("new best", "@gain", "circle"),
+    ("worse", "@loss", "circle-open"),
+    ("no change", "@muted", "circle-open"),
+)
+_ROOM_FOR_A_NAME = 0.24
+"""Share of the width from which the name of a phase fits into its band, also on a phone."""
+
+
+def metric_figure(situation: Situation) -> Figure:
+    """Draw every iteration, the best so far, the float model, the target and the phases."""
+    history = situation.history
+    metric = plain(history.metric or "metric", 60)
+    title, ident = f"{metric} per iteration", "chart-metric"
+    if not history.scored:
+        return Figure(ident, title, "", empty="No iteration has a score yet.")
+    rows = history.iterations
+    every = math.ceil(len(rows) / 20)
+    few = math.ceil(len(rows) / 8)
+    ids = [str(row.id) for row in rows]
+    return Figure(
+        ident,
+        title,
+        f"{'Higher' if history.direction == 'max' else 'Lower'} is better. Shaded bands: "
+        + ", ".join(f"{number} {name.lower()}" for number, name in PHASE_NAMES.items())
+        + ". A cross at the bottom is a run that failed.",
+        _alt(history, metric),
+        [*_lines(situation), *_points(history)],
+        layout(
+            440,
+            xaxis=axis(
+                "iteration",
+                range=[-0.5, len(rows) - 0.5],
+                tickvals=list(range(0, len(rows), every)),
+                ticktext=ids[::every],
+                showgrid=False,
+                zeroline=False,
+            ),
+            yaxis=axis(label(metric, 40), zeroline=False),
+            # Failed runs have no value; their axis of their own keeps them at the bottom.
+            yaxis2={"overlaying": "y", "range": [0, 1], "visible": False, "fixedrange": True},
+            margin={"l": 12, "r": 16, "t": 64, "b": 12},
+            legend={"orientation": "h", "x": 0, "y": 1.08, "yanchor": "bottom"},
+            **_bands(situation),
+        ),
+        {
+            "xaxis.tickvals": list(range(0, len(rows), few)),
+            "xaxis.ticktext": ids[::few],
+            "height": 480,
+        },
+    )
+
+
+def phase_of(situation: Situation) -> list[int]:
+    """Return the phase that each iteration was run in: 1, 2, 3 or 5."""
+    history = situation.history
+    swept = legs_complete_after(history) or len(history.iterations)
+    cutoff = phase5_cutoff(situation)
+    phases = []
+    for place, row in enumerate(history.iterations):
+        if place == 0:
+            phases.append(1)
+        elif place < swept:
+            phases.append(2)
+        else:
+            phases.append(5 if 0 <= cutoff < row.id else 3)
+    return phases
+
+
+def _lines(situation: Situation) -> Iterator[Json]:
+    history, target = situation.history, situation.options.target
+    ends = [-0.5, len(history.iterations) - 0.5]
+    best = history.best
+    reference = None if best is None else history.float_value(best)
+    for name, value, color, dash in (
+        ("Float model", reference, "@float", "dash"),
+        ("Target", target, "@target", "dot"),
+    ):
+        if value is not None:
+            yield {
+                "type": "scatter",
+                "mode": "lines",
+                "name": f"{name} {number(value)}",
+                "x": ends,
+                "y": [value, value],
+                "line": {"color": color, "dash": dash, "width": 2},
+                "hoverinfo": "name",
+            }
+    places, values = [], []
+    so_far: Iteration | None = None
+    for place, row in enumerate(history.iterations):
+        if row.value is not None and (
+            so_far is None or history.height(row) > history.height(so_far)
+        ):
+            so_far = row
+        if so_far is not None:
+            places.append(place)
+            values.append(so_far.value)
+    yield {
+        "type": "scatter",
+        "mode": "lines",
+        "name": "Best so far",
+        "x": places,
+        "y": values,
+        "line": {"color": "@best", "shape": "hv", "width": 2.5},
+        "hoverinfo": "skip",
+    }
+
+
+def _points(history: History) -> Iterator[Json]:
+    rows = list(enumerate(history.iterations))
+    for outcome, color, symbol in _OUTCOMES:
+        chosen = [(place, row) for place, row in rows if outcome_of(history, row) == outcome]
+        if chosen:
+            yield _markers(history, chosen, outcome.capitalize(), color, symbol)
+    failed = [(place, row) for place, row in rows if row.value is None]
+    if failed:
+        trace = _markers(history, failed, "Failed", "@loss", "x")
+        yield {**trace, "y": [0.04] * len(failed), "yaxis": "y2"}
+
+
+def _markers(
+    history: History, rows: list[tuple[int, Iteration]], name: str, color: str, symbol: str
+) -> Json:
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": name,
+        "x": [place for place, _ in rows],
+        "y": [row.value for _, row in rows],
+        "marker": {
+            "color": color,
+            "symbol": symbol,
+            "size": 10,
+            "line": {"width": 2, "color": color},
+        },
+        "hoverinfo": "text",
+        "hovertext": [_told(history, row) for _, row in rows],
+    }
+
+
+def _told(history: History, row: Iteration) -> str:
+    if row.value is None:
+        return hover(f"{row.name}: failed", changes_of(history, row), str(row.failure or ""))
+    delta = delta_of(history, row)
+    scored = f"{history.metric or 'metric'} {number(row.value)}"
+    if delta is not None:
+        scored += f" ({number(delta, sign=True)} against the best before)"
+    title = f"{row.name}: {outcome_of(history, row)}"
+    return hover(title, scored, changes_of(history, row))
+
+
+def _bands(situation: Situation) -> Json:
+    phases = phase_of(situation)
+    shapes, notes = [], []
+    start = 0
+    for phase, members in groupby(phases):
+        count = len(list(members))
+        shapes.append(
+            {
+                "type": "rect",
+                "xref": "x",
+                "yref": "paper",
+                "x0": start - 0.5,
+                "x1": start + count - 0.5,
+                "y0": 0,
+                "y1": 1,
+                "layer": "below",
+                "line": {"width": 0},
+                "fillcolor": f"@phase{phase}",
+            }
+        )
+        named = count / len(phases) >= _ROOM_FOR_A_NAME
+        notes.append(
+            {
+                "xref": "x",
+                "yref": "paper",
+                "x": start + (count - 1) / 2,
+                "y": 1,
+                "yanchor": "bottom",
+                "showarrow": False,
+                "text": f"{phase} {PHASE_NAMES[phase]}" if named else str(phase),
+                "font": {"size": 12, "color": "@muted"},
+            }
+        )
+        start += count
+    return {"shapes": shapes, "annotations": notes}
+
+
+def _alt(history: History, metric: str) -> str:
+    best, first = history.best, history.scored[0]
+    told = f"Chart of {metric} over {len(history.iterations)} iterations"
+    told += f", {len(history.failed)} of them failed" if history.failed else ""
+    if best is None:
+        return f"{told}."
+    return (
+        f"{told}. The first score is {number(first.value)} ({first.name}), "
+        f"the best {number(best.value)} ({best.name})."
+    )

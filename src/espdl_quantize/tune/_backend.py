@@ -1,0 +1,56 @@
+"""What runs an iteration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from espdl_quantize.history import Direction, Priority
+from espdl_quantize.jsonio import Json
+from espdl_quantize.quantize import Progress
+from espdl_quantize.setting import Setting
+
+
+@dataclass(frozen=True)
+class BackendFacts:
+    """What a backend's iterations have in common; None where it does not say.
+
+    Attributes:
+        metric: name of the primary metric.
+        direction: whether a larger or a smaller value is better.
+        model_name: of the model.
+        target_chip: the chip it is quantized for.
+        contract_path: where the user's module lies.
+        target: the value to reach.
+        priority: the order of the levers.
+        pool: the only settings that can be run; None for no limit.
+    """
+
+    metric: str | None = None
+    direction: Direction | None = None
+    model_name: str | None = None
+    target_chip: str | None = None
+    contract_path: str | None = None
+    target: float | None = None
+    priority: Priority | None = None
+    pool: tuple[Setting, ...] | None = None
+
+
+class Backend(Protocol):
+    """Runs one setting and leaves the folder that says what came of it."""
+
+    @property
+    def facts(self) -> BackendFacts:
+        """What all iterations have in common."""
+
+    def run(self, setting: Setting, folder: Path, progress: Progress) -> Json:
+        """Run ``setting`` into ``folder``, which appears only when it is whole.
+
+        Returns:
+            The content of iteration_index.json.
+
+        Raises:
+            EspdlQuantizeError: the iteration failed. Where ``folder`` says so, too, it counts as
+                an iteration; where there is no folder, nothing was done.
+        """

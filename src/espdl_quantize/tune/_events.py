@@ -1,0 +1,65 @@
+"""What a search tells of itself while it runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from espdl_quantize.history import History, Iteration
+from espdl_quantize.search import Phase, TimeEstimate
+from espdl_quantize.setting import Setting
+from espdl_quantize.tune._budget import Budget
+from espdl_quantize.tune._plan import Plan
+
+
+@dataclass(frozen=True)
+class Move:
+    """The next iteration.
+
+    Attributes:
+        setting: complete.
+        phase: where the search stands.
+        what: the leg, lever or kind of move, in a few words.
+        covers: what coverage still owed and this covers.
+    """
+
+    setting: Setting
+    phase: Phase
+    what: str
+    covers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where the search stands as an iteration begins.
+
+    Attributes:
+        move: what is about to run.
+        number: of this iteration in this call, from 1.
+        budget: the user's ceiling.
+        history: the iterations so far.
+        estimate: how long it takes; None where nothing was measured.
+        seconds_left: of the budget of time; None without one.
+    """
+
+    move: Move
+    number: int
+    budget: Budget
+    history: History
+    estimate: TimeEstimate | None = None
+    seconds_left: float | None = None
+
+
+class Observer:
+    """Told of every step; the methods do nothing unless they are overridden."""
+
+    def planned(self, plan: Plan) -> None:
+        """Before the first iteration, and again when the baseline and training are measured."""
+
+    def iteration_started(self, status: Status) -> None:
+        """An iteration is about to run."""
+
+    def iteration_ended(self, row: Iteration, history: History) -> None:
+        """An iteration has a score, or has failed and says why."""
+
+    def notice(self, text: str) -> None:
+        """Something that the user should know."""

@@ -1,0 +1,50 @@
+"""Keeps a search out of folders that belong to another one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from espdl_quantize.errors import OutputFolderError
+from espdl_quantize.history import History
+from espdl_quantize.tune._backend import BackendFacts
+
+
+def check_folder(history: History, facts: BackendFacts) -> list[str]:
+    """Compare what is in the folder with what is about to be put there.
+
+    Returns:
+        Differences that may be meant, in words.
+
+    Raises:
+        OutputFolderError: the iterations are of another metric, model or chip.
+    """
+    row = history.scored[-1] if history.scored else history.latest
+    if row is None:
+        return []
+    found = [
+        f"{name} {theirs!r}, this contract has {ours!r}"
+        for name, theirs, ours in _pairs(history, facts)
+        if theirs is not None and ours is not None and theirs != ours
+    ]
+    if found:
+        raise OutputFolderError(
+            f"{history.folder} holds the iterations of another contract: {row.name} has "
+            + "; ".join(found),
+            "give another --output-dir, or the contract that the folder was made with",
+        )
+    if row.contract_path and facts.contract_path and row.contract_path != facts.contract_path:
+        return [
+            f"the iterations in {history.folder} were made with {row.contract_path}; metric, model "
+            "and chip are the same, so the search goes on with them"
+        ]
+    return []
+
+
+def _pairs(history: History, facts: BackendFacts) -> Iterator[tuple[str, str | None, str | None]]:
+    row = history.scored[-1] if history.scored else history.latest
+    if row is None:
+        return
+    yield "primary_metric", history.metric, facts.metric
+    yield "metric_direction", row.direction, facts.direction
+    yield "model", row.model_name, facts.model_name
+    yield "target chip", row.target_chip, facts.target_chip

@@ -1,0 +1,322 @@
+"""The search by itself: ask, run, compare, until a reason to stop."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from espdl_quantize.errors import EspdlQuantizeError, IterationError
+from espdl_quantize.history import History, Iteration, LazyEvidence, read_history
+from espdl_quantize.iteration import locked
+from espdl_quantize.quantize import NoProgress, Progress
+from espdl_quantize.report import CompareResult, RunStop, compare, write_best
+from espdl_quantize.search import (
+    DEFAULT_THRESHOLDS,
+    Decision,
+    SearchOptions,
+    TimeModel,
+    lint_setting,
+    settle,
+    signals_of,
+)
+from espdl_quantize.search.policies import Policy, PolicyContext, Proposal, make_policy
+from espdl_quantize.setting import Setting, setting_key
+from espdl_quantize.tune._backend import Backend
+from espdl_quantize.tune._budget import Budget
+from espdl_quantize.tune._events import Move, Observer, Status
+from espdl_quantize.tune._guard import check_folder
+from espdl_quantize.tune._plan import make_plan
+
+_NEVER = 1_000_000_000
+"""A plateau over more iterations than anybody runs."""
+
+
+@dataclass(frozen=True)
+class TuneOptions:
+    """How a search runs.
+
+    Attributes:
+        budget: the user's ceiling.
+        policy: the name of the policy of open exploration.
+        seed: of the policy.
+        ignore_plateau: go on where the metric has stopped moving.
+        same_failures: so many failures in a row with the same cause end the search; before
+            anything has a score, two do.
+    """
+
+    budget: Budget = field(default_factory=Budget)
+    policy: str = "evidence"
+    seed: int = 0
+    ignore_plateau: bool = False
+    same_failures: int = 3
+
+
+@dataclass(frozen=True)
+class TuneResult:
+    """How a search ended.
+
+    Attributes:
+        category: as in the final report.
+        detail: the numbers behind it.
+        iterations_run: by this call.
+        comparison: the last comparison, which wrote best/ and the report.
+    """
+
+    category: str
+    detail: str
+    iterations_run: int
+    comparison: CompareResult
+
+    @property
+    def history(self) -> History:
+        """All iterations of the folder."""
+        return self.comparison.history
+
+
+def tune(
+    backend: Backend,
+    outputs: Path,
+    options: TuneOptions | None = None,
+    *,
+    policy: Policy | None = None,
+    observer: Observer | None = None,
+    progress: Progress | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> TuneResult:
+    """Search to a stop; best/ holds the best model so far at any time, however the search ends.
+
+    The folder is the only state: a search that was interrupted goes on where it stopped.
+
+    Args:
+        backend: runs the iterations.
+        outputs: the output folder; held against other processes for the whole search.
+        options: how to search.
+        policy: takes the place of the one that ``options`` names.
+        observer: told of every step.
+        progress: told of the stages of each iteration.
+        clock: seconds, for the budget of time.
+
+    Raises:
+        OutputFolderError: the folder is another search's, is in use, or cannot be written.
+        IterationError: no iteration has a score, or the same failure came again and again.
+        KeyboardInterrupt: the user interrupted it.
+    """
+    options = options or TuneOptions()
+    policy = policy or make_policy(options.policy)
+    outputs = Path(outputs)
+    with locked(outputs):
+        search = _Search(
+            backend,
+            outputs,
+            options,
+            policy,
+            observer or Observer(),
+            progress or NoProgress(),
+            clock,
+        )
+        try:
+            return search.run()
+        except BaseException:
+            # The error that is on its way matters more than one that hides it.
+            with contextlib.suppress(EspdlQuantizeError, OSError):
+                search.save_best(read_history(outputs))
+            raise
+
+
+class _Search:
+    """One call of :func:`tune`."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        outputs: Path,
+        options: TuneOptions,
+        policy: Policy,
+        observer: Observer,
+        progress: Progress,
+        clock: Callable[[], float],
+    ) -> None:
+        self._backend, self._outputs, self._options = backend, outputs, options
+        self._policy, self._observer, self._progress = policy, observer, progress
+        self._clock, self._started = clock, clock()
+        self._facts = backend.facts
+        thresholds = DEFAULT_THRESHOLDS
+        if options.ignore_plateau:
+            thresholds = replace(thresholds, plateau_window=_NEVER)
+        self._search_options = SearchOptions(
+            self._facts.target, self._facts.priority, options.budget.is_set, thresholds
+        )
+        self._count = 0
+        self._saved: tuple[int, float | None] | None = None
+        self._measured = ""
+        self._failures: list[Iteration] = []
+
+    def run(self) -> TuneResult:
+        """Go from step to step until a stop."""
+        history = read_history(self._outputs)
+        for text in check_folder(history, self._facts):
+            self._observer.notice(text)
+        # While nothing has a score, what failed before is tried again: its cause may be mended.
+        again = [] if history.scored else [row for row in history.failed if row.setting]
+        while True:
+            step = compare(self._outputs, options=self._search_options)
+            history, decision = step.history, step.decision
+            self.save_best(history)
+            self._plan(history, decision)
+            if decision.stop is not None:
+                return TuneResult(decision.stop.category, decision.stop.detail, self._count, step)
+            if self._is_spent():
+                return self._finish("budget_reached", history)
+            move = self._again(again, decision) or self._next(history, decision)
+            if move is None:
+                return self._finish("coverage_exhausted", history)
+            if not self._fits(move, history):
+                return self._finish("budget_reached", history)
+            self._run(move, history)
+
+    def save_best(self, history: History) -> None:
+        """Write best/ where it does not hold the best iteration yet."""
+        best = history.best
+        if best is None or (best.id, best.value) == self._saved:
+            return
+        write_best(self._outputs, best)
+        self._saved = (best.id, best.value)
+
+    def _next(self, history: History, decision: Decision) -> Move | None:
+        setting = decision.setting
+        if setting is not None and self._is_available(setting):
+            what = decision.lever or ("baseline" if decision.phase == "phase-1-baseline" else "")
+            what = what or f"{setting.calib_algorithm} + TQT"
+            return Move(setting, decision.phase, what)
+        if decision.coverage_exhausted:
+            return None
+        found = self._propose(history, decision)
+        if found is None or self._is_pointless(found, history):
+            return None
+        return Move(found.setting, decision.phase, found.pattern, found.covers)
+
+    def _propose(self, history: History, decision: Decision) -> Proposal | None:
+        situation = settle(history, LazyEvidence(history), self._search_options)
+        is_open = decision.signals is not None
+        context = PolicyContext(
+            situation,
+            decision.signals or signals_of(situation),
+            self._options.seed,
+            self._seconds_left(),
+            self._facts.pool,
+            disciplined=is_open,
+        )
+        found = self._policy.propose(context)
+        if found is None:
+            return None
+        if not context.is_new(found.setting):
+            raise AssertionError(f"the policy {self._policy.name!r} proposed a setting again")
+        broken = lint_setting(found.setting, history, situation.evidence, self._search_options)
+        if broken and is_open:
+            raise AssertionError(f"the policy {self._policy.name!r} broke a rule: {broken[0]}")
+        return found
+
+    def _is_pointless(self, found: Proposal, history: History) -> bool:
+        """Tell whether only variations are left: what is owed cannot be reached from best."""
+        if self._options.budget.is_set or found.covers or history.best is None:
+            return False
+        window = self._search_options.thresholds.no_new_best_window
+        return history.best not in history.iterations[-window:]
+
+    def _is_available(self, setting: Setting) -> bool:
+        pool = self._facts.pool
+        return pool is None or setting_key(setting) in set(map(setting_key, pool))
+
+    def _again(self, rows: list[Iteration], decision: Decision) -> Move | None:
+        while rows:
+            row = rows.pop(0)
+            if row.setting is not None:
+                return Move(
+                    row.setting.model_copy(update={"iteration_id": row.id}),
+                    decision.phase,
+                    f"{row.name} once more, which failed",
+                )
+        return None
+
+    def _run(self, move: Move, history: History) -> None:
+        self._count += 1
+        estimate = TimeModel(history).estimate(move.setting)
+        budget = self._options.budget
+        self._observer.iteration_started(
+            Status(move, self._count, budget, history, estimate, self._seconds_left())
+        )
+        number = move.setting.iteration_id
+        failure: EspdlQuantizeError | None = None
+        try:
+            folder = self._outputs.resolve() / f"iter_{number}"
+            self._backend.run(move.setting, folder, self._progress)
+        except EspdlQuantizeError as error:
+            failure = error
+        now = read_history(self._outputs)
+        row = now.get(number)
+        if failure is not None and (row is None or row.failure is None):
+            raise failure
+        if row is None:
+            raise IterationError(
+                f"iter_{number} ran, but its folder cannot be read",
+                "see 'espdl-quantize compare' for what is wrong with it",
+            )
+        self._observer.iteration_ended(row, now)
+        self._watch_failures(row, now)
+
+    def _watch_failures(self, row: Iteration, history: History) -> None:
+        if row.failure is None:
+            self._failures.clear()
+            return
+        if self._failures and _cause(self._failures[-1]) != _cause(row):
+            self._failures.clear()
+        self._failures.append(row)
+        limit = self._options.same_failures if history.scored else 2
+        if len(self._failures) >= limit:
+            names = " and ".join(one.name for one in self._failures[-2:])
+            raise IterationError(
+                f"{names} failed alike: {row.failure.stage}: {row.failure.cause}",
+                row.failure.mend or f"{row.name}/console.log has the whole trace",
+            )
+
+    def _finish(self, stop: RunStop, history: History) -> TuneResult:
+        if history.best is None:
+            last = history.failed[-1].failure if history.failed else None
+            told = f"; the last failure: {last}" if last is not None else ""
+            raise IterationError(f"no iteration has a score{told}", "mend it and run again")
+        step = compare(self._outputs, run_stop=stop, options=self._search_options)
+        reason = step.comparison["next_step_hint"]["finalize_reason"]
+        return TuneResult(reason["category"], reason["detail"], self._count, step)
+
+    def _plan(self, history: History, decision: Decision) -> None:
+        plan = make_plan(history, decision, self._search_options, self._options.budget)
+        if plan.measured != self._measured and decision.stop is None:
+            self._measured = plan.measured
+            self._observer.planned(plan)
+
+    def _is_spent(self) -> bool:
+        budget, left = self._options.budget, self._seconds_left()
+        if budget.iterations is not None and self._count >= budget.iterations:
+            return True
+        return left is not None and left <= 0
+
+    def _fits(self, move: Move, history: History) -> bool:
+        left, estimate = self._seconds_left(), TimeModel(history).estimate(move.setting)
+        if left is None or estimate is None or estimate.seconds <= left:
+            return True
+        self._observer.notice(
+            f"the next iteration ({move.what}) takes {estimate}, which is more than is left"
+        )
+        return False
+
+    def _seconds_left(self) -> float | None:
+        seconds = self._options.budget.seconds
+        return None if seconds is None else seconds - (self._clock() - self._started)
+
+
+def _cause(row: Iteration) -> tuple[str, str]:
+    failure = row.failure
+    return ("", "") if failure is None else (failure.stage, failure.cause)

@@ -1,0 +1,112 @@
+"""What a search expects to do, and how long that takes as far as it was measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from espdl_quantize.history import History
+from espdl_quantize.search import (
+    LEGS,
+    Decision,
+    SearchOptions,
+    TimeEstimate,
+    TimeModel,
+    leg,
+    leg_of,
+    legs_complete_after,
+)
+from espdl_quantize.setting import Setting
+from espdl_quantize.tune._budget import Budget
+
+
+@dataclass(frozen=True)
+class PlanStep:
+    """One stretch of the search.
+
+    Attributes:
+        name: what is done.
+        iterations: how many there are; None where nobody knows.
+        at_most: there may be fewer of them.
+        time: of all of them; None where nothing was measured.
+    """
+
+    name: str
+    iterations: int | None
+    at_most: bool = False
+    time: TimeEstimate | None = None
+
+    def __str__(self) -> str:
+        told = self.name
+        if self.iterations is not None:
+            most = "at most " if self.at_most else ""
+            told += f": {most}{self.iterations} iteration{'s' if self.iterations != 1 else ''}"
+        return told + (f", {self.time}" if self.time is not None else "")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is expected, given what was measured.
+
+    Attributes:
+        steps: what is left to do, in order.
+        budget: the user's ceiling.
+        per_iteration: of one iteration of best's kind; None where nothing was measured.
+        measured: "nothing", the "baseline", or "training", too.
+    """
+
+    steps: tuple[PlanStep, ...]
+    budget: Budget
+    per_iteration: TimeEstimate | None
+    measured: str
+
+    def lines(self) -> list[str]:
+        """Write the plan."""
+        found = [f"  {step}" for step in self.steps]
+        told = f"budget: {self.budget}"
+        if self.budget.iterations is not None and self.per_iteration is not None:
+            whole = TimeEstimate(
+                self.per_iteration.seconds * self.budget.iterations, self.per_iteration.complete
+            )
+            told += f"; at the pace of one iteration ({self.per_iteration}) that is {whole}"
+        elif not self.budget.is_set:
+            told += "; it stops at the target, at a plateau, or when nothing is left to try"
+        elif self.budget.seconds is not None and self.per_iteration is not None:
+            count = int(self.budget.seconds / max(self.per_iteration.seconds, 1e-9))
+            told += f"; room for about {count} iterations ({self.per_iteration} each)"
+        if self.measured == "nothing":
+            told += "; how long an iteration takes is known once the baseline has run"
+        elif self.measured == "baseline":
+            told += "; what training adds is known once the first calibration with TQT has run"
+        return [*found, told]
+
+
+def make_plan(history: History, decision: Decision, options: SearchOptions, budget: Budget) -> Plan:
+    """Lay out what is left of the search."""
+    times = TimeModel(history)
+    best = history.best.setting if history.best is not None else None
+    steps = []
+    if not history.iterations:
+        steps.append(PlanStep("baseline", 1))
+    legs = {leg_of(row.setting) for row in history.iterations if row.setting is not None}
+    missing = [name for name in LEGS if name not in legs]
+    if missing:
+        told = f"calibration sweep ({', '.join(missing)}, each with TQT)"
+        estimate = _times(times, leg(missing[0]), len(missing))
+        steps.append(PlanStep(told, len(missing), False, estimate))
+    if decision.phase != "phase-5-agent-driven":
+        cap = options.thresholds.phase3_cap
+        if not missing:
+            cap -= len(history.iterations) - (legs_complete_after(history) or 0)
+        told = "levers, one change at a time"
+        steps.append(PlanStep(told, cap, True, _times(times, best or leg("kl"), cap)))
+    steps.append(PlanStep("open exploration", None))
+    measured = "training" if times.knows_training else "baseline" if history.scored else "nothing"
+    per_iteration = times.estimate(best or leg("kl"))
+    if measured == "baseline":
+        per_iteration = times.estimate(leg("kl"))
+    return Plan(tuple(steps), budget, per_iteration, measured)
+
+
+def _times(times: TimeModel, setting: Setting, count: int) -> TimeEstimate | None:
+    one = times.estimate(setting)
+    return None if one is None else TimeEstimate(one.seconds * count, one.complete)

@@ -1,0 +1,43 @@
+"""Iterations by esp-ppq."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from espdl_quantize.contract import Contract
+from espdl_quantize.iteration import RunOptions, run_iteration
+from espdl_quantize.jsonio import Json
+from espdl_quantize.quantize import Progress
+from espdl_quantize.setting import Setting
+from espdl_quantize.tune._backend import BackendFacts
+
+
+class RealBackend:
+    """Quantizes, analyses and scores.
+
+    Args:
+        contract: the user's module.
+        options: how every iteration runs.
+    """
+
+    def __init__(self, contract: Contract, options: RunOptions | None = None) -> None:
+        self._contract = contract
+        self._options = options or RunOptions()
+
+    @property
+    def facts(self) -> BackendFacts:
+        """What the contract says."""
+        config = self._contract.config
+        return BackendFacts(
+            metric=config.primary_metric,
+            direction=config.metric_direction,
+            model_name=self._contract.model_name,
+            target_chip=config.target,
+            contract_path=str(self._contract.path),
+            target=config.target_metric,
+            priority=config.deploy_runtime_priority,
+        )
+
+    def run(self, setting: Setting, folder: Path, progress: Progress) -> Json:
+        """Run one iteration."""
+        return run_iteration(self._contract, setting, folder, self._options, progress)

@@ -1,0 +1,119 @@
+"""Iterations from a table: for tests, and for comparing policies in seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from espdl_quantize.errors import IterationError, SettingError
+from espdl_quantize.history import read_history
+from espdl_quantize.iteration import FLOAT_REFERENCE, INDEX, iteration_number, locked, staged
+from espdl_quantize.jsonio import Json, write_json
+from espdl_quantize.quantize import NoProgress, Progress
+from espdl_quantize.search import describe_setting
+from espdl_quantize.setting import Setting, setting_key
+from espdl_quantize.tune._backend import Backend, BackendFacts
+from espdl_quantize.tune._table import SETTING, Table
+
+
+class RecordedBackend:
+    """Answers with what was recorded, in the folders that the real backend leaves, less the model.
+
+    Args:
+        path: what :func:`pack` wrote.
+        unknown: what a setting that is not in the table is: an "error"; or "unavailable", so that
+            only the recorded ones are proposed.
+    """
+
+    def __init__(
+        self, path: Path, unknown: Literal["error", "unavailable"] = "unavailable"
+    ) -> None:
+        self.table = Table(path)
+        self._path = path
+        self._unknown = unknown
+        self._seconds = 0.0
+
+    @property
+    def facts(self) -> BackendFacts:
+        """What the first recorded iteration with a score says."""
+        indices = list(self.table.indices.values())
+        index = next((one for one in indices if one.get("primary_value") is not None), indices[0])
+        settings = tuple(self.table.settings.values())
+        return BackendFacts(
+            metric=index.get("primary_metric"),
+            direction=index.get("metric_direction"),
+            model_name=index.get("model_name"),
+            target_chip=index.get("target_chip"),
+            contract_path=index.get("contract_path"),
+            target=index.get("target_metric"),
+            priority=index.get("deploy_runtime_priority"),
+            pool=settings if self._unknown == "unavailable" else None,
+        )
+
+    def clock(self) -> float:
+        """Return the seconds that the iterations took when they were recorded."""
+        return self._seconds
+
+    def run(self, setting: Setting, folder: Path, progress: Progress) -> Json:
+        """Write the recorded iteration under this number and rationale."""
+        key = setting_key(setting)
+        if key not in self.table.settings:
+            raise SettingError(
+                f"{self._path} has no recording of this setting: {describe_setting(setting)}",
+                "record it, or make the backend with unknown='unavailable'",
+            )
+        files = self.table.read(key)
+        number = iteration_number(folder)
+        number = setting.iteration_id if number is None else number
+        changed = {"iteration_id": number, "rationale": setting.rationale}
+        files[SETTING] = {**files[SETTING], **changed}
+        files[INDEX] = {**files[INDEX], **changed}
+        with (
+            progress.stage("replay"),
+            locked(folder.parent),
+            staged(folder) as staging,
+        ):
+            reference = self.table.float_reference()
+            if reference is not None and not (folder.parent / FLOAT_REFERENCE).exists():
+                write_json(folder.parent / FLOAT_REFERENCE, reference)
+            for name, content in files.items():
+                write_json(staging / name, content)
+        index: Json = files[INDEX]
+        self._seconds += float(index.get("elapsed_seconds") or 0.0)
+        if index.get("status") == "failed":
+            error = index.get("error") or {}
+            raise IterationError(str(error.get("cause", "failed")), str(error.get("mend", "")))
+        return index
+
+
+def record(
+    backend: Backend,
+    settings: list[Setting],
+    outputs: Path,
+    progress: Progress | None = None,
+) -> int:
+    """Run every setting into an output folder that :func:`pack` can take; may be run again.
+
+    Settings that the folder has are not run again; a failed one is recorded as failed.
+
+    Returns:
+        How many were run.
+    """
+    outputs.mkdir(parents=True, exist_ok=True)
+    count = 0
+    with locked(outputs):
+        for setting in settings:
+            history = read_history(outputs)
+            done = {setting_key(row.setting) for row in history.iterations if row.setting}
+            if setting_key(setting) in done:
+                continue
+            number = history.next_id
+            numbered = setting.model_copy(update={"iteration_id": number})
+            folder = outputs / f"iter_{number}"
+            try:
+                backend.run(numbered, folder, progress or NoProgress())
+            except IterationError:
+                if not (folder / INDEX).exists():
+                    raise
+            count += 1
+    return count

@@ -1,0 +1,161 @@
+"""Recorded iterations on disk: a folder or a zip with one folder per setting key."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from espdl_quantize.errors import OutputFolderError, SettingError
+from espdl_quantize.history import Evidence, Iteration, load_evidence, read_history
+from espdl_quantize.iteration import FLOAT_REFERENCE, INDEX
+from espdl_quantize.jsonio import Json, dumps, read_json
+from espdl_quantize.search import DEFAULT_THRESHOLDS
+from espdl_quantize.setting import Setting, parse_setting, setting_key
+
+SETTING = "setting.json"
+STATISTICS = "layer_stats_full.json"
+FILES = (
+    SETTING,
+    INDEX,
+    "metrics.json",
+    "applied_setting_summary.json",
+    "simplified_ops.json",
+    "layerwise_error.json",
+    "graphwise_error.json",
+    STATISTICS,
+    "non_computing_hot_ops.json",
+    "graphwise_jumps.json",
+)
+"""What is recorded of an iteration; models, logs and the repeated statistics are not."""
+
+_COLUMNS = frozenset(
+    {
+        "Op name",
+        "Op type",
+        "Variable name",
+        "Is parameter",
+        "Is input",
+        "Is output",
+        "Noise:Signal Power Ratio",
+        "Noise Mean",
+        "Noise Std",
+        "Float Mean",
+        "Float Std",
+        "Float Skewness",
+        "Float Kurtosis",
+        "Float Max",
+        "Float Min",
+    }
+)
+"""Columns of the statistics that the search reads."""
+
+
+class Table:
+    """Reads what :func:`pack` wrote.
+
+    Args:
+        path: the zip or the folder.
+
+    Raises:
+        OutputFolderError: it is neither, or holds no iteration.
+    """
+
+    def __init__(self, path: Path) -> None:
+        # zipfile.Path has what is used of Path, but shares no type with it.
+        self._root: Any = Path(path)
+        if self._root.is_file():
+            try:
+                self._root = zipfile.Path(path)
+            except zipfile.BadZipFile as error:
+                raise OutputFolderError(f"{path} is no zip: {error}") from error
+        self.settings: dict[str, Setting] = {}
+        self.indices: dict[str, Json] = {}
+        entries = list(self._root.iterdir()) if self._root.is_dir() else []
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if (entry / SETTING).is_file() and (entry / INDEX).is_file():
+                setting = parse_setting(_load(entry / SETTING))
+                self.settings[setting_key(setting)] = setting
+                self.indices[setting_key(setting)] = _load(entry / INDEX)
+        if not self.settings:
+            raise OutputFolderError(
+                f"{path} holds no recorded iteration", "give the file that 'pack' wrote"
+            )
+
+    def read(self, key: str) -> dict[str, Any]:
+        """Return the files of one iteration by name."""
+        folder = self._root / key
+        return {name: _load(folder / name) for name in FILES if (folder / name).is_file()}
+
+    def float_reference(self) -> Json | None:
+        """Return float_reference.json, where it was recorded."""
+        file = self._root / FLOAT_REFERENCE
+        return dict(_load(file)) if file.is_file() else None
+
+
+def pack(outputs: Iterable[Path], archive: Path) -> int:
+    """Record every iteration of some output folders in a zip.
+
+    Of equal settings the first is kept. Histograms stay only where a trigger reads them.
+
+    Returns:
+        How many iterations were recorded.
+
+    Raises:
+        OutputFolderError: an output folder cannot be read.
+    """
+    seen: set[str] = set()
+    reference: Json | None = None
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        for folder in map(Path, outputs):
+            if reference is None and (folder / FLOAT_REFERENCE).is_file():
+                reference = read_json(folder / FLOAT_REFERENCE)
+                _add(file, FLOAT_REFERENCE, reference)
+            for row in read_history(folder).iterations:
+                if row.setting is None or setting_key(row.setting) in seen:
+                    continue
+                key = setting_key(row.setting)
+                seen.add(key)
+                for name, content in _recorded(row).items():
+                    _add(file, f"{key}/{name}", content)
+    return len(seen)
+
+
+def _recorded(row: Iteration) -> dict[str, Any]:
+    files = {
+        name: json.loads((row.folder / name).read_text(encoding="utf-8"))
+        for name in FILES
+        if (row.folder / name).is_file()
+    }
+    if STATISTICS in files:
+        files[STATISTICS] = _slim(files[STATISTICS], load_evidence(row))
+    return files
+
+
+def _slim(statistics: list[Json], evidence: Evidence) -> list[Json]:
+    """Keep the columns that are read, and histograms of the inputs that triggers look at."""
+    worst = {op for op, _ in evidence.worst(DEFAULT_THRESHOLDS.rule_layers)}
+    slim = []
+    for row in statistics:
+        kept = {name: value for name, value in row.items() if name in _COLUMNS}
+        is_activation = row.get("Is input") is True and row.get("Is parameter") is not True
+        if is_activation and (not worst or row.get("Op name") in worst):
+            kept["Float Hist"] = row.get("Float Hist")
+        slim.append(kept)
+    return slim
+
+
+def _add(file: zipfile.ZipFile, name: str, content: Any) -> None:
+    # A fixed date: the same iterations make the same archive.
+    entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    file.writestr(entry, dumps(content))
+
+
+def _load(file: Any) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise SettingError(f"{file} is not JSON: {error}", "record it again") from error

@@ -1,0 +1,20 @@
+from benchmarks.policies import Trace, main
+from espdl_quantize.tune import pack, record
+from tests.tune.made_table import MadeBackend
+from tests.tune.test_recorded import SETTINGS
+
+
+def test_a_trace():
+    trace = Trace((0.0, 0.5, 0.5, 0.9))
+    assert (trace.reached(0.5), trace.reached(1.0)) == (2, None)
+    assert (trace.after(2), trace.after(10)) == (0.5, 0.9)
+
+
+def test_every_policy_has_a_row(tmp_path, capsys):
+    record(MadeBackend(), SETTINGS, tmp_path / "made")
+    pack([tmp_path / "made"], tmp_path / "table.zip")
+    main(["--table", str(tmp_path / "table.zip"), "--seeds", "1"])
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].startswith("10 recorded settings, best known gain 0.2")
+    assert [line.split()[0] for line in told[2:]] == ["evidence", "optuna", "random"]
+    assert all("1/1" in line for line in told[2:])

@@ -1,0 +1,147 @@
+"""``tune`` and the check that ``run`` makes: messages, exit codes and what is left behind."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from espdl_quantize.cli._discipline import check_discipline
+from espdl_quantize.cli._tune import search_and_print
+from espdl_quantize.errors import EXIT_INTERRUPTED, EspdlQuantizeError, InterruptedSearchError
+from espdl_quantize.search import decide
+from espdl_quantize.search.policies import make_policy
+from espdl_quantize.setting import baseline
+from espdl_quantize.tune import Budget, TuneOptions
+from tests.cli.test_cli import run
+from tests.search.made_runs import EQUALIZED, SWEEP, evidence, history, swept, trained
+from tests.search.made_runs import write_history as write
+from tests.tune.made_table import MadeBackend
+
+BIAS = {"enabled": True, "block_size": 4, "steps": 32}
+
+
+def search(outputs: Path, backend: MadeBackend, iterations: int = 5, as_json: bool = False) -> None:
+    options = TuneOptions(Budget(iterations))
+    search_and_print(backend, make_policy("evidence"), outputs, options, as_json)
+
+
+def test_what_is_told_while_it_runs_and_in_the_end(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    search(tmp_path / "outputs", MadeBackend())
+    out, err = capfd.readouterr()
+    assert "baseline: 1 iteration" in err
+    assert "phase-2-calib-tqt-sweep | mse + TQT | best 0.71759 (iter_1) | 54% of the drop" in err
+    assert "iteration 3 of 5 | takes about 2 min 0 s | about 6 min 0 s left" in err
+    assert "iter_2: top1 0.74739 (+0.0298 against the best before), new best" in err
+    assert "stopped (budget_reached)" in out
+    assert "of the drop from float to baseline came back" in out
+    assert "(float 0.82)" in out
+
+
+def test_a_failed_iteration_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    backend = MadeBackend(score=lambda setting: None if setting.iteration_id == 1 else 0.5)
+    search(tmp_path, backend, 3)
+    out, err = capfd.readouterr()
+    assert "iter_1 failed" in err
+    assert "failed" in out
+
+
+def test_json_is_one_object_and_nothing_else(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    search(tmp_path, MadeBackend(), as_json=True)
+    out, err = capfd.readouterr()
+    told = json.loads(out)
+    assert err == ""
+    assert told["stop"]["category"] == "budget_reached"
+    assert told["iterations_run"] == 5
+    assert Path(told["best"], "model.espdl").exists()
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
+    with pytest.raises(InterruptedSearchError) as error:
+        search(tmp_path, MadeBackend(scripted={2: KeyboardInterrupt()}))
+    assert error.value.exit_code == EXIT_INTERRUPTED
+    assert str(tmp_path / "best") in error.value.cause
+    assert "same command" in error.value.mend
+    assert (tmp_path / "best/model.espdl").exists()
+
+
+def test_ctrl_c_before_any_score(tmp_path: Path) -> None:
+    with pytest.raises(InterruptedSearchError, match="nothing has a score"):
+        search(tmp_path, MadeBackend(scripted={0: KeyboardInterrupt()}))
+
+
+def test_a_search_that_has_ended_says_so(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    flat = MadeBackend(score=lambda setting: 0.7)
+    search(tmp_path, flat)
+    capfd.readouterr()
+    search(tmp_path, flat)
+    out, _ = capfd.readouterr()
+    assert "nothing was run: the search in this folder has ended already" in out
+    assert "stopped (plateau)" in out
+    assert "--ignore-plateau" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--iterations", "0"], "number of iterations is 0"),
+        (["--iterations", "-2"], "number of iterations is -2"),
+        (["--time", "soon"], "'soon' is no duration"),
+        (["--time", "0m"], "the time is 0 s"),
+        (["--policy", "oracle"], "choose one of evidence"),
+    ],
+)
+def test_wrong_usage_is_2_and_says_why(tmp_path: Path, arguments: list[str], told: str) -> None:
+    done = run("tune", "user_quant.py", *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def save(path: Path, setting: object) -> Path:
+    path.write_text(json.dumps(setting.model_dump(exclude_none=True)))
+    return path
+
+
+def test_run_refuses_what_breaks_a_rule_unless_allowed(tmp_path: Path) -> None:
+    write(tmp_path / "outputs", swept(*SWEEP), evidence())
+    broken = save(tmp_path / "my.json", trained(bias_correct=BIAS, equalization=EQUALIZED))
+    arguments = ["run", "nothing.py", "--output-dir", tmp_path / "outputs/iter_4"]
+    done = run(*arguments, "--setting", broken)
+    assert done.returncode == 1
+    assert "one-change: 2 changes to iter_2" in done.stderr
+    assert "--allow" in done.stderr
+    allowed = run(*arguments, "--setting", broken, "--allow")
+    # It goes on to the contract, which is not there.
+    assert allowed.returncode == 3
+
+
+def test_what_the_search_asks_for_passes(tmp_path: Path) -> None:
+    outputs = tmp_path / "outputs"
+    past = swept(*SWEEP)
+    hint = decide(past, {row.id: evidence() for row in past.iterations}).setting
+    write(outputs, past, evidence())
+    check_discipline(save(tmp_path / "hint.json", hint), outputs / "iter_4")
+    # The best once more, for its score by evaluate().
+    check_discipline(outputs / "iter_2/setting.json", outputs / "iter_4")
+    # Every iteration again in its own folder, judged by what was known then.
+    for number in range(4):
+        folder = outputs / f"iter_{number}"
+        check_discipline(folder / "setting.json", folder)
+
+
+def test_where_there_is_no_search_nothing_is_checked(tmp_path: Path) -> None:
+    wild = save(tmp_path / "my.json", trained(bias_correct=BIAS, equalization=EQUALIZED))
+    check_discipline(wild, tmp_path / "nowhere/iter_0")
+    check_discipline(wild, tmp_path / "iter_0")
+    check_discipline(save(tmp_path / "plain.json", baseline()), tmp_path / "iter_0")
+    write(tmp_path / "outputs", history(), evidence()).mkdir()
+    check_discipline(wild, tmp_path / "outputs/iter_0")
+    write(tmp_path / "others", swept(*SWEEP), evidence())
+    check_discipline(wild, tmp_path / "others/experiment")
+    with pytest.raises(EspdlQuantizeError):
+        check_discipline(wild, tmp_path / "others/iter_7")
