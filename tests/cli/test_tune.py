@@ -102,6 +102,13 @@ def test_wrong_usage_is_2_and_says_why(tmp_path: Path, arguments: list[str], tol
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_missing_contract_leaves_nothing(tmp_path: Path) -> None:
+    done = run("tune", "nothing.py", "--iterations", "3", cwd=tmp_path)
+    assert done.returncode == 3
+    assert "nothing.py" in done.stderr
+    assert not (tmp_path / "outputs").exists()
+
+
 def save(path: Path, setting: object) -> Path:
     path.write_text(json.dumps(setting.model_dump(exclude_none=True)))
     return path

@@ -8,7 +8,7 @@ from espdl_quantize.history import History, Iteration
 from espdl_quantize.report._comparison import cost_of
 from espdl_quantize.report._escape import number, plain
 from espdl_quantize.report._finalize import FinalizeReason
-from espdl_quantize.search import Situation
+from espdl_quantize.search import Situation, runtime_cost
 
 Json = dict[str, Any]
 
@@ -33,7 +33,8 @@ def headline(situation: Situation, first: Iteration | None, reason: FinalizeReas
     """
     history = situation.history
     best = history.best
-    share = history.gap_closed
+    # A baseline alone has won nothing back, and lost nothing by it.
+    share = history.gap_closed if len(history.scored) > 1 else None
     return {
         "verdict": _verdict(history, share, first),
         "tiles": _tiles(situation, first),
@@ -41,7 +42,7 @@ def headline(situation: Situation, first: Iteration | None, reason: FinalizeReas
         # What does not fit on the bar is still in the number.
         "bar": None if share is None else round(100 * min(max(share, 0.0), 1.0), 1),
         "source": score_source(history),
-        "cost": "-" if best is None else plain(cost_of(best)),
+        "cost": _cost(best),
         "stop": _stop(reason),
     }
 
@@ -77,10 +78,7 @@ def _verdict(history: History, share: float | None, first: Iteration | None) -> 
     best = history.best
     if best is None or first is None:
         return "No iteration has a score yet."
-    price = cost_of(best)
-    at_cost = {"No": "at no cost on the chip", "unknown": "at an unknown cost on the chip"}.get(
-        price, "at a cost on the chip"
-    )
+    at_cost = _at_cost(best)
     if share is not None and best.id != first.id and share > 0:
         return f"{share:.0%} of the accuracy lost to quantization came back, {at_cost}."
     if best.id == first.id and len(history.scored) > 1:
@@ -89,6 +87,28 @@ def _verdict(history: History, share: float | None, first: Iteration | None) -> 
         return "One setting has a score so far."
     gain = history.height(best) - history.height(first)
     return f"{number(gain)} better than the baseline, {at_cost}."
+
+
+def _at_cost(best: Iteration) -> str:
+    if best.setting is None:
+        return "at an unknown cost on the chip"
+    cost = runtime_cost(best.setting)
+    parts = [
+        f"{len(ops)} {one if len(ops) == 1 else many}"
+        for ops, one, many in (
+            (cost.int16_ops, "op in int16", "ops in int16"),
+            (cost.split_layers, "split layer", "split layers"),
+        )
+        if ops
+    ]
+    return f"for {' and '.join(parts)}" if parts else "at no cost on the chip"
+
+
+def _cost(best: Iteration | None) -> Json:
+    """Split "Yes (what)" into a word and its reason."""
+    told = "-" if best is None else plain(cost_of(best))
+    word, _, why = told.partition(" (")
+    return {"word": word.capitalize(), "why": why.removesuffix(")")}
 
 
 def _tiles(situation: Situation, first: Iteration | None) -> list[Json]:

@@ -31,7 +31,6 @@ from espdl_quantize.report.figures import (
     layer_rows,
     lever_figure,
     metric_figure,
-    phase_of,
 )
 from espdl_quantize.search import Decision, Situation, int16_ops
 from espdl_quantize.setting import baseline, setting_key
@@ -137,11 +136,10 @@ def _ratio(value: float | None) -> str:
 
 def _rows(situation: Situation) -> list[Json]:
     history = situation.history
-    best, phases = history.best, phase_of(situation)
+    best = history.best
     return [
         {
             "id": row.id,
-            "phase": phase,
             "changed": plain(changes_of(history, row), 600),
             "rationale": plain(row.rationale, _RATIONALE),
             "failure": plain(row.failure, 600) if row.failure else "",
@@ -153,7 +151,7 @@ def _rows(situation: Situation) -> list[Json]:
             "elapsed": duration(row.elapsed_seconds),
             "is_best": best is not None and row.id == best.id,
         }
-        for row, phase in zip(history.iterations, phases, strict=True)
+        for row in history.iterations
     ]
 
 

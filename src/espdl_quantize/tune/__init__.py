@@ -3,7 +3,8 @@
 from espdl_quantize.tune._backend import Backend, BackendFacts
 from espdl_quantize.tune._budget import Budget, parse_duration
 from espdl_quantize.tune._events import Move, Observer, Status
-from espdl_quantize.tune._loop import TuneOptions, TuneResult, tune
+from espdl_quantize.tune._loop import tune
+from espdl_quantize.tune._options import TuneOptions, TuneResult
 from espdl_quantize.tune._plan import Plan, PlanStep, make_plan
 from espdl_quantize.tune._real import RealBackend
 from espdl_quantize.tune._recorded import RecordedBackend, record

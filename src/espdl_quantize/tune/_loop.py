@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from espdl_quantize.errors import EspdlQuantizeError, IterationError
 from espdl_quantize.history import History, Iteration, LazyEvidence, read_history
 from espdl_quantize.iteration import locked
 from espdl_quantize.quantize import NoProgress, Progress
-from espdl_quantize.report import CompareResult, RunStop, compare, write_best
+from espdl_quantize.report import RunStop, compare, write_best
 from espdl_quantize.search import (
     DEFAULT_THRESHOLDS,
     Decision,
@@ -25,55 +25,13 @@ from espdl_quantize.search import (
 from espdl_quantize.search.policies import Policy, PolicyContext, Proposal, make_policy
 from espdl_quantize.setting import Setting, setting_key
 from espdl_quantize.tune._backend import Backend
-from espdl_quantize.tune._budget import Budget
 from espdl_quantize.tune._events import Move, Observer, Status
 from espdl_quantize.tune._guard import check_folder
+from espdl_quantize.tune._options import TuneOptions, TuneResult
 from espdl_quantize.tune._plan import make_plan
 
 _NEVER = 1_000_000_000
 """A plateau over more iterations than anybody runs."""
-
-
-@dataclass(frozen=True)
-class TuneOptions:
-    """How a search runs.
-
-    Attributes:
-        budget: the user's ceiling.
-        policy: the name of the policy of open exploration.
-        seed: of the policy.
-        ignore_plateau: go on where the metric has stopped moving.
-        same_failures: so many failures in a row with the same cause end the search; before
-            anything has a score, two do.
-    """
-
-    budget: Budget = field(default_factory=Budget)
-    policy: str = "evidence"
-    seed: int = 0
-    ignore_plateau: bool = False
-    same_failures: int = 3
-
-
-@dataclass(frozen=True)
-class TuneResult:
-    """How a search ended.
-
-    Attributes:
-        category: as in the final report.
-        detail: the numbers behind it.
-        iterations_run: by this call.
-        comparison: the last comparison, which wrote best/ and the report.
-    """
-
-    category: str
-    detail: str
-    iterations_run: int
-    comparison: CompareResult
-
-    @property
-    def history(self) -> History:
-        """All iterations of the folder."""
-        return self.comparison.history
 
 
 def tune(

@@ -11,9 +11,8 @@ from espdl_quantize.report._escape import plain
 
 Json = dict[str, Any]
 
-NARROW = 18
 WIDE = 44
-"""Characters of a label on a phone and on a desk."""
+"""Characters of a label."""
 
 _HOVER = 64
 
@@ -87,8 +86,45 @@ def axis(title: str = "", **fields: Any) -> Json:
         "automargin": True,
     }
     if title:
-        shared["title"] = {"text": title, "standoff": 12}
+        shared["title"] = {
+            "text": title,
+            "standoff": 12,
+            "font": {"size": 13, "color": "@muted"},
+        }
     return {**shared, **fields}
+
+
+def labels_above(texts: list[str], bars: int, shared: int) -> Json:
+    """Return what a phone changes of a bar chart: labels above the bars, so that both have room.
+
+    Args:
+        texts: a label per row, ready for plotly.
+        bars: pixels of the bars of a row.
+        shared: pixels of the chart beside its rows.
+    """
+    row = bars + 26
+    gap = 1 - bars / row
+    return {
+        "height": shared + row * len(texts),
+        "bargap": gap,
+        "yaxis.showticklabels": False,
+        "yaxis.ticks": "",
+        "yaxis.range": [len(texts) - 0.5, -0.6],
+        "annotations": [
+            {
+                "xref": "paper",
+                "x": 0,
+                "xanchor": "left",
+                "y": place - (1 - gap) / 2 - 10 / row,
+                "yanchor": "middle",
+                "showarrow": False,
+                "text": text,
+                "font": {"size": 12},
+                "bgcolor": "@card",
+            }
+            for place, text in enumerate(texts)
+        ],
+    }
 
 
 def layout(height: int, **fields: Any) -> Json:

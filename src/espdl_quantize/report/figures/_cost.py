@@ -37,7 +37,7 @@ def cost_figure(situation: Situation) -> Figure:
         _alt(best, cheap, metric),
         [_frontier(history, priced), *_points(history, priced, best, cheap, close)],
         layout(
-            400,
+            360,
             xaxis=axis(
                 "ops in int16 + split layers",
                 dtick=max(1, -(-top // 10)),

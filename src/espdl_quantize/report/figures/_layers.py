@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from espdl_quantize.history import Evidence
-from espdl_quantize.report.figures._base import NARROW, Figure, axis, hover, label, layout
+from espdl_quantize.report.figures._base import Figure, axis, hover, label, labels_above, layout
 
 _SHOWN = 15
 _ROW = 34
+_FRAME = 110
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def layer_figure(
         return Figure(ident, title, "", empty="No layer-wise error was recorded.")
     sides = [("Best", best_name, "@best", [row.best for row in rows])]
     if first_name != best_name:
-        sides.append(("Baseline", first_name, "@base", [row.baseline for row in rows]))
+        sides.insert(0, ("Baseline", first_name, "@base", [row.baseline for row in rows]))
     places = list(range(len(rows)))
     named = [f"{row.op} (int16)" if row.is_int16 else row.op for row in rows]
     data = [
@@ -70,7 +72,6 @@ def layer_figure(
             "y": places,
             "marker": {"color": color},
             "hoverinfo": "text",
-            # Text on the bars comes from "text" alone, so that this stays in the box.
             "hovertext": [
                 hover(f"{side} ({name})", told, f"noise:signal {value:.4g}" if value else "")
                 for told, value in zip(named, values, strict=True)
@@ -88,7 +89,7 @@ def layer_figure(
         f"Bar chart of the {len(rows)} worst layers. The numbers are in the table below.",
         data,
         layout(
-            110 + _ROW * len(rows),
+            _FRAME + _ROW * len(rows),
             barmode="group",
             bargap=0.28,
             xaxis=axis(
@@ -104,15 +105,8 @@ def layer_figure(
                 ticktext=[label(name) for name in named],
                 range=[len(rows) - 0.5, -0.5],
                 showgrid=False,
+                zeroline=False,
             ),
-            # The traces are drawn bottom up within a group; the legend follows the eye.
-            legend={
-                "orientation": "h",
-                "x": 0,
-                "y": 1.0,
-                "yanchor": "bottom",
-                "traceorder": "reversed",
-            },
             shapes=[
                 {
                     "type": "line",
@@ -126,12 +120,10 @@ def layer_figure(
                 }
             ],
         ),
-        {"yaxis.ticktext": [label(name, NARROW) for name in named]},
+        labels_above([label(name) for name in named], 13 * len(sides), _FRAME),
     )
 
 
 def _log_range(values: list[float]) -> list[float]:
-    from math import log10
-
-    low, high = log10(min(values)), log10(max(values))
+    low, high = math.log10(min(values)), math.log10(max(values))
     return [low - 0.3, high + 0.15]

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from espdl_quantize.history import History
+from espdl_quantize.history import History, Iteration
 from espdl_quantize.report._comparison import changes_of
-from espdl_quantize.report._escape import number
-from espdl_quantize.report.figures._base import NARROW, Figure, axis, hover, label, layout
+from espdl_quantize.report._escape import number, plain
+from espdl_quantize.report.figures._base import (
+    WIDE,
+    Figure,
+    axis,
+    hover,
+    label,
+    labels_above,
+    layout,
+)
 from espdl_quantize.search.phase5 import LeverEffect, lever_effects
 
 _SHOWN = 24
 _ROW = 30
+_FRAME = 90
 
 
 def lever_figure(history: History) -> Figure:
@@ -20,19 +29,20 @@ def lever_figure(history: History) -> Figure:
         return Figure(
             ident, title, "", empty="Nothing to compare: it takes two iterations with a score."
         )
-    # Of a long run, the steps that moved the metric most; still in the order they were run.
-    largest = sorted(every, key=lambda effect: -abs(effect.delta_vs_prior_best))[:_SHOWN]
-    effects = [effect for effect in every if effect in largest]
+    effects = _chosen(every, history.best)
     gains = [effect.delta_vs_prior_best for effect in effects]
     places = list(range(len(effects)))
     best = history.best
+    named = [_named(effect, best) for effect in effects]
+    starred = best is not None and best.id in {effect.iter for effect in effects}
     return Figure(
         ident,
         title,
         "Gain over the best iteration before it"
         + ("" if history.direction == "max" else "; to the right is better, that is, lower")
+        + (f"; the star marks the best, {best.name}" if best and starred else "")
         + (
-            f". The {len(effects)} largest of {len(every)} steps."
+            f". {len(effects)} of {len(every)} steps: what gained, then the largest losses."
             if len(effects) < len(every)
             else "."
         ),
@@ -53,28 +63,44 @@ def lever_figure(history: History) -> Figure:
             }
         ],
         layout(
-            90 + _ROW * len(effects),
+            _FRAME + _ROW * len(effects),
             showlegend=False,
             bargap=0.35,
             margin={"l": 12, "r": 16, "t": 12, "b": 12},
-            xaxis=axis("gain", range=_range(gains), zerolinewidth=2),
+            xaxis=axis("gain", range=_range(gains, 0.16), zerolinewidth=2),
             yaxis=axis(
                 tickvals=places,
-                ticktext=[
-                    ("\u2605 " if best is not None and effect.iter == best.id else "")
-                    + label(f"{effect.iter}: {effect.added_pass}", 34)
-                    for effect in effects
-                ],
+                ticktext=named,
                 range=[len(effects) - 0.5, -0.5],
                 showgrid=False,
+                zeroline=False,
             ),
         ),
         {
-            "yaxis.ticktext": [
-                label(f"{effect.iter}: {effect.added_pass}", NARROW) for effect in effects
-            ]
+            **labels_above(named, 15, _FRAME),
+            "xaxis.range": _range(gains, 0.28),
         },
     )
+
+
+def _chosen(every: tuple[LeverEffect, ...], best: Iteration | None) -> list[LeverEffect]:
+    """Of a long run, take what gained, then what lost most; in the order they were run."""
+    by_weight = sorted(
+        every,
+        key=lambda effect: (
+            best is None or effect.iter != best.id,
+            effect.delta_vs_prior_best <= 0,
+            -abs(effect.delta_vs_prior_best),
+        ),
+    )
+    taken = {effect.iter for effect in by_weight[:_SHOWN]}
+    return [effect for effect in every if effect.iter in taken]
+
+
+def _named(effect: LeverEffect, best: Iteration | None) -> str:
+    """Of a change, the start says most."""
+    star = "\u2605 " if best is not None and effect.iter == best.id else ""
+    return label(star + plain(f"{effect.iter}: {effect.added_pass}", WIDE), WIDE + len(star))
 
 
 def _told(history: History, effect: LeverEffect) -> str:
@@ -83,11 +109,11 @@ def _told(history: History, effect: LeverEffect) -> str:
     return hover(f"iter_{effect.iter}: {number(effect.delta_vs_prior_best, sign=True)}", told)
 
 
-def _range(gains: list[float]) -> list[float]:
-    """Leave room for the numbers beside the bars."""
+def _range(gains: list[float], share: float) -> list[float]:
+    """Leave room, a share of what the bars take, for the numbers beside them."""
     low, high = min(0.0, *gains), max(0.0, *gains)
-    room = 0.22 * ((high - low) or 1.0)
-    return [low - room if low < 0 else -room / 4, high + room if high > 0 else room / 4]
+    room = share * ((high - low) or 1.0)
+    return [low - room if low < 0 else -room / 8, high + room if high > 0 else room / 8]
 
 
 def _alt(effects: list[LeverEffect]) -> str:

@@ -20,8 +20,9 @@ _OUTCOMES = (
     ("worse", "@loss", "circle-open"),
     ("no change", "@muted", "circle-open"),
 )
-_ROOM_FOR_A_NAME = 0.24
-"""Share of the width from which the name of a phase fits into its band, also on a phone."""
+_LETTER = 7 / 900
+"""Width of a letter as a share of the chart's, on a desk and on a phone."""
+_LETTER_ON_A_PHONE = 7 / 300
 
 
 def metric_figure(situation: Situation) -> Figure:
@@ -35,11 +36,12 @@ def metric_figure(situation: Situation) -> Figure:
     every = math.ceil(len(rows) / 20)
     few = math.ceil(len(rows) / 8)
     ids = [str(row.id) for row in rows]
+    phases = phase_of(situation)
     return Figure(
         ident,
         title,
         f"{'Higher' if history.direction == 'max' else 'Lower'} is better. Shaded bands: "
-        + ", ".join(f"{number} {name.lower()}" for number, name in PHASE_NAMES.items())
+        + ", ".join(f"{phase} {name.lower()}" for phase, name in PHASE_NAMES.items())
         + ". A cross at the bottom is a run that failed.",
         _alt(history, metric),
         [*_lines(situation), *_points(history)],
@@ -58,11 +60,13 @@ def metric_figure(situation: Situation) -> Figure:
             yaxis2={"overlaying": "y", "range": [0, 1], "visible": False, "fixedrange": True},
             margin={"l": 12, "r": 16, "t": 64, "b": 12},
             legend={"orientation": "h", "x": 0, "y": 1.08, "yanchor": "bottom"},
-            **_bands(situation),
+            shapes=_bands(phases),
+            annotations=_band_names(phases, _LETTER),
         ),
         {
             "xaxis.tickvals": list(range(0, len(rows), few)),
             "xaxis.ticktext": ids[::few],
+            "annotations": _band_names(phases, _LETTER_ON_A_PHONE),
             "height": 480,
         },
     )
@@ -132,7 +136,7 @@ def _points(history: History) -> Iterator[Json]:
             yield _markers(history, chosen, outcome.capitalize(), color, symbol)
     failed = [(place, row) for place, row in rows if row.value is None]
     if failed:
-        trace = _markers(history, failed, "Failed", "@loss", "x")
+        trace = _markers(history, failed, "Failed", "@loss", "x-thin")
         yield {**trace, "y": [0.04] * len(failed), "yaxis": "y2"}
 
 
@@ -149,7 +153,7 @@ def _markers(
             "color": color,
             "symbol": symbol,
             "size": 10,
-            "line": {"width": 2, "color": color},
+            "line": {"width": 3 if "thin" in symbol else 2, "color": color},
         },
         "hoverinfo": "text",
         "hovertext": [_told(history, row) for _, row in rows],
@@ -167,27 +171,29 @@ def _told(history: History, row: Iteration) -> str:
     return hover(title, scored, changes_of(history, row))
 
 
-def _bands(situation: Situation) -> Json:
-    phases = phase_of(situation)
-    shapes, notes = [], []
-    start = 0
-    for phase, members in groupby(phases):
-        count = len(list(members))
-        shapes.append(
-            {
-                "type": "rect",
-                "xref": "x",
-                "yref": "paper",
-                "x0": start - 0.5,
-                "x1": start + count - 0.5,
-                "y0": 0,
-                "y1": 1,
-                "layer": "below",
-                "line": {"width": 0},
-                "fillcolor": f"@phase{phase}",
-            }
-        )
-        named = count / len(phases) >= _ROOM_FOR_A_NAME
+def _bands(phases: list[int]) -> list[Json]:
+    return [
+        {
+            "type": "rect",
+            "xref": "x",
+            "yref": "paper",
+            "x0": start - 0.5,
+            "x1": start + count - 0.5,
+            "y0": 0,
+            "y1": 1,
+            "layer": "below",
+            "line": {"width": 0},
+            "fillcolor": f"@phase{phase}",
+        }
+        for phase, start, count in _stretches(phases)
+    ]
+
+
+def _band_names(phases: list[int], letter: float) -> list[Json]:
+    """Name each band; one that is too narrow for its name has the number of the phase alone."""
+    notes = []
+    for phase, start, count in _stretches(phases):
+        name = f"{phase} {PHASE_NAMES[phase]}"
         notes.append(
             {
                 "xref": "x",
@@ -196,12 +202,20 @@ def _bands(situation: Situation) -> Json:
                 "y": 1,
                 "yanchor": "bottom",
                 "showarrow": False,
-                "text": f"{phase} {PHASE_NAMES[phase]}" if named else str(phase),
+                "text": name if len(name) * letter <= count / len(phases) else str(phase),
                 "font": {"size": 12, "color": "@muted"},
             }
         )
+    return notes
+
+
+def _stretches(phases: list[int]) -> Iterator[tuple[int, int, int]]:
+    """Yield each run of equal phases with its start and its length."""
+    start = 0
+    for phase, members in groupby(phases):
+        count = len(list(members))
+        yield phase, start, count
         start += count
-    return {"shapes": shapes, "annotations": notes}
 
 
 def _alt(history: History, metric: str) -> str:

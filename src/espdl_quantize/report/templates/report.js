@@ -1,7 +1,7 @@
 (function () {
   "use strict";
   var root = document.documentElement;
-  var NARROW = 560;
+  var NARROW = 440;
   var PAPER = 680;
   var charts = [];
 
@@ -46,9 +46,7 @@
     chart.box.style.minHeight = layout.height + "px";
     window.Plotly.react(chart.box, painted(chart.figure.data, "", style), layout, {
       responsive: true,
-      displaylogo: false,
-      displayModeBar: narrow ? false : "hover",
-      modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"]
+      displayModeBar: false
     });
   }
 

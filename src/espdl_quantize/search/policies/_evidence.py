@@ -22,6 +22,8 @@ from espdl_quantize.search.policies.generators import (
 )
 from espdl_quantize.setting import Setting, setting_key
 
+_RECORDED = "a recorded setting"
+
 
 @dataclass(frozen=True)
 class _Ranked:
@@ -57,18 +59,33 @@ class EvidencePolicy(Policy):
         self._generators = tuple(generators)
 
     def propose(self, context: PolicyContext) -> Proposal | None:
-        """Return the first candidate in order that keeps the discipline."""
+        """Return the first candidate in order that keeps the discipline.
+
+        Two changes at once are proposed where both are expected to gain, or where no single one is
+        left.
+        """
         model = EffectModel(context, self._parameters)
-        ranked = self._rank(context, model, self._singles(context))
-        ranked += self._rank(context, model, self._pairs(context, ranked))
-        for chosen in self._in_order(context, ranked):
+        singles = self._rank(context, model, self._singles(context))
+        new = [one for one in singles if context.is_new(one.candidate.setting)]
+        hopeful = [one for one in new if one.expected.mean > 0]
+        pairs = self._rank(context, model, self._pairs(context, hopeful, self._parameters.pairs_of))
+        found = self._first_clean(context, [*new, *pairs])
+        if found is None:
+            pairs = self._rank(context, model, self._pairs(context, singles, None))
+            found = self._first_clean(context, pairs)
+        return found
+
+    def _first_clean(self, context: PolicyContext, ranked: Sequence[_Ranked]) -> Proposal | None:
+        new = [one for one in ranked if context.is_new(one.candidate.setting)]
+        for chosen in self._in_order(context, new):
+            candidate, expected = chosen.candidate, chosen.expected
             made = proposal(
                 context,
-                chosen.candidate.setting,
-                chosen.candidate.pattern,
-                chosen.candidate.reason,
-                chosen.expected.sources,
-                chosen.expected.mean,
+                candidate.setting,
+                candidate.pattern,
+                candidate.reason,
+                expected.sources,
+                expected.mean,
             )
             if context.is_clean(made.setting):
                 return made
@@ -82,15 +99,17 @@ class EvidencePolicy(Policy):
         ]
         for setting in context.pool or ():
             told = f"recorded: {describe_changes(context.base, setting)}"
-            found.append(Candidate(setting, "a recorded setting", told))
+            found.append(Candidate(setting, _RECORDED, told))
         return found
 
-    def _pairs(self, context: PolicyContext, singles: Sequence[_Ranked]) -> list[Candidate]:
+    def _pairs(
+        self, context: PolicyContext, singles: Sequence[_Ranked], most: int | None
+    ) -> list[Candidate]:
         """Combine the most promising single changes that touch different fields."""
         base, found = context.base, []
-        promising = sorted(singles, key=lambda one: (-one.utility, one.key))
-        promising = [one for one in promising if one.candidate.pattern != "a recorded setting"]
-        promising = promising[: self._parameters.pairs_of]
+        promising = [one for one in singles if one.candidate.pattern != _RECORDED]
+        promising.sort(key=lambda one: (-one.utility, one.key))
+        promising = promising[:most]
         for index, first in enumerate(promising):
             for second in promising[index + 1 :]:
                 one, other = first.candidate, second.candidate
@@ -107,7 +126,7 @@ class EvidencePolicy(Policy):
         times = TimeModel(context.history)
         for candidate in candidates:
             key = setting_key(candidate.setting)
-            if key in seen or not context.is_new(candidate.setting):
+            if key in seen:
                 continue
             expected = model.expect(candidate.setting)
             estimate = times.estimate(candidate.setting)

@@ -54,7 +54,8 @@ class PolicyParameters:
         stacking: what of each further gain is left when changes are combined.
         op_cost: what one more int16 op or split layer must gain, as a share of the gap.
         op_cost_speed: the same where the contract puts the chip's speed first.
-        pairs_of: changes are combined in pairs out of so many of the best single ones.
+        pairs_of: out of so many of the best single changes that are expected to gain, pairs are
+            made.
         tie: under a budget of time, candidates within this share of the best are equal, and the
             quickest is taken.
         int16_max_ops: never more int16 ops than this.

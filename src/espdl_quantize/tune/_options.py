@@ -1,0 +1,51 @@
+"""How a search runs, and how it ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from espdl_quantize.history import History
+from espdl_quantize.report import CompareResult
+from espdl_quantize.tune._budget import Budget
+
+
+@dataclass(frozen=True)
+class TuneOptions:
+    """How a search runs.
+
+    Attributes:
+        budget: the user's ceiling.
+        policy: the name of the policy of open exploration.
+        seed: of the policy.
+        ignore_plateau: go on where the metric has stopped moving.
+        same_failures: so many failures in a row with the same cause end the search; before
+            anything has a score, two do.
+    """
+
+    budget: Budget = field(default_factory=Budget)
+    policy: str = "evidence"
+    seed: int = 0
+    ignore_plateau: bool = False
+    same_failures: int = 3
+
+
+@dataclass(frozen=True)
+class TuneResult:
+    """How a search ended.
+
+    Attributes:
+        category: as in the final report.
+        detail: the numbers behind it.
+        iterations_run: by this call.
+        comparison: the last comparison, which wrote best/ and the report.
+    """
+
+    category: str
+    detail: str
+    iterations_run: int
+    comparison: CompareResult
+
+    @property
+    def history(self) -> History:
+        """All iterations of the folder."""
+        return self.comparison.history

@@ -1,0 +1,33 @@
+from pathlib import Path
+
+import pytest
+
+from espdl_quantize.contract import load_contract
+from espdl_quantize.iteration import RunOptions
+from espdl_quantize.quantize import NoProgress
+from espdl_quantize.setting import baseline
+from espdl_quantize.tune import BackendFacts, RealBackend, _real
+from tests.contracts import CONFIG, write_contract
+
+
+def test_the_real_backend_is_run_iteration_with_a_contract(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = {**CONFIG, "target_metric": 0.9, "deploy_runtime_priority": "speed"}
+    contract = load_contract(write_contract(tmp_path, config=config), ["esp32s3"])
+    options = RunOptions(full_eval=True, seed=3)
+    backend = RealBackend(contract, options)
+    assert backend.facts == BackendFacts(
+        metric="top1",
+        direction="max",
+        model_name="net",
+        target_chip="esp32s3",
+        contract_path=str(contract.path),
+        target=0.9,
+        priority="speed",
+    )
+    called = []
+    monkeypatch.setattr(_real, "run_iteration", lambda *given: called.append(given) or {"ok": 1})
+    progress = NoProgress()
+    assert backend.run(baseline(), tmp_path / "iter_0", progress) == {"ok": 1}
+    assert called == [(contract, baseline(), tmp_path / "iter_0", options, progress)]
