@@ -33,14 +33,18 @@ SHARE = 0.9
 MARKS = (10, 20)
 
 
+def without_target(facts: BackendFacts) -> BackendFacts:
+    """Return the facts with a target that nothing reaches."""
+    return replace(facts, target=float("inf") if facts.direction == "max" else float("-inf"))
+
+
 class _WithoutTarget(RecordedBackend):
     """Does not stop at the target, so that every policy has the same number of iterations."""
 
     @property
     def facts(self) -> BackendFacts:
         """The recorded facts, with a target that nothing reaches."""
-        facts = super().facts
-        return replace(facts, target=float("inf") if facts.direction == "max" else float("-inf"))
+        return without_target(super().facts)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,100 @@
+"""Record a search space with the real engine, for comparing policies in seconds.
+
+    python -m benchmarks.record --contract examples/fashion_mnist/user_quant.py \
+        --outputs outputs/space --table recorded.zip [--iterations 28]
+
+Every policy searches the whole way on its own, from the baseline on, without stopping at a plateau
+or a target; what one has run already is replayed to the next. The table is the union of what they
+ran, so that none is judged only on what another chose. May be interrupted and run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.policies import without_target
+from espdl_quantize.contract import load_contract
+from espdl_quantize.iteration import RunOptions
+from espdl_quantize.jsonio import Json
+from espdl_quantize.quantize import Progress
+from espdl_quantize.search.policies import POLICIES
+from espdl_quantize.setting import Setting, setting_key
+from espdl_quantize.targets import target_names
+from espdl_quantize.tune import (
+    BackendFacts,
+    Budget,
+    Observer,
+    RealBackend,
+    RecordedBackend,
+    Status,
+    TuneOptions,
+    pack,
+    tune,
+)
+
+
+class _Remembering:
+    """Runs a setting for real, unless it was run before."""
+
+    def __init__(self, real: RealBackend, recorded: RecordedBackend | None) -> None:
+        self._real, self._recorded = real, recorded
+
+    @property
+    def facts(self) -> BackendFacts:
+        """The real facts, with a target that nothing reaches."""
+        return without_target(self._real.facts)
+
+    def run(self, setting: Setting, folder: Path, progress: Progress) -> Json:
+        """Replay or run."""
+        recorded = self._recorded
+        if recorded is not None and setting_key(setting) in recorded.table.settings:
+            return recorded.run(setting, folder, progress)
+        return self._real.run(setting, folder, progress)
+
+
+class _Line(Observer):
+    def iteration_started(self, status: Status) -> None:
+        """Print what runs."""
+        print(f"  iter_{status.move.setting.iteration_id}: {status.move.what}", flush=True)
+
+
+def record_space(
+    contract: Path, outputs: Path, table: Path, policies: Sequence[str], iterations: int
+) -> int:
+    """Search with each policy in turn; return how many settings the table has."""
+    real = RealBackend(load_contract(contract, target_names()), RunOptions())
+    folders: list[Path] = []
+    count = 0
+    for policy in policies:
+        print(policy, flush=True)
+        recorded = RecordedBackend(table) if folders else None
+        folder = outputs / policy
+        folder.mkdir(parents=True, exist_ok=True)
+        have = len(list(folder.glob("iter_*")))
+        options = TuneOptions(Budget(max(iterations - have, 0)), policy, 0, ignore_plateau=True)
+        if have < iterations:
+            tune(_Remembering(real, recorded), folder, options, observer=_Line())
+        folders.append(folder)
+        count = pack(folders, table)
+    return count
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Record and say how much."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--contract", type=Path, required=True)
+    parser.add_argument("--outputs", type=Path, required=True, help="one folder per policy")
+    parser.add_argument("--table", type=Path, required=True, help="the zip to write")
+    parser.add_argument("--policies", nargs="+", default=list(POLICIES), choices=list(POLICIES))
+    parser.add_argument("--iterations", type=int, default=28, help="of each policy")
+    chosen = parser.parse_args(arguments)
+    count = record_space(
+        chosen.contract, chosen.outputs, chosen.table, chosen.policies, chosen.iterations
+    )
+    print(f"{count} settings in {chosen.table}, {chosen.table.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()
