@@ -214,6 +214,68 @@ def test_disagreements_are_warnings_and_the_first_scored_iteration_rules(tmp_pat
     assert (past.metric, past.direction, past.best.id) == ("top1", "max", 2)
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"target_chip": "esp32s3"}, "target_chip is 'esp32s3', that of iter_0 is 'esp32p4'"),
+        ({"float_reference_key": "b" * 64}, "bbbbbbbbbbbb, that of iter_0 is aaaaaaaaaaaa"),
+    ],
+)
+def test_another_chip_or_contract_is_not_ranked(tmp_path, changes, told):
+    write_history(tmp_path, swept(*SWEEP))
+    for number in range(4):
+        edit(tmp_path / f"iter_{number}", "iteration_index.json", float_reference_key="a" * 64)
+    edit(tmp_path / "iter_2", "iteration_index.json", **changes)
+    past = read_history(tmp_path)
+    assert [row.id for row in past.iterations] == [0, 1, 3]
+    assert [row.id for row in past.excluded] == [2]
+    assert past.best.id == 3
+    assert past.next_id == 4
+    assert kinds(past) == ["other-origin"]
+    assert past.warnings[0].iteration_id == 2
+    assert told in past.warnings[0].text
+    assert "iter_2" in past.warnings[0].text
+
+
+def test_iterations_older_than_the_key_conflict_with_none(tmp_path):
+    write_history(tmp_path, swept(*SWEEP))
+    edit(tmp_path / "iter_2", "iteration_index.json", float_reference_key="a" * 64)
+    assert read_history(tmp_path).warnings == ()
+    # The first key counts from then on.
+    edit(tmp_path / "iter_3", "iteration_index.json", float_reference_key="b" * 64)
+    past = read_history(tmp_path)
+    assert [row.id for row in past.excluded] == [3]
+    assert "that of iter_2" in past.warnings[0].text
+
+
+def test_a_failed_iteration_is_no_measure(tmp_path):
+    """The contract is mended after a failure, which changes it."""
+    write_run(tmp_path, run(0, None), float_reference_key="a" * 64)
+    assert read_history(tmp_path).excluded == ()
+    write_run(tmp_path, run(1, 0.5), float_reference_key="b" * 64)
+    past = read_history(tmp_path)
+    assert [row.id for row in past.iterations] == [1]
+    assert [row.id for row in past.excluded] == [0]
+
+
+def test_a_float_score_of_another_contract_is_not_used(tmp_path):
+    write_run(tmp_path, run(0, 0.5), float_reference_key="a" * 64)
+    scores = {"evaluate": {"primary_value": 0.82}}
+    reference = tmp_path / "float_reference.json"
+    for key, found in (("a" * 64, {"evaluate": 0.82}), ("b" * 64, {})):
+        reference.write_text(json.dumps({"key": key, "scores": scores}))
+        assert read_history(tmp_path).float_scores == found
+
+
+def test_a_float_model_that_scores_otherwise_is_told(tmp_path):
+    write_history(tmp_path, swept(*SWEEP))
+    edit(tmp_path / "iter_3", "iteration_index.json", float_value=0.79)
+    past = read_history(tmp_path)
+    assert kinds(past) == ["float-value"]
+    assert "iter_3 has the float model at 0.79, iter_0 at 0.82" in past.warnings[0].text
+    assert len(past.iterations) == 4
+
+
 def test_the_first_scored_iteration_gives_the_direction(tmp_path):
     write_run(tmp_path, run(0, None, direction="max"))
     write_run(tmp_path, run(1, 3.0, direction="min"))

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from espdl_quantize.errors import OutputFolderError
+from espdl_quantize.history import read_history
 from espdl_quantize.iteration import INDEX, is_finished, iteration_number, locked
 from espdl_quantize.iteration._folder import staged
+from tests.search.made_runs import run, write_run
 
 
 def finish(folder: Path, status: str = "ok") -> None:
@@ -17,10 +19,16 @@ def finish(folder: Path, status: str = "ok") -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "number"), [("iter_0", 0), ("iter_12", 12), ("iter_x", None), ("best", None)]
+    ("name", "number"),
+    [("iter_0", 0), ("iter_12", 12), ("iter_x", None), ("best", None), ("iter_01", None)],
 )
-def test_a_folder_name_holds_the_number(name: str, number: int | None) -> None:
-    assert iteration_number(Path("outputs") / name) == number
+def test_a_folder_name_holds_the_number(tmp_path: Path, name: str, number: int | None) -> None:
+    assert iteration_number(tmp_path / name) == number
+    # A history reads the same names.
+    write_run(tmp_path, run(0, 0.5)).rename(tmp_path / name)
+    assert [row.id for row in read_history(tmp_path).iterations] == (
+        [] if number is None else [number]
+    )
 
 
 def test_a_folder_appears_whole(tmp_path: Path) -> None:

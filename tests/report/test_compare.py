@@ -285,6 +285,22 @@ def test_warnings_of_the_folder_are_in_the_comparison(tmp_path):
     assert any(line.startswith("warning: iter_3") for line in result.lines)
 
 
+def test_an_iteration_of_another_chip_is_listed_and_never_best(tmp_path):
+    write_history(tmp_path, swept(*SWEEP))
+    write_run(tmp_path, run(4, 0.99, trained(equalization=EQUALIZED)), target_chip="esp32s3")
+    result = compare(tmp_path, finalize=True)
+    found = result.comparison
+    assert found["best_iteration"]["iteration_id"] == 2
+    assert "4" not in found["iteration_ranks"]
+    assert [row["iteration_id"] for row in found["excluded_iterations"]] == [4]
+    assert "'esp32s3', that of iter_0 is 'esp32p4'" in found["excluded_iterations"][0]["reason"]
+    text = "\n".join(result.lines)
+    assert "warning: iter_4 is excluded" in text
+    assert "iter_4   rank -   0.99       excluded" in text
+    assert (tmp_path / "best/model.espdl").read_bytes()[-1] == 2
+    assert "iter_4 is excluded from the ranking" in (tmp_path / "final_report.md").read_text()
+
+
 def test_lines_hold_no_control_characters(tmp_path):
     found = evidence(hot_ops=(hot("Add", 0.25, name="\x1b[31mred\nline"),))
     write_history(tmp_path, swept(*SWEEP, rest=((0.5, trained(equalization=EQUALIZED)),)), found)

@@ -309,7 +309,7 @@ def test_a_contract_whose_evaluate_takes_only_quantized_graphs_still_runs(tmp_pa
     assert "no score" in index["applied_setting_warnings"][0]
 
 
-def test_the_float_model_is_scored_once_per_folder_and_again_when_it_changes(
+def test_the_float_model_is_scored_once_per_folder_and_another_model_needs_another_folder(
     tmp_path: Path,
 ) -> None:
     evaluate = (
@@ -326,7 +326,11 @@ def test_the_float_model_is_scored_once_per_folder_and_again_when_it_changes(
     assert len((tmp_path / "calls").read_text()) == 3  # float once, quantized twice
     model = "from tests.networks import network\n    return network('residual')"
     contract = write_contract(tmp_path, evaluate=evaluate, model=model)
-    assert run(contract, tmp_path / "outputs" / "iter_2")["float_value"] < 100.0
+    with pytest.raises(OutputFolderError, match="was edited since"):
+        run(contract, tmp_path / "outputs" / "iter_2")
+    assert not (tmp_path / "outputs" / "iter_2").exists()
+    assert len((tmp_path / "calls").read_text()) == 3
+    assert run(contract, tmp_path / "others" / "iter_0")["float_value"] < 100.0
     assert len((tmp_path / "calls").read_text()) == 5
 
 

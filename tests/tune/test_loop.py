@@ -14,6 +14,7 @@ from espdl_quantize.history import read_history
 from espdl_quantize.iteration import locked
 from espdl_quantize.setting import setting_key
 from espdl_quantize.tune import Budget, Observer, TuneOptions, TuneResult, tune
+from tests.search.made_runs import run, write_run
 from tests.tune.made_table import FLOAT, MadeBackend, mirrored, response
 
 
@@ -243,6 +244,21 @@ def test_a_moved_contract_is_named(tmp_path: Path) -> None:
 
     tune(Moved(), tmp_path, TuneOptions(Budget(1)), observer=Listen())
     assert "/old/user_quant.py" in told[0]
+
+
+def test_an_iteration_of_another_chip_is_told_and_not_counted(tmp_path: Path) -> None:
+    search(tmp_path, budget=Budget(2))
+    write_run(tmp_path, run(2, 0.99), target_chip="esp32s3")
+    told: list[str] = []
+
+    class Listen(Observer):
+        def notice(self, text: str) -> None:
+            told.append(text)
+
+    tune(MadeBackend(), tmp_path, TuneOptions(Budget(1)), observer=Listen())
+    assert any("iter_2 is excluded" in text for text in told)
+    assert [row.id for row in read_history(tmp_path).iterations] == [0, 1, 3]
+    assert best_of(tmp_path) != 2
 
 
 def test_a_half_written_folder_keeps_its_number(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from espdl_quantize.contract._batches import Batch, read_batches
 from espdl_quantize.contract._config import QuantConfig
 from espdl_quantize.contract._faults import ContractFaultsError, Fault
 from espdl_quantize.contract._load import Contract, load_contract
+from espdl_quantize.contract._origin import Origin, common_origin
 from espdl_quantize.contract._starter import ModelType, starter_contract
 
 __all__ = [
@@ -12,7 +13,9 @@ __all__ = [
     "ContractFaultsError",
     "Fault",
     "ModelType",
+    "Origin",
     "QuantConfig",
+    "common_origin",
     "load_contract",
     "read_batches",
     "starter_contract",

@@ -16,6 +16,7 @@ from typing import Any
 
 from espdl_quantize.contract._config import QuantConfig, parse_config, unknown_keys
 from espdl_quantize.contract._faults import ContractFaultsError, Fault
+from espdl_quantize.contract._fingerprint import fingerprint
 from espdl_quantize.errors import ContractError
 
 
@@ -25,12 +26,21 @@ class Contract:
 
     The functions run with the contract's folder importable, as it was while the module loaded, so
     that a lazy ``import my_model`` inside a function finds its neighbour.
+
+    Attributes:
+        path: the module's file.
+        config: its QUANT_CONFIG, validated.
+        ignored_keys: keys of QUANT_CONFIG that mean nothing here.
+        module: what was loaded.
+        fingerprint: changes with whatever in the file its scores depend on. It is of the file as
+            it was loaded: an edit during a long search must not count for what runs already.
     """
 
     path: Path
     config: QuantConfig
     ignored_keys: tuple[str, ...]
     module: ModuleType
+    fingerprint: str = ""
 
     @property
     def model_name(self) -> str:
@@ -102,7 +112,8 @@ def load_contract(path: Path, known_targets: Sequence[str]) -> Contract:
     if config is None or faults:
         raise ContractFaultsError(str(path), faults)
     assert isinstance(payload, Mapping)
-    return Contract(path, config, tuple(unknown_keys(payload)), module)
+    ignored = tuple(unknown_keys(payload))
+    return Contract(path, config, ignored, module, fingerprint(path, config))
 
 
 def _load_module(path: Path) -> ModuleType:

@@ -37,11 +37,13 @@ class History:
     """The iterations by id, and everything that follows from them.
 
     Attributes:
-        iterations: ascending by id; folders that could not be read are absent.
+        iterations: ascending by id; folders that could not be read are absent, and so are those
+            of another chip, contract or model.
         folder: the output folder.
         warnings: see :class:`HistoryWarning`.
         reserved_ids: ids of folders that hold work but are no iteration yet.
         float_scores: the float model's primary value by the function that scored it.
+        excluded: iterations that cannot be ranked with the others; a warning says why.
     """
 
     iterations: tuple[Iteration, ...] = ()
@@ -49,6 +51,7 @@ class History:
     warnings: tuple[HistoryWarning, ...] = ()
     reserved_ids: tuple[int, ...] = ()
     float_scores: Mapping[str, float] = field(default_factory=dict)
+    excluded: tuple[Iteration, ...] = ()
 
     @cached_property
     def scored(self) -> tuple[Iteration, ...]:

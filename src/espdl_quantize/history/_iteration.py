@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from espdl_quantize.contract import Origin
 from espdl_quantize.setting import Setting
 
 Direction = Literal["max", "min"]
@@ -49,6 +50,7 @@ class Iteration:
         failure: why there is no value.
         evaluated_by: the contract's function that scored it, "evaluate" or "evaluate_fast".
         float_value: the float model's score on the same images.
+        float_reference_key: stands for the contract and the float model that it was run with.
         metrics: everything that the contract's function returned.
         warnings: what was said while the setting was applied.
     """
@@ -64,6 +66,7 @@ class Iteration:
     rationale: str = ""
     evaluated_by: str | None = None
     float_value: float | None = None
+    float_reference_key: str | None = None
     elapsed_seconds: float | None = None
     elapsed_by_stage: Mapping[str, float] = field(default_factory=dict)
     top_5_error_layers: tuple[LayerError, ...] = ()
@@ -83,6 +86,11 @@ class Iteration:
     def status(self) -> Literal["ok", "failed"]:
         """Return "ok" where there is a score to rank."""
         return "failed" if self.value is None else "ok"
+
+    @property
+    def origin(self) -> Origin:
+        """Return what the score was measured with."""
+        return Origin(self.target_chip, self.float_reference_key)
 
     @property
     def name(self) -> str:

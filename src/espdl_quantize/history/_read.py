@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from espdl_quantize.errors import OutputFolderError
+from espdl_quantize.history._comparable import reference_key, split_by_origin
 from espdl_quantize.history._history import History, HistoryWarning
 from espdl_quantize.history._iteration import Iteration
 from espdl_quantize.history._read_iteration import read_iteration
-from espdl_quantize.history._values import number, read_any
+from espdl_quantize.history._values import number, read_any, text
 
 GENERATOR = "espdl-quantize"
 """Value of the key ``generated_by`` in every JSON summary that this package writes."""
@@ -55,11 +57,15 @@ def read_history(outputs: Path) -> History:
         else:
             rows.append(row)
     rows.sort(key=lambda row: row.id)
+    ranked, excluded, notes = split_by_origin(rows)
+    warnings += notes
+    reserved += [row.id for row in excluded]
     history = History(
-        iterations=tuple(rows),
+        iterations=tuple(ranked),
         folder=outputs,
         reserved_ids=tuple(sorted(reserved)),
-        float_scores=_float_scores(outputs, warnings),
+        float_scores=_float_scores(outputs, reference_key(ranked), warnings),
+        excluded=tuple(excluded),
     )
     warnings += _gaps(history)
     warnings += _disagreements(history)
@@ -71,9 +77,7 @@ def read_history(outputs: Path) -> History:
                 "a new one is written",
             )
         )
-    return History(
-        history.iterations, outputs, tuple(warnings), history.reserved_ids, history.float_scores
-    )
+    return replace(history, warnings=tuple(warnings))
 
 
 def is_foreign_comparison(path: Path) -> bool:
@@ -112,7 +116,10 @@ def _is_only_planned(folder: Path) -> bool:
     return {entry.name for entry in folder.iterdir()} <= {"setting.json"}
 
 
-def _float_scores(outputs: Path, warnings: list[HistoryWarning]) -> dict[str, float]:
+def _float_scores(
+    outputs: Path, key: str | None, warnings: list[HistoryWarning]
+) -> dict[str, float]:
+    """Read the float model's scores, unless they are of another contract than the iterations."""
     reference, problem = read_any(outputs / "float_reference.json")
     if problem == "is missing":
         return {}
@@ -120,6 +127,8 @@ def _float_scores(outputs: Path, warnings: list[HistoryWarning]) -> dict[str, fl
     if not isinstance(scores, dict):
         told = problem or "has no object 'scores'"
         warnings.append(HistoryWarning("broken-json", f"float_reference.json {told}"))
+        return {}
+    if key is not None and text(reference.get("key")) not in (None, key):
         return {}
     found = {
         name: number(score.get("primary_value"))
@@ -178,6 +187,31 @@ def _disagreements(history: History) -> list[HistoryWarning]:
                     "evaluated-by",
                     f"{row.name} was scored by {row.evaluated_by}(), the first scored iteration "
                     f"by {judge}(): their values may not compare",
+                    row.id,
+                )
+            )
+    return warnings + _moved_float_scores(history)
+
+
+def _moved_float_scores(history: History) -> list[HistoryWarning]:
+    """Warn where the same function scored the float model otherwise than before.
+
+    Contract and model are the same by now, so it is the data that changed, or the scoring is not
+    deterministic.
+    """
+    first: dict[str, Iteration] = {}
+    warnings = []
+    for row in history.scored:
+        if row.float_value is None or row.evaluated_by is None:
+            continue
+        before = first.setdefault(row.evaluated_by, row)
+        if before.float_value != row.float_value:
+            warnings.append(
+                HistoryWarning(
+                    "float-value",
+                    f"{row.name} has the float model at {row.float_value:.6g}, {before.name} at "
+                    f"{before.float_value:.6g}: the images that {row.evaluated_by}() scores may "
+                    "have changed in between, and their values may not compare",
                     row.id,
                 )
             )

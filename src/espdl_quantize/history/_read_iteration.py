@@ -80,6 +80,7 @@ def read_iteration(
         rationale=text(index.get("rationale")) or (setting.rationale if setting else ""),
         evaluated_by=text(index.get("evaluated_by")) or text(metrics.get("_used")),
         float_value=number(index.get("float_value")),
+        float_reference_key=text(index.get("float_reference_key")),
         elapsed_seconds=number(index.get("elapsed_seconds")),
         elapsed_by_stage=_seconds(index.get("elapsed_by_stage")),
         top_5_error_layers=_layers(index.get("top_5_error_layers")),

@@ -18,12 +18,15 @@ FLOAT_REFERENCE = "float_reference.json"
 class FloatReference:
     """The stored float scores of one output folder, by the function that scored.
 
-    They are dropped where the contract's source or the float model changed since.
+    They are dropped where the contract or the float model changed since.
+
+    Attributes:
+        key: stands for the contract and the float model.
     """
 
     def __init__(self, outputs: Path, contract: Contract, model: FloatModel) -> None:
         self._file = outputs / FLOAT_REFERENCE
-        self._key = _key(contract, model)
+        self.key = _key(contract, model)
         self._scores = self._load()
 
     def _load(self) -> dict[str, Any]:
@@ -32,7 +35,7 @@ class FloatReference:
         except OutputFolderError:
             return {}
         scores = stored.get("scores")
-        return scores if stored.get("key") == self._key and isinstance(scores, dict) else {}
+        return scores if stored.get("key") == self.key and isinstance(scores, dict) else {}
 
     def value(self, used: Evaluator) -> float | None:
         """Return the stored value that ``used`` gave, None where there is none."""
@@ -43,10 +46,13 @@ class FloatReference:
     def store(self, scored: Score) -> None:
         """Keep a score of the float model."""
         self._scores[scored.used] = {"metrics": scored.metrics, "primary_value": scored.value}
-        write_json(self._file, {"key": self._key, "scores": self._scores})
+        write_json(self._file, {"key": self.key, "scores": self._scores})
 
 
 def _key(contract: Contract, model: FloatModel) -> str:
-    digest = hashlib.sha256(contract.path.read_bytes())
-    digest.update(model.onnx_file.read_bytes())
+    digest = hashlib.sha256(contract.fingerprint.encode())
+    # A model of more than 2 GB has its weights in a file of their own.
+    for file in (model.onnx_file, model.onnx_file.with_name(f"{model.onnx_file.name}.data")):
+        if file.exists():
+            digest.update(file.read_bytes())
     return digest.hexdigest()

@@ -40,9 +40,12 @@ ARTIFACTS = frozenset(
 """What an iteration writes; any other file in its folder is the user's and is kept."""
 
 
+_ITERATION_NAME = re.compile(r"iter_(0|[1-9][0-9]{0,8})")
+
+
 def iteration_number(folder: Path) -> int | None:
-    """Return N of a folder named ``iter_N``, None for another name."""
-    match = re.fullmatch(r"iter_(\d+)", folder.name)
+    """Return N of a folder named ``iter_N``, None for another name, which no history reads."""
+    match = _ITERATION_NAME.fullmatch(folder.name)
     return int(match.group(1)) if match else None
 
 

@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from espdl_quantize.analysis import Measurements, measure
-from espdl_quantize.contract import Batch, Contract, read_batches
-from espdl_quantize.errors import EspdlQuantizeError, IterationError
+from espdl_quantize.contract import Batch, Contract, Origin, read_batches
+from espdl_quantize.errors import EspdlQuantizeError, IterationError, OutputFolderError
 from espdl_quantize.iteration import _artifacts as artifacts
+from espdl_quantize.iteration._admission import check_admission
 from espdl_quantize.iteration._console import captured
 from espdl_quantize.iteration._float_reference import FloatReference
 from espdl_quantize.iteration._folder import INDEX, iteration_number, locked, staged
 from espdl_quantize.iteration._score import Score, score
 from espdl_quantize.jsonio import Json, write_json
 from espdl_quantize.quantize import (
-    FloatModel,
     Progress,
     check_device,
     check_installation,
@@ -64,7 +64,7 @@ class _Run:
     setting: Setting
     options: RunOptions
     progress: Progress
-    outputs: Path
+    folder: Path
     staging: Path
     stage: str = "start"
     seconds: dict[str, float] = field(default_factory=dict)
@@ -73,6 +73,17 @@ class _Run:
     counts: dict[str, int] = field(default_factory=dict)
     scored: Score | None = None
     float_value: float | None = None
+    float_key: str | None = None
+
+    @property
+    def outputs(self) -> Path:
+        """The output folder."""
+        return self.folder.parent
+
+    @property
+    def origin(self) -> Origin:
+        """What the score is measured with, as far as it is known yet."""
+        return Origin(self.contract.config.target, self.float_key)
 
     @contextlib.contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -106,7 +117,8 @@ def run_iteration(
         The content of iteration_index.json, with ``"status": "ok"``.
 
     Raises:
-        OutputFolderError: the folder is taken or cannot be written; nothing was done.
+        OutputFolderError: the folder is taken, cannot be written, or lies beside iterations of
+            another chip, contract or model; nothing was done.
         EspdlQuantizeError: the iteration failed; ``folder`` says so and why.
     """
     folder = folder.resolve()
@@ -116,10 +128,14 @@ def run_iteration(
     started = time.perf_counter()
     failure: EspdlQuantizeError | None = None
     with locked(folder.parent), staged(folder, options.overwrite) as staging:
-        run = _Run(contract, setting, options, progress, folder.parent, staging)
+        run = _Run(contract, setting, options, progress, folder, staging)
+        check_admission(folder, run.origin)
         with captured(staging / "console.log"):
             try:
                 _run_stages(run)
+            except OutputFolderError:
+                # It has no place in this output folder: not even a failed iteration is left.
+                raise
             except Exception as error:
                 with contextlib.suppress(OSError):
                     traceback.print_exc()
@@ -147,8 +163,11 @@ def _run_stages(run: _Run) -> None:
     with run.timed("prepare float model"):
         model = prepare_float_model(contract, run.staging)
         float_graph = probe_float_model(model, batches[0])
+        reference = FloatReference(run.outputs, contract, model)
+        run.float_key = reference.key
+        check_admission(run.folder, run.origin)
     with run.timed("score float model"):
-        _score_float(run, model, float_graph)
+        _score_float(run, reference, float_graph)
     with run.timed("quantize"):
         quantized = quantize(model, config, resolved, batches, run.progress, options.seed)
     run.warnings += quantized.warnings
@@ -165,7 +184,7 @@ def _run_stages(run: _Run) -> None:
         seed_everything(options.seed)
         run.scored = score(contract, quantized.graph, options.full_eval)
         run.warnings += run.scored.warnings
-        run.float_value = FloatReference(run.outputs, contract, model).value(run.scored.used)
+        run.float_value = reference.value(run.scored.used)
 
 
 def _read_calibration(run: _Run) -> list[Batch]:
@@ -185,12 +204,11 @@ def _read_calibration(run: _Run) -> list[Batch]:
     return batches
 
 
-def _score_float(run: _Run, model: FloatModel, graph: Any) -> None:
+def _score_float(run: _Run, reference: FloatReference, graph: Any) -> None:
     """Score the float graph where this output folder has no score of it yet.
 
     A contract whose evaluate takes only quantized graphs still runs: it has no float reference.
     """
-    reference = FloatReference(run.outputs, run.contract, model)
     fast = run.contract.has_evaluate_fast and not run.options.full_eval
     if reference.value("evaluate_fast" if fast else "evaluate") is not None:
         return
@@ -240,6 +258,7 @@ def _index(run: _Run, failure: EspdlQuantizeError | None, elapsed: float) -> Jso
         "primary_metric": config.primary_metric,
         "primary_value": run.scored.value if run.scored and not failure else None,
         "float_value": run.float_value,
+        "float_reference_key": run.float_key,
         "evaluated_by": run.scored.used if run.scored else None,
         "metric_direction": config.metric_direction,
         "target_metric": config.target_metric,

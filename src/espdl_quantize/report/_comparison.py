@@ -34,6 +34,7 @@ def build_comparison(
         "deploy_runtime_priority": situation.options.priority,
         "float_reference": dict(history.float_scores),
         "iterations": [_row(history, row) for row in history.iterations],
+        "excluded_iterations": [_excluded(history, row) for row in history.excluded],
         "best_iteration": None if best is None else _best(history, best),
         "iteration_ranks": {str(row.id): rank_of(history, row) for row in history.iterations},
         "runtime_cost_classification": {str(row.id): cost_of(row) for row in history.iterations},
@@ -104,6 +105,17 @@ def _row(history: History, row: Iteration) -> Json:
         ],
         "rationale": row.rationale,
         "applied_setting_warnings": list(row.warnings),
+    }
+
+
+def _excluded(history: History, row: Iteration) -> Json:
+    told = [warning for warning in history.warnings if warning.kind == "other-origin"]
+    return {
+        "iteration_id": row.id,
+        "dir": str(row.folder.resolve()),
+        "target_chip": row.target_chip,
+        "primary_value": row.value,
+        "reason": next((warning.text for warning in told if warning.iteration_id == row.id), ""),
     }
 
 

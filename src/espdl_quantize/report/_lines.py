@@ -51,6 +51,11 @@ def _ranking(comparison: dict[str, Any]) -> Iterator[str]:
             f"  iter_{row['iteration_id']:<3} rank {row['rank']!s:<3} "
             f"{number(row['primary_value']):<10} {row['outcome']:<11} {plain(row['changed'], 120)}"
         )
+    for row in comparison["excluded_iterations"]:
+        yield (
+            f"  iter_{row['iteration_id']:<3} rank -   {number(row['primary_value']):<10} "
+            f"{'excluded':<11} see the warning below"
+        )
 
 
 def _refusal(decision: Decision, plan: FinalizePlan) -> Iterator[str]:

@@ -13,14 +13,15 @@ def check_folder(history: History, facts: BackendFacts) -> list[str]:
     """Compare what is in the folder with what is about to be put there.
 
     Returns:
-        Differences that may be meant, in words.
+        Differences that may be meant, and iterations that are left out, in words.
 
     Raises:
         OutputFolderError: the iterations are of another metric, model or chip.
     """
+    told = [warning.text for warning in history.warnings if warning.kind == "other-origin"]
     row = history.scored[-1] if history.scored else history.latest
     if row is None:
-        return []
+        return told
     found = [
         f"{name} {theirs!r}, this contract has {ours!r}"
         for name, theirs, ours in _pairs(history, facts)
@@ -33,11 +34,11 @@ def check_folder(history: History, facts: BackendFacts) -> list[str]:
             "give another --output-dir, or the contract that the folder was made with",
         )
     if row.contract_path and facts.contract_path and row.contract_path != facts.contract_path:
-        return [
+        told.append(
             f"the iterations in {history.folder} were made with {row.contract_path}; metric, model "
             "and chip are the same, so the search goes on with them"
-        ]
-    return []
+        )
+    return told
 
 
 def _pairs(history: History, facts: BackendFacts) -> Iterator[tuple[str, str | None, str | None]]:

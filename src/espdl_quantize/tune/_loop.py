@@ -218,8 +218,9 @@ class _Search:
         if failure is not None and (row is None or row.failure is None):
             raise failure
         if row is None:
+            told = (warning.text for warning in now.warnings if warning.iteration_id == number)
             raise IterationError(
-                f"iter_{number} ran, but its folder cannot be read",
+                f"iter_{number} ran, but cannot be used: {next(told, 'it is not there')}",
                 "see 'espdl-quantize compare' for what is wrong with it",
             )
         self._observer.iteration_ended(row, now)

@@ -1,0 +1,49 @@
+"""What a score was measured with, so that scores which do not compare are not ranked together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+
+_SHOWN = 12
+"""Characters of a key that are told; they differ where keys do."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Chip, contract and model behind a score; None where a folder does not say.
+
+    Attributes:
+        target_chip: the chip that was quantized for.
+        float_reference_key: stands for the contract and the float model.
+    """
+
+    target_chip: str | None = None
+    float_reference_key: str | None = None
+
+    def conflicts(self, other: Origin) -> list[tuple[str, str, str]]:
+        """Return what differs: its name, the value here and the value there.
+
+        What one side does not say differs from nothing: folders of older versions have no key.
+        """
+        found = []
+        for field in fields(self):
+            mine, theirs = getattr(self, field.name), getattr(other, field.name)
+            if mine is not None and theirs is not None and mine != theirs:
+                found.append((field.name, mine[:_SHOWN], theirs[:_SHOWN]))
+        return found
+
+
+def common_origin(scored: Iterable[Origin]) -> Origin:
+    """Return the origin that the scored iterations of one folder are held against.
+
+    It is the first one's. What that one does not say is taken from the first later one that fits.
+    """
+    found = Origin()
+    for origin in scored:
+        if not found.conflicts(origin):
+            found = Origin(
+                found.target_chip or origin.target_chip,
+                found.float_reference_key or origin.float_reference_key,
+            )
+    return found

@@ -1,0 +1,56 @@
+"""Keeps an iteration out of an output folder whose iterations it cannot be ranked with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from espdl_quantize.contract import Origin, common_origin
+from espdl_quantize.errors import OutputFolderError
+from espdl_quantize.iteration._folder import INDEX, iteration_number
+from espdl_quantize.jsonio import read_json
+
+
+def check_admission(folder: Path, origin: Origin) -> None:
+    """Refuse an iteration whose origin is not that of the scored ones beside it.
+
+    A folder that is no ``iter_<N>`` is ranked with nothing, and may hold anything.
+
+    Raises:
+        OutputFolderError: chip, contract or model differ.
+    """
+    if iteration_number(folder) is None:
+        return
+    beside = dict(sorted(_scored_beside(folder)))
+    conflicts = origin.conflicts(common_origin(beside.values()))
+    if not conflicts:
+        return
+    names = ", ".join(f"iter_{number}" for number in list(beside)[:3])
+    told = "; ".join(_tell(*conflict) for conflict in conflicts)
+    raise OutputFolderError(
+        f"{folder.parent} holds iterations of another origin ({names}"
+        f"{', ...' if len(beside) > 3 else ''}): {told}; their scores do not compare",
+        f"give another --output-dir, such as {folder.parent}_2/iter_0, or what that folder was "
+        "made with",
+    )
+
+
+def _tell(name: str, ours: str, theirs: str) -> str:
+    if name == "target_chip":
+        return f"target_chip is {theirs!r} there and {ours!r} here"
+    return f"the contract or its model was edited since ({name} {theirs} there, {ours} here)"
+
+
+def _scored_beside(folder: Path) -> Iterator[tuple[int, Origin]]:
+    for entry in folder.parent.iterdir():
+        number = iteration_number(entry)
+        if number is None or entry == folder:
+            continue
+        try:
+            index = read_json(entry / INDEX)
+        except OutputFolderError:
+            continue
+        if index.get("status", "ok") == "ok" and index.get("primary_value") is not None:
+            found = (index.get(name) for name in ("target_chip", "float_reference_key"))
+            chip, key = (value if isinstance(value, str) else None for value in found)
+            yield number, Origin(chip, key)

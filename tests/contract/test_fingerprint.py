@@ -1,0 +1,56 @@
+from pathlib import Path
+
+import pytest
+
+from espdl_quantize.contract import Origin, common_origin, load_contract
+from tests.contracts import CONFIG, EVALUATE, write_contract
+
+TARGETS = ("esp32s3", "esp32p4")
+
+
+def fingerprint(folder: Path, **parts: object) -> str:
+    return load_contract(write_contract(folder, **parts), TARGETS).fingerprint  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"config": {**CONFIG, "calib_steps": 2}},
+        {"config": {**CONFIG, "primary_metric": "top5"}},
+        {"evaluate": "return {'top1': 1.0}"},
+        {"calibration": "return []"},
+        {"extra": "def evaluate_fast(quant_graph):\n    return {'top1': 1.0}\n"},
+    ],
+)
+def test_what_the_scores_depend_on_changes_it(tmp_path: Path, parts: dict[str, object]) -> None:
+    assert fingerprint(tmp_path) != fingerprint(tmp_path, **parts)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"config": {**CONFIG, "target_metric": 0.9}},
+        {"config": {**CONFIG, "target": "esp32p4", "deploy_runtime_priority": "speed"}},
+        {"prelude": "# a remark\n\n"},
+        {"evaluate": EVALUATE.replace("import agreement", "import agreement  # of both")},
+    ],
+)
+def test_a_higher_target_or_a_remark_leaves_it(tmp_path: Path, parts: dict[str, object]) -> None:
+    assert fingerprint(tmp_path) == fingerprint(tmp_path, **parts)
+
+
+def test_a_hash_sign_in_a_string_is_no_comment(tmp_path: Path) -> None:
+    first = fingerprint(tmp_path, evaluate="return {'top1': len('# a')}")
+    assert first != fingerprint(tmp_path, evaluate="return {'top1': len('# ab')}")
+
+
+def test_what_is_not_said_conflicts_with_nothing() -> None:
+    old, new = Origin("esp32s3"), Origin("esp32s3", "k1")
+    assert old.conflicts(new) == new.conflicts(old) == []
+    assert new.conflicts(Origin("esp32p4", "k1")) == [("target_chip", "esp32s3", "esp32p4")]
+
+
+def test_the_first_one_is_the_measure_and_later_ones_fill_its_gaps() -> None:
+    origins = [Origin("a"), Origin("b", "k0"), Origin("a", "k1"), Origin("a", "k2")]
+    assert common_origin(origins) == Origin("a", "k1")
+    assert common_origin([]) == Origin()
