@@ -1,66 +1,45 @@
-"""Runs esp-ppq's three error analyses on a quantized graph."""
+"""Measures a quantized graph with either engine."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
-from espdl_quantize.analysis._float_recorder import only_float_tensors
+from espdl_quantize.analysis._measurements import Measurements
+from espdl_quantize.analysis._reference import measure_by_esp_ppq
 from espdl_quantize.contract import Batch
 from espdl_quantize.errors import IterationError
-from espdl_quantize.quantize import Progress, describe_failure
-
-Row = dict[str, Any]
-"""One row of esp-ppq's statistical analysis, under esp-ppq's own keys."""
-
-
-@dataclass(frozen=True)
-class Measurements:
-    """What the analyses measured. Every SNR is noise power over signal power: lower is better.
-
-    Attributes:
-        layerwise: by op, the error at the graph's outputs where only this op is quantized,
-            in descending order.
-        graphwise: by op, the error at this op's output where everything up to it is quantized,
-            in the graph's order.
-        statistics: one row per op and variable.
-    """
-
-    layerwise: dict[str, float]
-    graphwise: dict[str, float]
-    statistics: list[Row]
+from espdl_quantize.quantize import Engine, Progress, describe_failure
 
 
 def measure(
-    graph: Any, batches: list[Batch], device: str, steps: int, progress: Progress
+    graph: Any,
+    batches: list[Batch],
+    device: str,
+    steps: int,
+    progress: Progress,
+    engine: Engine = "fast",
 ) -> Measurements:
     """Run the layerwise, graphwise and statistical analyses of esp-ppq.
 
     Args:
         graph: a quantized ``BaseGraph``; it is the same before and after.
         batches: calibration batches. esp-ppq reads ``steps + 1`` of them, since it compares its
-            counter at the end of the loop; that is kept, so that the numbers are its own.
+            counter at the end of the loop; both engines do.
         device: where the graph runs.
         steps: analyse_steps of the contract.
         progress: told of each analysis.
+        engine: "reference" calls esp-ppq's own functions, "fast" does their work in one sweep.
 
     Raises:
         IterationError: an analysis fails.
     """
-    from esp_ppq.quantization.analyse import (
-        graphwise_error_analyse,
-        layerwise_error_analyse,
-        statistical_analyse,
-    )
-
-    common = {"graph": graph, "dataloader": batches, "running_device": device, "steps": steps}
     try:
-        with progress.stage("layerwise error"):
-            layerwise = layerwise_error_analyse(**common, verbose=False) or {}
-        with progress.stage("graphwise error"):
-            graphwise = graphwise_error_analyse(**common, verbose=False) or {}
-        with progress.stage("statistics"), only_float_tensors():
-            statistics = statistical_analyse(**common) or []
+        if engine == "reference":
+            found = measure_by_esp_ppq(graph, batches, device, steps, progress)
+        else:
+            from espdl_quantize.analysis._sweep import sweep
+
+            found = sweep(graph, batches, device, steps, progress)
     except OSError:
         raise
     except Exception as error:
@@ -68,8 +47,5 @@ def measure(
             f"esp-ppq cannot analyse the quantized graph: {describe_failure(error)}",
             "console.log has the whole trace",
         ) from error
-    return Measurements(
-        layerwise=dict(sorted(layerwise.items(), key=lambda item: -item[1])),
-        graphwise=graphwise,
-        statistics=statistics,
-    )
+    worst_first = sorted(found.layerwise.items(), key=lambda item: -item[1])
+    return Measurements(dict(worst_first), found.graphwise, found.statistics)

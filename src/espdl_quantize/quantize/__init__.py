@@ -1,5 +1,6 @@
 """The esp-ppq backend: float model, quantization and export. Every hook into esp-ppq is here."""
 
+from espdl_quantize.quantize._engine import Engine, at_work
 from espdl_quantize.quantize._export import export
 from espdl_quantize.quantize._graph import (
     FloatModel,
@@ -26,11 +27,13 @@ from espdl_quantize.quantize._quantize import (
 
 __all__ = [
     "SUPPORTED_VERSIONS",
+    "Engine",
     "FloatModel",
     "NoProgress",
     "Progress",
     "QuantizedModel",
     "SimplifiedOp",
+    "at_work",
     "check_device",
     "check_installation",
     "describe_failure",

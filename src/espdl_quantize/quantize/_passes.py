@@ -5,26 +5,31 @@ from __future__ import annotations
 from typing import Any
 
 from espdl_quantize.errors import IterationError
+from espdl_quantize.quantize._engine import Engine
 from espdl_quantize.quantize._graph import describe_failure
 from espdl_quantize.quantize._progress import Progress
 
 
-def report_passes(quantizer: Any, progress: Progress) -> None:
-    """Make a quantizer tell ``progress`` of every pass that it runs.
+def prepare_passes(quantizer: Any, progress: Progress, engine: Engine) -> None:
+    """Make a quantizer tell ``progress`` of every pass that it runs, with the engine's own parts.
 
     Only this instance changes: its two pipeline builders return the same passes, each with an
     ``optimize`` that is wrapped in a stage.
     """
     for builder in ("build_prequant_pipeline", "build_quant_pipeline"):
-        _wrap_builder(quantizer, builder, progress)
+        _wrap_builder(quantizer, builder, progress, engine)
 
 
-def _wrap_builder(quantizer: Any, builder: str, progress: Progress) -> None:
+def _wrap_builder(quantizer: Any, builder: str, progress: Progress, engine: Engine) -> None:
     build = getattr(quantizer, builder)
 
     def reporting(*args: Any, **kwargs: Any) -> Any:
         pipeline = build(*args, **kwargs)
         for optimization in pipeline:
+            if engine == "fast":
+                from espdl_quantize.quantize.fast import speed_up_pass
+
+                speed_up_pass(optimization)
             _wrap_pass(optimization, progress)
         return pipeline
 

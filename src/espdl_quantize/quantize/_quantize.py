@@ -9,9 +9,10 @@ from typing import Any
 
 from espdl_quantize.contract import Batch, QuantConfig
 from espdl_quantize.errors import IterationError
+from espdl_quantize.quantize._engine import Engine
 from espdl_quantize.quantize._graph import FloatModel, describe_failure, parse_onnx
 from espdl_quantize.quantize._limits import reject_unsupported
-from espdl_quantize.quantize._passes import report_passes
+from espdl_quantize.quantize._passes import prepare_passes
 from espdl_quantize.quantize._progress import Progress
 from espdl_quantize.quantize._to_esp_ppq import to_esp_ppq
 from espdl_quantize.setting import ResolvedSetting, unknown_op_warnings
@@ -76,6 +77,7 @@ def quantize(
     batches: list[Batch],
     progress: Progress,
     seed: int = 0,
+    engine: Engine = "fast",
 ) -> QuantizedModel:
     """Quantize a float model, as ``espdl_quantize_onnx`` would with ``skip_export=True``.
 
@@ -86,6 +88,7 @@ def quantize(
         batches: calibration batches, collated; esp-ppq iterates them many times.
         progress: told of each pass.
         seed: of the training passes' sampling.
+        engine: whose parts the passes use.
 
     Raises:
         IterationError: esp-ppq fails; the op is named where there is one.
@@ -110,7 +113,7 @@ def quantize(
         simplified_ops = simplified_ops_of(graph)
         reject_unsupported(graph)
         quantizer = ppq_lib.Quantizer(platform, graph)
-        report_passes(quantizer, progress)
+        prepare_passes(quantizer, progress, engine)
         executor = TorchExecutor(graph=graph, device=config.device)
         quantizer.quantize(
             inputs=model.dummy_inputs(),

@@ -1,0 +1,51 @@
+"""Puts the fast engine's parts in the place of esp-ppq's."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from collections.abc import Iterator
+from typing import Any
+
+from espdl_quantize.quantize.fast._collect import Collector
+from espdl_quantize.quantize.fast._fake_quant import fake_quantize
+from espdl_quantize.quantize.fast._memory import flush_denormals, keep_freed_memory
+from espdl_quantize.quantize.fast._tqt import TqtTrainer
+
+
+@contextlib.contextmanager
+def fast_engine() -> Iterator[None]:
+    """Within the block, executors quantize by the fast kernels.
+
+    How the process allocates memory and treats tiny numbers changes for good.
+    """
+    from esp_ppq.executor import torch as executor
+
+    keep_freed_memory()
+    flush_denormals()
+    # esp-ppq collects garbage before and after many of its functions; what lives now need not be
+    # looked through each time.
+    gc.collect()
+    gc.freeze()
+    original = executor.PPQuantFunction
+    executor.PPQuantFunction = fake_quantize
+    try:
+        yield
+    finally:
+        executor.PPQuantFunction = original
+        gc.unfreeze()
+
+
+def speed_up_pass(optimization: Any) -> None:
+    """Make one pass of a pipeline fast, where there is something to gain; only this instance."""
+    from esp_ppq.quantization.optim.training import (
+        TrainedQuantizationThresholdPass,
+        TrainingBasedPass,
+    )
+
+    if isinstance(optimization, TrainingBasedPass):
+        collector = Collector(optimization)
+        optimization.split_graph_into_blocks = collector.split_graph_into_blocks
+        optimization.collect = collector.collect
+    if isinstance(optimization, TrainedQuantizationThresholdPass):
+        optimization.finetune = TqtTrainer(optimization).finetune

@@ -1,0 +1,105 @@
+"""Runs ops one by one, as esp-ppq's TorchExecutor does, on values that the caller keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from esp_ppq.core import TargetPlatform
+from esp_ppq.executor.base import OPERATION_FORWARD_TABLE
+from esp_ppq.executor.op import TorchBackendContext
+from esp_ppq.IR import QuantableOperation
+from torch import Tensor
+
+from espdl_quantize.quantize.fast._fake_quant import fake_quantize
+
+_IN_DOUBLE = frozenset(
+    {
+        TargetPlatform.ESPDL_H_PRE_INT16,
+        TargetPlatform.ESPDL_S3_H_PRE_INT16,
+        TargetPlatform.ESPDL_C_H_PRE_INT16,
+    }
+)
+"""Platforms whose ops esp-ppq computes in double precision."""
+
+Quantize = Callable[[Any, Any], Any]
+"""``(tensor, configuration) -> tensor``."""
+
+
+class OpRunner:
+    """Runs single ops on a device.
+
+    Args:
+        device: "cpu" or "cuda".
+        quantize: what quantizes a tensor under a configuration.
+    """
+
+    def __init__(self, device: str, quantize: Quantize = fake_quantize) -> None:
+        self._context = TorchBackendContext(executing_device=device)
+        self._quantize = quantize
+
+    def run(
+        self,
+        op: Any,
+        inputs: Iterable[Any],
+        on_inputs: Callable[[list[Any]], None] | None = None,
+    ) -> list[Any]:
+        """Run one op in the state that its configurations are in.
+
+        Args:
+            op: an esp-ppq ``Operation``.
+            inputs: a value per input, parameters among them; None for one that is not given.
+            on_inputs: told of the inputs after they were quantized.
+
+        Raises:
+            RuntimeError: the op fails; it is named.
+        """
+        values = list(inputs)
+        try:
+            quantable = isinstance(op, QuantableOperation)
+            if quantable:
+                values = self._all_quantized(op, values, op.config.input_quantization_config)
+            if on_inputs is not None:
+                on_inputs(values)
+            forward = OPERATION_FORWARD_TABLE[op.platform][op.type]
+            outputs = forward(op, values, self._context)
+            outputs = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
+            if quantable:
+                outputs = self._all_quantized(op, outputs, op.config.output_quantization_config)
+        except Exception as error:
+            # esp-ppq's own words, which the failure report looks for.
+            raise RuntimeError(f"Op Execution Error: {op}") from error
+        return outputs
+
+    def _all_quantized(self, op: Any, values: list[Any], configs: list[Any]) -> list[Any]:
+        double = op.platform in _IN_DOUBLE
+        before, after = (torch.float32, torch.float64) if double else (torch.float64, torch.float32)
+        found = []
+        for value, config in zip(values, configs, strict=False):
+            result = self._quantize(value, config)
+            if value is not None and value.dtype == before:
+                result = result.type(after)
+            found.append(result)
+        return found
+
+
+def inputs_of(op: Any, values: Mapping[str, Tensor]) -> list[Any]:
+    """Return a value per input of an op: the given one, or the constant in the graph."""
+    return [values.get(variable.name, variable.value) for variable in op.inputs]
+
+
+def feed(graph: Any, batch: Any) -> dict[str, Tensor]:
+    """Return the tensor for each input of a graph, as TorchExecutor assigns them."""
+    names = list(graph.inputs)
+    if isinstance(batch, dict):
+        return dict(batch)
+    tensors = batch if isinstance(batch, list) else [batch]
+    return dict(zip(names, tensors, strict=True))
+
+
+def channels_last(tensor: Tensor) -> Tensor:
+    """Return an image tensor with its channels stored last: convolutions run faster so on a CPU."""
+    if tensor.dim() == 4 and not tensor.is_cuda:
+        return tensor.contiguous(memory_format=torch.channels_last)
+    return tensor
