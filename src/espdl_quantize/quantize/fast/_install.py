@@ -10,12 +10,13 @@ from typing import Any
 from espdl_quantize.quantize.fast._collect import Collector
 from espdl_quantize.quantize.fast._fake_quant import fake_quantize
 from espdl_quantize.quantize.fast._memory import flush_denormals, keep_freed_memory
+from espdl_quantize.quantize.fast._pack import fast_packing
 from espdl_quantize.quantize.fast._tqt import TqtTrainer
 
 
 @contextlib.contextmanager
 def fast_engine() -> Iterator[None]:
-    """Within the block, executors quantize by the fast kernels.
+    """Within the block, executors quantize by the fast kernels, and exports pack faster.
 
     How the process allocates memory and treats tiny numbers changes for good.
     """
@@ -30,7 +31,8 @@ def fast_engine() -> Iterator[None]:
     original = executor.PPQuantFunction
     executor.PPQuantFunction = fake_quantize
     try:
-        yield
+        with fast_packing():
+            yield
     finally:
         executor.PPQuantFunction = original
         gc.unfreeze()
