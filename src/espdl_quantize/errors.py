@@ -6,6 +6,8 @@ prints it as one line; a traceback is for faults of this program, not of its inp
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 EXIT_OK = 0
 EXIT_REFUSED = 1
 """Nothing is broken, but what was asked for is refused."""
@@ -16,6 +18,9 @@ EXIT_ITERATION = 5
 EXIT_INSTALLATION = 6
 EXIT_OUTPUT_FOLDER = 7
 EXIT_INTERRUPTED = 130
+
+
+ErrorT = TypeVar("ErrorT", bound="EspdlQuantizeError")
 
 
 class EspdlQuantizeError(Exception):
@@ -32,6 +37,12 @@ class EspdlQuantizeError(Exception):
         self.cause = cause
         self.mend = mend
         super().__init__(f"{cause} -> {mend}" if mend else cause)
+
+    def reworded(self: ErrorT, cause: str, mend: str) -> ErrorT:
+        """Return an error of the same kind, with the same exception behind it, in other words."""
+        found = type(self)(cause, mend)
+        found.__cause__ = self.__cause__
+        return found
 
 
 class UsageError(EspdlQuantizeError):
@@ -70,7 +81,11 @@ class OutputFolderError(EspdlQuantizeError):
     exit_code = EXIT_OUTPUT_FOLDER
 
 
-class InterruptedSearchError(EspdlQuantizeError):
-    """The user interrupted a search; what was finished is kept."""
+class InterruptedCommandError(EspdlQuantizeError):
+    """The user interrupted a command; nothing half-written is left."""
 
     exit_code = EXIT_INTERRUPTED
+
+
+class InterruptedSearchError(InterruptedCommandError):
+    """The user interrupted a search; what was finished is kept."""

@@ -53,7 +53,7 @@ def test_collate_drops_the_labels(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("calibration", "told"),
     [
-        ("return [torch.zeros(16, 1, 28, 28)] * 3", "yields 3 batches, calib_steps is 4"),
+        ("return [torch.zeros(16, 1, 28, 28)] * 3", "yields 3 batches, calib_steps is 4.*to 3"),
         ("return [torch.zeros(16, 1, 27, 28)] * 4", r"shape \[16, 1, 27, 28\].*input_shape"),
         ("return [torch.zeros(16, 1, 28, 28) / 0] * 4", "NaN or infinite"),
         ("return ['text'] * 4", "a str, expected a tensor"),
@@ -65,6 +65,30 @@ def test_collate_drops_the_labels(tmp_path: Path) -> None:
 def test_what_the_model_cannot_take_is_named(tmp_path: Path, calibration: str, told: str) -> None:
     with pytest.raises(ContractError, match=told):
         read(tmp_path, calibration)
+
+
+LABELLED = "return [(torch.zeros(16, 1, 28, 28), torch.zeros(16))] * 4"
+
+
+@pytest.mark.parametrize(
+    ("calibration", "collate", "told"),
+    [
+        (LABELLED, "return batch", "has 2 tensors after collate_fn()"),
+        (
+            LABELLED,
+            "return batch[0], [3] * 16",
+            "what collate_fn() returned is a tuple of Tensor, list",
+        ),
+        ("return [torch.zeros(16, 1, 28, 28)] * 4", "return None", "returned is a NoneType"),
+    ],
+)
+def test_a_collate_fn_that_is_there_is_not_asked_for(
+    tmp_path: Path, calibration: str, collate: str, told: str
+) -> None:
+    with pytest.raises(ContractError) as caught:
+        read(tmp_path, calibration, extra=f"def collate_fn(batch):\n    {collate}\n")
+    assert told in caught.value.cause
+    assert caught.value.mend.startswith("let collate_fn(batch) return the model's inputs alone")
 
 
 def test_an_input_shape_with_the_batch_in_it_is_mended_in_words(tmp_path: Path) -> None:

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from espdl_quantize.contract import Contract, load_contract
-from espdl_quantize.errors import IterationError
-from espdl_quantize.iteration._score import score
+from espdl_quantize.errors import EXIT_CONTRACT, ContractError, IterationError
+from espdl_quantize.iteration._score import score, score_float
 from tests.contracts import write_contract
 
 
@@ -38,6 +38,28 @@ def test_metrics_become_plain_numbers(tmp_path: Path) -> None:
 def test_what_is_no_score_is_named(tmp_path: Path, evaluate: str, told: str) -> None:
     with pytest.raises(IterationError, match=told):
         score(contract(tmp_path, evaluate), None, full=True)
+
+
+@pytest.mark.parametrize("evaluate", ["return {'top5': 1.0}", "return None", "return 1 / 0"])
+def test_a_float_model_without_a_score_is_a_fault_of_the_contract(
+    tmp_path: Path, evaluate: str
+) -> None:
+    with pytest.raises(ContractError, match="the float model has no score") as caught:
+        score_float(contract(tmp_path, evaluate), None, full=True)
+    assert caught.value.exit_code == EXIT_CONTRACT
+    # What evaluate returns does not depend on whether the graph is quantized; what it raises may.
+    assert ("--no-float-score" in caught.value.mend) == ("1 / 0" in evaluate)
+
+
+def test_the_line_that_raised_and_the_todo_are_named(tmp_path: Path) -> None:
+    unfilled = contract(
+        tmp_path,
+        "return load_test_batches()",
+        "def load_test_batches():\n    raise NotImplementedError('load your test images here')\n",
+    )
+    with pytest.raises(ContractError, match=r"user_quant\.py:\d+, in load_test_batches") as caught:
+        score_float(unfilled, None, full=True)
+    assert caught.value.mend == "fill in the TODO in load_test_batches()"
 
 
 FAST = "def evaluate_fast(quant_graph):\n    return {'top1': 1.0}\n"

@@ -231,9 +231,9 @@ def test_a_dispatched_op_that_does_not_exist_is_told_with_its_neighbours(tmp_pat
 
 
 FAILURES: dict[str, tuple[dict[str, Any], str, int]] = {
-    "evaluate raises": ({"evaluate": "raise ValueError('boom')"}, "boom", 5),
-    "NaN metric": ({"evaluate": "return {'top1': float('nan')}"}, "nan", 5),
-    "missing metric": ({"evaluate": "return {'top5': 1}"}, "no 'top1'", 5),
+    "evaluate raises": ({"evaluate": "raise ValueError('boom')"}, "boom", 3),
+    "NaN metric": ({"evaluate": "return {'top1': float('nan')}"}, "nan", 3),
+    "missing metric": ({"evaluate": "return {'top5': 1}"}, "no 'top1'", 3),
     "short loader": ({"config": {**CONFIG, "calib_steps": 9}}, "4 batches, calib_steps is 9", 3),
     "wrong shape": ({"config": {**CONFIG, "input_shape": [1, 28, 27]}}, "input_shape", 3),
     "no CUDA": ({"config": {**CONFIG, "device": "cuda"}}, "no CUDA device", 6),
@@ -278,6 +278,8 @@ def test_a_failure_says_so_in_the_folder(tmp_path: Path, name: str) -> None:
     assert read(folder, "metrics.json")["_primary_value"] is None
     assert "Traceback" in (folder / "console.log").read_text()
     assert not (folder / "float_model.onnx").exists()
+    # Nothing was quantized for it.
+    assert not (folder / "simplified_ops.json").exists()
     # A failed iteration may be tried again without being told to overwrite it.
     if name == "evaluate raises":
         run(write_contract(tmp_path), folder)
@@ -302,11 +304,16 @@ def test_an_evaluation_that_fails_keeps_what_explains_the_model(tmp_path: Path) 
     assert read(folder, "iteration_index.json")["error"]["stage"] == "evaluate"
 
 
-def test_a_contract_whose_evaluate_takes_only_quantized_graphs_still_runs(tmp_path: Path) -> None:
+def test_a_contract_whose_evaluate_takes_only_quantized_graphs_runs_when_told(
+    tmp_path: Path,
+) -> None:
     evaluate = IS_QUANTIZED + "    assert quantized\n    return {'top1': 90.0}"
-    index = run(write_contract(tmp_path, evaluate=evaluate), tmp_path / "outputs" / "iter_0")
-    assert index["float_value"] is None
-    assert "no score" in index["applied_setting_warnings"][0]
+    contract, folder = write_contract(tmp_path, evaluate=evaluate), tmp_path / "outputs" / "iter_0"
+    with pytest.raises(EspdlQuantizeError, match="--no-float-score") as caught:
+        run(contract, folder)
+    assert caught.value.exit_code == 3
+    index = run(contract, folder, RunOptions(score_float=False))
+    assert (index["primary_value"], index["float_value"]) == (90.0, None)
 
 
 def test_the_float_model_is_scored_once_per_folder_and_another_model_needs_another_folder(

@@ -1,6 +1,7 @@
 """The user's contract: a Python module that brings the model, calibration data and evaluation."""
 
 from espdl_quantize.contract._batches import Batch, read_batches
+from espdl_quantize.contract._blame import located
 from espdl_quantize.contract._config import QuantConfig
 from espdl_quantize.contract._faults import ContractFaultsError, Fault
 from espdl_quantize.contract._load import Contract, load_contract
@@ -17,6 +18,7 @@ __all__ = [
     "QuantConfig",
     "common_origin",
     "load_contract",
+    "located",
     "read_batches",
     "starter_contract",
 ]

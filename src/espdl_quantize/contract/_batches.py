@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
+from espdl_quantize.contract._blame import first_and_last_line, located
 from espdl_quantize.contract._load import Contract
 from espdl_quantize.errors import ContractError
 
 Batch = Any
 """A tensor, a list of tensors (one per input), or a dict of tensors by input name."""
-
-MEMORY_LIMIT = 2 << 30
-"""Bytes of batches after which no more are kept than calibration and analysis need."""
 
 MEMORY_LIMIT = 2 << 30
 """Bytes of batches to keep at most, beyond those that calibration and analysis need."""
@@ -59,20 +58,40 @@ def read_batches(
     except ContractError:
         raise
     except Exception as error:
-        raise ContractError(
+        fault = ContractError(
             f"the calibration loader raised {type(error).__name__} at batch {len(batches)}: "
-            f"{error}",
+            f"{first_and_last_line(error)}",
             "mend create_calib_dataloader(), its dataset or collate_fn()",
-        ) from error
+        )
+        raise located(fault, contract, error) from error
+    if not batches:
+        raise ContractError("the calibration loader is empty: not one batch", _mend_empty(contract))
     if len(batches) < needed:
         raise ContractError(
             f"the calibration loader yields {len(batches)} batches, "
             f"calib_steps is {config.calib_steps}",
-            f"give more samples, or set calib_steps to {max(len(batches), 1)}",
+            f"give more samples, or set calib_steps to {len(batches)}",
         )
     for number, batch in enumerate(batches):
         _check(batch, number, contract)
     return batches
+
+
+def _mend_empty(contract: Contract) -> str:
+    try:
+        is_unfilled = "TODO" in inspect.getsource(contract.module.create_calib_dataloader)
+    except (OSError, TypeError):
+        is_unfilled = False
+    if is_unfilled:
+        return "fill in the TODO in create_calib_dataloader()"
+    return "see that create_calib_dataloader() finds its samples"
+
+
+def _mend_inputs(contract: Contract) -> str:
+    """Say who has to drop the labels: a collate_fn that is there already, or one to be written."""
+    if contract.has_collate_fn:
+        return "let collate_fn(batch) return the model's inputs alone, without labels"
+    return "define collate_fn(batch) in the contract to return the model's inputs, without labels"
 
 
 def _as_inputs(batch: Any, contract: Contract) -> Batch:
@@ -87,9 +106,21 @@ def _as_inputs(batch: Any, contract: Contract) -> Batch:
         tensors = [_as_float(tensor).to(device) for tensor in batch]
         return tensors[0] if len(tensors) == 1 else tensors
     raise ContractError(
-        f"a calibration batch is a {type(batch).__name__}, expected a tensor or a list of tensors",
-        "define collate_fn(batch) in the contract to return what the model takes",
+        f"{_a_batch(contract)} is {_describe(batch)}, expected a tensor or a list of tensors",
+        _mend_inputs(contract),
     )
+
+
+def _a_batch(contract: Contract) -> str:
+    return "what collate_fn() returned" if contract.has_collate_fn else "a calibration batch"
+
+
+def _describe(batch: Any) -> str:
+    name = type(batch).__name__
+    if not isinstance(batch, (list, tuple)):
+        return f"a {name}"
+    held = ", ".join(type(item).__name__ for item in batch[:3])
+    return f"a {name} of {held}{', ...' if len(batch) > 3 else ''}"
 
 
 def _as_float(tensor: Any) -> Any:
@@ -111,9 +142,11 @@ def _check(batch: Batch, number: int, contract: Contract) -> None:
     shapes = contract.config.input_shapes
     tensors = _tensors(batch)
     if len(tensors) != len(shapes):
+        after = " after collate_fn()" if contract.has_collate_fn else ""
         raise ContractError(
-            f"calibration batch {number} has {len(tensors)} tensors, input_shape has {len(shapes)}",
-            "define collate_fn(batch) in the contract to return the model's inputs, without labels",
+            f"calibration batch {number} has {len(tensors)} tensors{after}, input_shape has "
+            f"{len(shapes)}",
+            _mend_inputs(contract),
         )
     for tensor, shape in zip(tensors, shapes, strict=True):
         found = list(tensor.shape)

@@ -59,6 +59,11 @@ class Contract:
         """Whether the contract brings a faster evaluation for use while searching."""
         return callable(getattr(self.module, "evaluate_fast", None))
 
+    @property
+    def has_collate_fn(self) -> bool:
+        """Whether the contract takes the inputs out of what its loader yields."""
+        return hasattr(self.module, "collate_fn")
+
     def call(self, name: str, *args: Any) -> Any:
         """Call one of the user's functions; its own exceptions pass through."""
         with importable(self.path.parent):
@@ -66,7 +71,7 @@ class Contract:
 
     def collate(self, batch: Any) -> Any:
         """Apply the user's collate_fn, or pass the batch on where there is none."""
-        return self.call("collate_fn", batch) if hasattr(self.module, "collate_fn") else batch
+        return self.call("collate_fn", batch) if self.has_collate_fn else batch
 
 
 @contextlib.contextmanager

@@ -10,15 +10,18 @@ from espdl_quantize.iteration._folder import (
     staged,
 )
 from espdl_quantize.iteration._run import RunOptions, run_iteration
+from espdl_quantize.iteration._score import Score, score_float
 
 __all__ = [
     "FLOAT_REFERENCE",
     "INDEX",
     "RunOptions",
+    "Score",
     "captured",
     "is_finished",
     "iteration_number",
     "locked",
     "run_iteration",
+    "score_float",
     "staged",
 ]

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from espdl_quantize.analysis import Measurements, measure
-from espdl_quantize.contract import Batch, Contract, Origin, read_batches
+from espdl_quantize.contract import Batch, Contract, Origin, located, read_batches
 from espdl_quantize.errors import EspdlQuantizeError, IterationError, OutputFolderError
 from espdl_quantize.iteration import _artifacts as artifacts
 from espdl_quantize.iteration._admission import check_admission
 from espdl_quantize.iteration._console import captured
 from espdl_quantize.iteration._float_reference import FloatReference
 from espdl_quantize.iteration._folder import INDEX, iteration_number, locked, staged
-from espdl_quantize.iteration._score import Score, score
+from espdl_quantize.iteration._score import Score, score, score_float
 from espdl_quantize.jsonio import Json, write_json
 from espdl_quantize.quantize import (
     Progress,
@@ -47,6 +47,7 @@ class RunOptions:
         with_info: export .info and .json beside the .espdl.
         with_native: export esp-ppq's own .native beside the .espdl.
         overwrite: replace a finished iteration.
+        score_float: score the float model first, which also proves the contract's evaluation.
     """
 
     full_eval: bool = False
@@ -54,6 +55,7 @@ class RunOptions:
     with_info: bool = False
     with_native: bool = False
     overwrite: bool = False
+    score_float: bool = True
 
 
 @dataclass
@@ -207,17 +209,15 @@ def _read_calibration(run: _Run) -> list[Batch]:
 def _score_float(run: _Run, reference: FloatReference, graph: Any) -> None:
     """Score the float graph where this output folder has no score of it yet.
 
-    A contract whose evaluate takes only quantized graphs still runs: it has no float reference.
+    What is wrong with the evaluation is found here, before the time of an iteration is spent.
     """
+    if not run.options.score_float:
+        return
     fast = run.contract.has_evaluate_fast and not run.options.full_eval
     if reference.value("evaluate_fast" if fast else "evaluate") is not None:
         return
     seed_everything(run.options.seed)
-    try:
-        scored = score(run.contract, graph, run.options.full_eval)
-    except IterationError as error:
-        run.warnings.append(f"the float model has no score: {error.cause}")
-        return
+    scored = score_float(run.contract, graph, run.options.full_eval)
     run.warnings += [f"float model: {warning}" for warning in scored.warnings]
     reference.store(scored)
 
@@ -232,11 +232,15 @@ def _as_failure(error: Exception, run: _Run) -> EspdlQuantizeError:
                 "free some space and run the same command again",
             )
         cause = cause.__cause__ or cause.__context__
-    if isinstance(error, EspdlQuantizeError):
-        return error
-    return IterationError(
-        f"{run.stage} failed: {describe_failure(error)}", "console.log has the whole trace"
-    )
+    if not isinstance(error, EspdlQuantizeError):
+        told = IterationError(f"{run.stage} failed: {describe_failure(error)}")
+        told.__cause__ = error
+        error = told
+    failure = located(error, run.contract)
+    if failure.__cause__ is None:
+        return failure
+    mends = [failure.mend, "console.log has the whole trace"]
+    return failure.reworded(failure.cause, "; ".join(filter(None, mends)))
 
 
 def _index(run: _Run, failure: EspdlQuantizeError | None, elapsed: float) -> Json:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from espdl_quantize.contract import Contract
-from espdl_quantize.errors import IterationError
+from espdl_quantize.contract import Contract, located
+from espdl_quantize.errors import ContractError, IterationError
 from espdl_quantize.jsonio import to_jsonable
 from espdl_quantize.quantize import describe_failure
 
@@ -43,14 +43,32 @@ def score(contract: Contract, graph: Any, full: bool) -> Score:
     return _score_with(contract, graph, "evaluate")
 
 
+def score_float(contract: Contract, graph: Any, full: bool) -> Score:
+    """Score the float graph as :func:`score` does the quantized one, before anything long.
+
+    Raises:
+        ContractError: no score comes of it, and none would of any quantized graph.
+    """
+    try:
+        return score(contract, graph, full)
+    except IterationError as error:
+        raised, mend = error.__cause__, error.mend
+        if raised is not None and not isinstance(raised, NotImplementedError):
+            mend += (
+                "; a contract that can only score quantized graphs is checked with --no-score, and "
+                "run with --no-float-score"
+            )
+        raise ContractError(f"the float model has no score: {error.cause}", mend) from raised
+
+
 def _score_with(contract: Contract, graph: Any, used: Evaluator) -> Score:
     try:
         returned = contract.call(used, graph)
     except Exception as error:
-        raise IterationError(
-            f"{used}() raised {describe_failure(error)}",
-            f"mend {used}() in {contract.path.name}; console.log has the whole trace",
-        ) from error
+        fault = IterationError(
+            f"{used}() raised {describe_failure(error)}", f"mend {used}() in {contract.path.name}"
+        )
+        raise located(fault, contract, error) from error
     if not isinstance(returned, Mapping):
         raise IterationError(
             f"{used}() returned a {type(returned).__name__}, expected a dict",
