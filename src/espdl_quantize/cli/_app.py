@@ -10,12 +10,15 @@ from typing import Annotated
 import typer
 
 from espdl_quantize import __version__
+from espdl_quantize.cli._failure import fail, print_usage_error
 from espdl_quantize.errors import (
     EXIT_INTERRUPTED,
     EXIT_OK,
-    EXIT_OUTPUT_FOLDER,
     EXIT_REFUSED,
+    EXIT_USAGE,
     EspdlQuantizeError,
+    InterruptedCommandError,
+    OutputFolderError,
 )
 
 app = typer.Typer(
@@ -29,35 +32,40 @@ app = typer.Typer(
 
 ContractPath = Annotated[Path, typer.Argument(metavar="USER_QUANT.PY", help="The contract module.")]
 OutputFolder = Annotated[Path, typer.Option(help="The folder that holds iter_0.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print the result, or the error, as JSON on stdout.")
+]
+NoFloatScore = Annotated[
+    bool,
+    typer.Option(
+        "--no-float-score",
+        help="Do not score the float model first: for an evaluate() of quantized graphs only.",
+    ),
+]
 
 
 def main() -> None:
     """Run the command; an error that the user can mend is one line on stderr."""
+    # Known before the arguments are parsed, for the errors of parsing them.
+    as_json = "--json" in sys.argv[1:]
     try:
         app()
     except EspdlQuantizeError as error:
-        _fail(error.cause, error.mend, error.exit_code)
+        fail(error, as_json)
     except SystemExit as ended:
         # Typer turns Ctrl-C into this code, without a word.
         if ended.code == EXIT_INTERRUPTED:
-            _fail("interrupted; nothing half-written is left", "run it again", EXIT_INTERRUPTED)
+            told = "interrupted; nothing half-written is left"
+            fail(InterruptedCommandError(told, "run it again"), as_json)
+        if ended.code == EXIT_USAGE and as_json:
+            print_usage_error(ended)
         raise
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM):
             raise
-        _fail(
-            f"{error.filename or 'a file'} cannot be written: {error.strerror}",
-            "free some space or give a folder that you can write to",
-            EXIT_OUTPUT_FOLDER,
-        )
-
-
-def _fail(cause: str, mend: str, code: int) -> None:
-    print(f"error: {cause}", file=sys.stderr)
-    if mend:
-        print(f"  mend: {mend}", file=sys.stderr)
-    sys.exit(code)
+        told = f"{error.filename or 'a file'} cannot be written: {error.strerror}"
+        mend = "free some space or give a folder that you can write to"
+        fail(OutputFolderError(told, mend), as_json)
 
 
 def _print_version(asked: bool) -> None:
@@ -101,11 +109,20 @@ def schema() -> None:
 
 
 @app.command()
-def check(contract: ContractPath, as_json: AsJson = False) -> None:
-    """Check a contract: every fault at once, then one batch through the model."""
+def check(
+    contract: ContractPath,
+    no_score: Annotated[
+        bool, typer.Option("--no-score", help="Do not call evaluate() on the float model.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check a contract: every fault at once, one batch through the model, the float model's score.
+
+    The score may take long; --no-score leaves it out.
+    """
     from espdl_quantize.cli._check import check_contract
 
-    sys.exit(check_contract(contract, as_json))
+    sys.exit(check_contract(contract, not no_score, as_json))
 
 
 @app.command()
@@ -132,6 +149,7 @@ def run(
     allow: Annotated[
         bool, typer.Option("--allow", help="Run a setting that breaks a rule of the search.")
     ] = False,
+    no_float_score: NoFloatScore = False,
     as_json: AsJson = False,
 ) -> None:
     """Quantize, analyse and score once; leaves a model and every artifact that explains it."""
@@ -143,7 +161,9 @@ def run(
         raise typer.BadParameter("give one of --baseline and --setting FILE")
     if setting is not None and not allow:
         check_discipline(setting, output_dir)
-    options = RunOptions(use_full_eval, seed, info, native, overwrite)
+    options = RunOptions(
+        use_full_eval, seed, info, native, overwrite, score_float=not no_float_score
+    )
     run_once(contract, output_dir, setting, options, as_json)
 
 
@@ -169,6 +189,7 @@ def tune(
     ignore_plateau: Annotated[
         bool, typer.Option("--ignore-plateau", help="Go on where the metric has stopped moving.")
     ] = False,
+    no_float_score: NoFloatScore = False,
     as_json: AsJson = False,
 ) -> None:
     """Search by itself to a stop; best/ holds the best model so far at any time.
@@ -184,7 +205,7 @@ def tune(
     from espdl_quantize.cli._tune import tune_contract
     from espdl_quantize.iteration import RunOptions
 
-    run_options = RunOptions(full_eval=use_full_eval, seed=seed)
+    run_options = RunOptions(use_full_eval, seed, score_float=not no_float_score)
     tune_contract(contract, output_dir, options, run_options, as_json)
 
 

@@ -1,4 +1,4 @@
-"""``espdl-quantize check``: all faults of a contract, and one batch through the model."""
+"""``espdl-quantize check``: all faults of a contract, one batch, and the float model's score."""
 
 from __future__ import annotations
 
@@ -11,50 +11,65 @@ from rich.table import Table
 
 from espdl_quantize.cli._contract import load
 from espdl_quantize.cli._progress import TerminalProgress
-from espdl_quantize.contract import Contract, ContractFaultsError, Fault, read_batches
+from espdl_quantize.contract import (
+    Contract,
+    ContractFaultsError,
+    Fault,
+    located,
+    read_batches,
+)
 from espdl_quantize.errors import EXIT_CONTRACT, EXIT_OK, EspdlQuantizeError
-from espdl_quantize.iteration import captured
+from espdl_quantize.iteration import RunOptions, Score, captured, score_float
 from espdl_quantize.jsonio import dumps
 
 
-def check_contract(path: Path, as_json: bool) -> int:
+def check_contract(path: Path, with_score: bool, as_json: bool) -> int:
     """Check a contract and print what is wrong or that nothing is.
+
+    Args:
+        path: the contract module.
+        with_score: score the float model, too, which may take long.
+        as_json: print one JSON object.
 
     Returns:
         The exit code.
+
+    Raises:
+        EspdlQuantizeError: what is wrong, where it is not a table of faults.
     """
     try:
         contract = load(path)
     except ContractFaultsError as found:
-        _print_faults(found.faults, as_json)
+        if as_json:
+            raise
+        _print_faults(found.faults)
         return EXIT_CONTRACT
     try:
-        facts = _probe(contract)
+        facts = _probe(contract, with_score)
     except EspdlQuantizeError as error:
-        if not as_json:
-            raise
-        print(dumps({"ok": False, "error": {"cause": error.cause, "mend": error.mend}}), end="")
-        return error.exit_code
+        raise located(error, contract) from error.__cause__
     if as_json:
         print(dumps({"ok": True, **facts}), end="")
     else:
         for key, value in facts.items():
             print(f"{key.replace('_', ' ')}: {value}")
-        print("the contract holds")
+        print("the contract holds" + ("" if with_score else "; evaluate() was not called"))
     return EXIT_OK
 
 
-def _probe(contract: Contract) -> dict[str, object]:
-    """Read one batch and run the model on it and on a batch of one."""
+def _probe(contract: Contract, with_score: bool) -> dict[str, object]:
+    """Read one batch, run the model on it and on a batch of one, and score the float graph."""
     from espdl_quantize.quantize import (
         check_device,
         prepare_float_model,
         probe_float_model,
         probe_torch_model,
+        seed_everything,
     )
     from espdl_quantize.targets import probe_target
 
     config = contract.config
+    scored: Score | None = None
     with (
         tempfile.TemporaryDirectory() as scratch,
         TerminalProgress() as progress,
@@ -70,6 +85,10 @@ def _probe(contract: Contract) -> dict[str, object]:
         with progress.stage("run the exported graph"):
             model = prepare_float_model(contract, Path(scratch))
             graph = probe_float_model(model, batch)
+        if with_score:
+            with progress.stage("score the float model"):
+                seed_everything(RunOptions().seed)
+                scored = score_float(contract, graph, full=False)
     weights = "per channel" if target.per_channel_weights else "per tensor"
     facts: dict[str, object] = {
         "model": contract.model_name,
@@ -80,16 +99,21 @@ def _probe(contract: Contract) -> dict[str, object]:
         "outputs": list(graph.outputs),
         "metric": f"{config.primary_metric} ({config.metric_direction})",
     }
+    if scored is not None:
+        facts["float_value"] = scored.value
+        facts["evaluated_by"] = f"{scored.used}()"
+        if scored.warnings:
+            facts["warnings"] = list(scored.warnings)
     if contract.ignored_keys:
         facts["ignored_keys_of_QUANT_CONFIG"] = list(contract.ignored_keys)
     return facts
 
 
-def _print_faults(faults: tuple[Fault, ...], as_json: bool) -> None:
-    if as_json:
-        print(dumps({"ok": False, "faults": [vars(fault) for fault in faults]}), end="")
-        return
-    table = Table("where", "found", "expected", "example", title="faults in the contract")
+def _print_faults(faults: tuple[Fault, ...]) -> None:
+    table = Table(title="faults in the contract")
+    for column in ("where", "found", "expected", "example"):
+        # A name that is cut off cannot be looked up.
+        table.add_column(column, overflow="fold")
     for fault in faults:
         table.add_row(*map(escape, (fault.key, fault.found, fault.expected, fault.example)))
     Console().print(table)

@@ -156,6 +156,8 @@ def _hint(history: History, decision: Decision, plan: FinalizePlan) -> Json:
         hint["coverage_exhausted"] = decision.coverage_exhausted
     if plan.reason is not None:
         hint["finalize_reason"] = plan.reason.to_json()
+    if plan.refusal:
+        hint["refusal"] = plan.refusal
     if plan.premature:
         hint["premature_finalize_rejected"] = True
     return hint

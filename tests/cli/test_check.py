@@ -1,0 +1,68 @@
+"""``check`` finds before anything long what would stop an iteration in its last stage."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Command
+from tests.contracts import CONFIG, write_contract
+
+
+def test_the_float_model_is_scored(command: Command, tmp_path: Path) -> None:
+    path = write_contract(tmp_path)
+    told = command("check", path)
+    assert told.returncode == 0, told.stderr
+    assert "float value: 100.0" in told.stdout
+    assert "evaluated by: evaluate()" in told.stdout
+    assert told.stdout.endswith("the contract holds\n")
+    extra = "def evaluate_fast(quant_graph):\n    return {'top1': 12.5}\n"
+    facts = json.loads(command("check", write_contract(tmp_path, extra=extra), "--json").stdout)
+    assert (facts["float_value"], facts["evaluated_by"]) == (12.5, "evaluate_fast()")
+
+
+@pytest.mark.parametrize(
+    ("evaluate", "told"),
+    [
+        ("return {'top5': 1.0}", "evaluate() returned no 'top1', only ['top5']"),
+        ("return 71.0", "evaluate() returned a float, expected a dict"),
+        ("return {'top1': float('nan')}", "expected a finite number"),
+        ("return 1 / 0", "ZeroDivisionError: division by zero (user_quant.py:10, in evaluate())"),
+    ],
+)
+def test_a_wrong_score_is_a_fault_of_the_contract(
+    command: Command, tmp_path: Path, evaluate: str, told: str
+) -> None:
+    path = write_contract(tmp_path, evaluate=evaluate)
+    done = command("check", path)
+    assert done.returncode == 3
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_score_may_be_left_out(command: Command, tmp_path: Path) -> None:
+    done = command("check", write_contract(tmp_path, evaluate="return 1 / 0"), "--no-score")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("the contract holds; evaluate() was not called\n")
+
+
+def test_a_starter_that_is_not_filled_in_says_so(command: Command, tmp_path: Path) -> None:
+    command("init", "--torch")
+    done = command("check", "user_quant.py")
+    assert done.returncode == 3
+    assert "fill in the TODO in create_calib_dataloader()" in done.stderr
+    path = tmp_path / "user_quant.py"
+    path.write_text(path.read_text().replace("torch.empty(0, ", "torch.zeros(512, "))
+    done = command("check", "user_quant.py")
+    assert "fill in the TODO in get_torch_model()" in done.stderr
+
+
+def test_a_narrow_terminal_cuts_off_no_key(command: Command, tmp_path: Path) -> None:
+    keys = ("graphwise_intervening_excess_threshold", "deploy_runtime_priority", "calib_steps")
+    path = write_contract(tmp_path, config=CONFIG | dict.fromkeys(keys, "x" * 40))
+    table = command("check", path, columns=80).stdout
+    assert "…" not in table
+    lines = [line.strip("│┃ \n").split("│")[0] for line in table.splitlines()]
+    told = "".join(line.strip() for line in lines)
+    for key in keys:
+        assert f'QUANT_CONFIG["{key}"]' in told
