@@ -3,9 +3,9 @@ import shlex
 
 import pytest
 
-from espdl_quantize.errors import OutputFolderError
+from espdl_quantize.errors import EspdlQuantizeError, OutputFolderError
 from espdl_quantize.report import MARKER, compare, lint
-from espdl_quantize.setting import parse_setting
+from espdl_quantize.setting import load_setting, parse_setting
 from tests.search.made_runs import (
     EQUALIZED,
     SWEEP,
@@ -115,18 +115,129 @@ def test_a_failed_iteration_is_named_with_the_command_that_retries_it(tmp_path):
     assert failed["retry_command"] in found["advice"]
 
 
-def test_the_early_finalize_command_can_be_pasted(tmp_path):
+@pytest.mark.parametrize(("is_open", "flags"), [(False, []), (True, ["--force-finalize"])])
+def test_the_early_finalize_command_can_be_pasted(tmp_path, is_open, flags):
     outputs = tmp_path / "it's $HOME; here"
-    write_history(outputs, swept(*SWEEP))
-    command = compare(outputs).comparison["early_finalize_command"]
+    in_phase_5(outputs) if is_open else write_history(outputs, swept(*SWEEP))
+    result = compare(outputs)
+    command = result.comparison["early_finalize_command"]
     assert shlex.split(command) == [
         "espdl-quantize",
         "compare",
         "--output-dir",
         str(outputs),
         "--finalize",
-        "--force-finalize",
+        *flags,
     ]
+    assert result.lines[-1] == f"to end the search here: {command}"
+    # What it says is enough.
+    done = compare(outputs, finalize=True, force_finalize=bool(flags))
+    assert done.report is not None
+
+
+@pytest.mark.parametrize("past", [swept(*SWEEP), swept(*SWEEP, target=0.65)])
+def test_an_ended_search_names_no_next_step(tmp_path, past):
+    write_history(tmp_path, past)
+    for finalize in (True, False) if past.target else (True,):
+        lines = compare(tmp_path, finalize=finalize).lines
+        assert any(line.startswith("finalized (") for line in lines)
+        told = "\n".join(lines)
+        for word in ("next:", "to end", "phase:", "--finalize"):
+            assert word not in told
+
+
+def test_best_alone_of_an_ended_search(tmp_path):
+    write_history(tmp_path, swept(*SWEEP, target=0.65))
+    told = "\n".join(compare(tmp_path, write_best=True).lines)
+    assert "The search is over" in told
+    assert "next:" not in told
+    assert "to end" not in told
+
+
+def test_a_near_miss_of_a_leg_says_what_differs(tmp_path):
+    short = make(calib_algorithm="kl", tqt_optimization=tqt(steps=5))
+    stacked = trained(bias_correct={"enabled": True})
+    rows = (run(0, 0.5), run(1, 0.6, short), run(2, 0.6, stacked))
+    write_history(tmp_path, history(*rows))
+    result = compare(tmp_path)
+    assert hint(result)["phase"] == "phase-2-calib-tqt-sweep"
+    assert hint(result)["setting"]["calib_algorithm"] == "kl"
+    assert hint(result)["notes"] == [
+        "iter_1 does not cover the kl leg: tqt_optimization.steps is 5, the leg has 500",
+        "iter_2 does not cover the mse leg: it has bias_correct(block_size=4, steps=32), the leg "
+        "has not",
+    ]
+    assert f"note: {hint(result)['notes'][0]}" in result.lines
+    # Once it is covered, there is nothing to say of it.
+    write_run(tmp_path, run(3, 0.6, trained("kl")))
+    assert [note[:6] for note in hint(compare(tmp_path))["notes"]] == ["iter_2"]
+
+
+@pytest.mark.parametrize(("value", "direction"), [(0.82, "max"), (0.9, "max"), (0.5, "min")])
+def test_a_baseline_as_good_as_the_float_model_leaves_nothing_to_gain(tmp_path, value, direction):
+    write_run(tmp_path, run(0, value, direction=direction))
+    assert any("nothing is left to gain" in line for line in compare(tmp_path).lines)
+    other = tmp_path / "other"
+    write_run(other, run(0, 0.81 if direction == "max" else 0.83, direction=direction))
+    assert hint(compare(other))["notes"] == []
+
+
+def test_the_next_setting_is_written_and_runs(tmp_path):
+    outputs, file = tmp_path / "outputs", tmp_path / "new/next.json"
+    outputs.mkdir()
+    for number, value in enumerate(SWEEP):
+        result = compare(outputs, write_next=file)
+        assert any("next.json: the setting of iter_" in line for line in result.lines)
+        setting = load_setting(file)
+        assert setting == result.decision.setting
+        assert lint(outputs, setting) == []
+        write_run(outputs, run(number, value, setting), evidence())
+
+
+def test_where_there_is_no_next_setting_none_is_written(tmp_path):
+    ended, opened = tmp_path / "ended", tmp_path / "opened"
+    write_history(ended, swept(*SWEEP, target=0.65))
+    in_phase_5(opened)
+    for outputs, mend in ((ended, "best/setting.json"), (opened, "by hand")):
+        with pytest.raises(EspdlQuantizeError, match=mend):
+            compare(outputs, write_next=tmp_path / "next.json")
+    assert not (tmp_path / "next.json").exists()
+
+
+@pytest.mark.parametrize("content", ["QUANT_CONFIG = {}", '{"iteration_id": 0, "status": "ok"}'])
+def test_what_is_no_setting_is_not_overwritten(tmp_path, content):
+    outputs, file = write_history(tmp_path / "outputs", swept(*SWEEP)), tmp_path / "mine"
+    file.write_text(content)
+    with pytest.raises(EspdlQuantizeError, match="holds no setting"):
+        compare(outputs, write_next=file)
+    assert file.read_text() == content
+    with pytest.raises(EspdlQuantizeError, match="holds no setting"):
+        compare(outputs, write_next=tmp_path)
+
+
+def test_lint_names_ops_that_the_model_does_not_have(tmp_path):
+    write_history(tmp_path, swept(*SWEEP), evidence())
+    split = {"enabled": True, "interested_layers": ["conv1", "stem"], "value_threshold": 1.5}
+    wrong = trained(dispatching_table=[{"op": "conv01", "bits": 16}], weight_split=split)
+    found = [row for row in lint(tmp_path, wrong) if row.rule == "unknown-op"]
+    assert [row.found.split(",")[0] for row in found] == [
+        "dispatching_table names 'conv01'",
+        "weight_split.interested_layers names 'stem'",
+    ]
+    assert found[0].mend.startswith("nearest: ")
+    assert "conv0" in found[0].mend
+    assert "iter_2/simplified_ops.json" in found[1].mend
+    right = trained(dispatching_table=INT16)
+    assert lint(tmp_path, right) == []
+
+
+def test_lint_without_the_names_of_the_ops(tmp_path):
+    write_history(tmp_path, swept(*SWEEP))
+    assert lint(tmp_path, trained(dispatching_table=[{"op": "any", "bits": 16}])) == []
+    # Another iteration than best may have them.
+    write_run(tmp_path, run(4, 0.1, trained(equalization=EQUALIZED)), evidence())
+    found = lint(tmp_path, trained(dispatching_table=[{"op": "any", "bits": 16}]))
+    assert [(row.rule, row.iteration_id) for row in found] == [("unknown-op", 4)]
 
 
 def test_skipped_levers_are_in_the_hint(tmp_path):

@@ -101,13 +101,14 @@ def test_hostile_names_break_nothing(tmp_path):
     )
     write_history(tmp_path, past, found)
     write_run(tmp_path, run(5, 0.1, trained("kl")), model_name=NASTY, target_chip=NASTY)
-    index = tmp_path / "iter_4" / "iteration_index.json"
-    changed = json.loads(index.read_text()) | {
-        "model_name": NASTY,
-        "target_chip": NASTY,
-        "applied_setting_warnings": [NASTY],
-    }
-    index.write_text(json.dumps(changed))
+    for number in range(5):
+        index = tmp_path / f"iter_{number}" / "iteration_index.json"
+        changed = json.loads(index.read_text()) | {
+            "model_name": NASTY,
+            "target_chip": NASTY,
+            "applied_setting_warnings": [NASTY],
+        }
+        index.write_text(json.dumps(changed))
     metrics = tmp_path / "iter_4" / "metrics.json"
     metrics.write_text(json.dumps(json.loads(metrics.read_text()) | {NASTY: NASTY}))
     compare(tmp_path, finalize=True)

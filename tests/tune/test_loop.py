@@ -246,6 +246,19 @@ def test_a_moved_contract_is_named(tmp_path: Path) -> None:
     assert "/old/user_quant.py" in told[0]
 
 
+def test_what_a_reader_may_miss_is_told_once(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    class Listen(Observer):
+        def notice(self, text: str) -> None:
+            told.append(text)
+
+    lossless = MadeBackend(score=lambda setting: FLOAT)
+    tune(lossless, tmp_path, TuneOptions(Budget(3)), observer=Listen())
+    assert [text.split(",")[0] for text in told] == [f"iter_0 scored top1 {FLOAT}"]
+    assert "nothing is left to gain" in told[0]
+
+
 def test_an_iteration_of_another_chip_is_told_and_not_counted(tmp_path: Path) -> None:
     search(tmp_path, budget=Budget(2))
     write_run(tmp_path, run(2, 0.99), target_chip="esp32s3")

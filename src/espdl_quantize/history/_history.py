@@ -130,6 +130,10 @@ class History:
             return float("-inf")
         return row.value if self.direction == "max" else -row.value
 
+    def gap_to(self, row: Iteration, value: float) -> float:
+        """Return how far ``row`` is behind ``value``, positive = behind."""
+        return (value if self.direction == "max" else -value) - self.height(row)
+
     def gain(self, row: Iteration) -> float | None:
         """Return how much ``row`` added to the best before it, positive = better."""
         prior = self.prior_best[row.id]

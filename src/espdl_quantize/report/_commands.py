@@ -12,10 +12,16 @@ CONTRACT = "user_quant.py"
 """The usual name of a contract, for an iteration that does not say where its own is."""
 
 
-def early_finalize_command(outputs: Path) -> str:
-    """Return the command that ends the search now, whatever its phase."""
+def early_finalize_command(outputs: Path, is_open: bool) -> str:
+    """Return the command that ends the search now.
+
+    Args:
+        outputs: the output folder.
+        is_open: it is in phase 5, where ending it has to be meant.
+    """
     folder = shlex.quote(str(outputs.resolve()))
-    return f"{PROGRAM} compare --output-dir {folder} --finalize --force-finalize"
+    command = f"{PROGRAM} compare --output-dir {folder} --finalize"
+    return f"{command} --force-finalize" if is_open else command
 
 
 def retry_command(iteration: Iteration) -> str:

@@ -15,6 +15,8 @@ from espdl_quantize.report._final_report import render_report, write_report
 from espdl_quantize.report._finalize import FinalizePlan, RunStop, plan_finalize
 from espdl_quantize.report._html import render_html, write_html
 from espdl_quantize.report._lines import summary_lines
+from espdl_quantize.report._next_setting import write_next_setting
+from espdl_quantize.report._op_names import unknown_op_violations
 from espdl_quantize.search import (
     Decision,
     SearchOptions,
@@ -59,6 +61,7 @@ def compare(
     force: bool = False,
     force_finalize: bool = False,
     write_best: bool = False,
+    write_next: Path | None = None,
     run_stop: RunStop | None = None,
     options: SearchOptions | None = None,
 ) -> CompareResult:
@@ -70,11 +73,13 @@ def compare(
         force: overwrite a report that lost its marker line.
         force_finalize: finalize in phase 5, too.
         write_best: write best/ alone.
+        write_next: write the next setting to this file.
         run_stop: why an automatic run ends the search here.
         options: as for :func:`espdl_quantize.search.decide`.
 
     Raises:
         OutputFolderError: the folder cannot be read or written.
+        EspdlQuantizeError: there is no next setting to write, or no place for it.
     """
     outputs = Path(outputs)
     history = read_history(outputs)
@@ -93,6 +98,8 @@ def compare(
     warnings += situation.best_evidence.problems
     comparison = to_jsonable(build_comparison(situation, decision, plan, warnings))
     done += _write_comparison(outputs, comparison)
+    if write_next is not None:
+        done.append(write_next_setting(write_next, decision))
     return CompareResult(
         exit_code=EXIT_REFUSED if plan.refusal else EXIT_OK,
         comparison=comparison,
@@ -106,13 +113,15 @@ def compare(
 
 
 def lint(outputs: Path, setting: Setting, options: SearchOptions | None = None) -> list[Violation]:
-    """Check a hand-written setting against the discipline before it runs.
+    """Check a hand-written setting against the discipline and the model before it runs.
 
     Raises:
         OutputFolderError: the folder cannot be read.
     """
     history = read_history(Path(outputs))
-    return lint_setting(setting, history, LazyEvidence(history), options)
+    evidence = LazyEvidence(history)
+    broken = lint_setting(setting, history, evidence, options)
+    return [*unknown_op_violations(setting, history, evidence), *broken]
 
 
 def _finalize(

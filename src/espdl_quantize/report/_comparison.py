@@ -39,7 +39,9 @@ def build_comparison(
         "iteration_ranks": {str(row.id): rank_of(history, row) for row in history.iterations},
         "runtime_cost_classification": {str(row.id): cost_of(row) for row in history.iterations},
         "ranking_warnings": warnings,
-        "early_finalize_command": early_finalize_command(history.folder),
+        "early_finalize_command": early_finalize_command(
+            history.folder, decision.phase == "phase-5-agent-driven"
+        ),
         "next_step_hint": _hint(history, decision, plan),
     }
 
@@ -148,6 +150,7 @@ def _hint(history: History, decision: Decision, plan: FinalizePlan) -> Json:
             {"lever": skip.lever, "reason": skip.reason} for skip in decision.skipped
         ],
         "failed_iterations": failed,
+        "notes": list(decision.notes),
     }
     if decision.phase.startswith(("phase-2", "phase-3")) and decision.setting is not None:
         hint["setting"] = ready_to_save(decision.setting)

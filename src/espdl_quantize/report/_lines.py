@@ -16,13 +16,16 @@ _ADVICE = 4000
 def summary_lines(
     comparison: dict[str, Any], decision: Decision, plan: FinalizePlan, done: list[str]
 ) -> Iterator[str]:
-    """Yield the lines: ranking, next step, warnings, what was written, how to end."""
+    """Yield the lines: ranking, next step, warnings, what was written, how to end.
+
+    Where this call has ended the search, or it ended by itself, there is no next step to tell.
+    """
     yield from _ranking(comparison)
-    hint = comparison["next_step_hint"]
-    yield f"phase: {decision.phase}" + (f", lever {decision.lever}" if decision.lever else "")
-    yield f"next: {plain(hint['advice'], _ADVICE)}"
-    for skip in decision.skipped:
-        yield f"skipped {skip.lever}: {plain(skip.reason)}"
+    goes_on = plan.reason is None and decision.stop is None
+    if goes_on:
+        yield from _next_step(comparison["next_step_hint"], decision)
+    elif plan.reason is None:
+        yield plain(comparison["next_step_hint"]["advice"], _ADVICE)
     for warning in comparison["ranking_warnings"]:
         yield f"warning: {plain(warning)}"
     if plan.refusal:
@@ -31,7 +34,17 @@ def summary_lines(
         yield f"finalized ({plan.reason.category}): {plain(plan.reason.detail)}"
     for line in done:
         yield plain(line)
-    yield f"to end the search at any time: {comparison['early_finalize_command']}"
+    if goes_on:
+        yield f"to end the search here: {comparison['early_finalize_command']}"
+
+
+def _next_step(hint: dict[str, Any], decision: Decision) -> Iterator[str]:
+    yield f"phase: {decision.phase}" + (f", lever {decision.lever}" if decision.lever else "")
+    yield f"next: {plain(hint['advice'], _ADVICE)}"
+    for skip in decision.skipped:
+        yield f"skipped {skip.lever}: {plain(skip.reason)}"
+    for note in decision.notes:
+        yield f"note: {plain(note, 600)}"
 
 
 def _ranking(comparison: dict[str, Any]) -> Iterator[str]:

@@ -10,6 +10,7 @@ from espdl_quantize.search._advice import phase5_advice
 from espdl_quantize.search._decision import Decision, SearchOptions
 from espdl_quantize.search._describe import cite, describe_changes
 from espdl_quantize.search._legs import leg
+from espdl_quantize.search._notes import near_misses, nothing_to_gain
 from espdl_quantize.search._rules import (
     Outcome,
     Situation,
@@ -47,11 +48,13 @@ def decide(
             failed=failed,
             signals=signals,
             coverage_exhausted=_is_exhausted(situation, signals),
+            notes=tuple(nothing_to_gain(history)),
         )
     if outcome.stop is not None:
         advice = f"The search is over: {outcome.reason}."
         return Decision(phase=outcome.phase, advice=advice, failed=failed, stop=outcome.stop)
     setting = _next_setting(situation, outcome)
+    misses = near_misses(history) if outcome.leg is not None else ()
     return Decision(
         phase=outcome.phase,
         advice=_advice(situation, outcome, setting),
@@ -59,6 +62,7 @@ def decide(
         setting=setting,
         skipped=outcome.skipped,
         failed=failed,
+        notes=(*misses, *nothing_to_gain(history)),
     )
 
 

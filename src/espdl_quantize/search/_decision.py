@@ -69,6 +69,7 @@ class Decision:
         failed: ids of iterations without a score; their leg or lever counts as tried.
         stop: in phase 4, why.
         signals: in phase 5, what the history offers to build on.
+        notes: what a reader may miss about it, each a sentence.
         coverage_exhausted: in phase 5, nothing is left that the rules ask for; only without a
             budget of the user.
     """
@@ -82,3 +83,4 @@ class Decision:
     stop: Stop | None = None
     signals: Phase5Signals | None = None
     coverage_exhausted: bool = False
+    notes: tuple[str, ...] = ()

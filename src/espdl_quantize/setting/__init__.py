@@ -18,7 +18,13 @@ from espdl_quantize.setting._model import (
     baseline,
 )
 from espdl_quantize.setting._parse import load_setting, nearest, parse_setting
-from espdl_quantize.setting._resolve import ResolvedSetting, resolve, unknown_op_warnings
+from espdl_quantize.setting._resolve import (
+    ResolvedSetting,
+    UnknownOp,
+    resolve,
+    unknown_op_warnings,
+    unknown_ops,
+)
 from espdl_quantize.setting._schema import json_schema
 
 __all__ = [
@@ -33,6 +39,7 @@ __all__ = [
     "ResolvedSetting",
     "Setting",
     "TqtOptimization",
+    "UnknownOp",
     "WeightSplit",
     "baseline",
     "canonical",
@@ -44,4 +51,5 @@ __all__ = [
     "resolve",
     "setting_key",
     "unknown_op_warnings",
+    "unknown_ops",
 ]

@@ -37,9 +37,12 @@ def load_setting(path: Path) -> Setting:
         SettingError: the file is missing, not JSON, or not a valid setting.
     """
     try:
-        return parse_setting(read_json(path))
+        payload = read_json(path)
     except OutputFolderError as error:
-        raise SettingError(error.cause, "pass --setting the path of a JSON setting") from error
+        raise SettingError(error.cause, "give the path of a JSON setting") from error
+    if "next_step_hint" in payload:
+        raise SettingError(f"{path} is a comparison, no setting", _setting_in(payload))
+    return parse_setting(payload)
 
 
 def nearest(name: str, valid: Iterable[str]) -> str | None:
@@ -48,6 +51,18 @@ def nearest(name: str, valid: Iterable[str]) -> str | None:
     close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.4)
     close += [candidate for candidate in names if candidate.startswith(name.lower())]
     return close[0] if close else None
+
+
+def _setting_in(comparison: Mapping[str, Any]) -> str:
+    """Say where the next setting is in a comparison.json."""
+    hint = comparison["next_step_hint"]
+    if isinstance(hint, dict) and "setting" in hint:
+        return (
+            "the next setting in it is next_step_hint.setting; 'espdl-quantize compare "
+            "--write-next FILE' writes it to a file"
+        )
+    phase = hint.get("phase") if isinstance(hint, dict) else None
+    return f"it holds no next setting, its phase is {phase}; write one by hand"
 
 
 def _describe(fault: Any) -> str:

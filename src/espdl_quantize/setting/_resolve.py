@@ -72,16 +72,41 @@ def resolve(setting: Setting, target: TargetFacts, device: str = "cpu") -> Resol
     return ResolvedSetting(setting.model_copy(update=changes), tuple(warnings))
 
 
+@dataclass(frozen=True)
+class UnknownOp:
+    """An op that a setting names and the simplified graph does not have.
+
+    Attributes:
+        field: where the setting names it.
+        op: the name.
+        nearest: names of the graph that look like it.
+    """
+
+    field: str
+    op: str
+    nearest: tuple[str, ...]
+
+
+def unknown_ops(setting: Setting, op_names: Sequence[str]) -> list[UnknownOp]:
+    """Return every op that a setting names and that is not among ``op_names``."""
+    known = set(op_names)
+    return [
+        UnknownOp(field, op, tuple(difflib.get_close_matches(op, op_names, n=3, cutoff=0.3)))
+        for field, op in _named_ops(setting)
+        if op not in known
+    ]
+
+
 def unknown_op_warnings(setting: Setting, op_names: Sequence[str]) -> list[str]:
     """Warn of every op that a setting names and the simplified graph does not have."""
     warnings = []
-    for field, op in _named_ops(setting):
-        if op in op_names:
-            continue
-        close = difflib.get_close_matches(op, op_names, n=3, cutoff=0.3)
-        hint = f"nearest: {', '.join(close)}" if close else "see simplified_ops.json for all names"
+    for unknown in unknown_ops(setting, op_names):
+        hint = "see simplified_ops.json for all names"
+        if unknown.nearest:
+            hint = f"nearest: {', '.join(unknown.nearest)}"
         warnings.append(
-            f"{field} names op {op!r}, which the simplified graph does not have; {hint}"
+            f"{unknown.field} names op {unknown.op!r}, which the simplified graph does not have; "
+            f"{hint}"
         )
     return warnings
 

@@ -111,6 +111,7 @@ class _Search:
         self._saved: tuple[int, float | None] | None = None
         self._measured = ""
         self._failures: list[Iteration] = []
+        self._noted: set[str] = set()
 
     def run(self) -> TuneResult:
         """Go from step to step until a stop."""
@@ -123,6 +124,7 @@ class _Search:
             step = compare(self._outputs, options=self._search_options)
             history, decision = step.history, step.decision
             self.save_best(history)
+            self._note(decision)
             self._plan(history, decision)
             if decision.stop is not None:
                 return TuneResult(decision.stop.category, decision.stop.detail, self._count, step)
@@ -142,6 +144,12 @@ class _Search:
             return
         write_best(self._outputs, best)
         self._saved = (best.id, best.value)
+
+    def _note(self, decision: Decision) -> None:
+        for text in decision.notes:
+            if text not in self._noted:
+                self._noted.add(text)
+                self._observer.notice(text)
 
     def _next(self, history: History, decision: Decision) -> Move | None:
         setting = decision.setting
