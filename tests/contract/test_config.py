@@ -78,7 +78,12 @@ def test_a_misspelled_key_is_shown_where_the_right_one_is_missing() -> None:
     payload = {key: value for key, value in VALID.items() if key != "calib_steps"}
     _, faults = parse_config({**payload, "calib_step": 4}, TARGETS)
     assert faults[0].key == 'QUANT_CONFIG["calib_steps"]'
-    assert "'calib_step'" in faults[0].found
+    assert faults[0].found == "nothing; the unknown key 'calib_step' looks like it"
+
+
+def test_a_wrong_value_is_shown_whatever_other_keys_there_are() -> None:
+    _, faults = parse_config({**VALID, "calib_steps": 0, "calib_step": 4}, TARGETS)
+    assert faults[0].found == "0 (int)"
 
 
 def test_keys_of_other_tools_are_ignored_but_told() -> None:

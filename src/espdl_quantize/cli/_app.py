@@ -128,7 +128,10 @@ def check(
 @app.command()
 def run(
     contract: ContractPath,
-    output_dir: Annotated[Path, typer.Option(help="The iteration's folder, e.g. outputs/iter_0.")],
+    output_dir: Annotated[
+        Path,
+        typer.Option(help="The iteration's folder, outputs/iter_<N>; 'compare' sees no other."),
+    ],
     baseline: Annotated[
         bool, typer.Option("--baseline", help="esp-ppq's default setting and nothing else.")
     ] = False,
@@ -213,10 +216,16 @@ def tune(
 def compare(
     output_dir: OutputFolder = Path("outputs"),
     finalize: Annotated[
-        bool, typer.Option("--finalize", help="Write best/ and final_report.md.")
+        bool,
+        typer.Option(
+            "--finalize",
+            help="End the search: write best/, report.html and final_report.md. That report is "
+            "rewritten every time; delete its first line, the marker, to keep your edits.",
+        ),
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Overwrite a report that was edited by hand.")
+        bool,
+        typer.Option("--force", help="Rewrite final_report.md even where its marker line is gone."),
     ] = False,
     force_finalize: Annotated[
         bool, typer.Option("--force-finalize", help="Finalize in phase 5, too.")
@@ -224,9 +233,15 @@ def compare(
     write_best: Annotated[
         bool, typer.Option("--write-best", help="Write best/ and no report.")
     ] = False,
+    write_next: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the next setting to this file.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Rank the iterations of an output folder and say what to run next."""
+    """Rank the iterations of an output folder and say what to run next.
+
+    Once the target is reached or the metric has stopped moving, it finalizes by itself.
+    """
     from espdl_quantize.jsonio import dumps
     from espdl_quantize.report import compare as compare_folder
 
@@ -236,6 +251,7 @@ def compare(
         force=force,
         force_finalize=force_finalize,
         write_best=write_best,
+        write_next=write_next,
     )
     print(dumps(result.comparison).rstrip() if as_json else "\n".join(result.lines))
     sys.exit(result.exit_code)
@@ -247,7 +263,7 @@ def lint(
     output_dir: OutputFolder = Path("outputs"),
     as_json: AsJson = False,
 ) -> None:
-    """Check a hand-written setting against the rules of the search before it runs."""
+    """Check a hand-written setting against the rules of the search and the names of the ops."""
     from espdl_quantize.jsonio import dumps
     from espdl_quantize.report import lint as lint_folder
     from espdl_quantize.setting import load_setting

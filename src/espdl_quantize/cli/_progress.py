@@ -73,13 +73,19 @@ class TerminalProgress:
         """Show a stage while the block runs."""
         stage = _Stage(name, len(self._stages), time.monotonic())
         self._stages.append(stage)
+        ended = ""
         try:
             yield
+        except BaseException as error:
+            ended = (
+                "interrupted after " if isinstance(error, KeyboardInterrupt) else "failed after "
+            )
+            raise
         finally:
             self._stages.remove(stage)
             elapsed = time.monotonic() - stage.started
             if elapsed >= _WORTH_A_LINE:
-                self._console.print(f"{'  ' * stage.depth}{stage.name}: {elapsed:.1f} s")
+                self._console.print(f"{'  ' * stage.depth}{stage.name}: {ended}{elapsed:.1f} s")
 
     def update(self, done: float, total: float | None, detail: str = "") -> None:
         """Say how far the innermost stage is."""

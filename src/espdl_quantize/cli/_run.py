@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
@@ -13,7 +15,7 @@ from espdl_quantize.cli._progress import TerminalProgress
 from espdl_quantize.iteration import RunOptions, iteration_number, run_iteration
 from espdl_quantize.jsonio import Json, dumps
 from espdl_quantize.quantize import NoProgress
-from espdl_quantize.setting import baseline, load_setting
+from espdl_quantize.setting import Setting, baseline, load_setting
 
 
 def run_once(
@@ -35,10 +37,27 @@ def run_once(
     contract = load(contract_path)
     if as_json:
         print(dumps(run_iteration(contract, setting, folder, options, NoProgress())), end="")
-        return
-    with TerminalProgress() as progress:
-        index = run_iteration(contract, setting, folder, options, progress)
-    print_summary(index, folder)
+    else:
+        with TerminalProgress() as progress:
+            index = run_iteration(contract, setting, folder, options, progress)
+        print_summary(index, folder)
+    for note in _notes(setting, folder.resolve()):
+        print(f"note: {note}", file=sys.stderr)
+
+
+def _notes(setting: Setting, folder: Path) -> Iterator[str]:
+    """Yield what the folder's name means for the search."""
+    number = iteration_number(folder)
+    if number is None:
+        yield (
+            f"{folder.name!r} is not named iter_<N>, so 'compare' and 'tune' do not see this "
+            "iteration"
+        )
+    elif number != setting.iteration_id:
+        yield (
+            f"the setting says iteration_id {setting.iteration_id}; this is iteration {number}, "
+            "by the name of its folder"
+        )
 
 
 def print_summary(index: Json, folder: Path) -> None:
@@ -57,10 +76,13 @@ def print_summary(index: Json, folder: Path) -> None:
         loss = value - reference
         table.add_row("difference", f"{loss:+.4g}")
     console.print(table)
+    if reference is not None and (loss if index["metric_direction"] == "max" else -loss) >= 0:
+        console.print("quantization loses nothing on these images: nothing is left to gain")
     if index["top_5_error_layers"]:
         console.print("worst layers, each quantized alone", style="bold")
         worst = Table()
-        worst.add_column("op")
+        # A setting names ops in full.
+        worst.add_column("op", overflow="fold")
         worst.add_column("noise : signal", justify="right")
         for layer in index["top_5_error_layers"]:
             worst.add_row(escape(layer["op"]), f"{layer['snr']:.4g}")

@@ -149,7 +149,7 @@ def _print_result(result: TuneResult, outputs: Path) -> None:
         "rank",
         "slower on chip",
     ):
-        table.add_column(escape(column))
+        table.add_column(escape(column), overflow="fold")
     for row in result.comparison.comparison["iterations"]:
         value, delta = row["primary_value"], row["delta_vs_prior_best"]
         table.add_row(

@@ -77,6 +77,9 @@ _EXPECTED: dict[str, tuple[str, str]] = {
 }
 
 
+_MISSING = "nothing"
+
+
 def parse_config(
     payload: object, known_targets: Sequence[str]
 ) -> tuple[QuantConfig | None, list[Fault]]:
@@ -102,10 +105,10 @@ def parse_config(
     except ValidationError as error:
         for entry in error.errors():
             key = str(entry["loc"][0])
-            found = "nothing" if entry["type"] == "missing" else _show(values[key])
+            found = _MISSING if entry["type"] == "missing" else _show(values[key])
             faults[key] = _fault(key, found)
     if values.get("model_type") == "onnx" and values.get("onnx_path") is None:
-        faults["onnx_path"] = _fault("onnx_path", "nothing")
+        faults["onnx_path"] = _fault("onnx_path", _MISSING)
     target = values.get("target")
     if isinstance(target, str) and target not in known_targets:
         faults["target"] = Fault(
@@ -116,9 +119,10 @@ def parse_config(
         )
     for key in sorted(set(values) - set(_EXPECTED)):
         close = difflib.get_close_matches(str(key), faults, n=1)
-        if close:
+        if close and faults[close[0]].found == _MISSING:
             fault = faults[close[0]]
-            faults[close[0]] = Fault(fault.key, f"{key!r} instead", fault.expected, fault.example)
+            found = f"{_MISSING}; the unknown key {key!r} looks like it"
+            faults[close[0]] = Fault(fault.key, found, fault.expected, fault.example)
     return (None if faults else config), list(faults.values())
 
 
