@@ -47,7 +47,10 @@ def test_a_hash_sign_in_a_string_is_no_comment(tmp_path: Path) -> None:
 def test_what_is_not_said_conflicts_with_nothing() -> None:
     old, new = Origin("esp32s3"), Origin("esp32s3", "k1")
     assert old.conflicts(new) == new.conflicts(old) == []
-    assert new.conflicts(Origin("esp32p4", "k1")) == [("target_chip", "esp32s3", "esp32p4")]
+    (conflict,) = new.conflicts(Origin("a chip with a long name", "k1"))
+    assert conflict.shown() == ("'esp32s3'", "'a chip with a long name'")
+    (conflict,) = new.conflicts(Origin("esp32s3", "b" * 64))
+    assert conflict.shown() == ("k1", "b" * 12)
 
 
 def test_the_first_one_is_the_measure_and_later_ones_fill_its_gaps() -> None:

@@ -5,11 +5,12 @@ from espdl_quantize.contract._blame import located
 from espdl_quantize.contract._config import QuantConfig
 from espdl_quantize.contract._faults import ContractFaultsError, Fault
 from espdl_quantize.contract._load import Contract, load_contract
-from espdl_quantize.contract._origin import Origin, common_origin
+from espdl_quantize.contract._origin import Conflict, Origin, common_origin
 from espdl_quantize.contract._starter import ModelType, starter_contract
 
 __all__ = [
     "Batch",
+    "Conflict",
     "Contract",
     "ContractFaultsError",
     "Fault",

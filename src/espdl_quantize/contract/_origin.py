@@ -4,9 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 _SHOWN = 12
 """Characters of a key that are told; they differ where keys do."""
+
+
+class Conflict(NamedTuple):
+    """One thing in which two origins differ."""
+
+    name: str
+    mine: str
+    theirs: str
+
+    @property
+    def is_of_chips(self) -> bool:
+        """Return whether the chips differ, and not what was quantized for them."""
+        return self.name == "target_chip"
+
+    def shown(self) -> tuple[str, str]:
+        """Return both values as they are told: a key by its beginning."""
+        if self.is_of_chips:
+            return repr(self.mine), repr(self.theirs)
+        return self.mine[:_SHOWN], self.theirs[:_SHOWN]
 
 
 @dataclass(frozen=True)
@@ -21,8 +41,8 @@ class Origin:
     target_chip: str | None = None
     float_reference_key: str | None = None
 
-    def conflicts(self, other: Origin) -> list[tuple[str, str, str]]:
-        """Return what differs: its name, the value here and the value there.
+    def conflicts(self, other: Origin) -> list[Conflict]:
+        """Return what differs.
 
         What one side does not say differs from nothing: folders of older versions have no key.
         """
@@ -30,7 +50,7 @@ class Origin:
         for field in fields(self):
             mine, theirs = getattr(self, field.name), getattr(other, field.name)
             if mine is not None and theirs is not None and mine != theirs:
-                found.append((field.name, mine[:_SHOWN], theirs[:_SHOWN]))
+                found.append(Conflict(field.name, mine, theirs))
         return found
 
 

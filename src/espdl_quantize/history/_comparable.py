@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from espdl_quantize.contract import Origin, common_origin
+from espdl_quantize.contract import Conflict, common_origin
 from espdl_quantize.history._history import HistoryWarning
 from espdl_quantize.history._iteration import Iteration
 
@@ -27,7 +27,7 @@ def split_by_origin(
             ranked.append(row)
             continue
         excluded.append(row)
-        told = "; ".join(_tell(row, scored, *conflict) for conflict in conflicts)
+        told = "; ".join(_tell(conflict, scored) for conflict in conflicts)
         warnings.append(
             HistoryWarning(
                 "other-origin",
@@ -43,15 +43,13 @@ def reference_key(rows: list[Iteration]) -> str | None:
     return common_origin(row.origin for row in rows if row.value is not None).float_reference_key
 
 
-def _tell(row: Iteration, scored: list[Iteration], name: str, found: str, expected: str) -> str:
-    first = next(other for other in scored if _says(other.origin, name, expected))
-    if name == "target_chip":
-        return f"its target_chip is {found!r}, that of {first.name} is {expected!r}"
+def _tell(conflict: Conflict, scored: list[Iteration]) -> str:
+    name, _, expected = conflict
+    first = next(row for row in scored if getattr(row.origin, name) == expected)
+    found, wanted = conflict.shown()
+    if conflict.is_of_chips:
+        return f"its target_chip is {found}, that of {first.name} is {wanted}"
     return (
         "the contract or its model was edited in between "
-        f"({name} {found}, that of {first.name} is {expected})"
+        f"({name} {found}, that of {first.name} is {wanted})"
     )
-
-
-def _says(origin: Origin, name: str, value: str) -> bool:
-    return str(getattr(origin, name) or "").startswith(value)

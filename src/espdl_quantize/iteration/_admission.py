@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from espdl_quantize.contract import Origin, common_origin
+from espdl_quantize.contract import Conflict, Origin, common_origin
 from espdl_quantize.errors import OutputFolderError
 from espdl_quantize.iteration._folder import INDEX, iteration_number
 from espdl_quantize.jsonio import read_json
@@ -26,7 +26,7 @@ def check_admission(folder: Path, origin: Origin) -> None:
     if not conflicts:
         return
     names = ", ".join(f"iter_{number}" for number in list(beside)[:3])
-    told = "; ".join(_tell(*conflict) for conflict in conflicts)
+    told = "; ".join(map(_tell, conflicts))
     raise OutputFolderError(
         f"{folder.parent} holds iterations of another origin ({names}"
         f"{', ...' if len(beside) > 3 else ''}): {told}; their scores do not compare",
@@ -35,10 +35,13 @@ def check_admission(folder: Path, origin: Origin) -> None:
     )
 
 
-def _tell(name: str, ours: str, theirs: str) -> str:
-    if name == "target_chip":
-        return f"target_chip is {theirs!r} there and {ours!r} here"
-    return f"the contract or its model was edited since ({name} {theirs} there, {ours} here)"
+def _tell(conflict: Conflict) -> str:
+    ours, theirs = conflict.shown()
+    if conflict.is_of_chips:
+        return f"target_chip is {theirs} there and {ours} here"
+    return (
+        f"the contract or its model was edited since ({conflict.name} {theirs} there, {ours} here)"
+    )
 
 
 def _scored_beside(folder: Path) -> Iterator[tuple[int, Origin]]:
