@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from espdl_quantize.errors import IterationError, OutputFolderError
+from espdl_quantize.errors import ContractError, IterationError, OutputFolderError
 from espdl_quantize.history import read_history
 from espdl_quantize.iteration import locked
 from espdl_quantize.setting import setting_key
@@ -244,6 +244,16 @@ def test_a_moved_contract_is_named(tmp_path: Path) -> None:
 
     tune(Moved(), tmp_path, TuneOptions(Budget(1)), observer=Listen())
     assert "/old/user_quant.py" in told[0]
+
+
+def test_a_fault_of_the_contract_ends_it_at_the_first_iteration(tmp_path: Path) -> None:
+    wrong = MadeBackend(scripted={0: ContractError("no 'top1'", "return it")})
+    with pytest.raises(ContractError, match="no 'top1'") as caught:
+        search(tmp_path, wrong)
+    assert caught.value.exit_code == 3
+    assert len(wrong.runs) == 1
+    # The same command goes on once it is mended, with the iteration that failed.
+    assert search(tmp_path, budget=Budget(2)).history.iterations[0].value is not None
 
 
 def test_what_a_reader_may_miss_is_told_once(tmp_path: Path) -> None:

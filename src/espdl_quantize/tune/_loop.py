@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from espdl_quantize.errors import EspdlQuantizeError, IterationError
+from espdl_quantize.errors import ContractError, EspdlQuantizeError, IterationError
 from espdl_quantize.history import History, Iteration, LazyEvidence, read_history
 from espdl_quantize.iteration import locked
 from espdl_quantize.quantize import NoProgress, Progress
@@ -59,6 +59,7 @@ def tune(
 
     Raises:
         OutputFolderError: the folder is another search's, is in use, or cannot be written.
+        ContractError: the first iteration failed by a fault of the contract.
         IterationError: no iteration has a score, or the same failure came again and again.
         KeyboardInterrupt: the user interrupted it.
     """
@@ -224,6 +225,9 @@ class _Search:
         now = read_history(self._outputs)
         row = now.get(number)
         if failure is not None and (row is None or row.failure is None):
+            raise failure
+        if isinstance(failure, ContractError) and not now.scored:
+            # No other setting can do better, and the contract's own words say what to mend.
             raise failure
         if row is None:
             told = (warning.text for warning in now.warnings if warning.iteration_id == number)
