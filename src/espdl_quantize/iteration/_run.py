@@ -22,7 +22,9 @@ from espdl_quantize.iteration._folder import INDEX, iteration_number, locked, st
 from espdl_quantize.iteration._score import Score, score, score_float
 from espdl_quantize.jsonio import Json, write_json
 from espdl_quantize.quantize import (
+    Engine,
     Progress,
+    at_work,
     check_device,
     check_installation,
     describe_failure,
@@ -47,6 +49,7 @@ class RunOptions:
         with_info: export .info and .json beside the .espdl.
         with_native: export esp-ppq's own .native beside the .espdl.
         overwrite: replace a finished iteration.
+        engine: "fast", or "reference" for plain esp-ppq.
         score_float: score the float model first, which also proves the contract's evaluation.
     """
 
@@ -55,6 +58,7 @@ class RunOptions:
     with_info: bool = False
     with_native: bool = False
     overwrite: bool = False
+    engine: Engine = "fast"
     score_float: bool = True
 
 
@@ -134,7 +138,8 @@ def run_iteration(
         check_admission(folder, run.origin)
         with captured(staging / "console.log"):
             try:
-                _run_stages(run)
+                with at_work(options.engine):
+                    _run_stages(run)
             except OutputFolderError:
                 # It has no place in this output folder: not even a failed iteration is left.
                 raise
@@ -171,12 +176,19 @@ def _run_stages(run: _Run) -> None:
     with run.timed("score float model"):
         _score_float(run, reference, float_graph)
     with run.timed("quantize"):
-        quantized = quantize(model, config, resolved, batches, run.progress, options.seed)
+        quantized = quantize(
+            model, config, resolved, batches, run.progress, options.seed, options.engine
+        )
     run.warnings += quantized.warnings
     artifacts.write_applied(run.staging, resolved, quantized, target, run.warnings, options.seed)
     with run.timed("analyse"):
         run.measured = measure(
-            quantized.graph, batches, config.device, config.analyse_steps, run.progress
+            quantized.graph,
+            batches,
+            config.device,
+            config.analyse_steps,
+            run.progress,
+            options.engine,
         )
         run.counts = artifacts.write_analyses(run.staging, run.measured, quantized, config)
     with run.timed("export"):
@@ -273,7 +285,7 @@ def _index(run: _Run, failure: EspdlQuantizeError | None, elapsed: float) -> Jso
         "top_5_error_layers": [{"op": op, "snr": snr} for op, snr in worst],
         "applied_setting_warnings": run.warnings,
         "seed": run.options.seed,
-        "engine": "reference",
+        "engine": run.options.engine,
         "esp_ppq_version": esp_ppq_version(),
     }
 

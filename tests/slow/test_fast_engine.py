@@ -1,0 +1,149 @@
+"""The fast engine against plain esp-ppq, part by part, on every kind of network and two chips."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from espdl_quantize.analysis import Measurements, measure
+from espdl_quantize.contract import read_batches
+from espdl_quantize.quantize import (
+    Engine,
+    NoProgress,
+    QuantizedModel,
+    at_work,
+    export,
+    prepare_float_model,
+    quantize,
+)
+from espdl_quantize.setting import parse_setting, resolve
+from espdl_quantize.targets import probe_target
+from tests.networks import KINDS
+from tests.slow.test_networks import contract_for
+
+pytestmark = pytest.mark.slow
+
+ENGINES: tuple[Engine, Engine] = ("reference", "fast")
+TARGETS = ("esp32s3", "esp32p4")
+on_every_network = pytest.mark.parametrize(
+    ("kind", "target"), [(kind, target) for kind in KINDS for target in TARGETS]
+)
+
+
+class Case:
+    """One network on one chip, quantized by either engine."""
+
+    def __init__(self, kind: str, target: str, folder: Path) -> None:
+        contract = contract_for(kind, "torch", target, folder)
+        self.config, self.target = contract.config, target
+        self.batches = read_batches(contract)
+        self.model = prepare_float_model(contract, folder)
+
+    def quantized(self, engine: Engine, **fields: Any) -> QuantizedModel:
+        setting = parse_setting({"iteration_id": 0, **fields})
+        resolved = resolve(setting, probe_target(self.target))
+        with at_work(engine):
+            return quantize(
+                self.model, self.config, resolved, self.batches, NoProgress(), 0, engine
+            )
+
+    def measured(self, model: QuantizedModel, engine: Engine) -> Measurements:
+        with at_work(engine):
+            return measure(model.graph, self.batches, "cpu", 1, NoProgress(), engine)
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return cache(lambda kind, target: Case(kind, target, tmp_path_factory.mktemp(kind)))
+
+
+def scales(model: QuantizedModel) -> dict[tuple[str, str, int], list[float]]:
+    """Return every scale by op, variable and place."""
+    found = {}
+    for op in model.graph.operations.values():
+        for place, (config, variable) in enumerate(getattr(op, "config_with_variable", ())):
+            if isinstance(config.scale, torch.Tensor):
+                found[op.name, variable.name, place] = config.scale.flatten().tolist()
+    return found
+
+
+def parameters(model: QuantizedModel) -> dict[str, torch.Tensor]:
+    return {
+        name: variable.value
+        for name, variable in model.graph.variables.items()
+        if variable.is_parameter and isinstance(variable.value, torch.Tensor)
+    }
+
+
+@on_every_network
+@pytest.mark.parametrize("calibration", ["kl", "mse", "percentile", "minmax"])
+def test_calibration_finds_the_same_scales(
+    case: Any, kind: str, target: str, calibration: str
+) -> None:
+    plain, fast = (
+        case(kind, target).quantized(engine, calib_algorithm=calibration) for engine in ENGINES
+    )
+    assert scales(plain) == scales(fast)
+
+
+@on_every_network
+def test_the_analyses_agree(case: Any, kind: str, target: str, tmp_path: Path) -> None:
+    model = case(kind, target).quantized("reference")
+    plain, fast = (case(kind, target).measured(model, engine) for engine in ENGINES)
+    assert list(plain.layerwise) == list(fast.layerwise)
+    assert fast.layerwise == pytest.approx(plain.layerwise, rel=1e-4)
+    # What is rounded is computed alike, so that these are equal to the last bit.
+    assert fast.graphwise == plain.graphwise
+    assert str(fast.statistics) == str(plain.statistics)  # a NaN does not equal itself
+
+
+@on_every_network
+def test_the_same_graph_becomes_the_same_file(
+    case: Any, kind: str, target: str, tmp_path: Path
+) -> None:
+    model = case(kind, target).quantized("fast")
+    for engine in ENGINES:
+        with at_work(engine):
+            export(model, tmp_path / f"{engine}.espdl", with_info=True)
+    for suffix in (".espdl", ".info", ".json"):
+        plain, fast = ((tmp_path / f"{engine}{suffix}").read_bytes() for engine in ENGINES)
+        assert plain == fast
+
+
+@on_every_network
+def test_tqt_trains_the_same_exponents(
+    case: Any, kind: str, target: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models, losses = [], []
+    for engine in ENGINES:
+        training = {"enabled": True, "steps": 40, "lr": 1e-3}
+        models.append(case(kind, target).quantized(engine, tqt_optimization=training))
+        told = re.findall(r"Tuning Finished +: \((\S+) -> (\S+)\)", capsys.readouterr().out)
+        losses.append([float(value) for pair in told for value in pair])
+    assert losses[0]
+    assert losses[1] == pytest.approx(losses[0], rel=0.01, abs=1e-4)
+    assert scales(models[0]) == scales(models[1])
+
+
+@on_every_network
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"bias_correct": {"enabled": True}},
+        {"blockwise_reconstruction": {"enabled": True, "steps": 5}},
+        {"equalization": {"enabled": True}},
+    ],
+    ids=lambda fields: next(iter(fields)),
+)
+def test_other_passes_change_the_same_weights(
+    case: Any, kind: str, target: str, fields: dict[str, Any]
+) -> None:
+    plain, fast = (parameters(case(kind, target).quantized(e, **fields)) for e in ENGINES)
+    assert plain.keys() == fast.keys()
+    for name, value in plain.items():
+        torch.testing.assert_close(fast[name], value, rtol=1e-3, atol=1e-5, msg=name)
