@@ -73,8 +73,8 @@ def record_space(
         folder = outputs / policy
         folder.mkdir(parents=True, exist_ok=True)
         have = len(list(folder.glob("iter_*")))
-        options = TuneOptions(Budget(max(iterations - have, 0)), policy, 0, ignore_plateau=True)
         if have < iterations:
+            options = TuneOptions(Budget(iterations - have), policy, 0, ignore_plateau=True)
             tune(_Remembering(real, recorded), folder, options, observer=_Line())
         folders.append(folder)
         count = pack(folders, table)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -34,6 +34,10 @@ ContractPath = Annotated[Path, typer.Argument(metavar="USER_QUANT.PY", help="The
 OutputFolder = Annotated[Path, typer.Option(help="The folder that holds iter_0.")]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print the result, or the error, as JSON on stdout.")
+]
+EngineName = Annotated[
+    Literal["fast", "reference"],
+    typer.Option(help="The fast engine, or plain esp-ppq; 'engines' compares them on your model."),
 ]
 NoFloatScore = Annotated[
     bool,
@@ -153,6 +157,7 @@ def run(
         bool, typer.Option("--allow", help="Run a setting that breaks a rule of the search.")
     ] = False,
     no_float_score: NoFloatScore = False,
+    engine: EngineName = "fast",
     as_json: AsJson = False,
 ) -> None:
     """Quantize, analyse and score once; leaves a model and every artifact that explains it."""
@@ -165,7 +170,7 @@ def run(
     if setting is not None and not allow:
         check_discipline(setting, output_dir)
     options = RunOptions(
-        use_full_eval, seed, info, native, overwrite, score_float=not no_float_score
+        use_full_eval, seed, info, native, overwrite, engine, score_float=not no_float_score
     )
     run_once(contract, output_dir, setting, options, as_json)
 
@@ -193,6 +198,7 @@ def tune(
         bool, typer.Option("--ignore-plateau", help="Go on where the metric has stopped moving.")
     ] = False,
     no_float_score: NoFloatScore = False,
+    engine: EngineName = "fast",
     as_json: AsJson = False,
 ) -> None:
     """Search by itself to a stop; best/ holds the best model so far at any time.
@@ -208,8 +214,28 @@ def tune(
     from espdl_quantize.cli._tune import tune_contract
     from espdl_quantize.iteration import RunOptions
 
-    run_options = RunOptions(use_full_eval, seed, score_float=not no_float_score)
+    run_options = RunOptions(use_full_eval, seed, engine=engine, score_float=not no_float_score)
     tune_contract(contract, output_dir, options, run_options, as_json)
+
+
+@app.command()
+def engines(
+    contract: ContractPath,
+    setting: Annotated[
+        Path | None, typer.Option(help="A JSON setting; without it, the baseline.")
+    ] = None,
+    output_dir: Annotated[
+        Path | None, typer.Option(help="Keep both iterations in this new folder.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run one setting by plain esp-ppq and by the fast engine; compare results and times.
+
+    Exits with 1 where they differ by more than 1e-4 in an analysis, or in the score.
+    """
+    from espdl_quantize.cli._engines import compare_engines
+
+    sys.exit(compare_engines(contract, setting, output_dir, as_json))
 
 
 @app.command()

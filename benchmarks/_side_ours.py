@@ -1,0 +1,71 @@
+"""This project: whole iterations, as ``run`` and ``tune`` do them."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks._side import Clock, exponents_of, read_job, write_result
+from espdl_quantize.contract import load_contract
+from espdl_quantize.iteration import RunOptions, _run, run_iteration
+from espdl_quantize.quantize import NoProgress
+from espdl_quantize.setting import parse_setting
+from espdl_quantize.targets import target_names
+
+_STAGES = {
+    "layerwise error": "layerwise",
+    "graphwise error": "graphwise",
+    "statistics": "statistics",
+    "export": "export",
+    "evaluate": "evaluate",
+    "prepare float model": "quantize",
+    "quantize": "quantize",
+    "read calibration data": "quantize",
+}
+
+
+class _Timed(NoProgress):
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def stage(self, name: str) -> Any:
+        """Time the stages that plain esp-ppq has, too."""
+        return self._clock(_STAGES.get(name, "other"))
+
+
+def main() -> None:
+    """Run every setting into one output folder; the float model is scored before the clock runs."""
+    job, clock = read_job(), Clock()
+    contract = load_contract(Path(job["contract"]), target_names())
+    graphs: list[Any] = []
+    score = getattr(_run, "score")  # noqa: B009
+
+    def keeping(*arguments: Any) -> Any:
+        graphs.append(arguments[1])
+        return score(*arguments)
+
+    # The graph itself is nowhere else to be had.
+    setattr(_run, "score", keeping)  # noqa: B010
+    results = []
+    with tempfile.TemporaryDirectory() as outputs:
+        for number, fields in enumerate(job["settings"]):
+            folder = Path(outputs) / f"iter_{number}"
+            setting = parse_setting({"iteration_id": number, **fields})
+            options = RunOptions(full_eval=True, score_float=False)
+            with clock("all"):
+                index = run_iteration(contract, setting, folder, options, _Timed(clock))
+            layerwise = json.loads((folder / "layerwise_error.json").read_text(encoding="utf-8"))
+            results.append(
+                {
+                    "layerwise": layerwise,
+                    "score": index["primary_value"],
+                    "exponents": exponents_of(graphs[-1]),
+                }
+            )
+    write_result(job, results, clock)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""One iteration, or five of a tune: plain esp-ppq against this project, in turn.
+
+    python -m benchmarks.iteration --case demo --work tqt [--steps 500] [--repeat 3]
+    ESPDL_IMAGES=images python -m benchmarks.iteration --case lite0 --work baseline
+
+Plain esp-ppq runs the public calls that a user would write: quantize, three analyses, export, and
+the contract's evaluate. Both sides run the same settings on the same contract, each in a process
+of its own, one after the other, with the same number of threads; neither writes the .info text.
+The results must agree, or the benchmark fails. Ratios are medians over the repeats of plain / ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+CASES = {
+    "demo": ROOT / "examples/fashion_mnist/user_quant.py",
+    "lite0": ROOT / "examples/efficientnet_lite0/user_quant.py",
+}
+SIDES = ("plain", "ours")
+STAGES = ("quantize", "layerwise", "graphwise", "statistics", "export", "evaluate", "all")
+
+
+def settings_of(work: str, steps: int) -> list[dict[str, Any]]:
+    """Return the settings of one kind of work."""
+    tqt = {"tqt_optimization": {"enabled": True, "steps": steps}}
+    legs = [{"calib_algorithm": name, **tqt} for name in ("kl", "mse", "percentile")]
+    return {
+        "baseline": [{"calib_algorithm": "kl"}],
+        "tqt": legs[:1],
+        "five": [
+            {"calib_algorithm": "kl"},
+            *legs,
+            {"calib_algorithm": "mse", **tqt, "bias_correct": {"enabled": True}},
+        ],
+    }[work]
+
+
+def run_side(side: str, case: str, settings: list[dict[str, Any]], device: str) -> dict[str, Any]:
+    """Run one side in a process of its own; return its stages, results and peak memory."""
+    with tempfile.NamedTemporaryFile(suffix=".json") as result:
+        job = {"contract": str(CASES[case]), "settings": settings, "result": result.name}
+        environment = {**os.environ, "ESPDL_DEVICE": device}
+        done = subprocess.run(
+            [sys.executable, "-m", f"benchmarks._side_{side}", json.dumps(job)],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise SystemExit(f"{side} failed:\n{done.stderr[-3000:]}")
+        return dict(json.loads(Path(result.name).read_text(encoding="utf-8")))
+
+
+def largest_difference(plain: dict[str, float], ours: dict[str, float]) -> float:
+    """Return the largest relative difference, leaving out what float rounding explains."""
+    return max(
+        abs(value - ours[op]) / max(abs(value), 1e-30) if abs(value - ours[op]) > 1e-11 else 0.0
+        for op, value in plain.items()
+    )
+
+
+def check(plain: dict[str, Any], ours: dict[str, Any], work: str) -> list[str]:
+    """Return one line per iteration on how the results compare.
+
+    Raises:
+        SystemExit: an iteration without training differs by more than 1e-4.
+    """
+    lines = []
+    for number, (a, b) in enumerate(zip(plain["results"], ours["results"], strict=True)):
+        layerwise = largest_difference(a["layerwise"], b["layerwise"])
+        lines.append(
+            f"iteration {number}: score {a['score']:.6g} / {b['score']:.6g}, "
+            f"layerwise within {layerwise:.1e}, exponents that differ: "
+            f"{sum(x != y for x, y in zip(a['exponents'], b['exponents'], strict=True))} "
+            f"of {len(a['exponents'])}"
+        )
+        if work == "baseline" and (layerwise > 1e-4 or a["score"] != b["score"]):
+            raise SystemExit(f"the results do not agree: {lines[-1]}")
+    return lines
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run, check and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--case", choices=list(CASES), default="demo")
+    parser.add_argument("--work", choices=["baseline", "tqt", "five"], default="baseline")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--steps", type=int, default=500, help="of TQT")
+    parser.add_argument("--repeat", type=int, default=3)
+    chosen = parser.parse_args(arguments)
+    settings = settings_of(chosen.work, chosen.steps)
+    found: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
+    for number in range(chosen.repeat):
+        for side in SIDES if number % 2 == 0 else SIDES[::-1]:
+            found[side].append(run_side(side, chosen.case, settings, chosen.device))
+    for line in check(found["plain"][0], found["ours"][0], chosen.work):
+        print(line)
+    print(f"{'stage':<12}{'plain, s':>10}{'ours, s':>10}{'ratio':>8}")
+    for stage in STAGES:
+        times = {side: [one["seconds"].get(stage, 0.0) for one in found[side]] for side in SIDES}
+        pairs = list(zip(times["plain"], times["ours"], strict=True))
+        ratio = statistics.median(a / b for a, b in pairs) if min(times["ours"]) > 0 else 0.0
+        medians = [statistics.median(times[side]) for side in SIDES]
+        print(f"{stage:<12}{medians[0]:>10.2f}{medians[1]:>10.2f}{ratio:>8.1f}")
+    peaks = [max(one["peak_mb"] for one in found[side]) for side in SIDES]
+    print(f"{'peak MB':<12}{peaks[0]:>10.0f}{peaks[1]:>10.0f}{peaks[0] / peaks[1]:>8.1f}")
+
+
+if __name__ == "__main__":
+    main()

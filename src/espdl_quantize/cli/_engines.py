@@ -1,0 +1,157 @@
+"""``espdl-quantize engines``: plain esp-ppq and the fast engine, side by side on one model."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from espdl_quantize.cli._progress import TerminalProgress
+from espdl_quantize.errors import EXIT_OK, EXIT_REFUSED, IterationError, OutputFolderError
+from espdl_quantize.jsonio import Json, dumps
+
+TOLERANCE = 1e-4
+"""Relative difference of an analysis that counts as agreement; see ``_FLOOR``."""
+
+_FLOOR = 1e-11
+"""Absolute difference of a noise:signal ratio that the rounding of float numbers explains."""
+
+_ENGINES = ("reference", "fast")
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How near the two engines came.
+
+    Attributes:
+        values: the score by each engine.
+        layerwise: the largest relative difference of the layerwise errors.
+        graphwise: the same of the graphwise errors.
+        same_model: the two .espdl files are equal to the last byte.
+        seconds: by stage, of each engine.
+        ratio: whole time of the reference over that of the fast engine.
+    """
+
+    values: tuple[Any, Any]
+    layerwise: float
+    graphwise: float
+    same_model: bool
+    seconds: dict[str, tuple[float, float]]
+    ratio: float
+
+    @property
+    def holds(self) -> bool:
+        """Tell whether score and analyses agree."""
+        worst = max(self.layerwise, self.graphwise)
+        return self.values[0] == self.values[1] and worst <= TOLERANCE
+
+
+def compare_engines(
+    contract: Path, setting: Path | None, output_dir: Path | None, as_json: bool
+) -> int:
+    """Run both engines, each in a process of its own, and print how they compare.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        OutputFolderError: the folder exists and holds something.
+        IterationError: an engine failed.
+    """
+    if output_dir is not None and output_dir.exists() and any(output_dir.iterdir()):
+        raise OutputFolderError(f"{output_dir} is not empty", "give a new --output-dir")
+    with tempfile.TemporaryDirectory() as scratch:
+        outputs = output_dir or Path(scratch)
+        if as_json:
+            indices = [_run(contract, setting, outputs, engine) for engine in _ENGINES]
+        else:
+            with TerminalProgress() as progress:
+                indices = []
+                for engine in _ENGINES:
+                    with progress.stage(f"{engine} engine"):
+                        indices.append(_run(contract, setting, outputs, engine))
+        found = _agreement(outputs, *indices)
+    if as_json:
+        print(dumps({"agrees": found.holds, **asdict(found)}), end="")
+    else:
+        _print(found)
+    return EXIT_OK if found.holds else EXIT_REFUSED
+
+
+def _folder(outputs: Path, engine: str) -> Path:
+    return outputs / engine / "iter_0"
+
+
+def _run(contract: Path, setting: Path | None, outputs: Path, engine: str) -> Json:
+    # In a process of its own: what the fast engine sets up would speed plain esp-ppq up, too.
+    what = ["--baseline"] if setting is None else ["--setting", str(setting)]
+    command = [sys.executable, "-m", "espdl_quantize", "run", str(contract), *what, "--json"]
+    folder = _folder(outputs, engine)
+    done = subprocess.run(
+        [*command, "--output-dir", str(folder), "--engine", engine],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != EXIT_OK:
+        told = done.stderr.strip().splitlines()
+        raise IterationError(
+            f"the {engine} engine failed: {told[-1] if told else done.returncode}",
+            f"run it by itself: espdl-quantize run {contract} --engine {engine}",
+        )
+    return dict(json.loads(done.stdout))
+
+
+def _agreement(outputs: Path, plain: Json, fast: Json) -> Agreement:
+    folders = [_folder(outputs, engine) for engine in _ENGINES]
+    stages = [index["elapsed_by_stage"] for index in (plain, fast)]
+    models = [(folder / "model.espdl").read_bytes() for folder in folders]
+    return Agreement(
+        values=(plain["primary_value"], fast["primary_value"]),
+        layerwise=_largest_difference(folders, "layerwise_error.json"),
+        graphwise=_largest_difference(folders, "graphwise_error.json"),
+        same_model=models[0] == models[1],
+        seconds={name: (stages[0][name], stages[1][name]) for name in stages[0]},
+        ratio=plain["elapsed_seconds"] / fast["elapsed_seconds"],
+    )
+
+
+def _largest_difference(folders: list[Path], name: str) -> float:
+    plain, fast = (json.loads((folder / name).read_text(encoding="utf-8")) for folder in folders)
+    if plain.keys() != fast.keys():
+        return float("inf")
+    largest = 0.0
+    for op, value in plain.items():
+        difference = abs(value - fast[op])
+        if difference > _FLOOR:
+            largest = max(largest, difference / max(abs(value), abs(fast[op])))
+    return largest
+
+
+def _print(found: Agreement) -> None:
+    console = Console(highlight=False)
+    table = Table()
+    table.add_column("stage")
+    for column in ("esp-ppq, s", "fast, s", "ratio"):
+        table.add_column(column, justify="right")
+    for name, (plain, fast) in found.seconds.items():
+        ratio = f"{plain / fast:.1f}" if fast >= 0.05 else ""
+        table.add_row(escape(name), f"{plain:.2f}", f"{fast:.2f}", ratio)
+    console.print(table)
+    console.print(f"in all, the fast engine is {found.ratio:.1f} times as fast")
+    console.print(f"score: {found.values[0]:.6g} and {found.values[1]:.6g}")
+    console.print(
+        f"largest relative difference: layerwise {found.layerwise:.1e}, "
+        f"graphwise {found.graphwise:.1e}"
+    )
+    console.print(f"the .espdl files are {'equal' if found.same_model else 'not equal'}")
+    told = "agree" if found.holds else f"do not agree within {TOLERANCE:g}"
+    console.print(f"the engines {told}", style="bold" if found.holds else "bold red")
