@@ -3,23 +3,28 @@
     python -m benchmarks.policies --table recorded.zip [--policies evidence optuna] [--seeds 5]
 
 Every policy replays the same table from the baseline on, with a budget and without stopping at a
-plateau or a target. The calibration sweep and the levers are the same for all of them, as far as
-the table has them. Gains are of the primary metric over the recorded baseline; the best known gain
-is that of the best recorded setting.
+plateau or a target: once as ``tune`` does, where the calibration sweep and the levers come first
+and are the same for all of them, and once alone, deciding everything after the baseline. Gains are
+of the primary metric over the recorded baseline; the best known gain is that of the best recorded
+setting.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 
-from espdl_quantize.history import History
-from espdl_quantize.search.policies import POLICIES
-from espdl_quantize.setting import baseline, setting_key
+from espdl_quantize.errors import IterationError
+from espdl_quantize.history import History, LazyEvidence, read_history
+from espdl_quantize.quantize import NoProgress
+from espdl_quantize.search import SearchOptions, settle, signals_of
+from espdl_quantize.search.policies import POLICIES, PolicyContext, make_policy
+from espdl_quantize.setting import Setting, baseline, setting_key
 from espdl_quantize.tune import (
     BackendFacts,
     Budget,
@@ -31,6 +36,7 @@ from espdl_quantize.tune import (
 
 SHARE = 0.9
 MARKS = (10, 20)
+Search = Callable[[Path, str, int, int], "Trace"]
 
 
 def without_target(facts: BackendFacts) -> BackendFacts:
@@ -62,6 +68,34 @@ class Trace:
         return self.gains[min(count, len(self.gains)) - 1]
 
 
+def replay_alone(table: Path, name: str, seed: int, iterations: int) -> Trace:
+    """Search the table once, with the policy deciding everything after the baseline."""
+    backend, policy = _WithoutTarget(table), make_policy(name)
+    options = SearchOptions(backend.facts.target, backend.facts.priority, True)
+    with tempfile.TemporaryDirectory() as folder:
+        outputs = Path(folder)
+        setting: Setting | None = baseline()
+        for number in range(iterations):
+            if setting is None:
+                break
+            numbered = setting.model_copy(update={"iteration_id": number})
+            with contextlib.suppress(IterationError):
+                backend.run(numbered, outputs / f"iter_{number}", NoProgress())
+            history = read_history(outputs)
+            situation = settle(history, LazyEvidence(history), options)
+            context = PolicyContext(
+                situation,
+                signals_of(situation),
+                seed,
+                pool=backend.facts.pool,
+                disciplined=False,
+            )
+            proposed = policy.propose(context)
+            setting = None if proposed is None else proposed.setting
+        history = read_history(outputs)
+        return Trace(tuple(_best_gains(history)))
+
+
 def replay(table: Path, policy: str, seed: int, iterations: int) -> Trace:
     """Search the table once."""
     backend = _WithoutTarget(table)
@@ -86,12 +120,14 @@ def best_known_gain(table: Path) -> float:
     return float(max(sign * (value - plain) for value in values if value is not None))
 
 
-def compare(table: Path, policies: Sequence[str], seeds: int, iterations: int) -> list[list[str]]:
+def compare(
+    table: Path, policies: Sequence[str], seeds: int, iterations: int, search: Search
+) -> list[list[str]]:
     """Return one row of text per policy."""
     known = best_known_gain(table)
     rows = []
     for name in policies:
-        traces = [replay(table, name, seed, iterations) for seed in range(seeds)]
+        traces = [search(table, name, seed, iterations) for seed in range(seeds)]
         reached = [trace.reached(SHARE * known) for trace in traces]
         hits = [count for count in reached if count is not None]
         rows.append(
@@ -127,10 +163,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     count = len(RecordedBackend(chosen.table).table.settings)
     print(f"{count} recorded settings, best known gain {known:.4g}, {chosen.seeds} seeds")
     head = ["policy", f"iterations to {SHARE:.0%}", "reached", *(f"gain at {m}" for m in MARKS)]
-    rows = [head, *compare(chosen.table, chosen.policies, chosen.seeds, chosen.iterations)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
+    for title, search in (("after the levers, as in tune", replay), ("alone", replay_alone)):
+        print(f"\n{title}")
+        rows = [head]
+        rows += compare(chosen.table, chosen.policies, chosen.seeds, chosen.iterations, search)
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
 
 
 if __name__ == "__main__":

@@ -135,6 +135,7 @@ def _summary(result: TuneResult) -> dict[str, Any]:
         "gap_closed": history.gap_closed,
         "best": str((history.folder / "best").resolve()),
         "report": str((history.folder / "final_report.md").resolve()),
+        "report_html": str((history.folder / "report.html").resolve()),
     }
 
 
@@ -177,4 +178,5 @@ def _print_result(result: TuneResult, outputs: Path) -> None:
             console.print("the scores are evaluate_fast()'s; --use-full-eval takes evaluate()'s")
     if result.category == "plateau":
         console.print("the metric has stopped moving; --ignore-plateau goes on all the same")
-    console.print(escape(f"model: {outputs / 'best'}   report: {outputs / 'final_report.md'}"))
+    console.print(escape(f"model:  {outputs / 'best'}"))
+    console.print(escape(f"report: {outputs / 'report.html'} (as text: final_report.md)"))

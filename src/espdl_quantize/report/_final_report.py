@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from espdl_quantize.errors import OutputFolderError
-from espdl_quantize.history import Iteration, load_applied
+from espdl_quantize.history import Iteration
 from espdl_quantize.report._comparison import changes_of, cost_of, delta_of, outcome_of, rank_of
 from espdl_quantize.report._escape import json_block, md, number
 from espdl_quantize.report._finalize import FinalizeReason
 from espdl_quantize.report._findings import float_value, key_findings, remaining_gap
-from espdl_quantize.report._snippet import python_snippet
+from espdl_quantize.report._script import how_exact, python_script
 from espdl_quantize.report._text_file import write_text
 from espdl_quantize.search import Decision, Situation
 
@@ -146,11 +146,10 @@ def _setting_of(best: Iteration) -> object:
 
 
 def _snippet(best: Iteration) -> str:
-    applied = load_applied(best)
-    if applied.setting is None:
+    code = python_script(best)
+    if not code:
         return "The setting of this iteration cannot be read."
-    code = python_snippet(applied.setting, best.target_chip or "esp32p4", applied.num_of_bits)
-    return f"```python\n{code}```"
+    return f"```python\n{code}```\n\n{how_exact(best)}"
 
 
 def _bullets(lines: list[str]) -> str:

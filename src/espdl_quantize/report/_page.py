@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from espdl_quantize.history import Evidence, History, Iteration, load_applied
+from espdl_quantize.history import Evidence, History, Iteration
 from espdl_quantize.jsonio import to_jsonable
 from espdl_quantize.report._comparison import (
     changes_of,
@@ -22,7 +22,7 @@ from espdl_quantize.report._finalize import FinalizeReason
 from espdl_quantize.report._findings import key_findings, remaining_gap
 from espdl_quantize.report._headline import headline
 from espdl_quantize.report._page_text import duration, from_md
-from espdl_quantize.report._snippet import python_snippet
+from espdl_quantize.report._script import how_exact, python_script
 from espdl_quantize.report.figures import (
     Figure,
     LayerRow,
@@ -96,6 +96,7 @@ def build_page(situation: Situation, decision: Decision, reason: FinalizeReason 
         "layers_of": {"first": first.name if first else "", "best": best.name if best else ""},
         "setting": _setting(best),
         "snippet": _snippet(best),
+        "how_exact": "" if best is None else how_exact(best),
         "findings": [from_md(line) for line in key_findings(situation)],
         "gap": [from_md(line) for line in remaining_gap(situation, decision)],
         "warnings": _warnings(situation),
@@ -163,10 +164,7 @@ def _setting(best: Iteration | None) -> str:
 
 
 def _snippet(best: Iteration | None) -> str:
-    applied = load_applied(best) if best else None
-    if best is None or applied is None or applied.setting is None:
-        return ""
-    return python_snippet(applied.setting, best.target_chip or "esp32p4", applied.num_of_bits)
+    return "" if best is None else python_script(best)
 
 
 def _warnings(situation: Situation) -> list[str]:

@@ -58,11 +58,6 @@ def _lines(setting: Setting, target: str, num_of_bits: int) -> Iterator[str]:
     if setting.extra:
         yield ""
         yield from _extra("", setting.extra)
-    yield ""
-    yield (
-        "# Hand it to espdl_quantize_onnx or espdl_quantize_torch: "
-        f"target={python_literal(target)}, num_of_bits={num_of_bits:d}, setting=setting"
-    )
 
 
 def _assign(path: str, value: Any) -> str:
