@@ -32,8 +32,16 @@ pytestmark = pytest.mark.slow
 
 ENGINES: tuple[Engine, Engine] = ("reference", "fast")
 TARGETS = ("esp32s3", "esp32p4")
-on_every_network = pytest.mark.parametrize(
-    ("kind", "target"), [(kind, target) for kind in KINDS for target in TARGETS]
+RECURRENT = ("lstm", "gru")
+"""Slow, since esp-ppq runs their cells in Python: on one chip alone."""
+
+CASES = [(kind, target) for kind in KINDS for target in TARGETS if kind not in RECURRENT]
+CASES += [(kind, TARGETS[0]) for kind in RECURRENT]
+on_every_network = pytest.mark.parametrize(("kind", "target"), CASES)
+trainable = pytest.mark.parametrize(
+    # esp-ppq cannot train a block that ends in an LSTM, whose other outputs are not used.
+    ("kind", "target"),
+    [case for case in CASES if case[0] != "lstm"],
 )
 
 
@@ -93,14 +101,12 @@ def parameters(model: QuantizedModel) -> dict[str, torch.Tensor]:
 
 
 @on_every_network
-@pytest.mark.parametrize("calibration", ["kl", "mse", "percentile", "minmax"])
-def test_calibration_finds_the_same_scales(
-    case: Any, kind: str, target: str, calibration: str
-) -> None:
-    plain, fast = (
-        case(kind, target).quantized(engine, calib_algorithm=calibration) for engine in ENGINES
-    )
-    assert scales(plain) == scales(fast)
+def test_calibration_finds_the_same_scales(case: Any, kind: str, target: str) -> None:
+    for calibration in ("kl",) if kind in RECURRENT else ("kl", "mse", "percentile", "minmax"):
+        plain, fast = (
+            case(kind, target).quantized(engine, calib_algorithm=calibration) for engine in ENGINES
+        )
+        assert scales(plain) == scales(fast)
 
 
 @on_every_network
@@ -128,7 +134,7 @@ def test_the_same_graph_becomes_the_same_file(
         assert plain == fast
 
 
-@on_every_network
+@trainable
 def test_tqt_trains_the_same_exponents(
     case: Any, kind: str, target: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

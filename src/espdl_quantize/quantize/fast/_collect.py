@@ -70,7 +70,11 @@ class Collector:
             outputs = exact.get(_output_names(block))
         finally:
             helper.restore_quantize_state(expire_device=executor._device)
-        return quantized.get(_input_names(block)), outputs
+        inputs = quantized.get(_input_names(block))
+        for name, value in (*inputs[0].items(), *outputs[0].items()):
+            if value is None:
+                raise TypeError(f"the block from {block.sp.name} has no value for {name}")
+        return inputs, outputs
 
 
 def _all(blocks: list[Any], names: Any) -> list[str]:

@@ -43,9 +43,11 @@ def _rounded(value, up, half):  # pragma: no cover
 @_compiled
 def forward(x, inverse, scale, low, high, half, up, out):  # pragma: no cover
     """Write clip(round(x / scale)) * scale of flat arrays into ``out``."""
-    # The order of the arguments of min and max lets NaN through, as torch.clamp does.
+    # The order of the arguments of min and max lets NaN through, as torch.clamp does; esp-ppq adds
+    # an offset of 0, which turns -0 into 0.
     for i in range(x.size):
-        out[i] = min(max(_rounded(x[i] * inverse, up, half), low), high) * scale
+        value = _rounded(x[i] * inverse, up, half) + (low - low)
+        out[i] = min(max(value, low), high) * scale
 
 
 @_compiled

@@ -1,0 +1,107 @@
+"""The report's script, run by plain esp-ppq, against the model in best/."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from espdl_quantize.contract import load_contract
+from espdl_quantize.history import read_history
+from espdl_quantize.iteration import RunOptions, run_iteration
+from espdl_quantize.quantize import Engine, NoProgress
+from espdl_quantize.report import compare
+from espdl_quantize.report._script import python_script
+from espdl_quantize.setting import parse_setting
+from espdl_quantize.targets import target_names
+from tests.contracts import CONFIG, write_contract
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parent.parent.parent
+TQT = {"enabled": True, "steps": 30, "lr": 1e-3}
+
+
+def content(file: Path) -> dict[str, tuple[Any, ...]]:
+    """Return type, shape, exponents and numbers of every tensor of an .espdl, by name."""
+    import esp_ppq.parser.espdl_exporter  # noqa: F401, puts FlatBuffers on the path
+    from FlatBuffers.Dl.Model import Model
+
+    # A header of 16 bytes comes first.
+    graph = Model.GetRootAs(file.read_bytes()[16:], 0).Graph()
+    found = {}
+    for number in range(graph.InitializerLength()):
+        tensor = graph.Initializer(number)
+        raw = b"".join(
+            tensor.RawData(i).BytesAsNumpy().tobytes() for i in range(tensor.RawDataLength())
+        )
+        exponents, shape = tensor.ExponentsAsNumpy(), tensor.DimsAsNumpy()
+        found[tensor.Name().decode()] = (tensor.DataType(), tuple(shape), tuple(exponents), raw)
+    for number in range(graph.ValueInfoLength()):
+        value = graph.ValueInfo(number)
+        found[f"value {value.Name().decode()}"] = (tuple(value.ExponentsAsNumpy()),)
+    return found
+
+
+@pytest.mark.parametrize("flow", ["torch", "onnx"])
+@pytest.mark.parametrize("engine", ["reference", "fast"])
+def test_the_script_makes_best_again(tmp_path: Path, engine: Engine, flow: str) -> None:
+    model = "from tests.networks import network\n    return network('residual')"
+    config = {**CONFIG, "model_type": flow}
+    if flow == "onnx":
+        import torch
+
+        from tests.networks import network
+
+        config["onnx_path"] = "net.onnx"
+        torch.onnx.export(
+            network("residual"),
+            (torch.zeros(1, 1, 28, 28),),
+            str(tmp_path / "net.onnx"),
+            input_names=["image"],
+            dynamo=False,
+        )
+    path = write_contract(
+        tmp_path,
+        config=config,
+        model=model,
+        evaluate="from tests.networks import output_error\n"
+        "    return {'top1': output_error('residual', quant_graph, 16)}",
+    )
+    setting = parse_setting({"iteration_id": 0, "tqt_optimization": TQT})
+    outputs = tmp_path / "outputs"
+    contract = load_contract(path, target_names())
+    run_iteration(contract, setting, outputs / "iter_0", RunOptions(engine=engine), NoProgress())
+    compare(outputs, finalize=True, force_finalize=True)
+    best = read_history(outputs).best
+    assert best is not None
+    script = python_script(best)
+    assert script in (outputs / "final_report.md").read_text()
+    (tmp_path / "again.py").write_text(script)
+    done = subprocess.run(
+        [sys.executable, "again.py"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    wanted, found = (
+        content(file) for file in (outputs / "best/model.espdl", tmp_path / "model.espdl")
+    )
+    assert wanted
+    assert wanted.keys() == found.keys()
+    if engine == "reference":
+        assert wanted == found
+        return
+    for name, tensor in wanted.items():
+        assert tensor[:-1] == found[name][:-1]
+        if not name.startswith("value "):
+            ours, plain = (np.frombuffer(one[-1], np.uint8) for one in (tensor, found[name]))
+            # A weight near the middle of two integers may fall to the other side.
+            assert np.mean(ours != plain) <= 0.01
