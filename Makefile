@@ -13,12 +13,13 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10; do \
 TORCH_INDEX ?=
 DEMO := examples/fashion_mnist/user_quant.py
 DEMO_OUT := outputs/demo
+DEMO_ITERATIONS := 8
 
 .PHONY: demo test setup lint types unit clean
 
 demo: $(STAMP)
 	$(BIN)/espdl-quantize check $(DEMO)
-	$(BIN)/espdl-quantize run $(DEMO) --output-dir $(DEMO_OUT)/iter_0 --baseline --overwrite
+	$(BIN)/espdl-quantize tune $(DEMO) --output-dir $(DEMO_OUT) --iterations $(DEMO_ITERATIONS)
 
 test: lint types unit
 

@@ -100,6 +100,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--steps", type=int, default=500, help="of TQT")
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument(
+        "--bare", action="store_true", help="also train the blocks without fake quantization"
+    )
     chosen = parser.parse_args(arguments)
     settings = settings_of(chosen.work, chosen.steps)
     found: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
@@ -115,6 +118,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ratio = statistics.median(a / b for a, b in pairs) if min(times["ours"]) > 0 else 0.0
         medians = [statistics.median(times[side]) for side in SIDES]
         print(f"{stage:<12}{medians[0]:>10.2f}{medians[1]:>10.2f}{ratio:>8.1f}")
+    if chosen.bare:
+        bare = run_side("bare", chosen.case, settings, chosen.device)["seconds"]["quantize"]
+        ours = statistics.median(one["seconds"]["quantize"] for one in found["ours"])
+        print(
+            f"quantize with bare training steps: {bare:.2f} s; ours is {ours / bare:.2f} times it"
+        )
     peaks = [max(one["peak_mb"] for one in found[side]) for side in SIDES]
     print(f"{'peak MB':<12}{peaks[0]:>10.0f}{peaks[1]:>10.0f}{peaks[0] / peaks[1]:>8.1f}")
 

@@ -8,7 +8,7 @@ from espdl_quantize.history import Iteration, load_applied
 from espdl_quantize.report._escape import plain, python_literal
 from espdl_quantize.report._snippet import python_snippet
 
-_HEAD = '''# Makes {name} again by plain esp-ppq {version}.
+_HEAD = """# Makes {name} again by plain esp-ppq {version}.
 # Run it in the folder of {contract}.py.
 import random
 import sys
@@ -25,7 +25,7 @@ random.seed({seed})
 numpy.random.seed({seed})
 torch.manual_seed({seed})
 
-'''
+"""
 
 _CALL = """
 # Read once: esp-ppq goes through its loader many times, and a shuffling one would mix samples.

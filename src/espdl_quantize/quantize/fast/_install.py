@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
+
+import torch
 
 from espdl_quantize.quantize.fast._collect import Collector
 from espdl_quantize.quantize.fast._fake_quant import fake_quantize
@@ -20,14 +22,16 @@ def fast_engine() -> Iterator[None]:
 
     How the process allocates memory and treats tiny numbers changes for good.
     """
+    from esp_ppq.core import defs
     from esp_ppq.executor import torch as executor
 
     keep_freed_memory()
     flush_denormals()
-    # esp-ppq collects garbage before and after many of its functions; what lives now need not be
-    # looked through each time.
-    gc.collect()
-    gc.freeze()
+    collector = defs.gc
+    if not torch.cuda.is_available():
+        # esp-ppq collects garbage before many of its functions, which frees memory of a GPU alone;
+        # Python's own collector stays at work.
+        defs.gc = SimpleNamespace(collect=lambda: 0)
     original = executor.PPQuantFunction
     executor.PPQuantFunction = fake_quantize
     try:
@@ -35,7 +39,7 @@ def fast_engine() -> Iterator[None]:
             yield
     finally:
         executor.PPQuantFunction = original
-        gc.unfreeze()
+        defs.gc = collector
 
 
 def speed_up_pass(optimization: Any) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import sys
+from collections.abc import Iterator
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
 """Parameters of glibc's mallopt(3)."""
@@ -30,7 +32,7 @@ def keep_freed_memory() -> bool:
     options = {
         _MMAP_THRESHOLD: _LARGEST_MMAP_THRESHOLD,
         _TRIM_THRESHOLD: 1 << 30,
-        _TOP_PAD: 64 << 20,
+        _TOP_PAD: 16 << 20,
     }
     return all(mallopt(name, value) for name, value in options.items())
 
@@ -40,3 +42,25 @@ def flush_denormals() -> None:
     import torch
 
     torch.set_flush_denormal(True)
+
+
+_SMALL = 1 << 20
+"""Elements of a tensor below which a second thread costs more than it brings."""
+
+
+@contextlib.contextmanager
+def fitting_threads(elements: int) -> Iterator[None]:
+    """Run on one thread within the block where the largest tensor is small.
+
+    Starting and joining threads takes longer than their work then. It depends on the size alone,
+    so that sums are always taken in the same order.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    if elements < _SMALL:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

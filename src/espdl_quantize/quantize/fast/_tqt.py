@@ -30,6 +30,7 @@ from espdl_quantize.quantize.fast._fake_quant import (
     masked,
     quantized,
 )
+from espdl_quantize.quantize.fast._memory import fitting_threads
 from espdl_quantize.quantize.fast._runner import OpRunner, inputs_of
 
 _TRAINED_TYPES = ("Add", "Mul")
@@ -134,15 +135,17 @@ class TqtTrainer:
         if not qt_inputs:
             raise ValueError("Dataset is empty.")
         optimizer = _make_optimizer(self._pass.optimizer, tensors, learning_rate)
-        for step in range(steps):
-            number = step % len(qt_inputs)
-            optimizer.zero_grad()
-            loss = self._loss(runner, block, qt_inputs[number], fp_outputs[number])
-            loss = loss + self._penalties(block, quantizer)
-            loss.backward()
-            optimizer.step()
-            if scheduler is not None:
-                scheduler.step()
+        largest = max(one.numel() for one in (*qt_inputs[0].values(), *fp_outputs[0].values()))
+        with fitting_threads(largest):
+            for step in range(steps):
+                number = step % len(qt_inputs)
+                optimizer.zero_grad()
+                loss = self._loss(runner, block, qt_inputs[number], fp_outputs[number])
+                loss = loss + self._penalties(block, quantizer)
+                loss.backward()
+                optimizer.step()
+                if scheduler is not None:
+                    scheduler.step()
         after = self._mean_loss(runner, block, qt_inputs, fp_outputs)
         self._settle(quantizer, is_worse=after > before)
         self._pass.disable_block_gradient(block)
