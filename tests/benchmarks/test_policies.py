@@ -16,5 +16,7 @@ def test_every_policy_has_a_row(tmp_path, capsys):
     main(["--table", str(tmp_path / "table.zip"), "--seeds", "1"])
     told = capsys.readouterr().out.splitlines()
     assert told[0].startswith("10 recorded settings, best known gain 0.2")
-    assert [line.split()[0] for line in told[2:]] == ["evidence", "optuna", "random"]
-    assert all("1/1" in line for line in told[2:])
+    for title, rows in (("after the levers, as in tune", told[4:7]), ("alone", told[10:13])):
+        assert told[told.index(title) + 2 :][:3] == rows
+        assert [line.split()[0] for line in rows] == ["evidence", "optuna", "random"]
+    assert all("1/1" in line for line in told[4:7])

@@ -102,12 +102,19 @@ def _run(contract: Path, setting: Path | None, outputs: Path, engine: str) -> Js
         check=False,
     )
     if done.returncode != EXIT_OK:
-        told = done.stderr.strip().splitlines()
         raise IterationError(
-            f"the {engine} engine failed: {told[-1] if told else done.returncode}",
-            f"run it by itself: espdl-quantize run {contract} --engine {engine}",
+            f"the {engine} engine failed: {_cause(done.stdout, done.stderr)}",
+            f"see what is wrong: espdl-quantize run {contract} --engine {engine}",
         )
     return dict(json.loads(done.stdout))
+
+
+def _cause(stdout: str, stderr: str) -> str:
+    try:
+        return str(json.loads(stdout)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        # It was killed, or crashed.
+        return (stderr.strip().splitlines() or ["it said nothing"])[-1]
 
 
 def _agreement(outputs: Path, plain: Json, fast: Json) -> Agreement:

@@ -1,0 +1,60 @@
+"""``espdl-quantize engines`` on a small network."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.contracts import write_contract
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parent.parent.parent
+
+
+def engines(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "espdl_quantize", "engines", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+
+
+def test_it_compares_results_and_times(tmp_path: Path) -> None:
+    contract = write_contract(tmp_path)
+    done = engines(str(contract), "--json", "--output-dir", str(tmp_path / "both"))
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["agrees"] is True
+    assert found["same_model"] is True
+    assert found["layerwise"] <= 1e-4
+    assert {"quantize", "analyse", "evaluate"} <= set(found["seconds"])
+    for engine in ("reference", "fast"):
+        index = json.loads((tmp_path / "both" / engine / "iter_0/iteration_index.json").read_text())
+        assert index["engine"] == engine
+
+
+def test_a_difference_is_told(tmp_path: Path) -> None:
+    # A score that depends on the process stands for an engine that is wrong.
+    contract = write_contract(tmp_path, evaluate="import os\n    return {'top1': os.getpid()}")
+    done = engines(str(contract))
+    assert done.returncode == 1
+    assert "do not agree" in done.stdout
+
+
+def test_a_failure_names_the_engine(tmp_path: Path) -> None:
+    contract = write_contract(tmp_path, evaluate="raise ValueError('boom')")
+    done = engines(str(contract))
+    assert done.returncode == 5
+    assert "reference engine failed" in done.stderr
+    assert "boom" in done.stderr
+
+
+def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("")
+    done = engines(str(write_contract(tmp_path)), "--output-dir", str(tmp_path))
+    assert done.returncode == 7
+    assert "not empty" in done.stderr
