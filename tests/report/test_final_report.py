@@ -179,8 +179,15 @@ def test_key_findings_cite_the_data(tmp_path):
         "R8: Add add_1 has max SNR 0.264",
         "Between conv0 and conv1 the error grows by 0.03",
         "Failed: iter_4: quantize: out of memory",
+        "one alone may look worse although the whole is better",
     ):
         assert told in text
+
+
+def test_a_best_without_training_needs_no_word_on_it(tmp_path):
+    text = report(tmp_path, swept(*SWEEP[:1]), evidence())
+    assert "Worst layers of iter_0" in text
+    assert "one alone may look worse" not in text
 
 
 def test_a_fast_score_is_marked(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from espdl_quantize.history import History, Iteration
 from espdl_quantize.report._escape import md, number
+from espdl_quantize.report.figures import TRAINED_TOGETHER
 from espdl_quantize.search import (
     Decision,
     Situation,
@@ -29,7 +30,11 @@ def key_findings(situation: Situation) -> list[str]:
     worst = situation.best_evidence.worst(3)
     if worst:
         told = ", ".join(f"{md(op)} {snr:.4g}" for op, snr in worst)
-        bullets.append(f"Worst layers of {best.name} (noise:signal, each quantized alone): {told}.")
+        told = f"Worst layers of {best.name} (noise:signal, each quantized alone): {told}."
+        setting = best.setting
+        if setting and (setting.tqt_optimization or setting.blockwise_reconstruction):
+            told += f" {TRAINED_TOGETHER}"
+        bullets.append(told)
     for finding in findings(situation):
         bullets.append(f"{finding.rule}: {md(finding.text)}; speaks for {md(finding.method)}.")
     for jump in situation.best_evidence.jumps[:3]:

@@ -2,11 +2,17 @@
 
 from espdl_quantize.report.figures._base import Figure, label
 from espdl_quantize.report.figures._cost import cost_figure
-from espdl_quantize.report.figures._layers import LayerRow, layer_figure, layer_rows
+from espdl_quantize.report.figures._layers import (
+    TRAINED_TOGETHER,
+    LayerRow,
+    layer_figure,
+    layer_rows,
+)
 from espdl_quantize.report.figures._levers import lever_figure
 from espdl_quantize.report.figures._metric import metric_figure, phase_of
 
 __all__ = [
+    "TRAINED_TOGETHER",
     "Figure",
     "LayerRow",
     "cost_figure",

@@ -29,6 +29,13 @@ class LayerRow:
         return max(self.baseline or 0.0, self.best or 0.0)
 
 
+TRAINED_TOGETHER = (
+    "Training fits the quantized layers to each other: one alone may look worse although the whole "
+    "is better."
+)
+"""Why the error of a layer alone can grow while the score rises."""
+
+
 def layer_rows(
     baseline: Evidence, best: Evidence, int16: tuple[str, ...] = (), count: int = _SHOWN
 ) -> list[LayerRow]:
@@ -85,7 +92,7 @@ def layer_figure(
         title,
         f"Noise:signal power ratio with only this layer quantized, on a log scale; the "
         f"{len(rows)} worst layers. Shorter is better; above {needs_work:g} (dotted) a layer needs "
-        "work.",
+        f"work.{_why_worse(rows)}",
         f"Bar chart of the {len(rows)} worst layers. The numbers are in the table below.",
         data,
         layout(
@@ -122,6 +129,11 @@ def layer_figure(
         ),
         labels_above([label(name) for name in named], 13 * len(sides), _FRAME),
     )
+
+
+def _why_worse(rows: list[LayerRow]) -> str:
+    is_worse = any(row.baseline and row.best and row.best > row.baseline for row in rows)
+    return f" {TRAINED_TOGETHER}" if is_worse else ""
 
 
 def _log_range(values: list[float]) -> list[float]:
