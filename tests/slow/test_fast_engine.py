@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import io
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -135,15 +137,14 @@ def test_the_same_graph_becomes_the_same_file(
 
 
 @trainable
-def test_tqt_trains_the_same_exponents(
-    case: Any, kind: str, target: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_tqt_trains_the_same_exponents(case: Any, kind: str, target: str) -> None:
     models, losses = [], []
     steps = 4 if kind in ("lstm", "gru", "transformer") else 40  # those take long per step
     for engine in ENGINES:
         training = {"enabled": True, "steps": steps, "lr": 1e-3}
-        models.append(case(kind, target).quantized(engine, tqt_optimization=training))
-        told = re.findall(r"Tuning Finished +: \((\S+) -> (\S+)\)", capsys.readouterr().out)
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            models.append(case(kind, target).quantized(engine, tqt_optimization=training))
+        told = re.findall(r"Tuning Finished +: \((\S+) -> (\S+)\)", printed.getvalue())
         losses.append([float(value) for pair in told for value in pair])
     assert losses[0]
     assert losses[1] == pytest.approx(losses[0], rel=0.01, abs=1e-4)

@@ -16,7 +16,7 @@ from espdl_quantize.contract import load_contract, read_batches
 from espdl_quantize.errors import EspdlQuantizeError, OutputFolderError
 from espdl_quantize.iteration import RunOptions, run_iteration
 from espdl_quantize.jsonio import Json
-from espdl_quantize.quantize import NoProgress
+from espdl_quantize.quantize import Engine, NoProgress
 from espdl_quantize.setting import baseline, parse_setting
 from espdl_quantize.targets import target_names
 from tests.contracts import CONFIG, write_contract
@@ -86,12 +86,15 @@ def test_another_process_gives_the_same_model(tmp_path: Path) -> None:
 DEMO = ROOT / "examples/fashion_mnist/user_quant.py"
 
 
+@pytest.mark.parametrize("engine", ["reference", "fast"])
 @pytest.mark.parametrize("target", ["esp32s3", "esp32p4"])
 @pytest.mark.parametrize("case", ["residual network with TQT", "demo"])
 def test_everything_equals_plain_esp_ppq(
-    tmp_path: Path, case: str, target: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, case: str, target: str, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The public calls that a user would write give the same bytes and the same numbers.
+
+    On the fast engine the layerwise errors alone may differ, by no more than 1e-4 of them.
 
     Plain esp-ppq orders its tensors by Python's hash seed, so that its own bytes differ from
     process to process; that order alone is fixed for it here.
@@ -126,7 +129,7 @@ def test_everything_equals_plain_esp_ppq(
         setting.tqt_optimization_setting.lr = TQT["lr"]
         setting.tqt_optimization_setting.collecting_device = "cpu"
     folder = tmp_path / "outputs" / "iter_1"
-    index = run(path, folder, **fields)
+    index = run(path, folder, RunOptions(engine=engine), **fields)
 
     contract = load_contract(path, target_names())
     batches = read_batches(contract)
@@ -154,7 +157,10 @@ def test_everything_equals_plain_esp_ppq(
         "dataloader": batches,
         "steps": contract.config.analyse_steps,
     }
-    assert read(folder, "layerwise_error.json") == layerwise_error_analyse(**common)
+    layerwise = layerwise_error_analyse(**common)
+    if engine == "fast":
+        layerwise = pytest.approx(layerwise, rel=1e-4, abs=1e-11)
+    assert read(folder, "layerwise_error.json") == layerwise
     assert read(folder, "graphwise_error.json") == graphwise_error_analyse(**common)
     with only_float_tensors():
         statistics = statistical_analyse(**common)

@@ -129,6 +129,9 @@ def _recorded(row: Iteration) -> dict[str, Any]:
         for name in FILES
         if (row.folder / name).is_file()
     }
+    if INDEX in files and files[INDEX].get("contract_path"):
+        # Where it was on the machine that recorded it is nobody's business.
+        files[INDEX]["contract_path"] = Path(files[INDEX]["contract_path"]).name
     if STATISTICS in files:
         files[STATISTICS] = _slim(files[STATISTICS], load_evidence(row))
     return files
