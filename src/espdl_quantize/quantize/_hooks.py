@@ -39,6 +39,18 @@ REQUIRED: tuple[tuple[str, str], ...] = (
     ("esp_ppq.quantization.quantizer", "BaseQuantizer.build_prequant_pipeline"),
     ("esp_ppq.quantization.optim.training", "TrainingBasedPass.split_graph_into_blocks"),
     ("esp_ppq.quantization.optim.training", "TrainingBasedPass.collect"),
+    # Of the fast engine:
+    ("esp_ppq.core.defs", "gc.collect"),
+    ("esp_ppq.core", "PASSIVE_OPERATIONS"),
+    ("esp_ppq.executor.base", "OPERATION_FORWARD_TABLE"),
+    ("esp_ppq.executor.op", "TorchBackendContext"),
+    ("esp_ppq.executor.torch", "PPQuantFunction"),
+    ("esp_ppq.IR.quantize", "QuantableGraph.dequantize_graph"),
+    ("esp_ppq.parser.espdl.helper", "AlignedBytes.CreateAlignedBytes"),
+    ("esp_ppq.quantization.algorithm.training", "TQTDelegator.trainable_tensors"),
+    ("esp_ppq.quantization.algorithm.training", "TQTDelegator.withdraw"),
+    ("esp_ppq.quantization.analyse.util", "MeasureRecorder.update"),
+    ("esp_ppq.quantization.optim.training", "TrainedQuantizationThresholdPass.finetune"),
 )
 """Module and dotted attribute of every name that is called or overridden here."""
 
