@@ -181,6 +181,17 @@ def network(kind: str) -> nn.Module:
     return _seeded(KINDS[kind])
 
 
+def export_network(kind: str, file: Path) -> None:
+    """Write a network as ONNX."""
+    torch.onnx.export(
+        network(kind),
+        (torch.zeros(1, 1, 28, 28),),
+        str(file),
+        input_names=["image"],
+        dynamo=False,
+    )
+
+
 def output_error(kind: str, graph: Any, count: int) -> float:
     """Return the mean noise power over signal power of a graph's outputs, against the network."""
     from esp_ppq.executor import TorchExecutor

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 
 from espdl_quantize.contract import Contract, load_contract
 from espdl_quantize.iteration import RunOptions, run_iteration
@@ -13,7 +12,7 @@ from espdl_quantize.quantize import NoProgress
 from espdl_quantize.setting import baseline
 from espdl_quantize.targets import target_names
 from tests.contracts import CONFIG, write_contract
-from tests.networks import KINDS, network
+from tests.networks import KINDS, export_network
 
 pytestmark = pytest.mark.slow
 
@@ -33,13 +32,7 @@ def contract_for(kind: str, flow: str, target: str, folder: Path) -> Contract:
     }
     if flow == "onnx":
         config["onnx_path"] = "net.onnx"
-        torch.onnx.export(
-            network(kind),
-            (torch.zeros(1, 1, 28, 28),),
-            str(folder / "net.onnx"),
-            input_names=["image"],
-            dynamo=False,
-        )
+        export_network(kind, folder / "net.onnx")
     path = write_contract(
         folder,
         config=config,

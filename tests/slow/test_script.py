@@ -19,6 +19,7 @@ from espdl_quantize.report._script import python_script
 from espdl_quantize.setting import parse_setting
 from espdl_quantize.targets import target_names
 from tests.contracts import CONFIG, write_contract
+from tests.networks import export_network
 
 pytestmark = pytest.mark.slow
 
@@ -53,18 +54,8 @@ def test_the_script_makes_best_again(tmp_path: Path, engine: Engine, flow: str) 
     model = "from tests.networks import network\n    return network('residual')"
     config = {**CONFIG, "model_type": flow}
     if flow == "onnx":
-        import torch
-
-        from tests.networks import network
-
         config["onnx_path"] = "net.onnx"
-        torch.onnx.export(
-            network("residual"),
-            (torch.zeros(1, 1, 28, 28),),
-            str(tmp_path / "net.onnx"),
-            input_names=["image"],
-            dynamo=False,
-        )
+        export_network("residual", tmp_path / "net.onnx")
     path = write_contract(
         tmp_path,
         config=config,
