@@ -8,10 +8,14 @@ import resource
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from espdl_quantize.contract import Contract, load_contract
+from espdl_quantize.targets import target_names
 
 
 class Clock:
@@ -34,6 +38,15 @@ class Clock:
 def read_job() -> dict[str, Any]:
     """Return what the benchmark asks for."""
     return dict(json.loads(sys.argv[1]))
+
+
+def contract_of(job: dict[str, Any]) -> Contract:
+    """Return the contract of a job, with its own number of analysis steps."""
+    contract = load_contract(Path(job["contract"]), target_names())
+    if job["analyse_steps"] is None:
+        return contract
+    config = contract.config.model_copy(update={"analyse_steps": job["analyse_steps"]})
+    return replace(contract, config=config)
 
 
 def exponents_of(graph: Any) -> list[float]:

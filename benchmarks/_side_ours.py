@@ -7,12 +7,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks._side import Clock, exponents_of, read_job, write_result
-from espdl_quantize.contract import load_contract
+from benchmarks._side import Clock, contract_of, exponents_of, read_job, write_result
 from espdl_quantize.iteration import RunOptions, _run, run_iteration
 from espdl_quantize.quantize import NoProgress
 from espdl_quantize.setting import parse_setting
-from espdl_quantize.targets import target_names
 
 _STAGES = {
     "layerwise error": "layerwise",
@@ -38,7 +36,7 @@ class _Timed(NoProgress):
 def main() -> None:
     """Run every setting into one output folder; the float model is scored before the clock runs."""
     job, clock = read_job(), Clock()
-    contract = load_contract(Path(job["contract"]), target_names())
+    contract = contract_of(job)
     graphs: list[Any] = []
     score = getattr(_run, "score")  # noqa: B009
 

@@ -15,12 +15,12 @@ from esp_ppq.quantization.analyse import (
     statistical_analyse,
 )
 
-from benchmarks._side import Clock, exponents_of, read_job, write_result
+from benchmarks._side import Clock, contract_of, exponents_of, read_job, write_result
 from espdl_quantize.analysis._float_recorder import only_float_tensors
-from espdl_quantize.contract import Contract, load_contract
+from espdl_quantize.contract import Contract
 from espdl_quantize.quantize._to_esp_ppq import to_esp_ppq
 from espdl_quantize.setting import parse_setting, resolve
-from espdl_quantize.targets import probe_target, target_names
+from espdl_quantize.targets import probe_target
 
 
 def _iterate(contract: Contract, fields: dict[str, Any], clock: Clock) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def _iterate(contract: Contract, fields: dict[str, Any], clock: Clock) -> dict[s
 def main() -> None:
     """Run every setting."""
     job, clock = read_job(), Clock()
-    contract = load_contract(Path(job["contract"]), target_names())
+    contract = contract_of(job)
     results = [_iterate(contract, fields, clock) for fields in job["settings"]]
     write_result(job, results, clock)
 

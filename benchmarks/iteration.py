@@ -46,10 +46,21 @@ def settings_of(work: str, steps: int) -> list[dict[str, Any]]:
     }[work]
 
 
-def run_side(side: str, case: str, settings: list[dict[str, Any]], device: str) -> dict[str, Any]:
+def run_side(
+    side: str,
+    case: str,
+    settings: list[dict[str, Any]],
+    device: str,
+    analyse_steps: int | None,
+) -> dict[str, Any]:
     """Run one side in a process of its own; return its stages, results and peak memory."""
     with tempfile.NamedTemporaryFile(suffix=".json") as result:
-        job = {"contract": str(CASES[case]), "settings": settings, "result": result.name}
+        job = {
+            "contract": str(CASES[case]),
+            "settings": settings,
+            "analyse_steps": analyse_steps,
+            "result": result.name,
+        }
         environment = {**os.environ, "ESPDL_DEVICE": device}
         done = subprocess.run(
             [sys.executable, "-m", f"benchmarks._side_{side}", json.dumps(job)],
@@ -101,14 +112,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=500, help="of TQT")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument(
+        "--analyse-steps",
+        type=int,
+        help="instead of the contract's; fewer save plain esp-ppq hours",
+    )
+    parser.add_argument(
         "--bare", action="store_true", help="also train the blocks without fake quantization"
     )
     chosen = parser.parse_args(arguments)
     settings = settings_of(chosen.work, chosen.steps)
+    job = (chosen.case, settings, chosen.device, chosen.analyse_steps)
     found: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
     for number in range(chosen.repeat):
         for side in SIDES if number % 2 == 0 else SIDES[::-1]:
-            found[side].append(run_side(side, chosen.case, settings, chosen.device))
+            found[side].append(
+                run_side(side, chosen.case, settings, chosen.device, chosen.analyse_steps)
+            )
     for line in check(found["plain"][0], found["ours"][0], chosen.work):
         print(line)
     print(f"{'stage':<12}{'plain, s':>10}{'ours, s':>10}{'ratio':>8}")
@@ -119,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         medians = [statistics.median(times[side]) for side in SIDES]
         print(f"{stage:<12}{medians[0]:>10.2f}{medians[1]:>10.2f}{ratio:>8.1f}")
     if chosen.bare:
-        bare = run_side("bare", chosen.case, settings, chosen.device)["seconds"]["quantize"]
+        bare = run_side("bare", *job)
         ours = statistics.median(one["seconds"]["quantize"] for one in found["ours"])
         print(
             f"quantize with bare training steps: {bare:.2f} s; ours is {ours / bare:.2f} times it"
