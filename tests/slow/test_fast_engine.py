@@ -151,7 +151,7 @@ def test_tqt_trains_the_same_exponents(case: Any, kind: str, target: str) -> Non
     assert scales(models[0]) == scales(models[1])
 
 
-@on_every_network
+@trainable
 def test_bias_correction_finds_the_same_biases(case: Any, kind: str, target: str) -> None:
     same_weights(case(kind, target), bias_correct={"enabled": True})
 
