@@ -140,8 +140,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if chosen.bare:
         bare = run_side("bare", *job)
         ours = statistics.median(one["seconds"]["quantize"] for one in found["ours"])
+        limit = bare["seconds"]["quantize"]
         print(
-            f"quantize with bare training steps: {bare:.2f} s; ours is {ours / bare:.2f} times it"
+            f"quantize with bare training steps: {limit:.2f} s; ours takes {ours / limit:.2f} times"
         )
     peaks = [max(one["peak_mb"] for one in found[side]) for side in SIDES]
     print(f"{'peak MB':<12}{peaks[0]:>10.0f}{peaks[1]:>10.0f}{peaks[0] / peaks[1]:>8.1f}")
