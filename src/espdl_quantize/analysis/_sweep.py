@@ -27,7 +27,7 @@ from espdl_quantize.analysis._samples import sample, sample_each
 from espdl_quantize.analysis._statistics import statistics_row
 from espdl_quantize.contract import Batch
 from espdl_quantize.quantize import Progress
-from espdl_quantize.quantize.fast import OpRunner, channels_last, feed, inputs_of
+from espdl_quantize.quantize.fast import OpRunner, channels_last, feed, inputs_of, store
 
 _OUTPUT_SAMPLES = 4096
 """Elements of each sample of an op's output that the graphwise analysis compares."""
@@ -176,7 +176,7 @@ def _forward(
 
         outputs = runner.run(op, inputs_of(op, values), see_inputs)
         records.see(op, "output", outputs)
-        _store(op, outputs, values)
+        store(op, outputs, values)
         _release(op, values, readers, frozenset())
 
 
@@ -197,7 +197,7 @@ class _Alone:
         self._values = {n: channels_last(value) for n, value in feed(plan.graph, batch).items()}
         readers = _count_readers(plan.order)
         for op in plan.order:
-            _store(op, runner.run(op, inputs_of(op, self._values)), self._values)
+            store(op, runner.run(op, inputs_of(op, self._values)), self._values)
             _release(op, self._values, readers, plan.joined)
 
     def measure(self, op: Any, values: dict[str, Tensor]) -> None:
@@ -213,7 +213,7 @@ class _Alone:
         finally:
             op.dequantize()
         changed: dict[str, Tensor] = {}
-        _store(op, [channels_last(value) for value in outputs], changed)
+        store(op, [channels_last(value) for value in outputs], changed)
         behind = self._plan.behind[op.name]
         readers = _count_readers(behind)
         for later in behind:
@@ -221,17 +221,11 @@ class _Alone:
                 changed.get(variable.name, self._values.get(variable.name, variable.value))
                 for variable in later.inputs
             ]
-            _store(later, self._runner.run(later, inputs), changed)
+            store(later, self._runner.run(later, inputs), changed)
             _release(later, changed, readers, frozenset(self._plan.graph.outputs))
         for name in self._plan.graph.outputs:
             exact = self._values[name]
             self._recorders[op.name].update(y_pred=changed.get(name, exact), y_real=exact)
-
-
-def _store(op: Any, outputs: list[Any], values: dict[str, Tensor]) -> None:
-    values.update(
-        {variable.name: value for variable, value in zip(op.outputs, outputs, strict=False)}
-    )
 
 
 def _count_readers(ops: Iterable[Any]) -> dict[str, int]:

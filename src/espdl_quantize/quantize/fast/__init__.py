@@ -2,7 +2,7 @@
 
 from espdl_quantize.quantize.fast._fake_quant import fake_quantize
 from espdl_quantize.quantize.fast._install import fast_engine, speed_up_pass
-from espdl_quantize.quantize.fast._runner import OpRunner, channels_last, feed, inputs_of
+from espdl_quantize.quantize.fast._runner import OpRunner, channels_last, feed, inputs_of, store
 
 __all__ = [
     "OpRunner",
@@ -12,4 +12,5 @@ __all__ = [
     "feed",
     "inputs_of",
     "speed_up_pass",
+    "store",
 ]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from espdl_quantize.quantize.fast._runner import OpRunner, channels_last, feed, inputs_of
+from espdl_quantize.quantize.fast._runner import OpRunner, channels_last, feed, inputs_of, store
 
 
 class Activations:
@@ -52,9 +52,7 @@ class Activations:
             for values in self._values:
                 left = dict(readers)
                 for op in missing:
-                    outputs = self._runner.run(op, inputs_of(op, values))
-                    for variable, value in zip(op.outputs, outputs, strict=False):
-                        values[variable.name] = value
+                    store(op, self._runner.run(op, inputs_of(op, values)), values)
                     self._release(op, values, left, names)
                 found.append({name: values[name] for name in names})
         self._done |= {op.name for op in missing}

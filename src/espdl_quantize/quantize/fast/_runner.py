@@ -89,6 +89,12 @@ def inputs_of(op: Any, values: Mapping[str, Tensor]) -> list[Any]:
     return [values.get(variable.name, variable.value) for variable in op.inputs]
 
 
+def store(op: Any, outputs: Iterable[Any], values: dict[str, Tensor]) -> None:
+    """Keep what an op put out, by variable."""
+    for variable, value in zip(op.outputs, outputs, strict=False):
+        values[variable.name] = value
+
+
 def feed(graph: Any, batch: Any) -> dict[str, Tensor]:
     """Return the tensor for each input of a graph, as TorchExecutor assigns them."""
     names = list(graph.inputs)

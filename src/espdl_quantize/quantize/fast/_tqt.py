@@ -31,7 +31,7 @@ from espdl_quantize.quantize.fast._fake_quant import (
     quantized,
 )
 from espdl_quantize.quantize.fast._memory import fitting_threads
-from espdl_quantize.quantize.fast._runner import OpRunner, inputs_of
+from espdl_quantize.quantize.fast._runner import OpRunner, inputs_of, store
 
 _TRAINED_TYPES = ("Add", "Mul")
 """Types beyond the computing ones whose constants esp-ppq trains."""
@@ -175,9 +175,7 @@ class TqtTrainer:
     ) -> Tensor:
         values = dict(inputs)
         for op in block.rps:
-            outputs = runner.run(op, inputs_of(op, values))
-            for variable, value in zip(op.outputs, outputs, strict=False):
-                values[variable.name] = value
+            store(op, runner.run(op, inputs_of(op, values)), values)
         losses = [self._distance(values[name], value) for name, value in wanted.items()]
         return torch.stack(losses).sum()
 
