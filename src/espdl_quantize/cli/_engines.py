@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from rich.table import Table
 from espdl_quantize.cli._progress import TerminalProgress
 from espdl_quantize.errors import EXIT_OK, EXIT_REFUSED, IterationError, OutputFolderError
 from espdl_quantize.jsonio import Json, dumps
+from espdl_quantize.quantize import NoProgress
 
 TOLERANCE = 1e-4
 """Relative difference of an analysis that counts as agreement; see ``_FLOOR``."""
@@ -70,14 +72,11 @@ def compare_engines(
         raise OutputFolderError(f"{output_dir} is not empty", "give a new --output-dir")
     with tempfile.TemporaryDirectory() as scratch:
         outputs = output_dir or Path(scratch)
-        if as_json:
-            indices = [_run(contract, setting, outputs, engine) for engine in _ENGINES]
-        else:
-            with TerminalProgress() as progress:
-                indices = []
-                for engine in _ENGINES:
-                    with progress.stage(f"{engine} engine"):
-                        indices.append(_run(contract, setting, outputs, engine))
+        indices = []
+        with contextlib.nullcontext(NoProgress()) if as_json else TerminalProgress() as progress:
+            for engine in _ENGINES:
+                with progress.stage(f"{engine} engine"):
+                    indices.append(_run(contract, setting, outputs, engine))
         found = _agreement(outputs, *indices)
     if as_json:
         print(dumps({"agrees": found.holds, **asdict(found)}), end="")
