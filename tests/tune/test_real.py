@@ -30,4 +30,7 @@ def test_the_real_backend_is_run_iteration_with_a_contract(
     monkeypatch.setattr(_real, "run_iteration", lambda *given: called.append(given) or {"ok": 1})
     progress = NoProgress()
     assert backend.run(baseline(), tmp_path / "iter_0", progress) == {"ok": 1}
-    assert called == [(contract, baseline(), tmp_path / "iter_0", options, progress)]
+    backend.run(baseline(), tmp_path / "iter_1", progress)
+    assert called[0][:5] == (contract, baseline(), tmp_path / "iter_0", options, progress)
+    assert called[0][5].contract is contract
+    assert called[1][5] is called[0][5]

@@ -9,12 +9,14 @@ from espdl_quantize.iteration._folder import (
     locked,
     staged,
 )
+from espdl_quantize.iteration._prepared import Prepared
 from espdl_quantize.iteration._run import RunOptions, run_iteration
 from espdl_quantize.iteration._score import Score, score_float
 
 __all__ = [
     "FLOAT_REFERENCE",
     "INDEX",
+    "Prepared",
     "RunOptions",
     "Score",
     "captured",

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from espdl_quantize.analysis import Measurements, measure
-from espdl_quantize.contract import Batch, Contract, Origin, located, read_batches
+from espdl_quantize.contract import Batch, Contract, Origin, located
 from espdl_quantize.errors import EspdlQuantizeError, IterationError, OutputFolderError
 from espdl_quantize.iteration import _artifacts as artifacts
 from espdl_quantize.iteration._admission import check_admission
 from espdl_quantize.iteration._console import captured
 from espdl_quantize.iteration._float_reference import FloatReference
 from espdl_quantize.iteration._folder import INDEX, iteration_number, locked, staged
+from espdl_quantize.iteration._prepared import Prepared
 from espdl_quantize.iteration._score import Score, score, score_float
 from espdl_quantize.jsonio import Json, write_json
 from espdl_quantize.quantize import (
@@ -30,8 +31,6 @@ from espdl_quantize.quantize import (
     describe_failure,
     esp_ppq_version,
     export,
-    prepare_float_model,
-    probe_float_model,
     quantize,
     seed_everything,
 )
@@ -67,6 +66,7 @@ class _Run:
     """What one iteration has found out so far; a failure reports as much as there is."""
 
     contract: Contract
+    prepared: Prepared
     setting: Setting
     options: RunOptions
     progress: Progress
@@ -109,6 +109,7 @@ def run_iteration(
     folder: Path,
     options: RunOptions,
     progress: Progress,
+    prepared: Prepared | None = None,
 ) -> Json:
     """Run one iteration into ``folder``, which appears only when it is whole.
 
@@ -118,6 +119,7 @@ def run_iteration(
         folder: the iteration's folder; the folder above it is the output folder.
         options: how to run.
         progress: told of every stage.
+        prepared: of this contract, where more iterations are to come in this process.
 
     Returns:
         The content of iteration_index.json, with ``"status": "ok"``.
@@ -133,8 +135,12 @@ def run_iteration(
         setting = setting.model_copy(update={"iteration_id": number})
     started = time.perf_counter()
     failure: EspdlQuantizeError | None = None
-    with locked(folder.parent), staged(folder, options.overwrite) as staging:
-        run = _Run(contract, setting, options, progress, folder, staging)
+    with contextlib.ExitStack() as stack:
+        if prepared is None:
+            prepared = stack.enter_context(Prepared(contract))
+        stack.enter_context(locked(folder.parent))
+        staging = stack.enter_context(staged(folder, options.overwrite))
+        run = _Run(contract, prepared, setting, options, progress, folder, staging)
         check_admission(folder, run.origin)
         with captured(staging / "console.log"):
             try:
@@ -168,8 +174,7 @@ def _run_stages(run: _Run) -> None:
     with run.timed("read calibration data"):
         batches = _read_calibration(run)
     with run.timed("prepare float model"):
-        model = prepare_float_model(contract, run.staging)
-        float_graph = probe_float_model(model, batches[0])
+        model, float_graph = run.prepared.float_model(batches[0])
         reference = FloatReference(run.outputs, contract, model)
         run.float_key = reference.key
         check_admission(run.folder, run.origin)
@@ -202,14 +207,10 @@ def _run_stages(run: _Run) -> None:
 
 
 def _read_calibration(run: _Run) -> list[Batch]:
-    length: int | None = None
-
     def tell(done: int, total: int | None) -> None:
-        nonlocal length
-        length = total
         run.progress.update(done, total, f"batch {done}")
 
-    batches = read_batches(run.contract, on_batch=tell)
+    batches, length = run.prepared.batches(run.options.seed, tell)
     if length is not None and len(batches) < length:
         run.warnings.append(
             f"the first {len(batches)} of {length} calibration batches are used: more would not "
@@ -290,13 +291,8 @@ def _index(run: _Run, failure: EspdlQuantizeError | None, elapsed: float) -> Jso
     }
 
 
-_WORKING_FILES = ("float_model.onnx", "float_model.onnx.data")
-
-
 def _write_outcome(run: _Run, index: Json, failure: EspdlQuantizeError | None) -> None:
     """Write the last two files, the index after all others: it is what makes a folder whole."""
-    for name in _WORKING_FILES:
-        (run.staging / name).unlink(missing_ok=True)
     if failure is not None and run.stage == "export":
         # Half a model must not be taken for one; and on a full disk this frees the space for what
         # is still to be written.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from espdl_quantize.contract import Contract
-from espdl_quantize.iteration import RunOptions, run_iteration
+from espdl_quantize.iteration import Prepared, RunOptions, run_iteration
 from espdl_quantize.jsonio import Json
 from espdl_quantize.quantize import Progress
 from espdl_quantize.setting import Setting
@@ -13,7 +13,7 @@ from espdl_quantize.tune._backend import BackendFacts
 
 
 class RealBackend:
-    """Quantizes, analyses and scores.
+    """Quantizes, analyses and scores; reads the data and exports the model once.
 
     Args:
         contract: the user's module.
@@ -23,6 +23,7 @@ class RealBackend:
     def __init__(self, contract: Contract, options: RunOptions | None = None) -> None:
         self._contract = contract
         self._options = options or RunOptions()
+        self._prepared = Prepared(contract)
 
     @property
     def facts(self) -> BackendFacts:
@@ -40,4 +41,6 @@ class RealBackend:
 
     def run(self, setting: Setting, folder: Path, progress: Progress) -> Json:
         """Run one iteration."""
-        return run_iteration(self._contract, setting, folder, self._options, progress)
+        return run_iteration(
+            self._contract, setting, folder, self._options, progress, self._prepared
+        )

@@ -1,0 +1,86 @@
+"""What all iterations of one process share: the calibration batches and the float model."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from espdl_quantize.contract import Batch, Contract, read_batches
+from espdl_quantize.quantize import FloatModel, prepare_float_model, probe_float_model
+
+
+class Prepared:
+    """Reads the data and exports the model of a contract once, however many iterations use them.
+
+    A changed model or changed data is seen by the next process. Close it when no iteration needs
+    the float model's file any more.
+
+    Args:
+        contract: whose data and model these are.
+    """
+
+    def __init__(self, contract: Contract) -> None:
+        self.contract = contract
+        self._batches: tuple[int, list[Batch], int | None] | None = None
+        self._model: tuple[FloatModel, Any] | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def __enter__(self) -> Prepared:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove the float model's file."""
+        self._model = None
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
+
+    def batches(
+        self, seed: int, on_batch: Callable[[int, int | None], None]
+    ) -> tuple[list[Batch], int | None]:
+        """Return the calibration batches, and how many the loader says to have.
+
+        Args:
+            seed: the generators were seeded with it; a loader that shuffles depends on it.
+            on_batch: told of each batch that is read.
+
+        Raises:
+            ContractError: the loader breaks the contract.
+        """
+        if self._batches is None or self._batches[0] != seed:
+            length: int | None = None
+
+            def note(done: int, total: int | None) -> None:
+                nonlocal length
+                length = total
+                on_batch(done, total)
+
+            self._batches = None  # frees the memory first
+            found = read_batches(self.contract, on_batch=note)
+            self._batches = (seed, found, length)
+        return self._batches[1], self._batches[2]
+
+    def float_model(self, batch: Batch) -> tuple[FloatModel, Any]:
+        """Return the simplified float model, and a graph of it that has run on ``batch``.
+
+        Raises:
+            ContractError: the model cannot be loaded or has its batch size baked in.
+            IterationError: it cannot be exported, simplified or run.
+        """
+        if self._model is None:
+            if self._folder is None:
+                self._folder = tempfile.TemporaryDirectory(prefix="espdl-quantize-")
+            model = prepare_float_model(self.contract, Path(self._folder.name))
+            self._model = (model, probe_float_model(model, batch))
+        return self._model
