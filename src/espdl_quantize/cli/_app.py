@@ -39,6 +39,13 @@ EngineName = Annotated[
     Literal["fast", "reference"],
     typer.Option(help="The fast engine, or plain esp-ppq; 'engines' compares them on your model."),
 ]
+ProgressJson = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Write progress to this file, a JSON object per line, instead of onto the terminal.",
+    ),
+]
 NoFloatScore = Annotated[
     bool,
     typer.Option(
@@ -118,6 +125,7 @@ def check(
     no_score: Annotated[
         bool, typer.Option("--no-score", help="Do not call evaluate() on the float model.")
     ] = False,
+    progress_json: ProgressJson = None,
     as_json: AsJson = False,
 ) -> None:
     """Check a contract: every fault at once, one batch through the model, the float model's score.
@@ -126,7 +134,7 @@ def check(
     """
     from espdl_quantize.cli._check import check_contract
 
-    sys.exit(check_contract(contract, not no_score, as_json))
+    sys.exit(check_contract(contract, not no_score, as_json, progress_json))
 
 
 @app.command()
@@ -158,6 +166,7 @@ def run(
     ] = False,
     no_float_score: NoFloatScore = False,
     engine: EngineName = "fast",
+    progress_json: ProgressJson = None,
     as_json: AsJson = False,
 ) -> None:
     """Quantize, analyse and score once; leaves a model and every artifact that explains it."""
@@ -172,12 +181,14 @@ def run(
     options = RunOptions(
         use_full_eval, seed, info, native, overwrite, engine, score_float=not no_float_score
     )
-    run_once(contract, output_dir, setting, options, as_json)
+    run_once(contract, output_dir, setting, options, as_json, progress_json)
 
 
 @app.command()
 def tune(
-    contract: ContractPath,
+    contract: Annotated[
+        Path | None, typer.Argument(metavar="USER_QUANT.PY", help="The contract module.")
+    ] = None,
     output_dir: OutputFolder = Path("outputs"),
     iterations: Annotated[
         int | None,
@@ -199,6 +210,19 @@ def tune(
     ] = False,
     no_float_score: NoFloatScore = False,
     engine: EngineName = "fast",
+    recorded: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="TABLE.ZIP",
+            help="Replay recorded iterations instead of running a contract; quantizes nothing. "
+            "--time counts the time that they took.",
+        ),
+    ] = None,
+    pace: Annotated[
+        float | None,
+        typer.Option(help="With --recorded: at so many times the recorded speed, not at once."),
+    ] = None,
+    progress_json: ProgressJson = None,
     as_json: AsJson = False,
 ) -> None:
     """Search by itself to a stop; best/ holds the best model so far at any time.
@@ -211,11 +235,20 @@ def tune(
     budget = Budget(iterations, None if time is None else parse_duration(time))
     options = TuneOptions(budget, policy, seed, ignore_plateau)
 
-    from espdl_quantize.cli._tune import tune_contract
+    if (contract is None) == (recorded is None):
+        raise typer.BadParameter("give one of USER_QUANT.PY and --recorded TABLE.ZIP")
+    if pace is not None and recorded is None:
+        raise typer.BadParameter("--pace is of --recorded TABLE.ZIP")
+    from espdl_quantize.cli._tune import replay, tune_contract
+
+    if recorded is not None:
+        replay(recorded, pace, output_dir, options, as_json, progress_json)
+        return
+    assert contract is not None
     from espdl_quantize.iteration import RunOptions
 
     run_options = RunOptions(use_full_eval, seed, engine=engine, score_float=not no_float_score)
-    tune_contract(contract, output_dir, options, run_options, as_json)
+    tune_contract(contract, output_dir, options, run_options, as_json, progress_json)
 
 
 @app.command()

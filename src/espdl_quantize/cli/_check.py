@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from espdl_quantize.cli._contract import load
-from espdl_quantize.cli._progress import TerminalProgress
+from espdl_quantize.cli._progress import shown
 from espdl_quantize.contract import (
     Contract,
     ContractFaultsError,
@@ -23,13 +23,16 @@ from espdl_quantize.iteration import RunOptions, Score, captured, score_float
 from espdl_quantize.jsonio import dumps
 
 
-def check_contract(path: Path, with_score: bool, as_json: bool) -> int:
+def check_contract(
+    path: Path, with_score: bool, as_json: bool, progress_lines: Path | None = None
+) -> int:
     """Check a contract and print what is wrong or that nothing is.
 
     Args:
         path: the contract module.
         with_score: score the float model, too, which may take long.
         as_json: print one JSON object.
+        progress_lines: write progress there instead of onto the terminal.
 
     Returns:
         The exit code.
@@ -45,7 +48,7 @@ def check_contract(path: Path, with_score: bool, as_json: bool) -> int:
         _print_faults(found.faults)
         return EXIT_CONTRACT
     try:
-        facts = _probe(contract, with_score)
+        facts = _probe(contract, with_score, as_json, progress_lines)
     except EspdlQuantizeError as error:
         raise located(error, contract) from error.__cause__
     if as_json:
@@ -57,7 +60,9 @@ def check_contract(path: Path, with_score: bool, as_json: bool) -> int:
     return EXIT_OK
 
 
-def _probe(contract: Contract, with_score: bool) -> dict[str, object]:
+def _probe(
+    contract: Contract, with_score: bool, as_json: bool, progress_lines: Path | None
+) -> dict[str, object]:
     """Read one batch, run the model on it and on a batch of one, and score the float graph."""
     from espdl_quantize.quantize import (
         check_device,
@@ -72,7 +77,7 @@ def _probe(contract: Contract, with_score: bool) -> dict[str, object]:
     scored: Score | None = None
     with (
         tempfile.TemporaryDirectory() as scratch,
-        TerminalProgress() as progress,
+        shown(as_json, progress_lines) as progress,
         captured(Path(scratch) / "console.log"),
     ):
         check_device(config.device)

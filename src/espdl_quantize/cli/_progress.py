@@ -1,12 +1,16 @@
-"""Progress on the terminal: one line per stage, with the time left where it can be told."""
+"""Progress, on the terminal for people and as JSON lines for programs."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -14,8 +18,14 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from espdl_quantize.errors import OutputFolderError
+from espdl_quantize.jsonio import to_jsonable
+from espdl_quantize.quantize import NoProgress
+
 _WORTH_A_LINE = 1.0
 """Seconds; stages that took less leave no line behind."""
+_TICK = 1.0
+"""Seconds between two lines on how far a stage is."""
 
 
 @dataclass
@@ -112,6 +122,98 @@ class TerminalProgress:
                 bar = ProgressBar(total, fraction or 0.0, width=30, pulse=fraction is None)
             table.add_row("  " * stage.depth + stage.name, bar, text, stage.detail)
         return Group(*([Text(self.header, "bold")] if self.header else []), table)
+
+
+class ProgressLines:
+    """Appends a JSON object per line to a file: a stage begins, is so far, ends; or what is told.
+
+    Every line has ``time`` (seconds since the epoch) and ``event``. ``stage`` lines carry the
+    stage, its depth and its status; ``at`` lines, at most one a second, the fraction that is done
+    and the seconds that the stage has taken. Whatever else happens is told by :meth:`event`.
+
+    Args:
+        path: the file; what it holds is replaced.
+
+    Raises:
+        OutputFolderError: it cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._file = path.open("w", encoding="utf-8", buffering=1)
+        except OSError as error:
+            raise OutputFolderError(
+                f"{path} cannot be written: {error.strerror or error}",
+                "give --progress-json a file in a folder that you can write to",
+            ) from error
+        self._stages: list[_Stage] = []
+        self._ended = threading.Event()
+        self._ticker = threading.Thread(target=self._tick, daemon=True)
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> ProgressLines:
+        self._ticker.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._ticker.join()
+        # A full disk must not hide what came of the work.
+        with contextlib.suppress(OSError):
+            self._file.close()
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Tell of a stage as it begins and ends."""
+        stage = _Stage(name, len(self._stages), time.monotonic())
+        self._stages.append(stage)
+        self.event("stage", stage=name, depth=stage.depth, status="begun")
+        status = "done"
+        try:
+            yield
+        except BaseException as error:
+            status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            raise
+        finally:
+            self._stages.remove(stage)
+            seconds = round(time.monotonic() - stage.started, 3)
+            self.event("stage", stage=name, depth=stage.depth, status=status, seconds=seconds)
+
+    def update(self, done: float, total: float | None, detail: str = "") -> None:
+        """Say how far the innermost stage is; told with the next tick."""
+        if self._stages:
+            stage = self._stages[-1]
+            stage.done, stage.total, stage.detail = done, total, detail
+
+    def event(self, name: str, **data: Any) -> None:
+        """Append a line."""
+        line = json.dumps(
+            to_jsonable({"time": round(time.time(), 3), "event": name, **data}),
+            ensure_ascii=False,
+        )
+        with self._lock, contextlib.suppress(OSError):
+            self._file.write(line + "\n")
+
+    def _tick(self) -> None:
+        told: tuple[str, float] | None = None
+        while not self._ended.wait(_TICK):
+            with contextlib.suppress(IndexError):
+                stage = self._stages[-1]
+                fraction = stage.fraction()
+                if fraction is None or told == (stage.name, fraction):
+                    continue
+                told = (stage.name, fraction)
+                seconds = round(time.monotonic() - stage.started, 3)
+                self.event("at", stage=stage.name, fraction=round(fraction, 4), seconds=seconds)
+
+
+def shown(
+    as_json: bool, lines: Path | None
+) -> contextlib.AbstractContextManager[TerminalProgress | ProgressLines | NoProgress]:
+    """Return where progress goes: to a file, to nobody, or to the terminal."""
+    if lines is not None:
+        return ProgressLines(lines)
+    return contextlib.nullcontext(NoProgress()) if as_json else TerminalProgress()
 
 
 def _innermost_bar() -> float | None:

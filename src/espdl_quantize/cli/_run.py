@@ -11,10 +11,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from espdl_quantize.cli._contract import load
-from espdl_quantize.cli._progress import TerminalProgress
+from espdl_quantize.cli._progress import shown
 from espdl_quantize.iteration import RunOptions, iteration_number, run_iteration
 from espdl_quantize.jsonio import Json, dumps
-from espdl_quantize.quantize import NoProgress
 from espdl_quantize.setting import Setting, baseline, load_setting
 
 
@@ -24,6 +23,7 @@ def run_once(
     setting_path: Path | None,
     options: RunOptions,
     as_json: bool,
+    progress_lines: Path | None = None,
 ) -> None:
     """Run one iteration and print what came out.
 
@@ -35,11 +35,11 @@ def run_once(
     else:
         setting = load_setting(setting_path)
     contract = load(contract_path)
+    with shown(as_json, progress_lines) as progress:
+        index = run_iteration(contract, setting, folder, options, progress)
     if as_json:
-        print(dumps(run_iteration(contract, setting, folder, options, NoProgress())), end="")
+        print(dumps(index), end="")
     else:
-        with TerminalProgress() as progress:
-            index = run_iteration(contract, setting, folder, options, progress)
         print_summary(index, folder)
     for note in _notes(setting, folder.resolve()):
         print(f"note: {note}", file=sys.stderr)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from espdl_quantize.cli._contract import load
-from espdl_quantize.cli._progress import TerminalProgress
+from espdl_quantize.cli._progress import ProgressLines, TerminalProgress, shown
 from espdl_quantize.errors import InterruptedSearchError
 from espdl_quantize.history import History, Iteration
 from espdl_quantize.iteration import RunOptions
 from espdl_quantize.jsonio import dumps
+from espdl_quantize.quantize import Progress
 from espdl_quantize.search import describe_seconds
 from espdl_quantize.search.policies import Policy, make_policy
 from espdl_quantize.tune import (
@@ -22,6 +25,7 @@ from espdl_quantize.tune import (
     Observer,
     Plan,
     RealBackend,
+    RecordedBackend,
     Status,
     TuneOptions,
     TuneResult,
@@ -35,6 +39,7 @@ def tune_contract(
     options: TuneOptions,
     run_options: RunOptions,
     as_json: bool,
+    progress_lines: Path | None = None,
 ) -> None:
     """Search with esp-ppq and print what came of it.
 
@@ -43,11 +48,37 @@ def tune_contract(
     """
     policy = make_policy(options.policy)
     backend = RealBackend(load(contract_path), run_options)
-    search_and_print(backend, policy, outputs, options, as_json)
+    search_and_print(backend, policy, outputs, options, as_json, progress_lines)
+
+
+def replay(
+    recorded: Path,
+    pace: float | None,
+    outputs: Path,
+    options: TuneOptions,
+    as_json: bool,
+    progress_lines: Path | None = None,
+) -> None:
+    """Search among the iterations of a recording; its times count as time spent.
+
+    Raises:
+        EspdlQuantizeError: whatever stopped it before its end.
+    """
+    policy = make_policy(options.policy)
+    backend = RecordedBackend(recorded, pace=pace)
+    search_and_print(
+        backend, policy, outputs, options, as_json, progress_lines, clock=backend.clock
+    )
 
 
 def search_and_print(
-    backend: Backend, policy: Policy, outputs: Path, options: TuneOptions, as_json: bool
+    backend: Backend,
+    policy: Policy,
+    outputs: Path,
+    options: TuneOptions,
+    as_json: bool,
+    progress_lines: Path | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Search with any backend; with ``as_json``, print one JSON object and nothing else.
 
@@ -55,13 +86,15 @@ def search_and_print(
         InterruptedSearchError: the user interrupted it.
     """
     try:
-        if as_json:
-            print(dumps(_summary(tune(backend, outputs, options, policy=policy))), end="")
-            return
-        with TerminalProgress() as progress:
-            watcher = _Watcher(progress)
+        with shown(as_json, progress_lines) as progress:
             result = tune(
-                backend, outputs, options, policy=policy, observer=watcher, progress=progress
+                backend,
+                outputs,
+                options,
+                policy=policy,
+                observer=_observer(progress),
+                progress=progress,
+                clock=clock,
             )
     except KeyboardInterrupt:
         best = outputs / "best"
@@ -69,7 +102,16 @@ def search_and_print(
         raise InterruptedSearchError(
             f"interrupted; {told}", "run the same command again: it goes on where it stopped"
         ) from None
-    _print_result(result, outputs)
+    if as_json:
+        print(dumps(_summary(result)), end="")
+    else:
+        _print_result(result, outputs)
+
+
+def _observer(progress: Progress) -> Observer:
+    if isinstance(progress, ProgressLines):
+        return _LineWriter(progress)
+    return _Watcher(progress) if isinstance(progress, TerminalProgress) else Observer()
 
 
 class _Watcher(Observer):
@@ -102,6 +144,60 @@ class _Watcher(Observer):
         self._progress.say(f"note: {text}")
 
 
+class _LineWriter(Observer):
+    """Appends what happens to the lines of progress."""
+
+    def __init__(self, lines: ProgressLines) -> None:
+        self._lines = lines
+
+    def planned(self, plan: Plan) -> None:
+        """Append the plan."""
+        self._lines.event("plan", lines=plan.lines())
+
+    def iteration_started(self, status: Status) -> None:
+        """Append where the search stands."""
+        best, estimate = status.history.best, status.estimate
+        self._lines.event(
+            "iteration_started",
+            iteration=status.move.setting.iteration_id,
+            number=status.number,
+            of=status.budget.iterations,
+            phase=status.move.phase,
+            what=status.move.what,
+            best_iteration=None if best is None else best.id,
+            best_value=None if best is None else best.value,
+            gap_closed=status.history.gap_closed,
+            estimated_seconds=None if estimate is None else estimate.seconds,
+            seconds_left=_seconds_left(status),
+            text=header(status),
+        )
+
+    def iteration_ended(self, row: Iteration, history: History) -> None:
+        """Append what came of it."""
+        self._lines.event(
+            "iteration_ended",
+            iteration=row.id,
+            value=row.value,
+            gain=history.gain(row),
+            is_best=history.best is row,
+            failure=None if row.failure is None else str(row.failure),
+        )
+
+    def notice(self, text: str) -> None:
+        """Append it."""
+        self._lines.event("notice", text=text)
+
+
+def _seconds_left(status: Status) -> float | None:
+    """Return the rest of the time budget, else what the rest of the iterations may take."""
+    budget = status.budget
+    if status.seconds_left is not None:
+        return max(status.seconds_left, 0.0)
+    if budget.iterations is None or status.estimate is None:
+        return None
+    return status.estimate.seconds * (budget.iterations - status.number + 1)
+
+
 def header(status: Status) -> str:
     """Write phase, move, best, gap closed, place in the budget and the time left."""
     history, budget = status.history, status.budget
@@ -115,11 +211,10 @@ def header(status: Status) -> str:
     parts.append(f"iteration {status.number}{of}")
     if status.estimate is not None:
         parts.append(f"takes {status.estimate}")
-    if status.seconds_left is not None:
-        parts.append(f"{describe_seconds(max(status.seconds_left, 0))} left")
-    elif budget.iterations is not None and status.estimate is not None:
-        left = status.estimate.seconds * (budget.iterations - status.number + 1)
-        parts.append(f"about {describe_seconds(left)} left")
+    left = _seconds_left(status)
+    if left is not None:
+        about = "" if status.seconds_left is not None else "about "
+        parts.append(f"{about}{describe_seconds(left)} left")
     return " | ".join(parts)
 
 

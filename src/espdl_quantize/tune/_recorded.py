@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import time
 from pathlib import Path
 from typing import Literal
 
-from espdl_quantize.errors import IterationError, SettingError
+from espdl_quantize.errors import IterationError, SettingError, UsageError
 from espdl_quantize.history import read_history
 from espdl_quantize.iteration import FLOAT_REFERENCE, INDEX, iteration_number, locked, staged
 from espdl_quantize.jsonio import Json, write_json
@@ -23,12 +25,23 @@ class RecordedBackend:
         path: what :func:`pack` wrote.
         unknown: what a setting that is not in the table is: an "error"; or "unavailable", so that
             only the recorded ones are proposed.
+        pace: replay at so many times the recorded speed; None for as fast as it goes.
+
+    Raises:
+        OutputFolderError: ``path`` holds no recording.
+        UsageError: ``pace`` is not positive.
     """
 
     def __init__(
-        self, path: Path, unknown: Literal["error", "unavailable"] = "unavailable"
+        self,
+        path: Path,
+        unknown: Literal["error", "unavailable"] = "unavailable",
+        pace: float | None = None,
     ) -> None:
+        if pace is not None and not (math.isfinite(pace) and pace > 0):
+            raise UsageError(f"the pace is {pace:g}", "give more than zero: 1 is as it was")
         self.table = Table(path)
+        self._pace = pace
         self._path = path
         self._unknown = unknown
         self._seconds = 0.0
@@ -68,6 +81,8 @@ class RecordedBackend:
         changed = {"iteration_id": number, "rationale": setting.rationale}
         files[SETTING] = {**files[SETTING], **changed}
         files[INDEX] = {**files[INDEX], **changed}
+        index: Json = files[INDEX]
+        seconds = float(index.get("elapsed_seconds") or 0.0)
         with (
             progress.stage("replay"),
             locked(folder.parent),
@@ -76,14 +91,24 @@ class RecordedBackend:
             reference = self.table.float_reference()
             if reference is not None and not (folder.parent / FLOAT_REFERENCE).exists():
                 write_json(folder.parent / FLOAT_REFERENCE, reference)
+            self._wait(seconds, progress)
             for name, content in files.items():
                 write_json(staging / name, content)
-        index: Json = files[INDEX]
-        self._seconds += float(index.get("elapsed_seconds") or 0.0)
+        self._seconds += seconds
         if index.get("status") == "failed":
             error = index.get("error") or {}
             raise IterationError(str(error.get("cause", "failed")), str(error.get("mend", "")))
         return index
+
+    def _wait(self, seconds: float, progress: Progress) -> None:
+        """Take as long as the pace says."""
+        if self._pace is None:
+            return
+        total = seconds / self._pace
+        started = time.monotonic()
+        while (done := time.monotonic() - started) < total:
+            progress.update(done, total)
+            time.sleep(min(0.1, total - done))
 
 
 def record(

@@ -81,7 +81,8 @@ class Table:
                 self.indices[setting_key(setting)] = _load(entry / INDEX)
         if not self.settings:
             raise OutputFolderError(
-                f"{path} holds no recorded iteration", "give the file that 'pack' wrote"
+                f"{path} holds no recorded iteration",
+                "give a recording, such as benchmarks/recorded/fashion_mnist_esp32s3.zip",
             )
 
     def read(self, key: str) -> dict[str, Any]:
