@@ -1,5 +1,5 @@
-# Two commands: `make demo` shows the product at work, `make test` proves that it works.
-# Both set up .venv first; all that they need is Python 3.10 to 3.12.
+# `make demo` shows the product at work, `make test` proves that it works, `make docs` builds the
+# documentation. All set up .venv first; all that they need is Python 3.10 to 3.12.
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -15,13 +15,17 @@ DEMO := examples/fashion_mnist/user_quant.py
 DEMO_OUT := outputs/demo
 DEMO_ITERATIONS := 8
 
-.PHONY: demo test setup lint types unit clean
+.PHONY: demo test docs setup lint types unit clean
 
 demo: $(STAMP)
 	$(BIN)/espdl-quantize check $(DEMO)
 	$(BIN)/espdl-quantize tune $(DEMO) --output-dir $(DEMO_OUT) --iterations $(DEMO_ITERATIONS)
 
 test: lint types unit
+
+docs: $(STAMP)
+	$(BIN)/mkdocs build --strict --quiet --clean
+	@echo "open site/index.html in a browser; it needs no server and no network"
 
 setup: $(STAMP)
 
@@ -36,7 +40,7 @@ unit: $(STAMP)
 	$(BIN)/pytest --cov --cov-report=term --cov-fail-under=90
 
 clean:
-	rm -rf $(VENV) outputs .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
+	rm -rf $(VENV) outputs site .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
 
 $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.10, 3.11 or 3.12 found; set PYTHON" >&2; exit 6; }

@@ -1,33 +1,74 @@
-"""The commands of the README exist as they are written there."""
+"""What the README and the pages of docs/ name exists: commands, options, fields, and their code."""
 
+import ast
+import json
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 
 from espdl_quantize.cli._app import app
+from espdl_quantize.setting import parse_setting
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-OPTIONS = {
-    name: {option for parameter in command.params for option in parameter.opts}
-    for name, command in COMMANDS.items()
-}
-LINES = re.findall(r"^espdl-quantize .*$", README, flags=re.MULTILINE)
+ROOT = Path(__file__).parent.parent
+FILES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = {str(file.relative_to(ROOT)): file.read_text(encoding="utf-8") for file in FILES}
+README = PAGES["README.md"]
+GROUP: Any = typer.main.get_command(app)
+COMMANDS: dict[str, Any] = GROUP.commands
 
-
-@pytest.mark.parametrize("line", LINES)
-def test_a_line_can_be_pasted(line: str) -> None:
-    _, name, *arguments = shlex.split(line, comments=True)
-    flags = {argument for argument in arguments if argument.startswith("--")}
-    assert flags <= OPTIONS[name]
+FOREIGN = {"--index-url", "--upgrade"}
+"""Options of other programs that the pages name."""
 
 
-def test_every_option_that_is_named_exists() -> None:
-    known = set().union(*OPTIONS.values()) | {"--index-url"}
-    assert set(re.findall(r"--[a-z][a-z-]+", README)) <= known
+def options_of(command: Any) -> set[str]:
+    found = {option for parameter in command.params for option in parameter.opts}
+    return found.union({"--help"}, *map(options_of, getattr(command, "commands", {}).values()))
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+
+
+def lines(page: str) -> list[str]:
+    """Return the command lines of a page, of code blocks and within sentences."""
+    joined = page.replace("\\\n", " ")
+    found = re.findall(r"^espdl-quantize .*$", joined, flags=re.MULTILINE)
+    return found + re.findall(r"`(espdl-quantize [a-z][^`]*)`", joined)
+
+
+LINES = [(name, line) for name, page in PAGES.items() for line in lines(page)]
+on_every_page = pytest.mark.parametrize("page", PAGES)
+
+
+@pytest.mark.parametrize(("page", "line"), LINES)
+def test_a_line_can_be_pasted(page: str, line: str) -> None:
+    _, name, *arguments = shlex.split(re.split(r" [|>&]", line)[0], comments=True)
+    command = COMMANDS[name]
+    while arguments and arguments[0] in getattr(command, "commands", {}):
+        command = command.commands[arguments.pop(0)]
+    flags = {argument.split("=")[0] for argument in arguments if argument.startswith("--")}
+    assert flags <= options_of(command), page
+
+
+@on_every_page
+def test_every_option_that_is_named_exists(page: str) -> None:
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", PAGES[page]))
+    assert named <= options_of(GROUP) | FOREIGN
+
+
+@on_every_page
+def test_code_parses(page: str) -> None:
+    for block in blocks(PAGES[page], "python"):
+        if not block.startswith("--8<--"):
+            ast.parse(block)
+    for block in blocks(PAGES[page], "json"):
+        payload = json.loads(block)
+        if "iteration_id" in payload:
+            parse_setting(payload)
 
 
 def test_every_command_is_in_the_table() -> None:

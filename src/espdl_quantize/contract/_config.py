@@ -26,27 +26,50 @@ class QuantConfig(BaseModel):
     Shapes are of one sample, without the batch dimension; more than one input is a list of shapes.
     """
 
-    model_config = ConfigDict(extra="ignore", strict=True, frozen=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="ignore",
+        strict=True,
+        frozen=True,
+        protected_namespaces=(),
+        use_attribute_docstrings=True,
+    )
 
     model_type: Literal["onnx", "torch"]
+    """Where the model comes from: get_torch_model(), or the file of onnx_path."""
     onnx_path: str | None = None
+    """Needed for ONNX. Relative to the contract's folder; the file is copied, never written."""
     input_shape: Annotated[
         Shape | Annotated[list[Shape], Field(min_length=1)], BeforeValidator(_as_lists)
     ]
+    """One sample, without the batch; several inputs are a list of shapes."""
     batch_size: int = Field(ge=1)
+    """Samples per calibration batch."""
     target: str
+    """The chip; any that the installed esp-ppq accepts, in lower or upper case."""
     num_of_bits: Literal[8, 16]
+    """The width of ops that no dispatching table names."""
     device: Literal["cpu", "cuda"]
+    """Where quantizing, training and analysing run."""
     calib_steps: int = Field(ge=1)
+    """Batches that the calibration reads."""
     primary_metric: str = Field(min_length=1)
+    """What the search improves: a key of the dict that evaluate() returns."""
     metric_direction: Literal["max", "min"]
+    """Whether a larger or a smaller value is better."""
     target_metric: float | None = Field(None, allow_inf_nan=False)
+    """The search stops as soon as an iteration reaches this."""
     analyse_steps: int = Field(8, ge=1)
+    """Batches that the error analyses read; esp-ppq reads one more than it is told."""
     top_k_layers: int = Field(20, ge=1)
+    """Layers whose statistics go into layer_stats.json."""
     non_computing_top_k: int = Field(10, ge=1)
+    """Ops that go into non_computing_hot_ops.json."""
     graphwise_intervening_excess_threshold: float = Field(0.02, ge=0, allow_inf_nan=False)
+    """Smaller jumps are left out of graphwise_jumps.json."""
     deploy_runtime_priority: Literal["balanced", "speed", "pc_time"] = "balanced"
+    """"speed" tries what costs the chip time last; "pc_time" acts as "balanced"."""
     model_name: str | None = None
+    """The name in reports; without it, that of the ONNX file or of the contract."""
 
     @property
     def input_shapes(self) -> list[list[int]]:

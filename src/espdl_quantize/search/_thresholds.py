@@ -10,7 +10,7 @@ class Thresholds:
     """Limits of the decision rules.
 
     The numbers come from tuning runs on MobileNetV2 and YOLO models for the P4 and the S3; SNR is
-    the noise:signal power ratio. ``r<N>_*`` belong to the trigger RN of the playbook.
+    the noise:signal power ratio. ``r<N>_*`` belong to the trigger RN; kurtosis is excess kurtosis.
 
     Attributes:
         plateau_window: so many last iterations must be flat. Three, since one flat step is common
@@ -30,14 +30,28 @@ class Thresholds:
         training_block_limit: in phases 1 to 3 no TQT block from here on.
         int16_median_factor: int16 goes to layers above this multiple of the median of the worst.
         int16_max_ops: int16 goes to so many ops at most.
-        int16_max_share: and to this share of all ops at most, but always to one.
+        int16_max_share: int16 goes to this share of all ops at most, but always to one.
         split_kurtosis: excess kurtosis of a weight from which a split is worth an extra Add.
+        r1_kurtosis: an input above this has a long tail.
+        r1_max_over_std: an input whose extreme is so many standard deviations out has one, too.
+        r1_tail_stds: the tail begins so many standard deviations above the mean.
+        r1_tail_mass: a larger share of the values in the tail fires the trigger.
+        r2_skewness: below this in magnitude, a valley at the mean splits the values in two.
+        r2_valley: the valley is at most this share of the lower of its two peaks.
+        r2_peak: a peak is at least this share of the highest bin.
+        r3_kurtosis: a weight above this has channels of very different size.
+        r4_kurtosis: a weight above this with an extreme beyond r4_max_over_std has outliers.
+        r4_max_over_std: see r4_kurtosis; in standard deviations.
+        r5_mean_over_std: the mean of an output's error, as a share of the error's deviation.
+        r6_median_factor: one layer is this much worse than the median of the worst.
+        r7_spread: the worst layers lie within this factor of each other.
         r8_snr_low: below, a multi-input op has too little error for an alignment to mend (0.094
             was tried and lost 0.0034).
         r8_snr_high: above, the error is too large for it (0.264 gained 0.275, 0.318 lost 0.350).
         r8_std_ratio: input spreads that differ by more fire the trigger on their own.
         r8_veto_ratio: an activation that is worse by this factor makes the error its own.
         r8_veto_top: the veto looks at so many of the worst non-computing ops.
+        r10_gap_points: the target is further away than this, in points of the metric.
     """
 
     plateau_window: int = 3

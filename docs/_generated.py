@@ -1,0 +1,218 @@
+"""The parts of the reference that are read from the program itself, as Markdown."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import typer
+
+from espdl_quantize import errors
+from espdl_quantize.cli._app import app
+from espdl_quantize.contract import QuantConfig, starter_contract
+from espdl_quantize.contract._config import _EXPECTED
+from espdl_quantize.search import DEFAULT_THRESHOLDS, LEVERS, linear_order
+from espdl_quantize.search.policies._parameters import DEFAULT_PARAMETERS
+from espdl_quantize.setting import Setting
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    def line(cells: Iterable[object]) -> str:
+        return "| " + " | ".join(str(cell) for cell in cells) + " |"
+
+    head = list(head)
+    return "\n".join([line(head), line("---" for _ in head), *map(line, rows)]) + "\n"
+
+
+def _prose(text: str) -> str:
+    """Return a docstring as Markdown: one line per paragraph, double backticks single."""
+    paragraphs = re.split(r"\n\s*\n", inspect.cleandoc(text))
+    text = "\n\n".join(" ".join(part.split()) for part in paragraphs)
+    text = re.sub(r":\w+:`~?([^`]+)`", r"`\1`", text).replace("``", "`")
+    pieces = text.split("`")
+    pieces[::2] = [piece.replace("<", "&lt;").replace("|", "&#124;") for piece in pieces[::2]]
+    return "`".join(pieces)
+
+
+def cli() -> str:
+    """Every command with its arguments and options, from the typer app."""
+    group: Any = typer.main.get_command(app)
+    return "\n".join(part for name in group.commands for part in _command(name, group))
+
+
+def _command(name: str, group: Any, prefix: str = "") -> Iterable[str]:
+    command, full = group.commands[name], f"{prefix}{name}"
+    yield from (f"## {full}\n", _prose(command.help or ""), "")
+    for below in getattr(command, "commands", ()):
+        yield from _command(below, command, f"{full} ")
+    if hasattr(command, "commands"):
+        return
+    shown = [one for one in command.params if one.name != "help"]
+    words = [_value_name(one) for one in shown if one.param_type_name == "argument"]
+    yield f"```text\n{' '.join(['espdl-quantize', full, *words, '[options]'])}\n```\n"
+    hints = get_type_hints(inspect.unwrap(command.callback))
+    if shown:
+        rows = [_parameter(one, hints.get(one.name)) for one in shown]
+        yield _table(("option", "default", "meaning"), rows)
+
+
+def _value_name(one: Any) -> str:
+    return str(one.metavar or one.name.upper())
+
+
+def _parameter(one: Any, hint: Any) -> tuple[str, str, str]:
+    if one.param_type_name == "argument":
+        name = f"`{_value_name(one)}`"
+    else:
+        choices = get_args(hint) if get_origin(hint) is Literal else ()
+        value = "|".join(map(str, choices)) or _value_name(one)
+        name = f"`{', '.join(one.opts)}{'' if one.is_flag else ' ' + value}`"
+    default = "" if one.default in (None, False) else f"`{one.default}`"
+    return name, "needed" if one.required else default, _prose(one.help or "")
+
+
+def exit_codes() -> str:
+    """Every exit code, from the errors that end the command with it."""
+    rows: dict[int, str] = {errors.EXIT_OK: "done"}
+    for error in vars(errors).values():
+        if inspect.isclass(error) and issubclass(error, errors.EspdlQuantizeError):
+            rows.setdefault(error.exit_code, _prose(error.__doc__ or ""))
+    rows[errors.EXIT_REFUSED] = "Nothing is broken, but what was asked for is refused."
+    return _table(("code", "meaning"), sorted(rows.items()))
+
+
+def quant_config() -> str:
+    """The keys of QUANT_CONFIG."""
+    rows = []
+    for name, field in QuantConfig.model_fields.items():
+        default = "needed" if field.is_required() else f"`{field.default}`"
+        rows.append((f"`{name}`", _EXPECTED[name][0], default, _prose(field.description or "")))
+    return _table(("key", "takes", "default", "meaning"), rows)
+
+
+def setting() -> str:
+    """Every field of a setting, from the schema that ``espdl-quantize schema`` prints."""
+    schema = Setting.model_json_schema(by_alias=False)
+    parts = [_fields(schema)]
+    for name, section in sorted(schema["$defs"].items()):
+        owner = _owner(schema, name)
+        parts += [f"## {owner}\n", _prose(section["description"]), "", _fields(section)]
+    return "\n".join(parts)
+
+
+def _owner(schema: dict[str, Any], section: str) -> str:
+    return next(key for key, value in schema["properties"].items() if section in str(value))
+
+
+def _fields(schema: dict[str, Any]) -> str:
+    needed = schema.get("required", [])
+    rows = []
+    for name, field in schema["properties"].items():
+        default = "needed" if name in needed else f"`{_json(field.get('default'))}`"
+        rows.append((f"`{name}`", _type(field), default, _prose(field.get("description", ""))))
+    return _table(("field", "type", "default", "meaning"), rows)
+
+
+def _json(value: object) -> str:
+    return json.dumps(value)
+
+
+def _type(field: dict[str, Any]) -> str:
+    if "$ref" in field:
+        return "section"
+    if "anyOf" in field:
+        kinds = [_type(one) for one in field["anyOf"] if one.get("type") != "null"]
+        return " or ".join(kinds)
+    if "enum" in field:
+        return ", ".join(f"`{value}`" for value in field["enum"])
+    limits = {"minimum": "≥", "exclusiveMinimum": ">"}
+    told = "".join(f" {sign} {field[key]}" for key, sign in limits.items() if key in field)
+    inner = f" of {_type(field['items'])}s" if "items" in field else ""
+    return f"{field.get('type', 'any')}{inner}{told}"
+
+
+def _attributes(cls: type) -> dict[str, str]:
+    """Return the Attributes section of a docstring as a dict."""
+    text = inspect.getdoc(cls) or ""
+    _, _, section = text.partition("Attributes:\n")
+    entries = re.split(r"\n    (?=\w+: )", "\n" + section.rstrip())
+    return dict(entry.split(": ", 1) for entry in entries if ": " in entry)
+
+
+def _sentence(text: str) -> str:
+    return _prose(text[:1].upper() + text[1:])
+
+
+def _numbers(instance: Any) -> str:
+    told = _attributes(type(instance))
+    rows = []
+    for field in dataclasses.fields(instance):
+        value = getattr(instance, field.name)
+        if isinstance(value, (int, float)):
+            rows.append((f"`{field.name}`", f"`{value:g}`", _sentence(told[field.name])))
+    return _table(("name", "value", "meaning"), rows)
+
+
+def thresholds() -> str:
+    """Every number that the rules compare with."""
+    return _numbers(DEFAULT_THRESHOLDS)
+
+
+def policy_parameters() -> str:
+    """Every number of the evidence policy."""
+    return _numbers(DEFAULT_PARAMETERS)
+
+
+def levers() -> str:
+    """Every lever, in the order it is pulled."""
+    order = [lever.id for lever in linear_order("balanced")]
+    rows = [
+        (lever.id, lever.title, _what(lever), lever.tier, lever.cost)
+        for lever in sorted(LEVERS.values(), key=lambda one: (*order, one.id).index(one.id))
+    ]
+    return _table(("id", "change to best", "what it is", "tier", "cost on the chip"), rows)
+
+
+def _what(lever: Any) -> str:
+    told = re.sub(rf"^{lever.id}[\w, -]*: ", "", type(lever).__doc__ or "")
+    return _sentence(told)
+
+
+def lever_orders() -> str:
+    """The two orders of the levers."""
+    told = []
+    for priority in ("balanced", "speed"):
+        names = " ".join(lever.id for lever in linear_order(priority))
+        told.append(f"- `{priority}`: {names}")
+    return "\n".join(told) + "\n"
+
+
+def limit(name: str) -> str:
+    """One threshold, for a sentence."""
+    return f"{getattr(DEFAULT_THRESHOLDS, name):g}"
+
+
+def starter(kind: str) -> str:
+    """What ``init`` writes."""
+    return f"```python\n{starter_contract('torch' if kind == 'torch' else 'onnx')}```\n"
+
+
+PARTS: dict[str, Callable[..., str]] = {
+    part.__name__: part
+    for part in (
+        cli,
+        exit_codes,
+        lever_orders,
+        levers,
+        limit,
+        policy_parameters,
+        quant_config,
+        setting,
+        starter,
+        thresholds,
+    )
+}

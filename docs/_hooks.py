@@ -1,0 +1,47 @@
+"""What mkdocs calls while it builds: fills in generated parts and writes the colours of code."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+_HERE = Path(__file__).parent
+_MARKER = re.compile(r"\{\{ (\w+)(?: (\w+))? \}\}")
+_ROLE = re.compile(r":(?:class|func|data|meth|mod):<code>~?([^<]+)</code>")
+
+
+def _parts() -> dict[str, Any]:
+    spec = importlib.util.spec_from_file_location("_generated", _HERE / "_generated.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return dict(module.PARTS)
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Replace ``{{ name argument }}`` by what the program says."""
+    parts = _parts() if _MARKER.search(markdown) else {}
+    return _MARKER.sub(lambda found: parts[found[1]](*filter(None, [found[2]])), markdown)
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Show Sphinx roles of docstrings as plain code."""
+    return _ROLE.sub(r"<code>\1</code>", html)
+
+
+def on_post_build(config: Any, **_: Any) -> None:
+    """Write the style sheet of code, and the search index as a script.
+
+    A page that was opened from the disk may load a script, but not a JSON file.
+    """
+    from pygments.formatters import HtmlFormatter
+
+    site = Path(config["site_dir"])
+    style = HtmlFormatter(style="default").get_style_defs(".highlight")
+    (site / "assets" / "pygments.css").write_text(str(style), encoding="utf-8")
+    index = json.loads((site / "search" / "search_index.json").read_text(encoding="utf-8"))
+    script = f"var searchDocs = {json.dumps(index['docs'])};\n"
+    (site / "search" / "search_docs.js").write_text(script, encoding="utf-8")

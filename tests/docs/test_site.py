@@ -1,0 +1,53 @@
+"""The site builds without a warning, opens without a network, and lists every file and key."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from espdl_quantize.iteration._folder import ARTIFACTS
+
+ROOT = Path(__file__).parent.parent.parent
+FILES = (ROOT / "docs" / "reference" / "files.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr, done.stderr
+    return folder
+
+
+def test_nothing_is_loaded_from_the_network(site: Path) -> None:
+    for file in site.rglob("*"):
+        if file.suffix not in (".html", ".css"):
+            continue
+        text = file.read_text(encoding="utf-8")
+        loaded = re.findall(r"<(?:script|img|link)[^>]*(?:src|href)=.?(https?:[^ >]*)", text)
+        loaded += re.findall(r"(?:url\(|@import )['\"]?(https?:[^)'\"]*)", text)
+        assert not loaded, f"{file}: {loaded}"
+
+
+def test_every_generated_part_was_filled_in(site: Path) -> None:
+    for file in site.rglob("*.html"):
+        assert "{{" not in file.read_text(encoding="utf-8"), file
+    reference = (site / "reference" / "cli.html").read_text(encoding="utf-8")
+    assert "--write-next FILE" in reference
+    assert "plateau_relative" in (site / "reference" / "search.html").read_text(encoding="utf-8")
+    api = (site / "reference" / "api" / "tune.html").read_text(encoding="utf-8")
+    assert "The folder is the only state" in api
+
+
+def test_every_file_of_an_iteration_is_listed() -> None:
+    section = FILES.split("<!-- iteration files -->")[1].split("\n\nA failed iteration")[0]
+    assert set(re.findall(r"`([\w.]+\.(?:espdl|info|json|native|log))`", section)) == ARTIFACTS
