@@ -21,10 +21,11 @@ LAYERS = (
     "search",
     "report",
     "tune",
+    "mcp",
     "cli",
 )
-KNOW_NO_ESP_PPQ = ("contract", "history", "search", "report", "tune", "cli")
-KNOW_NO_TORCH = ("history", "search", "report", "tune", "cli")
+KNOW_NO_ESP_PPQ = ("contract", "history", "search", "report", "tune", "mcp", "cli")
+KNOW_NO_TORCH = ("history", "search", "report", "tune", "mcp", "cli")
 
 
 def imports(file: Path) -> set[str]:

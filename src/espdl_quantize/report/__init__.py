@@ -2,7 +2,7 @@
 
 from espdl_quantize.report._best_folder import write_best
 from espdl_quantize.report._commands import early_finalize_command, retry_command
-from espdl_quantize.report._compare import CompareResult, compare, lint
+from espdl_quantize.report._compare import CompareResult, Standing, compare, lint, look
 from espdl_quantize.report._final_report import MARKER, render_report, write_report
 from espdl_quantize.report._finalize import (
     Category,
@@ -21,9 +21,11 @@ __all__ = [
     "FinalizePlan",
     "FinalizeReason",
     "RunStop",
+    "Standing",
     "compare",
     "early_finalize_command",
     "lint",
+    "look",
     "plan_finalize",
     "python_snippet",
     "render_html",

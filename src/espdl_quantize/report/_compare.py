@@ -54,6 +54,35 @@ class CompareResult:
     html: Path | None = None
 
 
+@dataclass(frozen=True)
+class Standing:
+    """Where a search stands.
+
+    Attributes:
+        comparison: what comparison.json would say.
+        history: the iterations.
+        decision: the next step.
+    """
+
+    comparison: dict[str, Any]
+    history: History
+    decision: Decision
+
+
+def look(outputs: Path, options: SearchOptions | None = None) -> Standing:
+    """Rank the iterations and decide the next step; nothing is written.
+
+    Raises:
+        OutputFolderError: the folder cannot be read.
+    """
+    history = read_history(Path(outputs))
+    situation = settle(history, LazyEvidence(history), options)
+    decision = decide(history, situation.evidence, situation.options)
+    warnings = [warning.text for warning in history.warnings]
+    comparison = build_comparison(situation, decision, FinalizePlan(), warnings)
+    return Standing(to_jsonable(comparison), history, decision)
+
+
 def compare(
     outputs: Path,
     *,

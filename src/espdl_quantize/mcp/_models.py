@@ -1,0 +1,193 @@
+"""What the tools return; their JSON Schemas are the tools' output schemas."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+Kind = Literal["check_contract", "run_iteration", "tune"]
+State = Literal["running", "cancelling", "finished", "failed", "interrupted", "lost"]
+LIVE: tuple[State, ...] = ("running", "cancelling")
+
+
+class Fault(BaseModel):
+    """One fault of a contract."""
+
+    key: str
+    found: str
+    expected: str
+    example: str
+
+
+class ErrorInfo(BaseModel):
+    """What went wrong and how to mend it."""
+
+    message: str
+    mend: str
+    exit_code: int = Field(description="As of the command; 3 contract, 4 setting, 5 iteration, ...")
+    faults: list[Fault] = Field(default=[], description="Of a contract, each on its own.")
+
+
+class JobProgress(BaseModel):
+    """How far a job is, as far as it has told."""
+
+    text: str = Field(description="In words.")
+    stage: str | None = Field(default=None, description="What it does now, outermost first.")
+    fraction: float | None = Field(default=None, description="Of the innermost stage, 0 to 1.")
+    iteration: int | None = Field(default=None, description="The N of iter_N.")
+    number: int | None = Field(default=None, description="Of this iteration in this job, from 1.")
+    of: int | None = Field(default=None, description="The budget of iterations.")
+    phase: str | None = None
+    what: str | None = Field(default=None, description="What this iteration changes.")
+    best_iteration: int | None = None
+    best_value: float | None = None
+    gap_closed: float | None = Field(
+        default=None, description="Share of the drop from float to baseline that came back."
+    )
+    seconds_left: float | None = Field(default=None, description="Estimate for the whole job.")
+
+
+class Job(BaseModel):
+    """A run of the command in the background; it goes on when the server ends."""
+
+    job_id: str
+    kind: Kind
+    state: State = Field(
+        description="finished and failed are its own words; interrupted: cancelled, what was "
+        "finished is kept and the same call goes on from there; lost: killed or crashed."
+    )
+    command: list[str]
+    output_dir: str | None = None
+    pid: int | None = None
+    started_at: str
+    elapsed_seconds: float
+    exit_code: int | None = Field(default=None, description="Where it is known.")
+    progress: JobProgress | None = None
+    recent: list[str] = Field(default=[], description="What it told last, oldest first.")
+    result: dict[str, Any] | None = Field(default=None, description="What the command printed.")
+    error: ErrorInfo | None = None
+    next: str = Field(description="What to do now.")
+
+
+class FolderStatus(BaseModel):
+    """Where the search in an output folder stands."""
+
+    output_dir: str
+    iterations: int
+    failed: int
+    phase: str
+    metric: str | None
+    direction: str
+    best_iteration: int | None
+    best_value: float | None
+    float_value: float | None = Field(description="The float model's score on the same images.")
+    gap_closed: float | None
+    warnings: list[str]
+    report: str | None = Field(description="final_report.md, once it was written.")
+
+
+class Status(BaseModel):
+    """Jobs, newest first, and an output folder where one was asked for."""
+
+    jobs: list[Job]
+    folder: FolderStatus | None = None
+
+
+class Row(BaseModel):
+    """One iteration in the ranking."""
+
+    iteration: int
+    rank: int | None
+    value: float | None
+    delta: float | None = Field(description="To the best before it, as the metric counts it.")
+    changed: str
+    slower_on_chip: str
+    error: str | None
+
+
+class NextStep(BaseModel):
+    """What the search would do next."""
+
+    output_dir: str
+    phase: str
+    advice: str
+    iteration: int = Field(description="The number of the next iteration.")
+    setting: dict[str, Any] | None = Field(
+        description="Complete, for run_iteration; None where it has to be written by hand."
+    )
+    lever: str | None
+    stop: str | None = Field(description="Why the search is over; None while it goes on.")
+    metric: str | None
+    best_iteration: int | None
+    best_value: float | None
+    ranking: list[Row] = Field(description="The newest iterations, at most 50.")
+    skipped_levers: list[dict[str, Any]]
+    notes: list[str]
+    warnings: list[str]
+    phase5_signals: dict[str, Any] | None = Field(
+        description="In open exploration: what the history offers to build on."
+    )
+
+
+class Violation(BaseModel):
+    """A rule of the search that a setting breaks, or an op that the model does not have."""
+
+    rule: str
+    iteration: int | None
+    found: str
+    mend: str
+
+
+class LintResult(BaseModel):
+    """Whether a setting keeps every rule."""
+
+    ok: bool
+    violations: list[Violation]
+
+
+class ArtifactFile(BaseModel):
+    """A file of an iteration."""
+
+    name: str
+    bytes: int
+
+
+class ArtifactPage(BaseModel):
+    """Files of a folder, or a page of one file's rows."""
+
+    path: str
+    files: list[ArtifactFile] = []
+    rows: list[Any] = Field(default=[], description="Objects; for text, one per line.")
+    total: int = Field(default=0, description="Rows that match.")
+    offset: int = 0
+    next_offset: int | None = Field(default=None, description="Of the next page, if there is one.")
+    shortened: bool = Field(
+        default=False, description="A long list or text in a row was cut; the file has it whole."
+    )
+
+
+class Finalized(BaseModel):
+    """How a search was ended."""
+
+    output_dir: str
+    category: str
+    detail: str
+    best_iteration: int
+    best_value: float | None
+    best: str
+    report: str | None = Field(description="None where an edited report was kept.")
+    report_html: str | None
+
+
+class ReportPage(BaseModel):
+    """Lines of final_report.md, and where everything is."""
+
+    path: str
+    text: str
+    total_lines: int
+    offset: int
+    next_offset: int | None
+    report_html: str | None
+    best: str | None
+    best_files: list[str]

@@ -1,0 +1,66 @@
+"""The SDK's own client, talking to the command over stdio."""
+
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+from mcp import Client, StdioServerParameters
+
+import espdl_quantize
+
+RECORDED = Path(__file__).parents[2] / "benchmarks/recorded/fashion_mnist_esp32s3.zip"
+# The server itself needs no torch: a client waits for it whenever it starts.
+START = (
+    "import sys; sys.modules['torch'] = None; sys.modules['esp_ppq'] = None; "
+    "from espdl_quantize.cli import main; main()"
+)
+
+
+@asynccontextmanager
+async def connect(*roots: Path) -> AsyncIterator[Client]:
+    arguments = ["-c", START, "mcp"]
+    for root in roots:
+        arguments += ["--root", str(root)]
+    source = str(Path(espdl_quantize.__file__).parents[1])
+    tests = str(Path(__file__).parents[2])
+    path = os.pathsep.join([source, tests])
+    server = StdioServerParameters(
+        command=sys.executable, args=arguments, env={**os.environ, "PYTHONPATH": path}
+    )
+    async with Client(server) as client:
+        yield client
+
+
+async def call(client: Client, tool: str, /, **arguments: Any) -> dict[str, Any]:
+    result = await client.call_tool(tool, arguments)
+    assert not result.is_error, result.content
+    assert result.structured_content is not None
+    return dict(result.structured_content)
+
+
+async def refused(client: Client, tool: str, /, **arguments: Any) -> dict[str, Any]:
+    result = await client.call_tool(tool, arguments)
+    assert result.is_error
+    told = json.loads(result.content[0].text)  # type: ignore[union-attr]
+    assert told["ok"] is False
+    return dict(told["error"])
+
+
+async def job_of(client: Client, job_id: str, wait: float = 0) -> dict[str, Any]:
+    return dict((await call(client, "status", job_id=job_id, wait_seconds=wait))["jobs"][0])
+
+
+async def until(
+    client: Client, job_id: str, holds: Callable[[dict[str, Any]], bool], seconds: float = 60
+) -> dict[str, Any]:
+    """Return the job as soon as something holds of it."""
+    with anyio.fail_after(seconds):
+        while not holds(job := await job_of(client, job_id)):
+            assert job["state"] in ("running", "cancelling"), job
+            await anyio.sleep(0.05)
+    return job

@@ -1,0 +1,50 @@
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from espdl_quantize.errors import InstallationError, OutputFolderError
+from espdl_quantize.mcp import _serve, serve
+from espdl_quantize.mcp.jobs import JobStore
+
+
+@pytest.mark.parametrize("missing", ["mcp", "mcp_types"])
+def test_without_the_sdk_it_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        _serve.importlib.util, "find_spec", lambda name: None if name == missing else found(name)
+    )
+    with pytest.raises(InstallationError, match=r"MCP SDK") as error:
+        serve([tmp_path])
+    assert error.value.mend == "pip install 'espdl-quantize[mcp]'"
+    assert error.value.exit_code == 6
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_package_needs_neither_the_sdk_nor_torch() -> None:
+    code = (
+        "import sys\n"
+        "for name in ('mcp', 'mcp_types', 'torch', 'esp_ppq'): sys.modules[name] = None\n"
+        "import espdl_quantize.mcp, espdl_quantize.cli\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_state_folder_that_leads_out_of_the_root_is_refused(tmp_path: Path) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    root.mkdir()
+    outside.mkdir()
+    (root / _serve.STATE).symlink_to(outside)
+    with pytest.raises(Exception, match="outside of the roots"):
+        serve([root])
+    assert list(outside.iterdir()) == []
+
+
+def test_a_state_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputFolderError, match="--state-dir"):
+        JobStore(tmp_path / "file", tmp_path)
