@@ -69,6 +69,7 @@ class Iteration:
     float_reference_key: str | None = None
     elapsed_seconds: float | None = None
     elapsed_by_stage: Mapping[str, float] = field(default_factory=dict)
+    seconds_saved: float = 0.0
     top_5_error_layers: tuple[LayerError, ...] = ()
     non_computing_hot_ops_count: int | None = None
     graphwise_jumps_count: int | None = None

@@ -83,6 +83,7 @@ def read_iteration(
         float_reference_key=text(index.get("float_reference_key")),
         elapsed_seconds=number(index.get("elapsed_seconds")),
         elapsed_by_stage=_seconds(index.get("elapsed_by_stage")),
+        seconds_saved=_saved(index.get("reused")),
         top_5_error_layers=_layers(index.get("top_5_error_layers")),
         non_computing_hot_ops_count=integer(index.get("non_computing_hot_ops_count")),
         graphwise_jumps_count=integer(index.get("graphwise_jumps_count")),

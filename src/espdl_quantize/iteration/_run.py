@@ -7,7 +7,7 @@ import errno
 import time
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from espdl_quantize.jsonio import Json, write_json
 from espdl_quantize.quantize import (
     Engine,
     Progress,
+    ReusedPass,
     at_work,
     check_device,
     check_installation,
@@ -36,6 +37,10 @@ from espdl_quantize.quantize import (
 )
 from espdl_quantize.setting import Setting, resolve
 from espdl_quantize.targets import probe_target
+
+
+MEMORY = ".reuse"
+"""The folder beside the iterations that keeps the results of long passes; safe to delete."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,7 @@ class RunOptions:
         overwrite: replace a finished iteration.
         engine: "fast", or "reference" for plain esp-ppq.
         score_float: score the float model first, which also proves the contract's evaluation.
+        reuse: take the results of long passes from earlier iterations of the output folder.
     """
 
     full_eval: bool = False
@@ -59,6 +65,7 @@ class RunOptions:
     overwrite: bool = False
     engine: Engine = "fast"
     score_float: bool = True
+    reuse: bool = True
 
 
 @dataclass
@@ -80,6 +87,7 @@ class _Run:
     scored: Score | None = None
     float_value: float | None = None
     float_key: str | None = None
+    reused: tuple[ReusedPass, ...] = ()
 
     @property
     def outputs(self) -> Path:
@@ -182,8 +190,16 @@ def _run_stages(run: _Run) -> None:
         _score_float(run, reference, float_graph)
     with run.timed("quantize"):
         quantized = quantize(
-            model, config, resolved, batches, run.progress, options.seed, options.engine
+            model,
+            config,
+            resolved,
+            batches,
+            run.progress,
+            options.seed,
+            options.engine,
+            run.outputs / MEMORY if options.reuse and options.engine == "fast" else None,
         )
+        run.reused = quantized.reused
     run.warnings += quantized.warnings
     artifacts.write_applied(run.staging, resolved, quantized, target, run.warnings, options.seed)
     with run.timed("analyse"):
@@ -272,6 +288,7 @@ def _index(run: _Run, failure: EspdlQuantizeError | None, elapsed: float) -> Jso
         "target_chip": config.target,
         "elapsed_seconds": round(elapsed, 3),
         "elapsed_by_stage": run.seconds,
+        "reused": [asdict(one) for one in run.reused],
         "primary_metric": config.primary_metric,
         "primary_value": run.scored.value if run.scored and not failure else None,
         "float_value": run.float_value,

@@ -19,6 +19,7 @@ from espdl_quantize.quantize._probe import probe_float_model, probe_torch_model
 from espdl_quantize.quantize._progress import NoProgress, Progress
 from espdl_quantize.quantize._quantize import (
     QuantizedModel,
+    ReusedPass,
     SimplifiedOp,
     quantize,
     seed_everything,
@@ -32,6 +33,7 @@ __all__ = [
     "NoProgress",
     "Progress",
     "QuantizedModel",
+    "ReusedPass",
     "SimplifiedOp",
     "at_work",
     "check_device",

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from espdl_quantize.errors import IterationError
 from espdl_quantize.quantize._engine import Engine
 from espdl_quantize.quantize._graph import describe_failure
 from espdl_quantize.quantize._progress import Progress
 
+if TYPE_CHECKING:
+    from espdl_quantize.quantize.reuse import PassMemory
 
-def prepare_passes(quantizer: Any, progress: Progress, engine: Engine) -> None:
+
+def prepare_passes(
+    quantizer: Any, progress: Progress, engine: Engine, memory: PassMemory | None = None
+) -> None:
     """Make a quantizer tell ``progress`` of every pass that it runs, with the engine's own parts.
+
+    Where there is a memory, what it knows of is taken from it.
 
     Only this instance changes: its two pipeline builders return the same passes, each with an
     ``optimize`` that is wrapped in a stage.
     """
     for builder in ("build_prequant_pipeline", "build_quant_pipeline"):
-        _wrap_builder(quantizer, builder, progress, engine)
+        _wrap_builder(quantizer, builder, progress, engine, memory)
 
 
-def _wrap_builder(quantizer: Any, builder: str, progress: Progress, engine: Engine) -> None:
+def _wrap_builder(
+    quantizer: Any, builder: str, progress: Progress, engine: Engine, memory: PassMemory | None
+) -> None:
     build = getattr(quantizer, builder)
 
     def reporting(*args: Any, **kwargs: Any) -> Any:
@@ -30,6 +39,8 @@ def _wrap_builder(quantizer: Any, builder: str, progress: Progress, engine: Engi
                 from espdl_quantize.quantize.fast import speed_up_pass
 
                 speed_up_pass(optimization)
+            if memory is not None:
+                memory.attach(optimization)
             _wrap_pass(optimization, progress)
         return pipeline
 
@@ -40,7 +51,7 @@ def _wrap_pass(optimization: Any, progress: Progress) -> None:
     optimize = optimization.optimize
 
     def reporting(*args: Any, **kwargs: Any) -> None:
-        name = _readable(optimization.name)
+        name = readable(optimization.name)
         try:
             with progress.stage(name):
                 optimize(*args, **kwargs)
@@ -76,7 +87,8 @@ def _count_blocks(optimization: Any, progress: Progress) -> None:
     optimization.collect = collecting
 
 
-def _readable(name: str) -> str:
+def readable(name: str) -> str:
+    """Return the name of one of esp-ppq's passes without its decoration."""
     for noise in ("ESP-PPQ ", "PPQ ", " Pass", " Optimization"):
         name = name.replace(noise, "")
     return name.strip().lower()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from espdl_quantize.contract import Batch, QuantConfig
@@ -12,7 +14,7 @@ from espdl_quantize.errors import IterationError
 from espdl_quantize.quantize._engine import Engine
 from espdl_quantize.quantize._graph import FloatModel, describe_failure, parse_onnx
 from espdl_quantize.quantize._limits import reject_unsupported
-from espdl_quantize.quantize._passes import prepare_passes
+from espdl_quantize.quantize._passes import prepare_passes, readable
 from espdl_quantize.quantize._progress import Progress
 from espdl_quantize.quantize._to_esp_ppq import to_esp_ppq
 from espdl_quantize.setting import ResolvedSetting, unknown_op_warnings
@@ -32,10 +34,26 @@ class SimplifiedOp:
 
 
 @dataclass(frozen=True)
+class ReusedPass:
+    """A pass of which results were known.
+
+    Attributes:
+        name: of the pass.
+        results: how many; a training pass has one per block.
+        seconds: that they took when they were computed.
+    """
+
+    name: str
+    results: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class QuantizedModel:
     """A quantized esp-ppq ``BaseGraph``, its platform, and what was odd on the way.
 
-    ``esp_ppq_setting`` holds every attribute of the QuantizationSetting that ran.
+    ``esp_ppq_setting`` holds every attribute of the QuantizationSetting that ran; ``reused`` the
+    passes whose results, or some of them, were known from another run.
     """
 
     graph: Any
@@ -43,6 +61,7 @@ class QuantizedModel:
     esp_ppq_setting: dict[str, Any]
     simplified_ops: tuple[SimplifiedOp, ...]
     warnings: tuple[str, ...]
+    reused: tuple[ReusedPass, ...] = ()
 
 
 def seed_everything(seed: int) -> None:
@@ -78,6 +97,7 @@ def quantize(
     progress: Progress,
     seed: int = 0,
     engine: Engine = "fast",
+    memory: Path | None = None,
 ) -> QuantizedModel:
     """Quantize a float model, as ``espdl_quantize_onnx`` would with ``skip_export=True``.
 
@@ -89,6 +109,8 @@ def quantize(
         progress: told of each pass.
         seed: of the training passes' sampling.
         engine: whose parts the passes use.
+        memory: a folder that keeps the results of long passes, for other calls to take; None for
+            no such folder.
 
     Raises:
         IterationError: esp-ppq fails; the op is named where there is one.
@@ -97,6 +119,8 @@ def quantize(
     from esp_ppq.api import get_target_platform
     from esp_ppq.api.interface import dispatch_graph
     from esp_ppq.executor import TorchExecutor
+
+    from espdl_quantize.quantize.reuse import PassMemory
 
     seed_everything(seed)
     setting, warnings = to_esp_ppq(resolved.setting, config.target, config.num_of_bits)
@@ -113,7 +137,8 @@ def quantize(
         simplified_ops = simplified_ops_of(graph)
         reject_unsupported(graph)
         quantizer = ppq_lib.Quantizer(platform, graph)
-        prepare_passes(quantizer, progress, engine)
+        known = None if memory is None else PassMemory(memory)
+        prepare_passes(quantizer, progress, engine, known)
         executor = TorchExecutor(graph=graph, device=config.device)
         quantizer.quantize(
             inputs=model.dummy_inputs(),
@@ -131,5 +156,17 @@ def quantize(
             "console.log has the whole trace; if an op is named, esp-ppq cannot run it as set",
         ) from error
     return QuantizedModel(
-        graph, platform, json.loads(setting.to_json()), simplified_ops, tuple(warnings)
+        graph,
+        platform,
+        json.loads(setting.to_json()),
+        simplified_ops,
+        tuple(warnings),
+        _by_pass(known.reused if known else ()),
     )
+
+
+def _by_pass(reused: Iterable[Any]) -> tuple[ReusedPass, ...]:
+    seconds: dict[str, list[float]] = {}
+    for one in reused:
+        seconds.setdefault(readable(one.name), []).append(one.seconds)
+    return tuple(ReusedPass(name, len(each), sum(each)) for name, each in seconds.items())

@@ -105,7 +105,9 @@ def _steps(row: Iteration) -> dict[str, int]:
 def _net_seconds(row: Iteration) -> float | None:
     if row.elapsed_seconds is None:
         return None
-    return max(row.elapsed_seconds - row.elapsed_by_stage.get(_ONCE, 0.0), 0.0)
+    # What was taken from an earlier iteration may have to be computed in the next one.
+    spent = row.elapsed_seconds + row.seconds_saved
+    return max(spent - row.elapsed_by_stage.get(_ONCE, 0.0), 0.0)
 
 
 def _known(row: Iteration) -> float:
