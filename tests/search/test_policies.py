@@ -405,6 +405,14 @@ def test_times_are_learned_per_step():
     )
 
 
+def test_what_was_reused_is_not_taken_for_fast():
+    rows = (timed(run(0, 0.5), 100), timed(run(1, 0.6, leg("kl")), 150))
+    reused = (rows[0], replace(timed(run(1, 0.6, leg("kl")), 105), seconds_saved=45))
+    assert TimeModel(history(*reused)).estimate(leg("mse")) == TimeModel(history(*rows)).estimate(
+        leg("mse")
+    )
+
+
 def test_scoring_the_float_model_is_paid_once():
     first = replace(run(0, 0.5), elapsed_seconds=100, elapsed_by_stage={"score float model": 40})
     assert TimeModel(history(first)).estimate(baseline()).seconds == 60

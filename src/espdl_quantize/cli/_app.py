@@ -46,6 +46,14 @@ ProgressJson = Annotated[
         help="Write progress to this file, a JSON object per line, instead of onto the terminal.",
     ),
 ]
+NoReuse = Annotated[
+    bool,
+    typer.Option(
+        "--no-reuse",
+        help="Compute every pass anew; else results of earlier iterations in the output folder's "
+        ".reuse are taken where nothing they depend on has changed.",
+    ),
+]
 NoFloatScore = Annotated[
     bool,
     typer.Option(
@@ -167,6 +175,7 @@ def run(
     no_float_score: NoFloatScore = False,
     engine: EngineName = "fast",
     progress_json: ProgressJson = None,
+    no_reuse: NoReuse = False,
     as_json: AsJson = False,
 ) -> None:
     """Quantize, analyse and score once; leaves a model and every artifact that explains it."""
@@ -179,7 +188,14 @@ def run(
     if setting is not None and not allow:
         check_discipline(setting, output_dir)
     options = RunOptions(
-        use_full_eval, seed, info, native, overwrite, engine, score_float=not no_float_score
+        use_full_eval,
+        seed,
+        info,
+        native,
+        overwrite,
+        engine,
+        score_float=not no_float_score,
+        reuse=not no_reuse,
     )
     run_once(contract, output_dir, setting, options, as_json, progress_json)
 
@@ -223,6 +239,7 @@ def tune(
         typer.Option(help="With --recorded: at so many times the recorded speed, not at once."),
     ] = None,
     progress_json: ProgressJson = None,
+    no_reuse: NoReuse = False,
     as_json: AsJson = False,
 ) -> None:
     """Search by itself to a stop; best/ holds the best model so far at any time.
@@ -247,7 +264,13 @@ def tune(
     assert contract is not None
     from espdl_quantize.iteration import RunOptions
 
-    run_options = RunOptions(use_full_eval, seed, engine=engine, score_float=not no_float_score)
+    run_options = RunOptions(
+        use_full_eval,
+        seed,
+        engine=engine,
+        score_float=not no_float_score,
+        reuse=not no_reuse,
+    )
     tune_contract(contract, output_dir, options, run_options, as_json, progress_json)
 
 

@@ -53,6 +53,8 @@ class Iteration:
         float_reference_key: stands for the contract and the float model that it was run with.
         metrics: everything that the contract's function returned.
         warnings: what was said while the setting was applied.
+        elapsed_seconds: how long it took.
+        seconds_saved: how much longer it would have taken without the results of earlier ones.
     """
 
     id: int

@@ -152,6 +152,11 @@ def _layers(value: object) -> tuple[LayerError, ...]:
     return tuple(LayerError(op, snr) for op, snr in rows if op is not None)
 
 
+def _saved(reused: object) -> float:
+    saved = (number(one.get("seconds")) for one in objects(reused))
+    return sum(seconds for seconds in saved if seconds is not None and seconds > 0)
+
+
 def _seconds(value: object) -> dict[str, float]:
     if not isinstance(value, dict):
         return {}

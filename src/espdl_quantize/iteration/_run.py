@@ -38,7 +38,6 @@ from espdl_quantize.quantize import (
 from espdl_quantize.setting import Setting, resolve
 from espdl_quantize.targets import probe_target
 
-
 MEMORY = ".reuse"
 """The folder beside the iterations that keeps the results of long passes; safe to delete."""
 

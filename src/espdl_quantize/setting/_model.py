@@ -48,7 +48,7 @@ class Equalization(PassSection):
     value_threshold: float = Field(0.5, ge=0)
     """Channels whose weights stay below this, on either side of the pair, are left alone."""
     opt_level: Literal[1, 2] = 1
-    """1 follows plain chains only; 2 also crosses Add and Sub, so that it reaches residual blocks."""
+    """1 follows plain chains only; 2 also crosses Add and Sub, and so reaches residual blocks."""
     including_bias: bool = False
     """Biases count as weights when a channel's factor is chosen."""
     including_act: bool = False
