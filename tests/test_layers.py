@@ -16,6 +16,7 @@ LAYERS = (
     "setting",
     "quantize",
     "analysis",
+    "chip",
     "iteration",
     "history",
     "search",

@@ -12,9 +12,10 @@ from espdl_quantize.analysis import (
     non_computing_hot_ops,
     worst_layer_stats,
 )
+from espdl_quantize.chip import Legality
 from espdl_quantize.contract import QuantConfig
 from espdl_quantize.iteration._score import Score
-from espdl_quantize.jsonio import write_json
+from espdl_quantize.jsonio import Json, write_json
 from espdl_quantize.quantize import QuantizedModel, esp_ppq_version
 from espdl_quantize.setting import ResolvedSetting, Setting
 from espdl_quantize.targets import TargetFacts
@@ -78,6 +79,16 @@ def write_analyses(
     for name, content in files.items():
         write_json(folder / f"{name}.json", content)
     return {"non_computing_hot_ops_count": len(hot_ops), "graphwise_jumps_count": len(jumps)}
+
+
+def write_chip_check(folder: Path, found: Legality) -> Json:
+    """Write chip_check.json.
+
+    Returns:
+        What iteration_index.json repeats of it.
+    """
+    write_json(folder / "chip_check.json", {"legality": found.as_json()})
+    return {"legal": found.legal, "faults_count": len(found.faults)}
 
 
 def write_metrics(folder: Path, config: QuantConfig, scored: Score | None, error: str) -> None:

@@ -29,6 +29,7 @@ ARTIFACTS = frozenset(
         "layer_stats.json",
         "non_computing_hot_ops.json",
         "graphwise_jumps.json",
+        "chip_check.json",
         "console.log",
         INDEX,
         "model.espdl",

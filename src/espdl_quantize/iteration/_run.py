@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from espdl_quantize.analysis import Measurements, measure
+from espdl_quantize.chip import check_legality, reject_illegal
 from espdl_quantize.contract import Batch, Contract, Origin, located
 from espdl_quantize.errors import EspdlQuantizeError, IterationError, OutputFolderError
 from espdl_quantize.iteration import _artifacts as artifacts
@@ -83,6 +84,7 @@ class _Run:
     warnings: list[str] = field(default_factory=list)
     measured: Measurements | None = None
     counts: dict[str, int] = field(default_factory=dict)
+    chip_check: Json | None = None
     scored: Score | None = None
     float_value: float | None = None
     float_key: str | None = None
@@ -212,7 +214,12 @@ def _run_stages(run: _Run) -> None:
         )
         run.counts = artifacts.write_analyses(run.staging, run.measured, quantized, config)
     with run.timed("export"):
-        export(quantized, run.staging / "model.espdl", options.with_info, options.with_native)
+        file = run.staging / "model.espdl"
+        layouts = export(quantized, file, options.with_info, options.with_native)
+    with run.timed("check model"):
+        found = check_legality(file, config.target, quantized.graph, layouts)
+        run.chip_check = artifacts.write_chip_check(run.staging, found)
+        reject_illegal(found, run.setting)
     # Last, so that an evaluation that fails, or that changes the graph, costs nothing else.
     with run.timed("evaluate"):
         seed_everything(options.seed)
@@ -299,6 +306,7 @@ def _index(run: _Run, failure: EspdlQuantizeError | None, elapsed: float) -> Jso
         "non_computing_top_k": config.non_computing_top_k,
         "non_computing_hot_ops_count": run.counts.get("non_computing_hot_ops_count", 0),
         "graphwise_jumps_count": run.counts.get("graphwise_jumps_count", 0),
+        "chip_check": run.chip_check,
         "top_5_error_layers": [{"op": op, "snr": snr} for op, snr in worst],
         "applied_setting_warnings": run.warnings,
         "seed": run.options.seed,
@@ -309,9 +317,9 @@ def _index(run: _Run, failure: EspdlQuantizeError | None, elapsed: float) -> Jso
 
 def _write_outcome(run: _Run, index: Json, failure: EspdlQuantizeError | None) -> None:
     """Write the last two files, the index after all others: it is what makes a folder whole."""
-    if failure is not None and run.stage == "export":
-        # Half a model must not be taken for one; and on a full disk this frees the space for what
-        # is still to be written.
+    if failure is not None and run.stage in ("export", "check model"):
+        # Half a model, or one that no chip can run, must not be taken for one; and on a full disk
+        # this frees the space for what is still to be written.
         for file in run.staging.glob("model.*"):
             file.unlink()
     try:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from espdl_quantize.errors import IterationError
 from espdl_quantize.quantize._graph import describe_failure
@@ -11,7 +14,7 @@ from espdl_quantize.quantize._quantize import QuantizedModel
 
 def export(
     model: QuantizedModel, file: Path, with_info: bool = False, with_native: bool = False
-) -> None:
+) -> dict[str, tuple[int, ...]]:
     """Write ``file`` (.espdl); the graph stays as it is, since esp-ppq exports a copy of it.
 
     Args:
@@ -20,6 +23,10 @@ def export(
         with_info: write .info (readable text, slow) and .json (scales) beside it.
         with_native: write .native, esp-ppq's own pickled graph, beside it.
 
+    Returns:
+        By variable, the axes of the graph's tensor in the order in which the file keeps them; the
+        file itself does not say.
+
     Raises:
         IterationError: esp-ppq cannot export an op.
     """
@@ -27,10 +34,12 @@ def export(
     from esp_ppq.core import TargetPlatform
     from esp_ppq.parser.espdl.espdl_typedef import ExporterPatternInfo
 
+    layouts: dict[str, tuple[int, ...]] = {}
     try:
-        ppq_lib.Exporter(platform=model.platform).export(
-            file_path=str(file), graph=model.graph, export_config=with_info
-        )
+        with _kept(layouts):
+            ppq_lib.Exporter(platform=model.platform).export(
+                file_path=str(file), graph=model.graph, export_config=with_info
+            )
         if with_native:
             ppq_lib.Exporter(platform=TargetPlatform.NATIVE).export(
                 file_path=str(file.with_suffix(".native")), graph=model.graph
@@ -45,3 +54,24 @@ def export(
     finally:
         # A singleton of esp-ppq, which its exporter clears only where the export went well.
         ExporterPatternInfo().reset()
+    return layouts
+
+
+@contextlib.contextmanager
+def _kept(layouts: dict[str, tuple[int, ...]]) -> Iterator[None]:
+    """Keep the permutations of an export, which the exporter forgets at its end."""
+    from esp_ppq.parser.espdl.espdl_typedef import ExporterPatternInfo
+
+    original = ExporterPatternInfo.reset
+
+    def keep_and_reset(info: Any) -> None:
+        for name, axes in info.var_permute.items():
+            if axes:
+                layouts[name] = tuple(axes)
+        original(info)
+
+    ExporterPatternInfo.reset = keep_and_reset
+    try:
+        yield
+    finally:
+        ExporterPatternInfo.reset = original

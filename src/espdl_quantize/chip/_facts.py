@@ -1,0 +1,110 @@
+"""What the rules need to know of a chip."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from espdl_quantize.targets import Rounding, probe_target
+
+MOVES = frozenset(
+    {
+        "Concat",
+        "DepthToSpace",
+        "Flatten",
+        "Gather",
+        "GlobalMaxPool",
+        "Identity",
+        "InsertZeros",
+        "MaxPool",
+        "Pad",
+        "ReduceMax",
+        "ReduceMin",
+        "Reshape",
+        "ReverseSequence",
+        "Slice",
+        "SpaceToDepth",
+        "Split",
+        "Squeeze",
+        "Transpose",
+        "Unsqueeze",
+    }
+)
+"""Ops that hand integers on as they are: esp-ppq's ``PASSIVE_OPERATIONS``, Concat (which its
+alignment pass treats alike) and the rearrangements of pixels."""
+
+SUMS = frozenset({"Conv", "Gemm", "MatMul"})
+"""Ops that sum products, with weights of their own or not."""
+
+_INT8, _INT16 = "int8", "int16"
+WIDTHS: dict[str, tuple[str, str]] = {
+    "S8": (_INT8, _INT8),
+    "S16": (_INT16, _INT16),
+    "W8A16": (_INT16, _INT8),
+}
+"""Types of activations and weights by ``quant_type``."""
+
+
+@dataclass(frozen=True)
+class ChipFacts:
+    """What a chip computes with, for models of one default width.
+
+    Attributes:
+        name: the chip.
+        per_channel: whether weights and biases may have an exponent per output channel.
+        rounding: of what is shifted out.
+        accumulator_bits: of a sum of products, by type of the activations. esp-ppq clips biases to
+            it (``_PLATFORM_CONFIGS`` in ``EspdlQuantizer.py``).
+        quantized_ops: ops that esp-ppq's quantizer for the chip quantizes.
+        known_ops: ops whose layout esp-ppq's exporter knows.
+    """
+
+    name: str
+    per_channel: bool
+    rounding: Rounding
+    accumulator_bits: dict[str, int]
+    quantized_ops: frozenset[str]
+    known_ops: frozenset[str]
+
+
+@cache
+def chip_facts(chip: str) -> ChipFacts:
+    """Return the facts of a chip, as the installed esp-ppq has them.
+
+    Raises:
+        InstallationError: the installed esp-ppq does not know the chip.
+    """
+    narrow, wide = probe_target(chip, 8), probe_target(chip, 16)
+    return ChipFacts(
+        name=chip,
+        per_channel=narrow.per_channel_weights,
+        rounding=narrow.rounding,
+        accumulator_bits={_INT8: narrow.bias_bits, _INT16: wide.bias_bits},
+        quantized_ops=_quantized_ops(chip),
+        known_ops=_known_ops(),
+    )
+
+
+def _quantized_ops(chip: str) -> frozenset[str]:
+    import esp_ppq.lib as ppq_lib
+    from esp_ppq.api import get_target_platform
+    from esp_ppq.core import NetworkFramework
+    from esp_ppq.IR import BaseGraph
+
+    empty = BaseGraph(name="probe", built_from=NetworkFramework.ONNX)
+    types: Any = ppq_lib.Quantizer(get_target_platform(chip, 8), empty).quant_operation_types
+    return frozenset(types) | {"LUT", "QuantizeLinear", "RequantizeLinear", "DequantizeLinear"}
+
+
+def _known_ops() -> frozenset[str]:
+    from esp_ppq.parser.espdl import espdl_typedef as sets
+
+    return frozenset(
+        sets.PASSIVE_LAYOUT_OP_SET
+        | sets.CONV_LAYOUT_OP_SET
+        | sets.ADD_LIKE_OP_SET
+        | sets.AXIS_TRANSFORM_OP_SET
+        | sets.OTHER_OP_SET
+        | {"Resize", "Slice"}
+    )

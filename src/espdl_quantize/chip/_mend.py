@@ -1,0 +1,37 @@
+"""What to change in a setting whose model is illegal."""
+
+from __future__ import annotations
+
+from espdl_quantize.chip._rules import Fault
+from espdl_quantize.setting import Setting
+
+_TRAINED = ("tqt_optimization", "lsq_optimization", "blockwise_reconstruction")
+
+
+def mend_of(fault: Fault, setting: Setting) -> str:
+    """Return what to drop: the levers that touch the op first, where there are any."""
+    wider = {one.op: one.bits for one in setting.dispatching_table or ()}
+    if fault.op in wider and fault.rule != "shift":
+        return f"take {fault.op!r} out of dispatching_table"
+    if fault.rule in ("width", "mixed width") and wider:
+        return f"take what is next to {fault.op!r} out of dispatching_table"
+    if fault.rule == "shared exponent" and setting.fusion_alignment is not None:
+        return "leave fusion_alignment out"
+    if fault.rule in ("shift", "exponents", "shared exponent"):
+        steps = [f"leave {fault.op!r} out of {name}" for name in _trained(fault.op, setting)]
+        steps.append("take another calib_algorithm")
+        if wider.get(fault.op) != 16:
+            steps.append(f"dispatch {fault.op!r} to 16 bits")
+        return ", or ".join(steps)
+    return "run it again; if it stays so, this version of esp-ppq exports that op wrongly"
+
+
+def _trained(op: str, setting: Setting) -> list[str]:
+    found = []
+    for name in _TRAINED:
+        section = getattr(setting, name)
+        if section is not None and section.enabled:
+            layers = section.interested_layers
+            if layers is None or op in layers:
+                found.append(f"{name}.interested_layers")
+    return found

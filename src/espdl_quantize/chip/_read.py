@@ -1,0 +1,216 @@
+"""Reads an .espdl file back.
+
+The file is a header of 16 bytes (the letters EDL2, a flag for encryption, the length of what
+follows, four bytes of padding: ``save`` in ``esp_ppq/parser/espdl/helper.py``) and a FlatBuffer.
+FlatBuffers' Python package verifies nothing, so every length is held against the file's size here
+before anything is taken from it.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from espdl_quantize.chip._model import ChipModel, Node, Tensor
+from espdl_quantize.errors import EspdlQuantizeError, OutputFolderError
+
+_HEADER = struct.Struct("<4sII4x")
+_CHUNK = 16
+"""Bytes of an ``AlignedBytes``, which raw data is a vector of."""
+_MIB = 1 << 20
+_LARGEST = 256 * _MIB
+"""Bytes that are read: several times the flash that the largest of these chips takes."""
+
+_DTYPES = {
+    1: "float32",
+    2: "uint8",
+    3: "int8",
+    4: "uint16",
+    5: "int16",
+    6: "int32",
+    7: "int64",
+    9: "bool",
+    11: "float64",
+    12: "uint32",
+    13: "uint64",
+}
+"""FlatBuffers.Dl.TensorDataType, which has the numbers of ONNX's TensorProto."""
+
+_FLOAT, _INT, _STRING, _FLOATS, _INTS, _STRINGS = 1, 2, 3, 6, 7, 8
+"""FlatBuffers.Dl.AttributeType."""
+
+_FAULTS = (
+    struct.error,
+    IndexError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    MemoryError,
+)
+"""What the generated readers raise on bytes that are no model."""
+
+
+class UnreadableModelError(EspdlQuantizeError):
+    """A file is no .espdl model, or is damaged."""
+
+
+def read_model(file: Path) -> ChipModel:
+    """Read a model.
+
+    Raises:
+        OutputFolderError: the file cannot be opened, or is larger than any chip's flash.
+        UnreadableModelError: it is no .espdl, encrypted, cut off, or its offsets lead nowhere.
+    """
+    try:
+        size = file.stat().st_size
+        if size > _LARGEST:
+            raise OutputFolderError(
+                f"{file} has {size // _MIB} MiB, the limit is {_LARGEST // _MIB} MiB",
+                "no chip holds such a model",
+            )
+        content = file.read_bytes()
+    except OSError as error:
+        raise OutputFolderError(f"{file} cannot be read: {error.strerror or error}") from error
+    return parse_model(content)
+
+
+def parse_model(content: bytes) -> ChipModel:
+    """Parse the bytes of an .espdl file.
+
+    Raises:
+        UnreadableModelError: they are none, or are damaged.
+    """
+    if len(content) < _HEADER.size:
+        raise UnreadableModelError(f"the file has {len(content)} bytes, fewer than its header")
+    magic, encrypted, length = _HEADER.unpack_from(content)
+    if magic != b"EDL2":
+        raise UnreadableModelError(f"the file starts with {magic!r}, expected b'EDL2'")
+    if encrypted:
+        raise UnreadableModelError("the file is encrypted", "export it without encryption")
+    body = content[_HEADER.size :]
+    if length != len(body):
+        raise UnreadableModelError(f"the header announces {length} bytes, {len(body)} follow")
+    from esp_ppq.parser.espdl import helper
+
+    try:
+        return _Reader(body).model(helper.Model.Model.GetRootAs(body, 0).Graph())
+    except _FAULTS as error:
+        raise UnreadableModelError(f"the FlatBuffer is damaged: {error}") from error
+
+
+class _Reader:
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    def model(self, graph: Any) -> ChipModel:
+        from esp_ppq.parser.espdl import helper
+
+        self._shape_type = helper.TensorTypeAndShape.TensorTypeAndShape
+        constants = (self._constant(tensor) for tensor in self._each(graph, "Initializer"))
+        values = [self._value(value) for value in self._each(graph, "ValueInfo")]
+        return ChipModel(
+            nodes=tuple(self._node(node) for node in self._each(graph, "Node")),
+            constants=_by_name(constants),
+            values=_by_name(iter(values)),
+            inputs=tuple(_text(value.Name()) for value in self._each(graph, "Input")),
+            outputs=tuple(_text(value.Name()) for value in self._each(graph, "Output")),
+        )
+
+    def _each(self, table: Any, field: str, size: int = 4) -> Iterator[Any]:
+        item: Callable[[int], Any] = getattr(table, field)
+        for number in range(self._length(table, field, size)):
+            yield item(number)
+
+    def _length(self, table: Any, field: str, size: int) -> int:
+        count = int(getattr(table, f"{field}Length")())
+        if count * size > len(self._body):
+            raise ValueError(f"{field} has {count} items, more than the file can hold")
+        return count
+
+    def _numbers(self, table: Any, field: str, size: int = 8) -> tuple[Any, ...]:
+        if not self._length(table, field, size):
+            return ()
+        return tuple(getattr(table, f"{field}AsNumpy")().tolist())
+
+    def _node(self, node: Any) -> Node:
+        return Node(
+            name=_text(node.Name()),
+            op_type=_text(node.OpType()),
+            inputs=tuple(map(_text, self._each(node, "Input"))),
+            outputs=tuple(map(_text, self._each(node, "Output"))),
+            attributes=dict(self._attribute(item) for item in self._each(node, "Attribute")),
+        )
+
+    def _attribute(self, attribute: Any) -> tuple[str, Any]:
+        kind, value = attribute.AttrType(), None
+        if kind == _FLOAT:
+            value = attribute.F().F()
+        elif kind == _INT:
+            value = attribute.I().I()
+        elif kind == _STRING:
+            self._length(attribute, "S", 1)
+            value = attribute.SAsNumpy().tobytes().decode()
+        elif kind == _FLOATS:
+            value = self._numbers(attribute, "Floats", 4)
+        elif kind == _INTS:
+            value = self._numbers(attribute, "Ints")
+        elif kind == _STRINGS:
+            value = tuple(map(_text, self._each(attribute, "Strings")))
+        return _text(attribute.Name()), value
+
+    def _constant(self, tensor: Any) -> Tensor:
+        import numpy as np
+
+        name, dtype = _text(tensor.Name()), _dtype(tensor.DataType())
+        shape = self._numbers(tensor, "Dims")
+        count, chunks = math.prod(shape), self._length(tensor, "RawData", _CHUNK)
+        if any(size < 0 for size in shape) or count > len(self._body):
+            raise ValueError(f"{name!r} has the shape {shape}")
+        data = None
+        if chunks:
+            start = tensor.RawData(0)._tab.Pos
+            raw = self._body[start : start + chunks * _CHUNK]
+            data = np.frombuffer(raw, np.dtype(dtype).newbyteorder("<"))
+            if len(data) < count:
+                raise ValueError(f"{name!r} has {len(data)} numbers, its shape {shape} has {count}")
+            data = data[:count]
+        elif count and shape:
+            raise ValueError(f"{name!r} has no numbers, its shape {shape} has {count}")
+        return Tensor(name, dtype, shape, self._numbers(tensor, "Exponents"), data)
+
+    def _value(self, value: Any) -> Tensor:
+        kind, held = self._shape_type(), value.ValueInfoType().Value()
+        kind.Init(held.Bytes, held.Pos)
+        shape = kind.Shape()
+        sizes = None
+        if shape is not None:
+            sizes = tuple(int(size.Value().DimValue()) for size in self._each(shape, "Dim"))
+            if any(size < 0 for size in sizes):
+                raise ValueError(f"{_text(value.Name())!r} has the shape {sizes}")
+        exponents = self._numbers(value, "Exponents")
+        return Tensor(_text(value.Name()), _dtype(kind.ElemType()), sizes, exponents)
+
+
+def _by_name(tensors: Iterator[Tensor]) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = {}
+    for tensor in tensors:
+        if tensor.name in found and tensor.name:
+            raise ValueError(f"the name {tensor.name!r} is given twice")
+        found[tensor.name] = tensor
+    return found
+
+
+def _dtype(number: int) -> str:
+    if number not in _DTYPES:
+        raise ValueError(f"{number} is no type of a tensor")
+    return _DTYPES[number]
+
+
+def _text(raw: Any) -> str:
+    if raw is None:
+        return ""
+    return str(raw.decode() if isinstance(raw, bytes) else raw)

@@ -1,0 +1,266 @@
+"""The rules that a model must obey to run on a chip, op by op.
+
+Each rule names where it comes from. ESP-DL's own sources are no part of this package; what is
+known of its kernels is what esp-ppq's exporter checks, packs and says in its comments.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from espdl_quantize.chip._facts import MOVES, SUMS, WIDTHS, ChipFacts
+from espdl_quantize.chip._model import ChipModel, Node, Tensor
+
+_REGISTER = {"int8": 32, "int16": 64}
+"""Bits of the integer that is shifted right; C (ISO/IEC 9899, 6.5.7) has no shift by as many."""
+_EXPONENT_LIMIT = 30
+"""An activation's exponent beyond this is no shift of a 32-bit integer."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A rule that an op breaks.
+
+    Attributes:
+        op: its name; empty where it is the model as a whole.
+        op_type: which kernel it calls.
+        rule: the rule's name.
+        cause: what was found and what is expected.
+    """
+
+    op: str
+    op_type: str
+    rule: str
+    cause: str
+
+
+Rule = Callable[[ChipModel, Node, ChipFacts], Iterator[str]]
+
+
+def faults_of(model: ChipModel, facts: ChipFacts) -> list[Fault]:
+    """Return every rule that a model breaks, in the order of its ops."""
+    found = []
+    for node in model.nodes:
+        for name, rule in RULES.items():
+            found += [
+                Fault(node.name, node.op_type, name, cause) for cause in rule(model, node, facts)
+            ]
+    return found + [Fault("", "", "order", cause) for cause in _disorder(model)]
+
+
+def _disorder(model: ChipModel) -> Iterator[str]:
+    """The chip runs the nodes in the file's order (``Graph.node`` of the FlatBuffer's schema)."""
+    known = {*model.inputs, *model.constants, ""}
+    for node in model.nodes:
+        for name in node.inputs:
+            if name not in known:
+                yield f"op {node.name!r} reads {name!r} before anything has written it"
+        known.update(node.outputs)
+    for name in model.outputs:
+        if name not in known:
+            yield f"nothing writes the output {name!r}"
+    if not model.nodes or not model.outputs:
+        yield "the model has no op or no output"
+
+
+def _type(model: ChipModel, node: Node, facts: ChipFacts) -> Iterator[str]:
+    """esp-ppq's ``quant_operation_types``, and the sets of ``reset_graph_layout``."""
+    if node.op_type not in facts.known_ops:
+        yield f"esp-ppq's exporter has no ESP-DL form of {node.op_type}"
+    elif node.width != "F32" and node.op_type not in facts.quantized_ops:
+        yield f"{node.op_type} has no quantized form, and is exported as {node.width}"
+
+
+def _width(model: ChipModel, node: Node, facts: ChipFacts) -> Iterator[str]:
+    """``InsertQuantTypePattern`` chooses one type for an op's kernel; its tensors must have it."""
+    if node.width not in (*WIDTHS, "F32"):
+        yield f"its quant_type is {node.width!r}, ESP-DL has {', '.join((*WIDTHS, 'F32'))}"
+        return
+    if node.width == "F32":
+        integers = [one.name for one in _activations(model, node) if one.is_integer]
+        if integers and node.op_type not in ("QuantizeLinear", "DequantizeLinear", "Softmax"):
+            yield f"it computes in float, and {integers[0]!r} is integer"
+        return
+    if node.op_type not in SUMS | MOVES | {"Add", "Sub", "Mul", "Relu", "Clip", "AveragePool"}:
+        return
+    wanted, weights = WIDTHS[node.width]
+    for one in _activations(model, node):
+        if one.dtype != wanted and one.dtype in ("int8", "int16", "float32"):
+            yield f"it is {node.width}, and {one.name!r} is {one.dtype}, expected {wanted}"
+    weight = _constant(model, node, 1) if node.op_type in SUMS else None
+    if weight is not None and weight.dtype != weights:
+        yield f"it is {node.width}, and its weight is {weight.dtype}, expected {weights}"
+
+
+def _mixed(model: ChipModel, node: Node, facts: ChipFacts) -> Iterator[str]:
+    """``_is_w8a16_mixed_precision_op``: three ops, and no depthwise Conv."""
+    if node.width == "W8A16" and (node.op_type not in SUMS or _group(node) != 1):
+        group = f" with {_group(node)} groups" if node.op_type == "Conv" else ""
+        yield f"ESP-DL has no W8A16 kernel for {node.op_type}{group}"
+
+
+def _exponents(model: ChipModel, node: Node, facts: ChipFacts) -> Iterator[str]:
+    """One exponent per activation; per channel only weights and biases, and only where the
+    chip's quantizer has them so (``_P4_PLATFORMS`` in ``EspdlQuantizer.py``)."""
+    if node.width == "F32":
+        return
+    for one in _activations(model, node):
+        if not one.is_integer:
+            continue
+        if len(one.exponents) != 1:
+            yield f"{one.name!r} has {len(one.exponents)} exponents, expected 1"
+        elif abs(one.exponent) > _EXPONENT_LIMIT:
+            yield f"{one.name!r} has the exponent {one.exponent}, the limit is {_EXPONENT_LIMIT}"
+    for place in range(1, len(node.inputs)):
+        constant = _constant(model, node, place) if node.op_type in SUMS else None
+        if constant is None or len(constant.exponents) == 1:
+            continue
+        count, channels = len(constant.exponents), _channels(node, _constant(model, node, 1))
+        if not facts.per_channel or node.op_type == "MatMul":
+            yield f"{constant.name!r} has {count} exponents, {facts.name} takes 1"
+        elif count != channels:
+            yield f"{constant.name!r} has {count} exponents for {channels} channels"
+
+
+def _shift(model: ChipModel, node: Node, facts: ChipFacts) -> Iterator[str]:
+    """Products are shifted right into the output, never left: ``prepare_graph`` of
+    ``espdl_exporter.py`` says so of Conv, Gemm, MatMul and Mul. (It looks at the first channel,
+    and only writes a line to the log.)"""
+    if node.op_type not in SUMS | {"Mul"} or node.width == "F32" or len(node.inputs) < 2:
+        return
+    first, second, out = (
+        model.tensor(name) for name in (node.inputs[0], node.inputs[1], node.outputs[0])
+    )
+    if first is None or second is None or out is None or not (first.is_integer and out.is_integer):
+        return
+    shifts = [out.exponent - first.exponent - exponent for exponent in second.exponents]
+    low = min(shifts, default=0)
+    if low < 0:
+        yield (
+            f"output exponent {out.exponent} is below the sum of its inputs' {out.exponent - low}"
+            + (f" (channel {shifts.index(low)})" if len(shifts) > 1 else "")
+            + f": a shift by {low}"
+        )
+    bits = _REGISTER[out.dtype]
+    for channel, shift in enumerate(shifts):
+        if shift >= bits and _has_numbers(model, node, channel, len(shifts)):
+            yield f"a shift by {shift} (channel {channel}), the sum has {bits} bits"
+            break
+
+
+def _bias(model: ChipModel, node: Node, facts: ChipFacts) -> Iterator[str]:
+    """A bias is added to the sum: same exponent, and as wide as the accumulator (``bias_bits``)."""
+    bias = _constant(model, node, 2) if node.op_type in ("Conv", "Gemm") else None
+    first, weight = model.tensor(node.inputs[0]), _constant(model, node, 1)
+    if bias is None or first is None or weight is None or not first.is_integer:
+        return
+    wanted = tuple(first.exponent + exponent for exponent in weight.exponents)
+    if bias.exponents != wanted:
+        pairs = [*zip(bias.exponents, wanted, strict=False), (len(bias.exponents), len(wanted))]
+        found, due = next(pair for pair in pairs if pair[0] != pair[1])
+        yield f"its bias has the exponent {found}, its sum {due}"
+    bits = facts.accumulator_bits[first.dtype]
+    holder = "int32" if bits <= 32 else "int64"
+    if bias.dtype != holder:
+        yield f"its bias is {bias.dtype}, expected {holder}"
+    elif bias.data is not None and len(bias.data):
+        worst = max(int(bias.data.max()), -int(bias.data.min()) - 1)
+        if worst >= 1 << (bits - 1):
+            yield f"its bias needs more than the {bits} bits of the accumulator"
+
+
+def _share(model: ChipModel, node: Node, facts: ChipFacts) -> Iterator[str]:
+    """``PASSIVE_OPERATIONS`` in ``esp_ppq/core/common.py``: inputs and outputs share the scale."""
+    if node.op_type not in MOVES or node.width == "F32":
+        return
+    sharing = [one for one in _activations(model, node) if one.is_integer]
+    if sharing and len({one.exponents for one in sharing}) > 1:
+        told = ", ".join(f"{one.name!r} {one.exponent}" for one in sharing[:4])
+        yield f"it hands integers on as they are, and their exponents differ: {told}"
+
+
+def _table(model: ChipModel, node: Node, facts: ChipFacts) -> Iterator[str]:
+    """``AddLUTPattern`` and ``HardwareEmulator``: an entry per int8, or per step of int16 and one
+    more, in the output's type and exponent."""
+    name = node.attributes.get("lut")
+    if name is None:
+        if node.op_type == "LUT":
+            yield "it has no lookup table"
+        return
+    table, out = model.constants.get(name), model.tensor(node.outputs[0])
+    if table is None or table.data is None:
+        yield f"its lookup table {name!r} is missing"
+    elif out is not None and (table.dtype, table.exponents) != (out.dtype, out.exponents):
+        yield (
+            f"its table is {table.dtype} with exponent {table.exponents}, its output {out.dtype} "
+            f"with {out.exponents}"
+        )
+    elif table.dtype == "int8" and len(table.data) != 256:
+        yield f"its table has {len(table.data)} entries, expected 256"
+    elif table.dtype == "int16" and (len(table.data) < 2 or 65536 % (len(table.data) - 1)):
+        yield f"its table has {len(table.data)} entries, expected 65536 / step + 1"
+
+
+def _weights(model: ChipModel, node: Node, facts: ChipFacts) -> Iterator[str]:
+    """``ResetParamLayoutPattern``: [H, W, C, N], for a depthwise Conv [H, W, N, C]."""
+    weight = _constant(model, node, 1) if node.op_type in ("Conv", "Gemm") else None
+    if weight is None or weight.shape is None:
+        return
+    first, out = model.tensor(node.inputs[0]), model.tensor(node.outputs[0])
+    if first is None or out is None or not first.shape or not out.shape:
+        return
+    if len(weight.shape) not in (3, 4):
+        yield f"its weight has {len(weight.shape)} dimensions, expected 3 or 4"
+        return
+    channels = _channels(node, weight)
+    taken = (math.prod(weight.shape[-2:]) // channels if channels else 0) * _group(node)
+    if (first.shape[-1], out.shape[-1]) != (taken, channels):
+        yield (
+            f"its weight takes {taken} channels to {channels}, its tensors have "
+            f"{first.shape[-1]} and {out.shape[-1]}"
+        )
+
+
+RULES: dict[str, Rule] = {
+    "op type": _type,
+    "width": _width,
+    "mixed width": _mixed,
+    "exponents": _exponents,
+    "shift": _shift,
+    "bias": _bias,
+    "shared exponent": _share,
+    "lookup table": _table,
+    "weights": _weights,
+}
+
+
+def _activations(model: ChipModel, node: Node) -> list[Tensor]:
+    names = dict.fromkeys((*node.inputs, *node.outputs))
+    return [model.values[name] for name in names if name and name in model.values]
+
+
+def _constant(model: ChipModel, node: Node, place: int) -> Tensor | None:
+    return model.constants.get(node.inputs[place]) if place < len(node.inputs) else None
+
+
+def _group(node: Node) -> int:
+    group: Any = node.attributes.get("group", 1)
+    return int(group)
+
+
+def _channels(node: Node, weight: Tensor | None) -> int:
+    """Return the output channels, which a grouped Conv has one dimension further in front."""
+    if weight is None or not weight.shape:
+        return 0
+    return weight.shape[-2] if _group(node) > 1 else weight.shape[-1]
+
+
+def _has_numbers(model: ChipModel, node: Node, channel: int, channels: int) -> bool:
+    """Whether a channel holds anything but zeros: no shift makes those wrong."""
+    bias = _constant(model, node, 2)
+    if bias is None or bias.data is None:
+        return True
+    return bool(bias.data[channel] if channels > 1 else bias.data.any())

@@ -1,0 +1,108 @@
+"""Real exports, made without the analyses of an iteration, and changed byte by byte."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from espdl_quantize.contract import Batch, load_contract, read_batches
+from espdl_quantize.quantize import NoProgress, at_work, export, prepare_float_model, quantize
+from espdl_quantize.setting import parse_setting, resolve
+from espdl_quantize.targets import probe_target, target_names
+from tests.contracts import CONFIG, write_contract
+
+
+@dataclass(frozen=True)
+class Export:
+    """A quantized network and its file."""
+
+    graph: Any
+    layouts: dict[str, tuple[int, ...]]
+    batches: list[Batch]
+    file: Path
+    chip: str
+
+
+def make_export(
+    folder: Path, kind: str, chip: str, bits: int = 8, setting: dict[str, Any] | None = None
+) -> Export:
+    """Quantize and export one of the networks of tests/networks.py."""
+    folder.mkdir(parents=True, exist_ok=True)
+    batch = 1 if kind == "transformer" else 16
+    path = write_contract(
+        folder,
+        config={
+            **CONFIG,
+            "target": chip,
+            "num_of_bits": bits,
+            "batch_size": batch,
+            "calib_steps": 2,
+        },
+        calibration="from tests.networks import calibration_images\n"
+        f"    return calibration_images(32).split({batch})",
+        model=f"from tests.networks import network\n    return network({kind!r})",
+    )
+    contract = load_contract(path, target_names())
+    batches = read_batches(contract)
+    model = prepare_float_model(contract, folder)
+    asked = parse_setting({"iteration_id": 0, **(setting or {})})
+    resolved = resolve(asked, probe_target(chip, bits), "cpu")
+    file = folder / "model.espdl"
+    with at_work("fast"):
+        made = quantize(model, contract.config, resolved, batches, NoProgress())
+        layouts = export(made, file)
+    return Export(made.graph, layouts, batches, file, chip)
+
+
+class Bytes:
+    """An .espdl file whose numbers can be overwritten where they stand."""
+
+    def __init__(self, content: bytes) -> None:
+        from esp_ppq.parser.espdl import helper
+
+        self._header, self._body = content[:16], bytearray(content[16:])
+        self._graph = helper.Model.Model.GetRootAs(self._body, 0).Graph()
+
+    def result(self) -> bytes:
+        """Return the changed file."""
+        return self._header + bytes(self._body)
+
+    def _tensors(self) -> Iterator[Any]:
+        for field in ("Initializer", "ValueInfo"):
+            for number in range(getattr(self._graph, f"{field}Length")()):
+                yield getattr(self._graph, field)(number)
+
+    def _nodes(self) -> Iterator[Any]:
+        return map(self._graph.Node, range(self._graph.NodeLength()))
+
+    def set_exponent(self, tensor: str, exponent: int, place: int = -1) -> None:
+        """Change one exponent of a tensor, or the last one."""
+        found = next(one for one in self._tensors() if one.Name().decode() == tensor)
+        found.ExponentsAsNumpy()[place] = exponent
+
+    def set_number(self, tensor: str, place: int, value: int, dtype: str) -> None:
+        """Change one number of a constant."""
+        found = next(one for one in self._tensors() if one.Name().decode() == tensor)
+        code = {"int8": "<b", "int32": "<i"}[dtype]
+        start = found.RawData(0)._tab.Pos + place * struct.calcsize(code)
+        struct.pack_into(code, self._body, start, value)
+
+    def set_text(self, op: str, attribute: str, value: bytes) -> None:
+        """Change an attribute of an op to one of the same length."""
+        node = next(one for one in self._nodes() if one.Name().decode() == op)
+        found = next(
+            one
+            for one in map(node.Attribute, range(node.AttributeLength()))
+            if one.Name().decode() == attribute
+        )
+        found.SAsNumpy()[:] = list(value)
+
+    def replace(self, old: bytes, new: bytes) -> None:
+        """Change the first text of the file that reads so, to one of the same length."""
+        assert len(old) == len(new)
+        assert old in self._body
+        start = self._body.index(old)
+        self._body[start : start + len(new)] = new

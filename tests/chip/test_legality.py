@@ -1,0 +1,188 @@
+"""What is legal on a chip, on real exports and on exports with a byte or two changed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from espdl_quantize.chip import (
+    UnreadableModelError,
+    check_legality,
+    parse_model,
+    reject_illegal,
+)
+from espdl_quantize.errors import IterationError, OutputFolderError
+from espdl_quantize.setting import parse_setting
+from tests.chip.made import Bytes, Export, make_export
+from tests.networks import KINDS
+
+BASELINE = parse_setting({"iteration_id": 0})
+
+
+@pytest.fixture(scope="module")
+def residual(tmp_path_factory: pytest.TempPathFactory) -> Export:
+    return make_export(tmp_path_factory.mktemp("residual"), "residual", "esp32s3")
+
+
+@pytest.fixture(scope="module")
+def per_channel(tmp_path_factory: pytest.TempPathFactory) -> Export:
+    return make_export(tmp_path_factory.mktemp("per_channel"), "depthwise", "esp32p4")
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("chip", ["esp32s3", "esp32p4", "c"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_esp_ppq_exports_is_legal(kind: str, chip: str, bits: int, tmp_path: Path) -> None:
+    made = make_export(tmp_path, kind, chip, bits)
+    found = check_legality(made.file, chip, made.graph, made.layouts)
+    assert found.faults == ()
+    assert found.as_json()["nodes"] >= len(made.graph.operations) - 4
+
+
+def test_ops_of_two_widths_in_one_model_are_legal(tmp_path: Path) -> None:
+    table = [{"op": "/first/Conv", "bits": 16}, {"op": "/Add", "bits": 16}]
+    made = make_export(tmp_path, "residual", "esp32p4", setting={"dispatching_table": table})
+    found = check_legality(made.file, "esp32p4", made.graph, made.layouts)
+    assert found.faults == ()
+    assert found.as_json()["nodes_by_width"]["S16"] >= 2
+
+
+Change = Callable[[Bytes], None]
+CHANGES: dict[str, tuple[Change, str, str]] = {
+    "an output finer than its sum": (
+        lambda model: model.set_exponent("/Relu_1_output_0", -18),
+        "/first/Conv",
+        "a shift by -1",
+    ),
+    "an exponent that no 32-bit integer can be shifted by": (
+        lambda model: model.set_exponent("input.1", -40),
+        "/stem/Conv",
+        "the exponent -40",
+    ),
+    "a bias that is not in its sum's exponent": (
+        lambda model: model.set_exponent("first.bias", -3),
+        "/first/Conv",
+        "its bias has the exponent -3",
+    ),
+    "a bias beyond the accumulator's 20 bits": (
+        lambda model: model.set_number("first.bias", 0, 1 << 19, "int32"),
+        "/first/Conv",
+        "20 bits",
+    ),
+    "a pooling that changes the scale": (
+        lambda model: model.set_exponent("/pool/MaxPool_output_0", -5),
+        "/pool/MaxPool",
+        "hands integers on",
+    ),
+    "a width that no kernel has": (
+        lambda model: model.set_text("/Add", "quant_type", b"S9"),
+        "/Add",
+        "quant_type is 'S9'",
+    ),
+    "a Relu that is neither there nor fused": (
+        lambda model: model.set_text("/first/Conv", "activation", b"Line"),
+        "/Relu_1",
+        "the file does not have it",
+    ),
+    "an op type that the exporter does not know": (
+        lambda model: model.replace(b"\x07\0\0\0Flatten", b"\x07\0\0\0Flaxxen"),
+        "/Flatten",
+        "no ESP-DL form of Flaxxen",
+    ),
+    "a table whose exponent is not its output's": (
+        lambda model: model.set_exponent("Relu_lut_0", -2),
+        "/Relu_2",
+        "its table is int8",
+    ),
+    "a weight whose scale is not the simulation's": (
+        lambda model: model.set_exponent("head.weight", -10),
+        "/head/Gemm",
+        "'head.weight' has the exponents (-10,)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_changed_export_is_illegal(name: str, residual: Export, tmp_path: Path) -> None:
+    change, op, told = CHANGES[name]
+    model = Bytes(residual.file.read_bytes())
+    change(model)
+    file = tmp_path / "model.espdl"
+    file.write_bytes(model.result())
+    found = check_legality(file, "esp32s3", residual.graph, residual.layouts)
+    assert not found.legal
+    assert any(fault.op == op and told in fault.cause for fault in found.faults), found.faults
+    with pytest.raises(IterationError, match="illegal on esp32s3") as caught:
+        reject_illegal(found, BASELINE)
+    assert caught.value.mend
+
+
+def test_every_channel_is_looked_at(per_channel: Export, tmp_path: Path) -> None:
+    # esp-ppq's own check reads the first one.
+    model = Bytes(per_channel.file.read_bytes())
+    model.set_exponent("stem.weight", 20, place=5)
+    model.set_exponent("stem.bias", 13, place=5)
+    file = tmp_path / "model.espdl"
+    file.write_bytes(model.result())
+    found = check_legality(file, "esp32p4")
+    assert [fault.rule for fault in found.faults] == ["shift"]
+    assert "channel 5" in found.faults[0].cause
+
+
+def test_a_per_channel_model_is_illegal_on_a_chip_without(per_channel: Export) -> None:
+    found = check_legality(per_channel.file, "esp32s3")
+    assert {fault.rule for fault in found.faults} >= {"exponents"}
+
+
+def test_the_mend_names_what_to_drop(residual: Export, tmp_path: Path) -> None:
+    model = Bytes(residual.file.read_bytes())
+    model.set_exponent("/Relu_1_output_0", -18)
+    file = tmp_path / "model.espdl"
+    file.write_bytes(model.result())
+    found = check_legality(file, "esp32s3")
+    trained = parse_setting({"iteration_id": 1, "tqt_optimization": {"enabled": True}})
+    with pytest.raises(IterationError) as caught:
+        reject_illegal(found, trained)
+    assert "leave '/first/Conv' out of tqt_optimization" in caught.value.mend
+    assert "dispatch '/first/Conv' to 16 bits" in caught.value.mend
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "fewer than its header"),
+        (b"EDL1" + b"\0" * 60, "expected b'EDL2'"),
+        (b"EDL2" + b"\1\0\0\0" + b"\0" * 56, "encrypted"),
+        (b"EDL2" + b"\0\0\0\0" + b"\xff" * 56, "bytes follow|announces"),
+        (b"EDL2" + b"\0\0\0\0" + b"\x30\0\0\0" + b"\0" * 4 + b"\xff" * 48, "damaged"),
+    ],
+)
+def test_what_is_no_model(content: bytes, told: str) -> None:
+    with pytest.raises(UnreadableModelError, match=told):
+        parse_model(content)
+
+
+def test_a_file_larger_than_any_flash_is_not_read(tmp_path: Path) -> None:
+    file = tmp_path / "model.espdl"
+    with file.open("wb") as sparse:
+        sparse.truncate(1 << 31)
+    with pytest.raises(OutputFolderError, match="limit"):
+        check_legality(file, "esp32s3")
+
+
+def test_damage_anywhere_is_told_and_never_crashes(residual: Export, tmp_path: Path) -> None:
+    whole, dice = residual.file.read_bytes(), random.Random(0)
+    file = tmp_path / "model.espdl"
+    for _ in range(300):
+        damaged = bytearray(whole)
+        for _ in range(dice.choice((1, 4, 64))):
+            damaged[dice.randrange(16, len(damaged))] = dice.randrange(256)
+        file.write_bytes(damaged)
+        found = check_legality(file, "esp32s3", residual.graph, residual.layouts)
+        assert found.as_json()["legal"] is found.legal
+    for length in range(0, len(whole), 997):
+        with pytest.raises(UnreadableModelError):
+            parse_model(whole[:length])

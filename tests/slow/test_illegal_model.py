@@ -1,0 +1,53 @@
+"""An iteration whose export no chip can run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from espdl_quantize.contract import load_contract
+from espdl_quantize.errors import IterationError
+from espdl_quantize.history import read_history
+from espdl_quantize.iteration import RunOptions, _run, run_iteration
+from espdl_quantize.quantize import NoProgress
+from espdl_quantize.setting import baseline, parse_setting
+from espdl_quantize.targets import target_names
+from tests.chip.made import Bytes
+from tests.contracts import write_contract
+
+pytestmark = pytest.mark.slow
+
+
+def test_an_illegal_model_fails_its_iteration_and_is_never_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contract = load_contract(write_contract(tmp_path), target_names())
+    outputs, real_export = tmp_path / "outputs", _run.export
+    index = run_iteration(contract, baseline(), outputs / "iter_0", RunOptions(), NoProgress())
+    assert index["chip_check"]["legal"] is True
+
+    def damaging(model: Any, file: Path, *options: Any) -> dict[str, tuple[int, ...]]:
+        layouts = real_export(model, file, *options)
+        damaged = Bytes(file.read_bytes())
+        damaged.set_exponent("/blocks/blocks.0/Relu_output_0", -20)
+        file.write_bytes(damaged.result())
+        return layouts
+
+    monkeypatch.setattr(_run, "export", damaging)
+    better = parse_setting({"iteration_id": 1, "calib_algorithm": "minmax"})
+    with pytest.raises(IterationError, match=r"op '/blocks/blocks\.0/depthwise/Conv'"):
+        run_iteration(contract, better, outputs / "iter_1", RunOptions(), NoProgress())
+
+    failed = json.loads((outputs / "iter_1/iteration_index.json").read_text())
+    assert failed["status"] == "failed"
+    assert failed["error"]["stage"] == "check model"
+    assert "another calib_algorithm" in failed["error"]["mend"]
+    assert not (outputs / "iter_1/model.espdl").exists()
+    faults = json.loads((outputs / "iter_1/chip_check.json").read_text())["legality"]["faults"]
+    assert {"shift"} <= {fault["rule"] for fault in faults}
+    best = read_history(outputs).best
+    assert best is not None
+    assert best.id == 0
