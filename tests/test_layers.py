@@ -22,11 +22,12 @@ LAYERS = (
     "search",
     "report",
     "tune",
+    "skill",
     "mcp",
     "cli",
 )
-KNOW_NO_ESP_PPQ = ("contract", "history", "search", "report", "tune", "mcp", "cli")
-KNOW_NO_TORCH = ("history", "search", "report", "tune", "mcp", "cli")
+KNOW_NO_ESP_PPQ = ("contract", "history", "search", "report", "tune", "skill", "mcp", "cli")
+KNOW_NO_TORCH = ("history", "search", "report", "tune", "skill", "mcp", "cli")
 
 
 def imports(file: Path) -> set[str]:

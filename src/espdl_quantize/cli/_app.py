@@ -11,6 +11,7 @@ import typer
 
 from espdl_quantize import __version__
 from espdl_quantize.cli._failure import fail, print_usage_error
+from espdl_quantize.cli._skill import skill_app
 from espdl_quantize.errors import (
     EXIT_INTERRUPTED,
     EXIT_OK,
@@ -29,6 +30,8 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 refused, 2 usage, 3 contract, 4 setting, 5 iteration failed, "
     "6 installation or device, 7 output folder, 130 interrupted.",
 )
+
+app.add_typer(skill_app, name="skill")
 
 ContractPath = Annotated[Path, typer.Argument(metavar="USER_QUANT.PY", help="The contract module.")]
 OutputFolder = Annotated[Path, typer.Option(help="The folder that holds iter_0.")]

@@ -1,0 +1,156 @@
+"""``espdl-quantize skill``: puts the Agent Skill where agent tools look, and takes it away."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from espdl_quantize import skill as skills
+from espdl_quantize.errors import UsageError
+from espdl_quantize.jsonio import dumps
+
+skill_app = typer.Typer(
+    no_args_is_help=True, help="Install the Agent Skill, with which a coding agent drives this."
+)
+
+Agents = Annotated[
+    list[str] | None,
+    typer.Option("--agent", help=f"The tool: {', '.join(skills.AGENTS)}. May be repeated."),
+]
+SkillsFolder = Annotated[
+    Path | None,
+    typer.Option("--path", help="Another tool's folder of skills; the skill gets a folder in it."),
+]
+ForUser = Annotated[
+    bool, typer.Option("--user", help="In the home folder, for all projects; else in this one.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Lose changes that were made by hand.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; do nothing.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+
+
+@skill_app.command()
+def install(
+    agent: Agents = None,
+    path: SkillsFolder = None,
+    user: ForUser = False,
+    force: Force = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write the skill, or bring it up to date.
+
+    Without --agent and --path, for every tool that this project uses. Nothing that was changed by
+    hand is overwritten.
+    """
+    found = skills.install(_places(agent, path, user), force=force, dry_run=dry_run)
+    _print(found, as_json, "would write" if dry_run else "wrote", dry_run)
+
+
+@skill_app.command()
+def remove(
+    agent: Agents = None,
+    path: SkillsFolder = None,
+    user: ForUser = False,
+    force: Force = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete what install wrote; files of your own stay.
+
+    Without --agent and --path, from every place of this project that has the skill.
+    """
+    if agent or path:
+        places = _places(agent, path, user)
+    else:
+        level = "user" if user else "project"
+        places = [found.place for found in _installed() if found.place.level == level]
+    found = skills.remove(places, force=force, dry_run=dry_run)
+    _print(found, as_json, "would delete" if dry_run else "deleted", dry_run)
+
+
+@skill_app.command()
+def status(
+    path: SkillsFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say where the skill is installed, and whether it is up to date or was changed by hand."""
+    found = [skills.state_of(place) for place in _places(None, path, False)] if path else None
+    found = found if found is not None else _installed()
+    if as_json:
+        print(dumps({"ok": True, "skill": _head(), "places": _rows(found)}), end="")
+        return
+    console = Console(highlight=False)
+    if not found:
+        console.print("the skill is not installed; 'espdl-quantize skill install' does it")
+        return
+    table = Table()
+    for column in ("tool", "folder", "state", "version", "changed"):
+        table.add_column(column, overflow="fold")
+    for row in found:
+        cells = (row.place.agent or "", row.place.folder, row.state, row.version or "")
+        table.add_row(*(escape(str(cell)) for cell in (*cells, ", ".join(row.kept))))
+    console.print(table)
+
+
+def _places(agents: list[str] | None, path: Path | None, user: bool) -> list[skills.Place]:
+    if agents and path:
+        raise UsageError("--agent and --path are both given", "give one of them")
+    if path is not None:
+        if user:
+            raise UsageError("--path and --user are both given", "give one of them")
+        return [skills.Place(None, "path", path.resolve() / skills.SKILL_NAME)]
+    root = Path.home() if user else Path.cwd()
+    if not agents:
+        return skills.places_in_use(root, for_user=user)
+    found = [skills.place(name, root, for_user=user) for name in dict.fromkeys(agents)]
+    return list({one.folder.resolve(): one for one in found}.values())
+
+
+def _installed() -> list[skills.Outcome]:
+    states: dict[Path, skills.Outcome] = {}
+    for place in skills.known_places(Path.cwd(), Path.home()):
+        if place.folder.is_dir():
+            states.setdefault(place.folder.resolve(), skills.state_of(place))
+    return list(states.values())
+
+
+def _head() -> dict[str, str]:
+    return {"name": skills.SKILL_NAME, "source": str(skills.skill_source())}
+
+
+def _rows(found: list[skills.Outcome]) -> list[dict[str, Any]]:
+    return [
+        {
+            "agent": row.place.agent,
+            "level": row.place.level,
+            "folder": str(row.place.folder),
+            "state": row.state,
+            "version": row.version,
+            "written": list(row.written),
+            "deleted": list(row.deleted),
+            "kept": list(row.kept),
+        }
+        for row in found
+    ]
+
+
+def _print(found: list[skills.Outcome], as_json: bool, verb: str, dry_run: bool) -> None:
+    if as_json:
+        told = {"ok": True, "dry_run": dry_run, "skill": _head(), "places": _rows(found)}
+        print(dumps(told), end="")
+        return
+    if not found:
+        print("the skill is not installed in this project")
+    for row in found:
+        names = row.written or row.deleted
+        print(f"{row.place.folder}: {f'{verb} {len(names)} files' if names else 'nothing to do'}")
+        for name in names:
+            print(f"  {name}")
+        if row.kept:
+            print(f"  left alone, not this package's: {', '.join(row.kept[:10])}")
