@@ -5,6 +5,7 @@ import pytest
 
 from espdl_quantize.errors import EspdlQuantizeError, OutputFolderError
 from espdl_quantize.report import MARKER, compare, lint
+from espdl_quantize.report._commands import program
 from espdl_quantize.setting import load_setting, parse_setting
 from tests.search.made_runs import (
     EQUALIZED,
@@ -103,7 +104,7 @@ def test_a_failed_iteration_is_named_with_the_command_that_retries_it(tmp_path):
     found = hint(compare(outputs))
     failed = found["failed_iterations"][0]
     assert shlex.split(failed["retry_command"]) == [
-        "espdl-quantize",
+        *shlex.split(program()),
         "run",
         "user_quant.py",
         "--output-dir",
@@ -115,6 +116,23 @@ def test_a_failed_iteration_is_named_with_the_command_that_retries_it(tmp_path):
     assert failed["retry_command"] in found["advice"]
 
 
+def test_a_command_names_the_interpreter_where_the_shell_would_find_another(tmp_path, monkeypatch):
+    here, elsewhere = tmp_path / "my venv/bin", tmp_path / "bin"
+    for folder in (here, elsewhere):
+        folder.mkdir(parents=True)
+        (folder / "espdl-quantize").write_text("#!/bin/sh\n")
+        (folder / "espdl-quantize").chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(here / "python"))
+    module = [str(here / "python"), "-m", "espdl_quantize"]
+    for path, wanted in (
+        (here, ["espdl-quantize"]),
+        (elsewhere, module),
+        (tmp_path / "none", module),
+    ):
+        monkeypatch.setenv("PATH", str(path))
+        assert shlex.split(program()) == wanted
+
+
 @pytest.mark.parametrize(("is_open", "flags"), [(False, []), (True, ["--force-finalize"])])
 def test_the_early_finalize_command_can_be_pasted(tmp_path, is_open, flags):
     outputs = tmp_path / "it's $HOME; here"
@@ -122,7 +140,7 @@ def test_the_early_finalize_command_can_be_pasted(tmp_path, is_open, flags):
     result = compare(outputs)
     command = result.comparison["early_finalize_command"]
     assert shlex.split(command) == [
-        "espdl-quantize",
+        *shlex.split(program()),
         "compare",
         "--output-dir",
         str(outputs),

@@ -42,6 +42,10 @@ EngineName = Annotated[
     Literal["fast", "reference"],
     typer.Option(help="The fast engine, or plain esp-ppq; 'engines' compares them on your model."),
 ]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Say what would be run and how long it takes; write nothing."),
+]
 ProgressJson = Annotated[
     Path | None,
     typer.Option(
@@ -175,6 +179,7 @@ def run(
     allow: Annotated[
         bool, typer.Option("--allow", help="Run a setting that breaks a rule of the search.")
     ] = False,
+    dry_run: DryRun = False,
     no_float_score: NoFloatScore = False,
     engine: EngineName = "fast",
     progress_json: ProgressJson = None,
@@ -200,6 +205,11 @@ def run(
         score_float=not no_float_score,
         reuse=not no_reuse,
     )
+    if dry_run:
+        from espdl_quantize.cli._dry_run import preview_iteration
+
+        preview_iteration(contract, output_dir, setting, options, as_json)
+        return
     run_once(contract, output_dir, setting, options, as_json, progress_json)
 
 
@@ -227,6 +237,7 @@ def tune(
     ignore_plateau: Annotated[
         bool, typer.Option("--ignore-plateau", help="Go on where the metric has stopped moving.")
     ] = False,
+    dry_run: DryRun = False,
     no_float_score: NoFloatScore = False,
     engine: EngineName = "fast",
     recorded: Annotated[
@@ -262,7 +273,7 @@ def tune(
     from espdl_quantize.cli._tune import replay, tune_contract
 
     if recorded is not None:
-        replay(recorded, pace, output_dir, options, as_json, progress_json)
+        replay(recorded, pace, output_dir, options, as_json, progress_json, dry_run)
         return
     assert contract is not None
     from espdl_quantize.iteration import RunOptions
@@ -274,7 +285,7 @@ def tune(
         score_float=not no_float_score,
         reuse=not no_reuse,
     )
-    tune_contract(contract, output_dir, options, run_options, as_json, progress_json)
+    tune_contract(contract, output_dir, options, run_options, as_json, progress_json, dry_run)
 
 
 @app.command()

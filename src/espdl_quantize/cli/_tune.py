@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from espdl_quantize.cli._contract import load
+from espdl_quantize.cli._dry_run import preview_search
 from espdl_quantize.cli._progress import ProgressLines, TerminalProgress, shown
 from espdl_quantize.errors import InterruptedSearchError
 from espdl_quantize.history import History, Iteration
@@ -40,14 +41,18 @@ def tune_contract(
     run_options: RunOptions,
     as_json: bool,
     progress_lines: Path | None = None,
+    dry_run: bool = False,
 ) -> None:
-    """Search with esp-ppq and print what came of it.
+    """Search with esp-ppq and print what came of it, or what would be done.
 
     Raises:
         EspdlQuantizeError: whatever stopped it before its end.
     """
     policy = make_policy(options.policy)
     backend = RealBackend(load(contract_path), run_options)
+    if dry_run:
+        preview_search(backend, outputs, options, as_json)
+        return
     search_and_print(backend, policy, outputs, options, as_json, progress_lines)
 
 
@@ -58,6 +63,7 @@ def replay(
     options: TuneOptions,
     as_json: bool,
     progress_lines: Path | None = None,
+    dry_run: bool = False,
 ) -> None:
     """Search among the iterations of a recording; its times count as time spent.
 
@@ -66,6 +72,9 @@ def replay(
     """
     policy = make_policy(options.policy)
     backend = RecordedBackend(recorded, pace=pace)
+    if dry_run:
+        preview_search(backend, outputs, options, as_json)
+        return
     search_and_print(
         backend, policy, outputs, options, as_json, progress_lines, clock=backend.clock
     )

@@ -6,6 +6,7 @@ from espdl_quantize.tune._events import Move, Observer, Status
 from espdl_quantize.tune._loop import tune
 from espdl_quantize.tune._options import TuneOptions, TuneResult
 from espdl_quantize.tune._plan import Plan, PlanStep, make_plan
+from espdl_quantize.tune._preview import Preview, preview
 from espdl_quantize.tune._real import RealBackend
 from espdl_quantize.tune._recorded import RecordedBackend, record
 from espdl_quantize.tune._table import Table, pack
@@ -18,6 +19,7 @@ __all__ = [
     "Observer",
     "Plan",
     "PlanStep",
+    "Preview",
     "RealBackend",
     "RecordedBackend",
     "Status",
@@ -27,6 +29,7 @@ __all__ = [
     "make_plan",
     "pack",
     "parse_duration",
+    "preview",
     "record",
     "tune",
 ]

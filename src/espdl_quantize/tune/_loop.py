@@ -67,7 +67,7 @@ def tune(
     policy = policy or make_policy(options.policy)
     outputs = Path(outputs)
     with locked(outputs):
-        search = _Search(
+        search = Search(
             backend,
             outputs,
             options,
@@ -85,7 +85,7 @@ def tune(
             raise
 
 
-class _Search:
+class Search:
     """One call of :func:`tune`."""
 
     def __init__(
@@ -105,7 +105,7 @@ class _Search:
         thresholds = DEFAULT_THRESHOLDS
         if options.ignore_plateau:
             thresholds = replace(thresholds, plateau_window=_NEVER)
-        self._search_options = SearchOptions(
+        self.options = SearchOptions(
             self._facts.target, self._facts.priority, options.budget.is_set, thresholds
         )
         self._count = 0
@@ -119,10 +119,9 @@ class _Search:
         history = read_history(self._outputs)
         for text in check_folder(history, self._facts):
             self._observer.notice(text)
-        # While nothing has a score, what failed before is tried again: its cause may be mended.
-        again = [] if history.scored else [row for row in history.failed if row.setting]
+        again = _to_try_again(history)
         while True:
-            step = compare(self._outputs, options=self._search_options)
+            step = compare(self._outputs, options=self.options)
             history, decision = step.history, step.decision
             self.save_best(history)
             self._note(decision)
@@ -137,6 +136,10 @@ class _Search:
             if not self._fits(move, history):
                 return self._finish("budget_reached", history)
             self._run(move, history)
+
+    def first_move(self, history: History, decision: Decision) -> Move | None:
+        """Return what :meth:`run` would begin with; None where nothing is left."""
+        return self._again(_to_try_again(history), decision) or self._next(history, decision)
 
     def save_best(self, history: History) -> None:
         """Write best/ where it does not hold the best iteration yet."""
@@ -166,7 +169,7 @@ class _Search:
         return Move(found.setting, decision.phase, found.pattern, found.covers)
 
     def _propose(self, history: History, decision: Decision) -> Proposal | None:
-        situation = settle(history, LazyEvidence(history), self._search_options)
+        situation = settle(history, LazyEvidence(history), self.options)
         is_open = decision.signals is not None
         context = PolicyContext(
             situation,
@@ -181,7 +184,7 @@ class _Search:
             return None
         if not context.is_new(found.setting):
             raise AssertionError(f"the policy {self._policy.name!r} proposed a setting again")
-        broken = lint_setting(found.setting, history, situation.evidence, self._search_options)
+        broken = lint_setting(found.setting, history, situation.evidence, self.options)
         if broken and is_open:
             raise AssertionError(f"the policy {self._policy.name!r} broke a rule: {broken[0]}")
         return found
@@ -190,7 +193,7 @@ class _Search:
         """Tell whether only variations are left: what is owed cannot be reached from best."""
         if self._options.budget.is_set or found.covers or history.best is None:
             return False
-        window = self._search_options.thresholds.no_new_best_window
+        window = self.options.thresholds.no_new_best_window
         return history.best not in history.iterations[-window:]
 
     def _is_available(self, setting: Setting) -> bool:
@@ -258,12 +261,12 @@ class _Search:
             last = history.failed[-1].failure if history.failed else None
             told = f"; the last failure: {last}" if last is not None else ""
             raise IterationError(f"no iteration has a score{told}", "mend it and run again")
-        step = compare(self._outputs, run_stop=stop, options=self._search_options)
+        step = compare(self._outputs, run_stop=stop, options=self.options)
         reason = step.comparison["next_step_hint"]["finalize_reason"]
         return TuneResult(reason["category"], reason["detail"], self._count, step)
 
     def _plan(self, history: History, decision: Decision) -> None:
-        plan = make_plan(history, decision, self._search_options, self._options.budget)
+        plan = make_plan(history, decision, self.options, self._options.budget)
         if plan.measured != self._measured and decision.stop is None:
             self._measured = plan.measured
             self._observer.planned(plan)
@@ -286,6 +289,11 @@ class _Search:
     def _seconds_left(self) -> float | None:
         seconds = self._options.budget.seconds
         return None if seconds is None else seconds - (self._clock() - self._started)
+
+
+def _to_try_again(history: History) -> list[Iteration]:
+    """While nothing has a score, what failed before is tried again: its cause may be mended."""
+    return [] if history.scored else [row for row in history.failed if row.setting]
 
 
 def _cause(row: Iteration) -> tuple[str, str]:

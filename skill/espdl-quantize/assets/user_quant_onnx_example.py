@@ -1,0 +1,68 @@
+"""Contract for espdl-quantize: an ONNX model, its calibration data and how it is scored.
+
+Keep imports light and heavy work inside the functions: this file is loaded for every command.
+Check it with: espdl-quantize check user_quant.py
+"""
+
+import torch
+
+QUANT_CONFIG = {
+    "model_type": "onnx",
+    # Relative to this file. It is copied before use and never written.
+    "onnx_path": "model.onnx",
+    # One sample, without the batch dimension. Several inputs: a list of shapes.
+    "input_shape": [3, 224, 224],
+    "batch_size": 32,
+    # Any chip that the installed esp-ppq accepts: esp32p4, esp32s3, c, ...
+    "target": "esp32s3",
+    "num_of_bits": 8,
+    "device": "cpu",  # or "cuda"
+    # Calibration batches; 256 to 1,024 images in all are usual.
+    "calib_steps": 16,
+    # The key of evaluate()'s dict that the search improves, and which way is better.
+    "primary_metric": "top1",
+    "metric_direction": "max",
+    # Stop as soon as this is reached; leave it out to search on.
+    # "target_metric": 71.0,
+}
+
+
+def create_calib_dataloader():
+    """Return the calibration batches: images as the model takes them, without augmentation.
+
+    They must not be among the images that evaluate() scores.
+    """
+    images = torch.empty(0, 3, 224, 224)  # TODO: load and preprocess your calibration images
+    return torch.utils.data.DataLoader(images, batch_size=QUANT_CONFIG["batch_size"])
+
+
+# Needed only where the loader yields more than the model's input, such as (images, labels).
+# def collate_fn(batch):
+#     images, labels = batch
+#     return images
+
+
+def evaluate(quant_graph):
+    """Score the quantized graph on images that are not used for calibration.
+
+    It is called with the float graph too, so that both are scored on the same images.
+    """
+    from esp_ppq.executor import TorchExecutor
+
+    executor = TorchExecutor(graph=quant_graph, device=QUANT_CONFIG["device"])
+    correct = total = 0
+    for images, labels in load_test_batches():
+        logits = executor.forward(images)[0]
+        correct += int((logits.argmax(dim=1) == labels).sum())
+        total += len(labels)
+    return {"top1": 100.0 * correct / total}
+
+
+def load_test_batches():
+    """Yield (images, labels) of held-out data."""
+    raise NotImplementedError("load your test images here")
+
+
+# Optional: a quicker score for use while searching; the final score is always evaluate().
+# def evaluate_fast(quant_graph):
+#     ...

@@ -1,0 +1,148 @@
+"""``--dry-run`` of ``run`` and ``tune``: what would be run, and nothing is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from espdl_quantize.cli._contract import load
+from espdl_quantize.errors import OutputFolderError
+from espdl_quantize.history import History, read_history
+from espdl_quantize.iteration import RunOptions, is_finished, iteration_number
+from espdl_quantize.jsonio import dumps
+from espdl_quantize.report import lint
+from espdl_quantize.search import TimeEstimate, TimeModel, describe_changes
+from espdl_quantize.setting import Setting, baseline, load_setting, resolve
+from espdl_quantize.tune import Backend, Preview, TuneOptions, preview
+
+
+def preview_iteration(
+    contract_path: Path,
+    folder: Path,
+    setting_path: Path | None,
+    options: RunOptions,
+    as_json: bool,
+) -> None:
+    """Print what ``run`` would run, with the rules applied and an estimate.
+
+    Raises:
+        EspdlQuantizeError: what would be refused before anything runs.
+    """
+    from espdl_quantize.quantize import check_device
+    from espdl_quantize.targets import probe_target
+
+    folder = folder.resolve()
+    number = iteration_number(folder)
+    setting = baseline() if setting_path is None else load_setting(setting_path)
+    if number is not None:
+        setting = setting.model_copy(update={"iteration_id": number})
+    contract = load(contract_path)
+    config = contract.config
+    check_device(config.device)
+    resolved = resolve(setting, probe_target(config.target, config.num_of_bits), config.device)
+    if is_finished(folder) and not options.overwrite:
+        raise OutputFolderError(
+            f"{folder} holds a finished iteration",
+            "give another --output-dir, or pass --overwrite to replace it",
+        )
+    outputs = folder.parent
+    there = outputs.is_dir()
+    history = read_history(outputs) if there else History((), outputs)
+    best = history.best
+    warnings = list(resolved.warnings)
+    if there and history.iterations and number not in {row.id for row in history.iterations}:
+        warnings += map(str, lint(outputs, setting))
+    estimate = TimeModel(history).estimate(setting)
+    told = {
+        "ok": True,
+        "dry_run": True,
+        "contract": str(contract.path),
+        "model_name": contract.model_name,
+        "target_chip": config.target,
+        "folder": str(folder),
+        "replaces": folder.exists(),
+        "setting": setting.model_dump(exclude_unset=True),
+        "resolved_setting": resolved.setting.model_dump(exclude_none=True),
+        "warnings": warnings,
+        "best_iteration": None if best is None else best.id,
+        "changes_to_best": None if best is None else describe_changes(best.setting, setting),
+        **_seconds(estimate),
+    }
+    if as_json:
+        print(dumps(told), end="")
+        return
+    print(f"would run iteration {setting.iteration_id}: {contract.model_name} on {config.target}")
+    print(f"folder: {folder}" + (" (replaced)" if told["replaces"] else ""))
+    if best is not None:
+        print(f"against best ({best.name}): {told['changes_to_best']}")
+    print(f"setting: {dumps(told['setting']).rstrip()}")
+    for warning in warnings:
+        print(f"warning: {warning}")
+    print(f"takes: {_tell(estimate)}")
+    print("nothing was written")
+
+
+def preview_search(backend: Backend, outputs: Path, options: TuneOptions, as_json: bool) -> None:
+    """Print what ``tune`` would do first and what it expects after that.
+
+    Raises:
+        EspdlQuantizeError: what would be refused before anything runs.
+    """
+    found = preview(backend, outputs, options)
+    if as_json:
+        print(dumps(_search_as_json(found, options)), end="")
+        return
+    count = len(found.history.iterations)
+    print(f"{outputs}: {count} iterations" if count else f"{outputs}: no iterations yet")
+    for notice in found.notices:
+        print(f"note: {notice}")
+    if found.move is None:
+        print(f"would run nothing: {found.stop}")
+    else:
+        setting = found.move.setting
+        print(f"would run iter_{setting.iteration_id}: {found.move.phase} | {found.move.what}")
+        print(f"setting: {dumps(_save(setting)).rstrip()}")
+        print(f"takes: {_tell(found.estimate)}")
+        print("\n".join(["expected:", *found.plan.lines()]))
+    print("nothing was written")
+
+
+def _search_as_json(found: Preview, options: TuneOptions) -> dict[str, Any]:
+    move = found.move
+    return {
+        "ok": True,
+        "dry_run": True,
+        "output_dir": str(found.history.folder.resolve()),
+        "iterations": len(found.history.iterations),
+        "budget": {"iterations": options.budget.iterations, "seconds": options.budget.seconds},
+        "next": None
+        if move is None
+        else {"phase": move.phase, "what": move.what, "setting": _save(move.setting)},
+        **_seconds(found.estimate),
+        "plan": [
+            {
+                "name": step.name,
+                "iterations": step.iterations,
+                "at_most": step.at_most,
+                **_seconds(step.time),
+            }
+            for step in found.plan.steps
+        ],
+        "stop": found.stop or None,
+        "notices": list(found.notices),
+    }
+
+
+def _save(setting: Setting) -> dict[str, Any]:
+    return setting.model_dump(exclude_none=True)
+
+
+def _seconds(estimate: TimeEstimate | None) -> dict[str, Any]:
+    return {
+        "estimated_seconds": None if estimate is None else estimate.seconds,
+        "estimate_is_complete": None if estimate is None else estimate.complete,
+    }
+
+
+def _tell(estimate: TimeEstimate | None) -> str:
+    return str(estimate) if estimate is not None else "unknown: no iteration was measured yet"
