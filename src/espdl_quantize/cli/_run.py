@@ -89,7 +89,7 @@ def print_summary(index: Json, folder: Path) -> None:
         console.print(worst)
     for warning in index["applied_setting_warnings"]:
         console.print(escape(f"warning: {warning}"), style="yellow")
-    saved = sum(one["seconds"] for one in index["reused"])
+    saved = sum(one["seconds"] for one in index.get("reused", ()))
     note = f", {saved:.1f} s saved by earlier iterations" if saved >= 1 else ""
     seconds = f"{index['elapsed_seconds']:.1f} s{note}"
     console.print(escape(f"model and artifacts: {folder}  ({seconds})"))
