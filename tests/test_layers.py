@@ -18,6 +18,7 @@ LAYERS = (
     "analysis",
     "chip",
     "iteration",
+    "worker",
     "history",
     "search",
     "report",
@@ -26,8 +27,18 @@ LAYERS = (
     "mcp",
     "cli",
 )
-KNOW_NO_ESP_PPQ = ("contract", "history", "search", "report", "tune", "skill", "mcp", "cli")
-KNOW_NO_TORCH = ("history", "search", "report", "tune", "skill", "mcp", "cli")
+KNOW_NO_ESP_PPQ = (
+    "contract",
+    "worker",
+    "history",
+    "search",
+    "report",
+    "tune",
+    "skill",
+    "mcp",
+    "cli",
+)
+KNOW_NO_TORCH = ("worker", "history", "search", "report", "tune", "skill", "mcp", "cli")
 
 
 def imports(file: Path) -> set[str]:

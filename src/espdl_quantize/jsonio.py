@@ -6,9 +6,11 @@ yields them (the skewness of a constant tensor, for one), so they are written as
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +48,38 @@ def dumps(value: Any) -> str:
     return json.dumps(to_jsonable(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
+_BESIDE = re.compile(r"\..+\.([0-9]+)\.tmp")
+
+
+def beside_of(path: Path) -> Path:
+    """Return the hidden file that is written first and renamed to ``path`` then."""
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove what processes that were killed have left of :func:`beside_of` in a folder."""
+    if os.name != "posix":
+        return
+    with contextlib.suppress(OSError):
+        for file in folder.iterdir():
+            match = _BESIDE.fullmatch(file.name)
+            if match is not None and not _is_alive(int(match[1])):
+                file.unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        pass
+    return True
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` so that a reader sees the whole old file or the whole new one."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    beside = beside_of(path)
     try:
         with beside.open("w", encoding="utf-8") as file:
             file.write(dumps(value))

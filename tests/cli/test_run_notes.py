@@ -1,7 +1,9 @@
 """What ``run`` says beside its result."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +21,8 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     row = run(0, 0.5)
     write_run(tmp_path / "made", row, model_name="net")
     index = json.loads((tmp_path / "made/iter_0/iteration_index.json").read_text())
-    monkeypatch.setattr(_run, "run_iteration", lambda *_: index)
+    backend = SimpleNamespace(run=lambda *_: index)
+    monkeypatch.setattr(_run, "backend_of", lambda *_: nullcontext(backend))
     write_contract(tmp_path)
     (tmp_path / "my.json").write_text(json.dumps({**baseline(1).model_dump(exclude_none=True)}))
     return dict(index)

@@ -61,6 +61,20 @@ NoReuse = Annotated[
         ".reuse are taken where nothing they depend on has changed.",
     ),
 ]
+InProcess = Annotated[
+    bool,
+    typer.Option(
+        "--in-process",
+        help="Run iterations in this process, for a debugger: a crash ends the command, too.",
+    ),
+]
+IterationLimit = Annotated[
+    str | None,
+    typer.Option(
+        help="End an iteration that takes longer, as failed: 30m, 2h, or seconds. Without it, ten "
+        "times what was measured in this folder before."
+    ),
+]
 NoFloatScore = Annotated[
     bool,
     typer.Option(
@@ -181,16 +195,20 @@ def run(
     ] = False,
     dry_run: DryRun = False,
     no_float_score: NoFloatScore = False,
+    iteration_limit: IterationLimit = None,
+    in_process: InProcess = False,
     engine: EngineName = "fast",
     progress_json: ProgressJson = None,
     no_reuse: NoReuse = False,
     as_json: AsJson = False,
 ) -> None:
     """Quantize, analyse and score once; leaves a model and every artifact that explains it."""
+    from espdl_quantize.cli._backend import ProcessOptions
     from espdl_quantize.cli._discipline import check_discipline
     from espdl_quantize.cli._run import run_once
     from espdl_quantize.iteration import RunOptions
 
+    process = ProcessOptions.of(iteration_limit, in_process)
     if baseline == (setting is not None):
         raise typer.BadParameter("give one of --baseline and --setting FILE")
     if setting is not None and not allow:
@@ -210,7 +228,7 @@ def run(
 
         preview_iteration(contract, output_dir, setting, options, as_json)
         return
-    run_once(contract, output_dir, setting, options, as_json, progress_json)
+    run_once(contract, output_dir, setting, options, process, as_json, progress_json)
 
 
 @app.command()
@@ -239,6 +257,8 @@ def tune(
     ] = False,
     dry_run: DryRun = False,
     no_float_score: NoFloatScore = False,
+    iteration_limit: IterationLimit = None,
+    in_process: InProcess = False,
     engine: EngineName = "fast",
     recorded: Annotated[
         Path | None,
@@ -270,8 +290,10 @@ def tune(
         raise typer.BadParameter("give one of USER_QUANT.PY and --recorded TABLE.ZIP")
     if pace is not None and recorded is None:
         raise typer.BadParameter("--pace is of --recorded TABLE.ZIP")
+    from espdl_quantize.cli._backend import ProcessOptions
     from espdl_quantize.cli._tune import replay, tune_contract
 
+    process = ProcessOptions.of(iteration_limit, in_process)
     if recorded is not None:
         replay(recorded, pace, output_dir, options, as_json, progress_json, dry_run)
         return
@@ -285,7 +307,9 @@ def tune(
         score_float=not no_float_score,
         reuse=not no_reuse,
     )
-    tune_contract(contract, output_dir, options, run_options, as_json, progress_json, dry_run)
+    tune_contract(
+        contract, output_dir, options, run_options, process, as_json, progress_json, dry_run
+    )
 
 
 @app.command()

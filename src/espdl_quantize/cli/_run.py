@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from espdl_quantize.cli._contract import load
+from espdl_quantize.cli._backend import ProcessOptions, backend_of
 from espdl_quantize.cli._progress import shown
-from espdl_quantize.iteration import RunOptions, iteration_number, run_iteration
+from espdl_quantize.iteration import RunOptions, iteration_number
 from espdl_quantize.jsonio import Json, dumps
 from espdl_quantize.setting import Setting, baseline, load_setting
 
@@ -22,6 +22,7 @@ def run_once(
     folder: Path,
     setting_path: Path | None,
     options: RunOptions,
+    process: ProcessOptions,
     as_json: bool,
     progress_lines: Path | None = None,
 ) -> None:
@@ -34,9 +35,11 @@ def run_once(
         setting = baseline(iteration_number(folder.resolve()) or 0)
     else:
         setting = load_setting(setting_path)
-    contract = load(contract_path)
-    with shown(as_json, progress_lines) as progress:
-        index = run_iteration(contract, setting, folder, options, progress)
+    with (
+        shown(as_json, progress_lines) as progress,
+        backend_of(contract_path, options, process, progress) as backend,
+    ):
+        index = backend.run(setting, folder, progress)
     if as_json:
         print(dumps(index), end="")
     else:

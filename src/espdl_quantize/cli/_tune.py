@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from espdl_quantize.cli._contract import load
+from espdl_quantize.cli._backend import ProcessOptions, backend_of
 from espdl_quantize.cli._dry_run import preview_search
 from espdl_quantize.cli._progress import ProgressLines, TerminalProgress, shown
 from espdl_quantize.errors import InterruptedSearchError
@@ -25,7 +25,6 @@ from espdl_quantize.tune import (
     Backend,
     Observer,
     Plan,
-    RealBackend,
     RecordedBackend,
     Status,
     TuneOptions,
@@ -39,6 +38,7 @@ def tune_contract(
     outputs: Path,
     options: TuneOptions,
     run_options: RunOptions,
+    process: ProcessOptions,
     as_json: bool,
     progress_lines: Path | None = None,
     dry_run: bool = False,
@@ -49,11 +49,11 @@ def tune_contract(
         EspdlQuantizeError: whatever stopped it before its end.
     """
     policy = make_policy(options.policy)
-    backend = RealBackend(load(contract_path), run_options)
-    if dry_run:
-        preview_search(backend, outputs, options, as_json)
-        return
-    search_and_print(backend, policy, outputs, options, as_json, progress_lines)
+    with backend_of(contract_path, run_options, process) as backend:
+        if dry_run:
+            preview_search(backend, outputs, options, as_json)
+            return
+        search_and_print(backend, policy, outputs, options, as_json, progress_lines)
 
 
 def replay(

@@ -4,7 +4,7 @@ from espdl_quantize.contract._batches import Batch, read_batches
 from espdl_quantize.contract._blame import located
 from espdl_quantize.contract._config import QuantConfig
 from espdl_quantize.contract._faults import ContractFaultsError, Fault
-from espdl_quantize.contract._load import Contract, load_contract
+from espdl_quantize.contract._load import Contract, load_contract, require_file
 from espdl_quantize.contract._origin import Conflict, Origin, common_origin
 from espdl_quantize.contract._starter import ModelType, starter_contract
 
@@ -21,5 +21,6 @@ __all__ = [
     "load_contract",
     "located",
     "read_batches",
+    "require_file",
     "starter_contract",
 ]

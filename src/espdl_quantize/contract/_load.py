@@ -97,7 +97,7 @@ def load_contract(path: Path, known_targets: Sequence[str]) -> Contract:
         ContractError: the file is missing or does not load.
         ContractFaultsError: it loads, and breaks the contract; every fault is listed.
     """
-    path = path.resolve()
+    path = require_file(path)
     module = _load_module(path)
     payload = getattr(module, "QUANT_CONFIG", None)
     config, faults = parse_config(payload, known_targets)
@@ -121,11 +121,21 @@ def load_contract(path: Path, known_targets: Sequence[str]) -> Contract:
     return Contract(path, config, ignored, module, fingerprint(path, config))
 
 
-def _load_module(path: Path) -> ModuleType:
+def require_file(path: Path) -> Path:
+    """Return the whole path of a contract, which must be there.
+
+    Raises:
+        ContractError: it is no file.
+    """
+    path = path.resolve()
     if not path.is_file():
         raise ContractError(
             f"contract {path} is no file", "'espdl-quantize init' writes a starter contract"
         )
+    return path
+
+
+def _load_module(path: Path) -> ModuleType:
     # A name of its own: two contracts that are both called user_quant.py must not be mixed up.
     name = f"espdl_contract_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
     spec = importlib.util.spec_from_file_location(name, path)

@@ -9,8 +9,9 @@ from espdl_quantize.iteration._folder import (
     locked,
     staged,
 )
+from espdl_quantize.iteration._lost import record_lost
 from espdl_quantize.iteration._prepared import Prepared
-from espdl_quantize.iteration._run import RunOptions, run_iteration
+from espdl_quantize.iteration._run import RunOptions, numbered, run_iteration, run_staged
 from espdl_quantize.iteration._score import Score, score_float
 
 __all__ = [
@@ -23,7 +24,10 @@ __all__ = [
     "is_finished",
     "iteration_number",
     "locked",
+    "numbered",
+    "record_lost",
     "run_iteration",
+    "run_staged",
     "score_float",
     "staged",
 ]

@@ -14,7 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from espdl_quantize.errors import OutputFolderError
-from espdl_quantize.jsonio import read_json, write_json
+from espdl_quantize.jsonio import read_json, remove_abandoned, write_json
 
 INDEX = "iteration_index.json"
 ARTIFACTS = frozenset(
@@ -74,6 +74,7 @@ def locked(outputs: Path) -> Iterator[None]:
         ) from None
     try:
         if outermost:
+            remove_abandoned(outputs)
             write_json(holder, {"pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")})
         yield
     finally:

@@ -20,10 +20,12 @@ class Prepared:
 
     Args:
         contract: whose data and model these are.
+        scratch: where to keep the float model's file; None for the system's place.
     """
 
-    def __init__(self, contract: Contract) -> None:
+    def __init__(self, contract: Contract, scratch: Path | None = None) -> None:
         self.contract = contract
+        self._scratch = scratch
         self._batches: tuple[int, list[Batch], int | None] | None = None
         self._model: tuple[FloatModel, Any] | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -80,7 +82,9 @@ class Prepared:
         """
         if self._model is None:
             if self._folder is None:
-                self._folder = tempfile.TemporaryDirectory(prefix="espdl-quantize-")
+                self._folder = tempfile.TemporaryDirectory(
+                    prefix="espdl-quantize-", dir=self._scratch
+                )
             model = prepare_float_model(self.contract, Path(self._folder.name))
             self._model = (model, probe_float_model(model, batch))
         return self._model

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from espdl_quantize.iteration._admission import check_admission
 from espdl_quantize.iteration._console import captured
 from espdl_quantize.iteration._float_reference import FloatReference
 from espdl_quantize.iteration._folder import INDEX, iteration_number, locked, staged
+from espdl_quantize.iteration._lost import full_disk, is_full_disk, sweep_up
 from espdl_quantize.iteration._prepared import Prepared
 from espdl_quantize.iteration._score import Score, score, score_float
 from espdl_quantize.jsonio import Json, write_json
@@ -56,6 +56,7 @@ class RunOptions:
         engine: "fast", or "reference" for plain esp-ppq.
         score_float: score the float model first, which also proves the contract's evaluation.
         reuse: take the results of long passes from earlier iterations of the output folder.
+        reduced_memory: keep what is large on the disk, with the same results.
     """
 
     full_eval: bool = False
@@ -66,6 +67,7 @@ class RunOptions:
     engine: Engine = "fast"
     score_float: bool = True
     reuse: bool = True
+    reduced_memory: bool = False
 
 
 @dataclass
@@ -79,6 +81,7 @@ class _Run:
     progress: Progress
     folder: Path
     staging: Path
+    tell: Callable[[Json], None] | None = None
     stage: str = "start"
     seconds: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
@@ -104,6 +107,8 @@ class _Run:
     def timed(self, stage: str) -> Iterator[None]:
         """Name the stage for the failure report and measure it."""
         self.stage = stage
+        if self.tell is not None:
+            self.tell(_index(self, None, 0.0))
         started = time.perf_counter()
         try:
             with self.progress.stage(stage):
@@ -139,34 +144,75 @@ def run_iteration(
         EspdlQuantizeError: the iteration failed; ``folder`` says so and why.
     """
     folder = folder.resolve()
-    number = iteration_number(folder)
-    if number is not None and number != setting.iteration_id:
-        setting = setting.model_copy(update={"iteration_id": number})
-    started = time.perf_counter()
-    failure: EspdlQuantizeError | None = None
+    setting = numbered(setting, folder)
     with contextlib.ExitStack() as stack:
         if prepared is None:
             prepared = stack.enter_context(Prepared(contract))
         stack.enter_context(locked(folder.parent))
         staging = stack.enter_context(staged(folder, options.overwrite))
-        run = _Run(contract, prepared, setting, options, progress, folder, staging)
-        check_admission(folder, run.origin)
-        with captured(staging / "console.log"):
-            try:
-                with at_work(options.engine):
-                    _run_stages(run)
-            except OutputFolderError:
-                # It has no place in this output folder: not even a failed iteration is left.
-                raise
-            except Exception as error:
-                with contextlib.suppress(OSError):
-                    traceback.print_exc()
-                failure = _as_failure(error, run)
-        index = _index(run, failure, time.perf_counter() - started)
-        _write_outcome(run, index, failure)
+        index, failure = run_staged(prepared, setting, folder, staging, options, progress)
     if failure is not None:
         raise failure
     return index
+
+
+def run_staged(
+    prepared: Prepared,
+    setting: Setting,
+    folder: Path,
+    staging: Path,
+    options: RunOptions,
+    progress: Progress,
+    tell: Callable[[Json], None] | None = None,
+    notes: Sequence[str] = (),
+) -> tuple[Json, EspdlQuantizeError | None]:
+    """Run one iteration into a folder that somebody else has claimed and will put in its place.
+
+    Args:
+        prepared: of the contract.
+        setting: what to quantize with, under the number of ``folder``.
+        folder: where the iteration will be.
+        staging: where to write it.
+        options: how to run.
+        progress: told of every stage.
+        tell: given the index as it stands at the begin of each stage.
+        notes: warnings to begin with.
+
+    Returns:
+        The content of iteration_index.json, and why the iteration failed, if it did.
+
+    Raises:
+        OutputFolderError: it has no place in this output folder.
+        IterationError: its outcome cannot be written.
+    """
+    started = time.perf_counter()
+    failure: EspdlQuantizeError | None = None
+    contract = prepared.contract
+    run = _Run(contract, prepared, setting, options, progress, folder, staging, tell)
+    run.warnings += notes
+    check_admission(folder, run.origin)
+    with captured(staging / "console.log"):
+        try:
+            with at_work(options.engine):
+                _run_stages(run)
+        except OutputFolderError:
+            # It has no place in this output folder: not even a failed iteration is left.
+            raise
+        except (Exception, SystemExit) as error:
+            with contextlib.suppress(OSError):
+                traceback.print_exc()
+            failure = _as_failure(error, run)
+    index = _index(run, failure, time.perf_counter() - started)
+    _write_outcome(run, index, failure)
+    return index, failure
+
+
+def numbered(setting: Setting, folder: Path) -> Setting:
+    """Return the setting with the id that a folder named ``iter_N`` gives it."""
+    number = iteration_number(folder)
+    if number is None or number == setting.iteration_id:
+        return setting
+    return setting.model_copy(update={"iteration_id": number})
 
 
 def _run_stages(run: _Run) -> None:
@@ -257,15 +303,11 @@ def _score_float(run: _Run, reference: FloatReference, graph: Any) -> None:
     reference.store(scored)
 
 
-def _as_failure(error: Exception, run: _Run) -> EspdlQuantizeError:
+def _as_failure(error: BaseException, run: _Run) -> EspdlQuantizeError:
     cause: BaseException | None = error
     while cause is not None:
-        full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
-        if full or "No space left on device" in str(cause):
-            return IterationError(
-                f"the disk that holds {run.outputs} is full (while: {run.stage})",
-                "free some space and run the same command again",
-            )
+        if is_full_disk(cause):
+            return full_disk(run.outputs, run.stage)
         cause = cause.__cause__ or cause.__context__
     if not isinstance(error, EspdlQuantizeError):
         told = IterationError(f"{run.stage} failed: {describe_failure(error)}")
@@ -311,17 +353,14 @@ def _index(run: _Run, failure: EspdlQuantizeError | None, elapsed: float) -> Jso
         "applied_setting_warnings": run.warnings,
         "seed": run.options.seed,
         "engine": run.options.engine,
+        "reduced_memory": run.options.reduced_memory,
         "esp_ppq_version": esp_ppq_version(),
     }
 
 
 def _write_outcome(run: _Run, index: Json, failure: EspdlQuantizeError | None) -> None:
     """Write the last two files, the index after all others: it is what makes a folder whole."""
-    if failure is not None and run.stage in ("export", "check model"):
-        # Half a model, or one that no chip can run, must not be taken for one; and on a full disk
-        # this frees the space for what is still to be written.
-        for file in run.staging.glob("model.*"):
-            file.unlink()
+    sweep_up(run.staging, failed_at=None if failure is None else run.stage)
     try:
         scored = None if failure else run.scored
         error = str(failure) if failure else ""

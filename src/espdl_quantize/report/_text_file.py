@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from espdl_quantize.errors import OutputFolderError
+from espdl_quantize.jsonio import beside_of
 
 
 def write_text(path: Path, text: str) -> None:
@@ -14,7 +14,7 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         OutputFolderError: the file cannot be written.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    beside = beside_of(path)
     try:
         beside.write_text(text, encoding="utf-8", errors="replace")
         beside.replace(path)

@@ -3,6 +3,7 @@
 from espdl_quantize.tune._backend import Backend, BackendFacts
 from espdl_quantize.tune._budget import Budget, parse_duration
 from espdl_quantize.tune._events import Move, Observer, Status
+from espdl_quantize.tune._isolated import IsolatedBackend
 from espdl_quantize.tune._loop import tune
 from espdl_quantize.tune._options import TuneOptions, TuneResult
 from espdl_quantize.tune._plan import Plan, PlanStep, make_plan
@@ -15,6 +16,7 @@ __all__ = [
     "Backend",
     "BackendFacts",
     "Budget",
+    "IsolatedBackend",
     "Move",
     "Observer",
     "Plan",

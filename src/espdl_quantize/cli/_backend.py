@@ -1,0 +1,64 @@
+"""What runs the iterations of a command: a worker process, or this one."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from espdl_quantize.cli._contract import load
+from espdl_quantize.errors import UsageError
+from espdl_quantize.iteration import RunOptions
+from espdl_quantize.quantize import NoProgress, Progress
+from espdl_quantize.tune import Backend, IsolatedBackend, RealBackend, parse_duration
+
+
+@dataclass(frozen=True)
+class ProcessOptions:
+    """Where iterations run, and for how long each.
+
+    Attributes:
+        limit: seconds that one may take; None for what the measured times suggest.
+        in_process: run them in this process, which then shares their fate.
+    """
+
+    limit: float | None = None
+    in_process: bool = False
+
+    @classmethod
+    def of(cls, limit: str | None, in_process: bool) -> ProcessOptions:
+        """Read the command's options.
+
+        Raises:
+            UsageError: the limit is no duration, or there is no process that it could end.
+        """
+        if in_process and limit is not None:
+            raise UsageError(
+                "--iteration-limit cannot end an iteration that runs in this process",
+                "leave out --in-process, or the limit",
+            )
+        return cls(None if limit is None else parse_duration(limit), in_process)
+
+
+@contextlib.contextmanager
+def backend_of(
+    contract: Path,
+    options: RunOptions,
+    process: ProcessOptions,
+    progress: Progress | None = None,
+) -> Iterator[Backend]:
+    """Load the contract where its iterations will run; the end of the block ends that process.
+
+    Raises:
+        ContractError: it does not load, or breaks the contract.
+        InstallationError: esp-ppq is missing or lacks something.
+    """
+    if process.in_process:
+        yield RealBackend(load(contract), options)
+        return
+    with IsolatedBackend(contract, options, process.limit) as backend:
+        # Before anything is claimed or made for it.
+        with (progress or NoProgress()).stage("load the contract"):
+            _ = backend.facts
+        yield backend

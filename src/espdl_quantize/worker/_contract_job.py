@@ -1,0 +1,68 @@
+"""Iterations of a contract by esp-ppq, in the worker process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from espdl_quantize.contract import Contract, load_contract
+from espdl_quantize.errors import EspdlQuantizeError
+from espdl_quantize.iteration import Prepared, RunOptions, captured, run_staged
+from espdl_quantize.jsonio import Json
+from espdl_quantize.quantize import Progress, check_installation
+from espdl_quantize.targets import target_names
+from espdl_quantize.worker._job import Order
+
+
+class ContractJob:
+    """Holds a loaded contract."""
+
+    def __init__(self, contract: Contract, scratch: Path) -> None:
+        self._contract = contract
+        self._prepared = Prepared(contract, scratch)
+
+    @property
+    def facts(self) -> Json:
+        """What the contract says."""
+        config = self._contract.config
+        return {
+            "metric": config.primary_metric,
+            "direction": config.metric_direction,
+            "model_name": self._contract.model_name,
+            "target_chip": config.target,
+            "contract_path": str(self._contract.path),
+            "target": config.target_metric,
+            "priority": config.deploy_runtime_priority,
+        }
+
+    def run(
+        self, order: Order, progress: Progress, tell: Callable[[Json], None]
+    ) -> tuple[Json, EspdlQuantizeError | None]:
+        """Run one iteration."""
+        return run_staged(
+            self._prepared,
+            order.setting,
+            order.folder,
+            order.staging,
+            RunOptions(**order.options),
+            progress,
+            tell,
+            order.notes,
+        )
+
+
+def open_contract(path: str, scratch: str) -> ContractJob:
+    """Load a contract against the chips of the installed esp-ppq, with its output thrown away.
+
+    Args:
+        path: of the contract.
+        scratch: a folder for what is needed only while the process lives; its parent removes it.
+
+    Raises:
+        ContractError: it does not load, or breaks the contract.
+        InstallationError: esp-ppq is missing or lacks something.
+    """
+    with captured(Path(os.devnull)):
+        check_installation()
+        return ContractJob(load_contract(Path(path), target_names()), Path(scratch))

@@ -1,0 +1,123 @@
+"""The worker process: takes orders on its stdin, answers on its stdout, and prints elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import faulthandler
+import os
+import queue
+import signal
+import sys
+import threading
+import traceback
+from typing import BinaryIO
+
+from espdl_quantize.errors import EspdlQuantizeError
+from espdl_quantize.jsonio import Json
+from espdl_quantize.worker._job import Job, Order, open_job
+from espdl_quantize.worker._relay import Relay
+from espdl_quantize.worker._wire import decode, encode, is_out_of_memory, pack_error
+
+_PR_SET_PDEATHSIG = 1
+"""Of prctl(2)."""
+
+
+def serve() -> None:
+    """Work until the orders end, which they do with the process that gives them."""
+    _die_with_the_parent()
+    _leave_no_core()
+    orders, answers = _take_the_pipes()
+    # A crash in C code leaves the stack of every thread in console.log, or in what the parent
+    # reads where there is none.
+    faulthandler.enable(file=2, all_threads=True)
+    _Server(orders, answers).run()
+
+
+class _Server:
+    def __init__(self, orders: BinaryIO, answers: BinaryIO) -> None:
+        self._orders, self._answers = orders, answers
+        self._sending = threading.Lock()
+        self._queue: queue.SimpleQueue[Json | None] = queue.SimpleQueue()
+        self._busy = False
+        self._job: Job | None = None
+
+    def run(self) -> None:
+        threading.Thread(target=self._read, daemon=True).start()
+        while (order := self._queue.get()) is not None:
+            self._busy = True
+            try:
+                self._send(self._answer(order))
+            except (BrokenPipeError, ConnectionError):
+                return
+            self._busy = False
+
+    def _read(self) -> None:
+        for line in self._orders:
+            self._queue.put(decode(line))
+        if self._busy:
+            # The parent is gone, and nobody waits for what is being computed.
+            _end_at_once()
+        self._queue.put(None)
+
+    def _send(self, message: Json) -> None:
+        line = encode(message)
+        with self._sending:
+            self._answers.write(line)
+            self._answers.flush()
+
+    def _answer(self, order: Json) -> Json:
+        try:
+            if order["do"] == "open":
+                self._job = open_job(order["job"], order["arguments"])
+                return {"event": "opened", "facts": self._job.facts}
+            return self._run(Order.unpack(order["order"]))
+        except EspdlQuantizeError as error:
+            memory = is_out_of_memory(error)
+            return {"event": "refused", "error": pack_error(error), "memory": memory}
+        except (Exception, SystemExit):
+            return {"event": "broken", "trace": traceback.format_exc()}
+
+    def _run(self, order: Order) -> Json:
+        assert self._job is not None
+        with Relay(self._send) as relay:
+            index, failure = self._job.run(
+                order, relay, lambda draft: self._send({"event": "draft", "index": draft})
+            )
+        if failure is None:
+            return {"event": "done", "index": index}
+        memory = is_out_of_memory(failure)
+        return {"event": "failed", "error": pack_error(failure), "memory": memory}
+
+
+def _take_the_pipes() -> tuple[BinaryIO, BinaryIO]:
+    """Keep both pipes for the protocol; what anything prints goes to stderr from now on."""
+    orders = os.fdopen(os.dup(0), "rb")
+    answers = os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return orders, answers
+
+
+def _die_with_the_parent() -> None:
+    """Ask Linux for the end of this process with its parent's; elsewhere the pipe's end tells."""
+    if sys.platform.startswith("linux"):
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _leave_no_core() -> None:
+    """Write no core file, which would be as large as the memory in use."""
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
+def _end_at_once() -> None:
+    if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
+        # The processes of a DataLoader, too.
+        os.killpg(os.getpgrp(), signal.SIGKILL)
+    os._exit(1)

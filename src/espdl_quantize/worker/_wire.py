@@ -1,0 +1,71 @@
+"""What goes over the pipes: one JSON object per line, errors among them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from espdl_quantize import errors
+from espdl_quantize.contract import ContractFaultsError, Fault
+from espdl_quantize.errors import EspdlQuantizeError, IterationError
+from espdl_quantize.jsonio import Json, to_jsonable
+
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "not enough memory",
+    "cannot allocate memory",
+    "can't allocate memory",
+    "std::bad_alloc",
+    "failed to allocate",
+    "unable to allocate",
+)
+"""What torch on a CPU, CUDA, glibc, C++ and numpy say, in lower case."""
+
+
+def encode(message: Json) -> bytes:
+    """Return a message as one line."""
+    text = json.dumps(to_jsonable(message), ensure_ascii=True, allow_nan=False)
+    return text.encode("ascii") + b"\n"
+
+
+def decode(line: bytes) -> Json | None:
+    """Return the message of a line; None where it is none."""
+    try:
+        message = json.loads(line)
+    except ValueError:
+        return None
+    return message if isinstance(message, dict) else None
+
+
+def pack_error(error: EspdlQuantizeError) -> Json:
+    """Write an error as plain data."""
+    faults = [vars(fault) for fault in getattr(error, "faults", ())]
+    kind = next(base.__name__ for base in type(error).__mro__ if base.__module__ == errors.__name__)
+    return {"kind": kind, "cause": error.cause, "mend": error.mend, "faults": faults}
+
+
+def unpack_error(form: Any) -> EspdlQuantizeError:
+    """Make an error of its plain data, of the kind that it was."""
+    form = form if isinstance(form, dict) else {}
+    cause, mend = str(form.get("cause", "it failed")), str(form.get("mend", ""))
+    if form.get("faults"):
+        found = ContractFaultsError("", [Fault(**fault) for fault in form["faults"]])
+        found.cause, found.mend, found.args = cause, mend, (cause,)
+        return found
+    kind = getattr(errors, str(form.get("kind")), None)
+    if isinstance(kind, type) and issubclass(kind, EspdlQuantizeError):
+        return kind(cause, mend)
+    return IterationError(cause, mend)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error comes of too little memory, of the machine or of a GPU."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, MemoryError):
+            return True
+        said = str(cause).lower()
+        if any(words in said for words in _OUT_OF_MEMORY):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
