@@ -1,0 +1,208 @@
+"""A search that is killed anywhere, or finds the disk full, ends as if it had not been."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from espdl_quantize.history import read_history
+from espdl_quantize.tune import TuneOptions, tune
+from tests.faults import DONE, KILLED, REFUSED, Fault, every, operations, run_with_fault
+from tests.tune.made_table import MadeBackend
+from tests.worker.made_job import ROOT
+
+TARGET = 0.74
+"""Three iterations: baseline, and two legs, the best of which reaches it."""
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+
+
+def search(outputs: Path, target: float = TARGET) -> None:
+    tune(MadeBackend(target=target), outputs, TuneOptions())
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
+
+
+def result(outputs: Path) -> dict[str, Any]:
+    """Everything that a search leaves, byte by byte; the paths in it are made relative."""
+    found: dict[str, Any] = {}
+    for entry in sorted(outputs.iterdir()):
+        if entry.is_dir():
+            found[entry.name] = files(entry)
+        elif entry.name != ".lock":
+            found[entry.name] = entry.read_text().replace(str(outputs), "OUTPUTS")
+    return found
+
+
+def check_whole(outputs: Path, whole: dict[str, Any]) -> int:
+    """Check that what can be seen is whole at this moment; return how many iterations there are."""
+    if not outputs.exists():
+        return 0
+    rows = read_history(outputs).iterations
+    assert [row.id for row in rows] == list(range(len(rows)))
+    for row in rows:
+        assert files(row.folder) == whole[row.name], f"{row.name} is not what it was"
+    for name in ("comparison.json", "iter_0/metrics.json", ".lock.json"):
+        if (outputs / name).exists():
+            assert isinstance(json.loads((outputs / name).read_text()), dict)
+    best = outputs / "best"
+    if best.exists():
+        number = json.loads((best / "iteration_index.json").read_text())["iteration_id"]
+        for name, content in files(best).items():
+            assert content == whole[f"iter_{number}"][name], f"best/{name} is not whole"
+    return len(rows)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    outputs = tmp_path_factory.mktemp("undisturbed") / "outputs"
+    search(outputs)
+    return result(outputs)
+
+
+@pytest.fixture(scope="module")
+def count(tmp_path_factory: pytest.TempPathFactory) -> int:
+    outputs = tmp_path_factory.mktemp("counted") / "outputs"
+    return operations(lambda: search(outputs), outputs)
+
+
+def interrupt_and_resume(
+    outputs: Path, fault: Fault, at: int, whole: dict[str, Any]
+) -> tuple[str, dict[str, Any]]:
+    ended = run_with_fault(lambda: search(outputs), outputs, fault, at)
+    check_whole(outputs, whole)
+    if ended == DONE:
+        # Nothing was written any more; what was left to remove was removed.
+        assert result(outputs) == whole
+    search(outputs)
+    return ended, result(outputs)
+
+
+FAULTS = [
+    pytest.param("kill", 4, id="killed at every fourth"),
+    pytest.param("full", 6, id="full at every sixth"),
+    pytest.param("kill", 1, id="killed at every one", marks=pytest.mark.slow),
+    pytest.param("full", 1, id="full at every one", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("fault", "stride"), FAULTS)
+def test_an_interruption_at_any_operation_changes_nothing_in_the_end(
+    tmp_path: Path, undisturbed: dict[str, Any], count: int, fault: Fault, stride: int
+) -> None:
+    assert count > 100
+    for at in every(count, stride):
+        ended, found = interrupt_and_resume(tmp_path / f"{at}", fault, at, undisturbed)
+        assert ended in ((KILLED,) if fault == "kill" else (REFUSED, DONE)), f"operation {at}"
+        assert found == undisturbed, f"operation {at} of {count}"
+
+
+FARTHER = 0.75
+"""Five iterations."""
+
+SEED = int(os.environ.get("FAULT_SEED", "20240229"))
+"""Of the random kills; a failure names it."""
+
+
+def test_a_search_that_is_killed_again_and_again_ends_as_if_it_had_not_been(
+    tmp_path: Path,
+) -> None:
+    whole = tmp_path / "whole"
+    search(whole, FARTHER)
+    wanted, numbers, kills = result(whole), random.Random(SEED), 0
+    for turn in range(3):
+        outputs, finished = tmp_path / f"{turn}", 0
+        while True:
+            at = numbers.randint(1, 90)
+            ended = run_with_fault(lambda: search(outputs, FARTHER), outputs, "kill", at)  # noqa: B023
+            now = check_whole(outputs, wanted)
+            told = f"seed {SEED}, turn {turn}, kill {kills} at {at}"
+            assert now >= finished, f"{told}: an iteration is lost"
+            finished = now
+            if ended == DONE:
+                break
+            kills += 1
+        assert result(outputs) == wanted, told
+    assert kills >= 15, f"seed {SEED}: only {kills} kills"
+
+
+SEARCH = """
+import sys
+from pathlib import Path
+from espdl_quantize.errors import EspdlQuantizeError
+from espdl_quantize.tune import TuneOptions, tune
+from tests.worker.made_job import MadeIsolated
+
+backend = MadeIsolated(target=float(sys.argv[2]), seconds=0.05)
+with backend.runner:
+    print(backend.facts and backend.runner.pid, flush=True)
+    tune(backend, Path(sys.argv[1]), TuneOptions())
+"""
+
+
+def without_logs(found: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: {file: one for file, one in content.items() if file != "console.log"}
+        if isinstance(content, dict)
+        else content
+        for name, content in found.items()
+    }
+
+
+@pytest.mark.parametrize("victims", ["the search", "the search or its worker"])
+def test_random_kills_of_real_processes(tmp_path: Path, victims: str) -> None:
+    whole, outputs = tmp_path / "whole", tmp_path / "outputs"
+    search(whole, FARTHER)
+    numbers, kills, costs = random.Random(SEED), 0, 0
+    while True:
+        process = subprocess.Popen(
+            [sys.executable, "-c", SEARCH, str(outputs), str(FARTHER)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        worker = int(process.stdout.readline())
+        time.sleep(numbers.uniform(0, 0.35))
+        if kills < 6:
+            kills += 1
+            if victims == "the search" or numbers.random() < 0.4:
+                process.kill()
+            else:
+                costs += 1
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(worker, signal.SIGKILL)
+        process.stdout.close()
+        if process.wait() == 0:
+            break
+    history = read_history(outputs)
+    assert not list(outputs.glob(".*.partial")), f"seed {SEED}"
+    if victims == "the search":
+        found = without_logs(result(outputs))
+        assert found == without_logs(result(whole)), f"seed {SEED}"
+        return
+    assert len(history.failed) <= costs, f"seed {SEED}"
+    for row in history.failed:
+        assert row.failure is not None
+        assert "SIGKILL" in row.failure.cause
+    for row in history.scored:
+        assert row.setting is not None
+        assert row.value == MadeBackend().score(row.setting)
+    assert history.best is not None
+    assert history.best.value == max(row.value or 0 for row in history.scored)
+    assert json.loads((outputs / "best/iteration_index.json").read_text())["iteration_id"] == (
+        history.best.id
+    )
+    assert history.best.value >= FARTHER
