@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from espdl_quantize.errors import InstallationError, OutputFolderError
+from espdl_quantize.errors import EspdlQuantizeError, InstallationError, OutputFolderError
 from espdl_quantize.mcp import _serve, serve
 from espdl_quantize.mcp.jobs import JobStore
 
@@ -39,9 +39,26 @@ def test_a_state_folder_that_leads_out_of_the_root_is_refused(tmp_path: Path) ->
     root.mkdir()
     outside.mkdir()
     (root / _serve.STATE).symlink_to(outside)
-    with pytest.raises(Exception, match="outside of the roots"):
+    with pytest.raises(EspdlQuantizeError, match="outside of the roots"):
+        serve([root])
+    (root / _serve.STATE).unlink()
+    (root / _serve.STATE).mkdir()
+    (root / _serve.STATE / "jobs").symlink_to(outside)
+    with pytest.raises(EspdlQuantizeError, match="outside of the roots"):
         serve([root])
     assert list(outside.iterdir()) == []
+
+
+def test_nothing_is_written_through_a_link_that_came_with_a_project(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / ".gitignore").symlink_to(precious)
+    JobStore(state, tmp_path)
+    assert precious.read_text() == "mine"
+    JobStore(tmp_path / "other", tmp_path)
+    assert (tmp_path / "other/.gitignore").read_text() == "*\n"
 
 
 def test_a_state_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

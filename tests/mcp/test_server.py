@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import anyio
 import pytest
 from mcp.shared.exceptions import MCPError
 
@@ -163,6 +164,17 @@ async def test_jobs_outlive_the_server(root: Path) -> None:
     assert done["result"]["iterations_run"] == 2
 
 
+async def test_a_client_that_gives_up_ends_the_call_and_not_the_job(root: Path) -> None:
+    async with connect(root) as client:
+        job = await call(client, "tune", recorded="table.zip", pace=2)
+        with anyio.move_on_after(0.5) as scope:
+            await call(client, "status", job_id=job["job_id"], wait_seconds=60)
+        assert scope.cancelled_caught
+        await until(client, job["job_id"], lambda job: job["progress"] is not None)
+        done = await call(client, "cancel", job_id=job["job_id"], wait_seconds=60)
+    assert done["state"] == "interrupted"
+
+
 async def test_a_new_server_can_cancel_what_another_has_started(root: Path) -> None:
     async with connect(root) as client:
         job = await call(client, "tune", recorded="table.zip", pace=1)
@@ -299,7 +311,13 @@ def test_nothing_but_protocol_on_stdout(root: Path) -> None:
             "method": "tools/call",
             "params": {
                 "name": "tune",
-                "arguments": {"recorded": "table.zip", "iterations": 2, "wait_seconds": 60},
+                "arguments": {
+                    "recorded": "table.zip",
+                    "iterations": 2,
+                    "pace": 10,
+                    "wait_seconds": 60,
+                },
+                "_meta": {"progressToken": "token"},
             },
         },
     ]
@@ -321,3 +339,6 @@ def test_nothing_but_protocol_on_stdout(root: Path) -> None:
     assert rest == ""
     assert {one["jsonrpc"] for one in told} == {"2.0"}
     assert told[-1]["result"]["structuredContent"]["state"] == "finished"
+    progress = [one["params"] for one in told if one.get("method") == "notifications/progress"]
+    assert progress
+    assert {one["progressToken"] for one in progress} == {"token"}

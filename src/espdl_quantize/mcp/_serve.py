@@ -39,6 +39,7 @@ def serve(roots: Sequence[Path], state: Path | None = None) -> None:
     if state is None:
         # A link in a project that came from elsewhere must not lead out of it.
         state = allowed.resolve(STATE, "the state folder")
+        allowed.resolve(state / "jobs", "the folder of the jobs")
     reset_interrupt()
     from espdl_quantize.mcp._server import make_server
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from inspect import getdoc
@@ -30,6 +31,7 @@ let tune search by itself, or go step by step: next_step, run_iteration, artifac
 Iterations take from seconds to hours: they run as jobs, which status follows and cancel ends.
 finalize ends a search; report has the result. The resources explain the methods and the fields of
 a setting. check_contract, run_iteration and tune execute the user's module."""
+_LOGGER = logging.getLogger(__name__)
 _TEND = 1.0
 """Seconds between two looks at the jobs."""
 
@@ -107,7 +109,11 @@ def make_server(roots: Roots, store: JobStore) -> MCPServer[None]:
 
 async def _tend(store: JobStore) -> None:
     while True:
-        await anyio.to_thread.run_sync(store.tend)
+        try:
+            await anyio.to_thread.run_sync(store.tend)
+        except (EspdlQuantizeError, OSError) as error:
+            # A full disk, say: the tools tell of it, and it may pass.
+            _LOGGER.warning("the jobs cannot be looked after: %s", error)
         await anyio.sleep(_TEND)
 
 

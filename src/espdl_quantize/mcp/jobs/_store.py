@@ -56,8 +56,9 @@ class JobStore:
         self._program = tuple(program) or (*_python(), "-m", "espdl_quantize")
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            # Nobody wants the records in a repository.
-            (state / ".gitignore").write_text("*\n", encoding="ascii")
+            # Nobody wants the records in a repository. "x" follows no link that came with one.
+            with contextlib.suppress(FileExistsError), (state / ".gitignore").open("x") as file:
+                file.write("*\n")
         except OSError as error:
             raise OutputFolderError(
                 f"{self._folder} cannot be written: {error.strerror or error}",
