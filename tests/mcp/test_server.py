@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urljoin
 
 import anyio
 import pytest
@@ -22,6 +23,8 @@ async def test_what_is_offered(root: Path) -> None:
     async with connect(root) as client:
         tools = {tool.name: tool for tool in (await client.list_tools()).tools}
         schema = await client.read_resource("espdl-quantize://setting-schema")
+        offered = {str(one.uri) for one in (await client.list_resources()).resources}
+        texts = {uri: (await client.read_resource(uri)).contents[0] for uri in offered}
         with pytest.raises(MCPError):
             await client.read_resource("espdl-quantize://references/../../etc/passwd")
     assert set(tools) == {
@@ -47,6 +50,21 @@ async def test_what_is_offered(root: Path) -> None:
     assert set(re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE)) == set(tools)
     executing = {name for name, tool in tools.items() if "Executes the user's" in tool.description}
     assert executing == {"check_contract", "run_iteration", "tune"}
+    skill = Path(__file__).parents[2] / "skill/espdl-quantize"
+    references = sorted((skill / "references").glob("*.md"))
+    assert references
+    for path in references:
+        uri = f"espdl-quantize://skill/references/{path.name}"
+        text = texts[uri].text  # type: ignore[union-attr]
+        assert text == path.read_text(encoding="utf-8")
+        # A link from one text to another leads to what is offered, too.
+        for link in re.findall(r"\]\(([^):#]+)\)", text):
+            assert (
+                urljoin(uri.replace("espdl-quantize", "http"), link).replace(
+                    "http", "espdl-quantize", 1
+                )
+                in offered
+            ), (path.name, link)
     assert "calib_algorithm" in json.loads(schema.contents[0].text)["properties"]  # type: ignore[union-attr]
 
 
@@ -109,6 +127,10 @@ async def test_one_step_at_a_time(root: Path) -> None:
         # A contract with faults: the job tells each of them.
         (root / "user_quant.py").write_text("QUANT_CONFIG = {}\n")
         failed = await call(client, "run_iteration", contract="user_quant.py", wait_seconds=60)
+        before = sorted((root / "outputs").iterdir())
+        dry = await call(client, "tune", recorded="table.zip", dry_run=True, wait_seconds=60)
+    assert dry["state"] == "finished", dry
+    assert sorted((root / "outputs").iterdir()) == before
     assert kept == {"ok": True, "violations": []}
     assert not found["ok"]
     assert all(one["mend"] for one in found["violations"])

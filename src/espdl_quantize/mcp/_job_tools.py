@@ -40,6 +40,12 @@ Seed = Annotated[int, Field(ge=0, description="Of every random generator.")]
 NoFloat = Annotated[
     bool, Field(description="Do not score the float model first: evaluate() cannot.")
 ]
+DryRun = Annotated[
+    bool, Field(description="Say what would be run and how long it takes; write nothing.")
+]
+NoReuse = Annotated[
+    bool, Field(description="Compute everything anew, and share nothing with other iterations.")
+]
 _POLL = 0.25
 _NOTIFY = 1.0
 _SHOWN = 20
@@ -95,6 +101,8 @@ class JobTools:
         native: Annotated[bool, Field(description="Export .native, too.")] = False,
         seed: Seed = 0,
         engine: Engine = "fast",
+        no_reuse: NoReuse = False,
+        dry_run: DryRun = False,
         wait_seconds: Wait = 0,
     ) -> Job:
         """Quantize, analyse and score once, as a job.
@@ -117,10 +125,13 @@ class JobTools:
             no_float_score=no_float_score,
             info=info,
             native=native,
+            no_reuse=no_reuse,
+            dry_run=dry_run,
         )
         content = chosen.model_dump(exclude_none=True)
+        writes = None if dry_run else outputs
         job = await _in_thread(
-            lambda: self._store.start("run_iteration", arguments, outputs, content)
+            lambda: self._store.start("run_iteration", arguments, writes, content)
         )
         return await self._wait(job, wait_seconds, ctx)
 
@@ -155,6 +166,8 @@ class JobTools:
         ] = None,
         seed: Seed = 0,
         engine: Engine = "fast",
+        no_reuse: NoReuse = False,
+        dry_run: DryRun = False,
         wait_seconds: Wait = 0,
     ) -> Job:
         """Search by itself to a stop, as a job; <output_dir>/best holds the best model so far.
@@ -178,8 +191,11 @@ class JobTools:
             ignore_plateau=ignore_plateau,
             use_full_eval=use_full_eval,
             no_float_score=no_float_score,
+            no_reuse=no_reuse,
+            dry_run=dry_run,
         )
-        job = await _in_thread(lambda: self._store.start("tune", arguments, outputs))
+        writes = None if dry_run else outputs
+        job = await _in_thread(lambda: self._store.start("tune", arguments, writes))
         return await self._wait(job, wait_seconds, ctx)
 
     async def status(

@@ -1,26 +1,34 @@
-"""What an agent may read before it acts: the references of the skill, and the setting's schema."""
+"""What an agent may read before it acts: the skill's texts, and the setting's schema."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from mcp.server import MCPServer
 from mcp.server.mcpserver.resources import FileResource, FunctionResource
 
+from espdl_quantize.errors import InstallationError
 from espdl_quantize.setting import json_schema
+from espdl_quantize.skill import skill_source
 
 _SCHEME = "espdl-quantize://"
 
 
 def references_folder() -> Path | None:
-    """Return the folder of the skill's references; None where they are not installed."""
-    beside = Path(__file__).resolve().parents[3] / "skill/espdl-quantize/references"
-    return beside if beside.is_dir() else None
+    """Return the folder of the skill's references; None where the skill is not installed."""
+    with contextlib.suppress(InstallationError):
+        return skill_source() / "references"
+    return None
 
 
 def add_resources(server: MCPServer[Any]) -> None:
-    """Offer the setting's JSON Schema, and every reference that is there."""
+    """Offer the setting's JSON Schema, the skill's references and the contracts to learn from.
+
+    The addresses follow the skill's folders, so that a link from one text to another holds.
+    """
     server.add_resource(
         FunctionResource.from_function(
             json_schema,
@@ -31,17 +39,24 @@ def add_resources(server: MCPServer[Any]) -> None:
             mime_type="application/schema+json",
         )
     )
-    folder = references_folder()
-    for path in sorted(folder.glob("*.md")) if folder is not None else []:
+    for path in _texts():
+        is_code = path.suffix == ".py"
         server.add_resource(
             FileResource(
-                uri=f"{_SCHEME}references/{path.stem}",
-                name=path.stem,
-                title=_title(path),
-                mime_type="text/markdown",
+                uri=f"{_SCHEME}skill/{path.parent.name}/{path.name}",
+                name=path.name,
+                title=path.name if is_code else _title(path),
+                mime_type="text/x-python" if is_code else "text/markdown",
                 path=path,
             )
         )
+
+
+def _texts() -> Iterator[Path]:
+    references = references_folder()
+    if references is not None:
+        yield from sorted(references.glob("*.md"))
+        yield from sorted((references.parent / "assets").glob("*.py"))
 
 
 def _title(path: Path) -> str:
