@@ -7,6 +7,7 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
@@ -18,6 +19,9 @@ from espdl_quantize.contract._config import _EXPECTED
 from espdl_quantize.search import DEFAULT_THRESHOLDS, LEVERS, linear_order
 from espdl_quantize.search.policies._parameters import DEFAULT_PARAMETERS
 from espdl_quantize.setting import Setting
+from espdl_quantize.skill._agents import AGENTS
+
+_ROOT = Path(__file__).parent.parent
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
@@ -196,6 +200,20 @@ def limit(name: str) -> str:
     return f"{getattr(DEFAULT_THRESHOLDS, name):g}"
 
 
+def agents() -> str:
+    """The agent tools that the skill can be installed for."""
+    rows = [
+        (one.title, f"`{one.name}`", f"`{one.project}`", f"`~/{one.user}`")
+        for one in AGENTS.values()
+    ]
+    return _table(("tool", "`--agent`", "in a project", "with `--user`"), rows)
+
+
+def source(path: str) -> str:
+    """A file of this repository, whole; tests run it."""
+    return f"```python\n{(_ROOT / path).read_text(encoding='utf-8')}```\n"
+
+
 def starter(kind: str) -> str:
     """What ``init`` writes."""
     return f"```python\n{starter_contract('torch' if kind == 'torch' else 'onnx')}```\n"
@@ -204,6 +222,7 @@ def starter(kind: str) -> str:
 PARTS: dict[str, Callable[..., str]] = {
     part.__name__: part
     for part in (
+        agents,
         cli,
         exit_codes,
         lever_orders,
@@ -212,6 +231,7 @@ PARTS: dict[str, Callable[..., str]] = {
         policy_parameters,
         quant_config,
         setting,
+        source,
         starter,
         thresholds,
     )

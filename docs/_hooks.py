@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 _HERE = Path(__file__).parent
-_MARKER = re.compile(r"\{\{ (\w+)(?: (\w+))? \}\}")
+_MARKER = re.compile(r"\{\{ (\w+)(?: ([\w./]+))? \}\}")
 _ROLE = re.compile(r":(?:class|func|data|meth|mod):<code>~?([^<]+)</code>")
 
 

@@ -1,0 +1,86 @@
+"""What the pages show as output is what the commands on them print."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.test_readme import PAGES, ROOT, blocks
+
+TABLE = ROOT / "benchmarks" / "recorded" / "fashion_mnist_esp32s3.zip"
+SHOWN = [
+    "docs/how-to/budgets.md",
+    "docs/how-to/by-hand.md",
+    "docs/how-to/int16.md",
+    "docs/tutorial/demo.md",
+]
+OF_CHECK = "model: fashion_mnist"
+"""How the one block begins whose command needs torch; tests/slow looks at that."""
+
+
+def plain(text: str) -> str:
+    """Return a text without the frames of tables and the breaking of lines."""
+    return " ".join(text.replace("│", " ").split())
+
+
+def missing(block: str, printed: str) -> list[str]:
+    """Return the lines of a block that were not printed; ``...`` stands for the rest of one."""
+    lines = [plain(line.removesuffix("...")) for line in block.splitlines()]
+    return [line for line in lines if line not in printed]
+
+
+@pytest.fixture(scope="module")
+def printed(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("shown")
+    told: list[str] = []
+
+    def run(*arguments: str) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "espdl_quantize", *arguments],
+            capture_output=True,
+            text=True,
+            cwd=folder,
+            env={**os.environ, "COLUMNS": "100"},
+            check=False,
+        )
+        told.extend([done.stdout, done.stderr])
+
+    replay = ("tune", "--recorded", str(TABLE), "--output-dir")
+    (folder / "mine.json").write_text(blocks(PAGES["docs/how-to/by-hand.md"], "json")[0])
+    run(*replay, "outputs", "--iterations", "5")
+    run("compare")
+    run("lint", "mine.json")
+    run(*replay, "replay", "--iterations", "8")
+    run(*replay, "replay", "--iterations", "4")
+    run(*replay, "one_minute", "--time", "1m")
+    told.append((folder / "replay" / "iter_7" / "setting.json").read_text())
+    return plain(" ".join(told))
+
+
+@pytest.mark.parametrize("page", SHOWN)
+def test_the_output_on_a_page_is_printed(page: str, printed: str) -> None:
+    found = [block for block in blocks(PAGES[page], "text") if not block.startswith(OF_CHECK)]
+    assert found
+    for block in found:
+        assert missing(block, printed) == []
+
+
+def test_a_wrong_line_is_found() -> None:
+    assert missing("iter_0 rank 1\n│ iter_1 │ x ...\n", "iter_0 rank 1 iter_1 x y") == []
+    assert missing("iter_0 rank 2\n", "iter_0 rank 1") == ["iter_0 rank 2"]
+
+
+def test_the_exit_codes_page_shows_real_errors(tmp_path: Path) -> None:
+    (tmp_path / "broken.json").write_text('{"iteration_id": 1, "tqt": {"enabled": true}}')
+    done = subprocess.run(
+        [sys.executable, "-m", "espdl_quantize", "lint", "broken.json", "--json"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    page = PAGES["docs/reference/exit-codes.md"]
+    assert plain(blocks(page, "text")[0]) in plain(done.stderr)
+    assert plain(blocks(page, "json")[0]) == plain(done.stdout)
