@@ -11,6 +11,7 @@ PACKAGE = Path(espdl_quantize.__file__).parent
 LAYERS = (
     "errors",
     "jsonio",
+    "stats",
     "contract",
     "targets",
     "setting",
@@ -28,6 +29,7 @@ LAYERS = (
     "cli",
 )
 KNOW_NO_ESP_PPQ = (
+    "stats",
     "contract",
     "worker",
     "history",
@@ -38,7 +40,7 @@ KNOW_NO_ESP_PPQ = (
     "mcp",
     "cli",
 )
-KNOW_NO_TORCH = ("worker", "history", "search", "report", "tune", "skill", "mcp", "cli")
+KNOW_NO_TORCH = ("stats", "worker", "history", "search", "report", "tune", "skill", "mcp", "cli")
 
 
 def imports(file: Path) -> set[str]:

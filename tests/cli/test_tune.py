@@ -34,7 +34,7 @@ def test_what_is_told_while_it_runs_and_in_the_end(
     assert "baseline: 1 iteration" in err
     assert "phase-2-calib-tqt-sweep | mse + TQT | best 0.71759 (iter_1) | 54% of the drop" in err
     assert "iteration 3 of 5 | takes about 2 min 0 s | about 6 min 0 s left" in err
-    assert "iter_2: top1 0.74739 (+0.0298 against the best before), new best" in err
+    assert "iter_2: top1 0.74739 (+0.0298 against the best before: new best), the best now" in err
     assert "stopped (budget_reached)" in out
     assert "of the drop from float to baseline came back" in out
     assert "(float 0.82)" in out

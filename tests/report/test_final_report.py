@@ -70,21 +70,28 @@ def test_history_table(tmp_path):
         "iter",
         "method changed",
         "top1",
+        "95 % interval",
         "delta",
         "outcome",
+        "against best",
+        "output noise:signal",
+        "agrees with float",
         "rank",
         "affects inference speed",
     ]
-    assert [cell.strip() for cell in rows[2]] == ["0", "kl", "0.5", "-", "first score", "5", "No"]
+    first = ["0", "kl", "0.5", "-", "-", "first score", "-", "-", "-", "5", "No"]
+    assert [cell.strip() for cell in rows[2]] == first
     assert [cell.strip() for cell in rows[6]][1:] == [
         "+int16 on c",
         "0.8",
+        "-",
         "+0.1",
         "new best",
+        *("-", "-", "-"),
         "1",
         "Yes (int16 on 1 op: c)",
     ]
-    assert [cell.strip() for cell in rows[7]][2:6] == ["-", "-", "failed", "-"]
+    assert [cell.strip() for cell in rows[7]][2:7] == ["-", "-", "-", "failed", "-"]
     assert "tqt\\_optimization" not in "".join(rows[3])
 
 
@@ -117,7 +124,7 @@ def test_hostile_names_break_nothing(tmp_path):
     assert sections(text)[0] == "Summary"
     prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
     assert len(re.findall(r"^# ", prose, flags=re.MULTILINE)) == 1
-    assert all(len(row) == 7 for row in table(text))
+    assert all(len(row) == 11 for row in table(text))
     assert text.count("```") == 4
     block = text.split("```json\n")[1].split("\n```")[0]
     assert json.loads(block)["dispatching_table"][0]["op"] == NASTY

@@ -16,7 +16,6 @@ from espdl_quantize.history import Jump, LayerError, LazyEvidence, read_history
 from espdl_quantize.report import compare, render_html
 from espdl_quantize.report._escape import md, plain
 from espdl_quantize.report._headline import score_source
-from espdl_quantize.report._page import baseline_row
 from espdl_quantize.report._page_text import duration, from_md, script_json
 from espdl_quantize.report.figures import (
     cost_figure,
@@ -468,9 +467,9 @@ def test_where_the_score_is_from(used, words):
 
 def test_best_is_measured_against_the_default_setting():
     past = history(run(0, 0.6, leg("mse")), run(1, 0.5, baseline(1)))
-    assert baseline_row(past).id == 1
-    assert baseline_row(history(run(0, 0.6, leg("mse")))).id == 0
-    assert baseline_row(history(run(0, None))) is None
+    assert past.baseline.id == 1
+    assert history(run(0, 0.6, leg("mse"))).baseline.id == 0
+    assert history(run(0, None)).baseline is None
 
 
 @given(st.text())

@@ -19,6 +19,7 @@ from espdl_quantize.history import History, Iteration
 from espdl_quantize.iteration import RunOptions
 from espdl_quantize.jsonio import dumps
 from espdl_quantize.quantize import Progress
+from espdl_quantize.report import certainty_lines, delta_of, outcome_of
 from espdl_quantize.search import describe_seconds
 from espdl_quantize.search.policies import Policy, make_policy
 from espdl_quantize.tune import (
@@ -143,9 +144,11 @@ class _Watcher(Observer):
         if row.failure is not None:
             self._progress.say(f"{row.name} failed: {row.failure}")
             return
-        gain = history.gain(row)
-        told = "" if gain is None else f" ({gain:+.4g} against the best before)"
-        news = ", new best" if history.best is row and gain is not None else ""
+        delta, outcome = delta_of(history, row), outcome_of(history, row)
+        told = "" if delta is None else f" ({delta:+.4g} against the best before: {outcome})"
+        noise = row.signals.noise_signal if row.signals is not None else None
+        told += "" if noise is None else f", output noise {noise:.3g}"
+        news = ", the best now" if delta is not None and history.best is row else ""
         self._progress.say(f"{row.name}: {history.metric} {row.value:.6g}{told}{news}")
 
     def notice(self, text: str) -> None:
@@ -250,18 +253,26 @@ def _print_result(result: TuneResult, outputs: Path) -> None:
         "iter",
         "changed",
         history.metric or "metric",
+        "95 %",
         "delta",
+        "outcome",
+        "noise",
+        "agrees",
         "rank",
         "slower on chip",
     ):
         table.add_column(escape(column), overflow="fold")
     for row in result.comparison.comparison["iterations"]:
         value, delta = row["primary_value"], row["delta_vs_prior_best"]
+        interval = row["interval"]
         table.add_row(
             str(row["iteration_id"]),
             escape(row["changed"]),
             "failed" if value is None else f"{value:.6g}",
+            "" if interval is None else f"{interval['low']:.4g} to {interval['high']:.4g}",
             "" if delta is None else f"{delta:+.4g}",
+            row["outcome"],
+            *_signals(row),
             str(row["rank"]),
             escape(row["affects_inference_speed"]),
         )
@@ -278,9 +289,21 @@ def _print_result(result: TuneResult, outputs: Path) -> None:
         if history.gap_closed is not None:
             told += f"; {history.gap_closed:.0%} of the drop from float to baseline came back"
         console.print(escape(told))
+        for line in certainty_lines(history):
+            console.print(escape(line))
         if best.evaluated_by == "evaluate_fast":
             console.print("the scores are evaluate_fast()'s; --use-full-eval takes evaluate()'s")
     if result.category == "plateau":
         console.print("the metric has stopped moving; --ignore-plateau goes on all the same")
     console.print(escape(f"model:  {outputs / 'best'}"))
     console.print(escape(f"report: {outputs / 'report.html'} (as text: final_report.md)"))
+
+
+def _signals(row: dict[str, Any]) -> tuple[str, str]:
+    """Write the noise at the outputs, and how often the float model decides alike."""
+    found = row["signals"] or {}
+    noise, agreement = found.get("noise_signal"), found.get("agreement")
+    return (
+        "" if noise is None else f"{noise:.3g}",
+        "" if agreement is None else f"{agreement:.1%}",
+    )

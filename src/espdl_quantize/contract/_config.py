@@ -10,6 +10,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from espdl_quantize.contract._faults import Fault
 
+MetricUnit = Literal["percent", "fraction"]
+"""Of a primary metric that is the share of samples that came out right."""
+
 Shape = Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=1)]
 
 
@@ -56,6 +59,8 @@ class QuantConfig(BaseModel):
     """What the search improves: a key of the dict that evaluate() returns."""
     metric_direction: Literal["max", "min"]
     """Whether a larger or a smaller value is better."""
+    metric_unit: MetricUnit | None = None
+    """Of a metric that is the share of the samples that came out right."""
     target_metric: float | None = Field(None, allow_inf_nan=False)
     """The search stops as soon as an iteration reaches this."""
     analyse_steps: int = Field(8, ge=1)
@@ -90,6 +95,7 @@ _EXPECTED: dict[str, tuple[str, str]] = {
     "calib_steps": ("a positive int, the number of calibration batches", "16"),
     "primary_metric": ("a key of the dict that evaluate() returns", '"top1"'),
     "metric_direction": ('"max" or "min"', '"max"'),
+    "metric_unit": ('"percent" or "fraction", or None where the metric is no rate', '"percent"'),
     "target_metric": ("a finite number, or None", "71.0"),
     "analyse_steps": ("a positive int", "8"),
     "top_k_layers": ("a positive int", "20"),

@@ -15,6 +15,7 @@ _NO_PART_IN_THE_SCORE = {
     "device",
     "onnx_path",
     "model_name",
+    "metric_unit",
     "target_metric",
     "deploy_runtime_priority",
     "analyse_steps",

@@ -60,6 +60,11 @@ class Contract:
         return callable(getattr(self.module, "evaluate_fast", None))
 
     @property
+    def has_evaluate_final(self) -> bool:
+        """Whether the contract brings an evaluation on images that the search never scores."""
+        return callable(getattr(self.module, "evaluate_final", None))
+
+    @property
     def has_collate_fn(self) -> bool:
         """Whether the contract takes the inputs out of what its loader yields."""
         return hasattr(self.module, "collate_fn")
@@ -174,6 +179,7 @@ _FUNCTIONS = {
     "get_torch_model": (0, "def get_torch_model(): return MyNet().eval()"),
     "collate_fn": (1, "def collate_fn(batch): return batch[0]"),
     "evaluate_fast": (1, 'def evaluate_fast(quant_graph): return {"top1": 71.2}'),
+    "evaluate_final": (1, 'def evaluate_final(quant_graph): return {"top1": 71.2}'),
 }
 _ALWAYS_NEEDED = ("create_calib_dataloader", "evaluate")
 

@@ -16,8 +16,11 @@ from espdl_quantize.history._iteration import (
     Failure,
     Iteration,
     LayerError,
+    OutputSignal,
     Priority,
+    Signals,
 )
+from espdl_quantize.history._noise import Noise
 from espdl_quantize.history._read import GENERATOR, is_foreign_comparison, read_history
 from espdl_quantize.history._read_applied import Applied, load_applied
 from espdl_quantize.history._read_evidence import LazyEvidence, load_evidence
@@ -36,7 +39,10 @@ __all__ = [
     "Jump",
     "LayerError",
     "LazyEvidence",
+    "Noise",
+    "OutputSignal",
     "Priority",
+    "Signals",
     "VariableStats",
     "is_foreign_comparison",
     "load_applied",

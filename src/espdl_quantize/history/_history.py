@@ -8,7 +8,9 @@ from functools import cached_property
 from pathlib import Path
 
 from espdl_quantize.history._iteration import Direction, Iteration, Priority
-from espdl_quantize.setting import baseline, setting_key
+from espdl_quantize.history._noise import Noise
+from espdl_quantize.setting import baseline, runtime_cost, setting_key
+from espdl_quantize.stats import Comparison
 
 DEFAULT_DIRECTION: Direction = "max"
 """Taken where no folder says which way the metric goes; the history then carries a warning."""
@@ -44,6 +46,7 @@ class History:
         reserved_ids: ids of folders that hold work but are no iteration yet.
         float_scores: the float model's primary value by the function that scored it.
         excluded: iterations that cannot be ranked with the others; a warning says why.
+        noise: tells a difference from chance, as far as the folders say what chance does.
     """
 
     iterations: tuple[Iteration, ...] = ()
@@ -52,6 +55,7 @@ class History:
     reserved_ids: tuple[int, ...] = ()
     float_scores: Mapping[str, float] = field(default_factory=dict)
     excluded: tuple[Iteration, ...] = ()
+    noise: Noise = field(default_factory=Noise, compare=False, repr=False)
 
     @cached_property
     def scored(self) -> tuple[Iteration, ...]:
@@ -94,9 +98,24 @@ class History:
         )
 
     @cached_property
+    def top(self) -> Iteration | None:
+        """The finite iteration with the best score; a tie goes to the smaller id."""
+        return self._top(self.scored)
+
+    @cached_property
     def best(self) -> Iteration | None:
-        """The best finite iteration; a tie goes to the smaller id."""
-        return min(self.scored, key=lambda row: (-self.height(row), row.id), default=None)
+        """The iteration to deploy: :attr:`top`, or what cannot be told from it and is cheaper.
+
+        Of those that are within noise of the top it is the one with the fewest slower ops on the
+        chip; of equal ones, the one with the least noise at its outputs. Where no noise is known it
+        is the top.
+        """
+        return self._pick(self.scored)
+
+    @cached_property
+    def near_top(self) -> tuple[Iteration, ...]:
+        """The iterations that cannot be told from the top, itself among them."""
+        return () if self.top is None else self._near(self.top, self.scored)
 
     @cached_property
     def ranks(self) -> Mapping[int, int | None]:
@@ -111,13 +130,37 @@ class History:
     @cached_property
     def prior_best(self) -> Mapping[int, Iteration | None]:
         """The best iteration before each one, by id."""
-        result: dict[int, Iteration | None] = {}
-        best: Iteration | None = None
-        for row in self.iterations:
-            result[row.id] = best
-            if row.value is not None and (best is None or self.height(row) > self.height(best)):
-                best = row
-        return result
+        return {
+            row.id: self._pick(tuple(one for one in self.iterations[:at] if one.value is not None))
+            for at, row in enumerate(self.iterations)
+        }
+
+    def took_over(self, row: Iteration) -> bool:
+        """Tell whether ``row`` became the best when it came."""
+        return self.upto(self.iterations.index(row) + 1).best is row
+
+    def versus(self, row: Iteration, other: Iteration | None) -> Comparison | None:
+        """Hold ``row`` against ``other``; None where nothing tells a difference from chance."""
+        return None if other is None else self.noise.compare(row, other, self.direction)
+
+    def _top(self, rows: tuple[Iteration, ...]) -> Iteration | None:
+        return min(rows, key=lambda row: (-self.height(row), row.id), default=None)
+
+    def _near(self, top: Iteration, rows: tuple[Iteration, ...]) -> tuple[Iteration, ...]:
+        return tuple(row for row in rows if row is top or self._is_chance(row, top))
+
+    def _is_chance(self, row: Iteration, other: Iteration) -> bool:
+        found = self.versus(row, other)
+        return found is not None and found.verdict == "within noise"
+
+    def _pick(self, rows: tuple[Iteration, ...]) -> Iteration | None:
+        top = self._top(rows)
+        return None if top is None else min(self._near(top, rows), key=self._preference)
+
+    def _preference(self, row: Iteration) -> tuple[float, float, float, int]:
+        cost = float("inf") if row.setting is None else runtime_cost(row.setting).slower_ops
+        noise = row.signals.noise_signal if row.signals is not None else None
+        return cost, float("inf") if noise is None else noise, -self.height(row), row.id
 
     @property
     def next_id(self) -> int:
@@ -135,10 +178,15 @@ class History:
         return (value if self.direction == "max" else -value) - self.height(row)
 
     def gain(self, row: Iteration) -> float | None:
-        """Return how much ``row`` added to the best before it, positive = better."""
+        """Return how much ``row`` added to the best before it, positive = better.
+
+        A difference that is within noise is none.
+        """
         prior = self.prior_best[row.id]
         if row.value is None or prior is None:
             return None
+        if self._is_chance(row, prior):
+            return 0.0
         return self.height(row) - self.height(prior)
 
     def meets(self, row: Iteration, target: float | None) -> bool:
@@ -154,20 +202,21 @@ class History:
         return self.float_scores.get(row.evaluated_by or "")
 
     @cached_property
+    def baseline(self) -> Iteration | None:
+        """The first scored iteration with esp-ppq's default setting, else the first scored one."""
+        plain = setting_key(baseline())
+        first = (row for row in self.scored if row.setting and setting_key(row.setting) == plain)
+        return next(first, next(iter(self.scored), None))
+
+    @cached_property
     def gap_closed(self) -> float | None:
         """Share of the drop from the float model to the baseline that best has won back.
 
-        The baseline is the first scored iteration with esp-ppq's default setting, else the first
-        scored one. None where the float score is not known or nothing dropped.
+        None where the float score is not known or nothing dropped.
         """
-        best = self.best
-        if best is None or best.value is None:
+        best, first = self.best, self.baseline
+        if best is None or best.value is None or first is None:
             return None
-        plain = setting_key(baseline())
-        first = next(
-            (row for row in self.scored if row.setting and setting_key(row.setting) == plain),
-            self.scored[0],
-        )
         reference = self.float_value(first)
         if reference is None or first.value is None:
             return None

@@ -23,6 +23,40 @@ class LayerError:
 
 
 @dataclass(frozen=True)
+class OutputSignal:
+    """How far one output is from the float model's; None for what does not apply to it.
+
+    Attributes:
+        name: of the output.
+        noise_signal: power of the difference over that of the float output, mean over samples.
+        agreement: share of the samples whose largest element is the float model's.
+        cosine: of the angle between the two, mean over samples.
+    """
+
+    name: str
+    noise_signal: float | None = None
+    agreement: float | None = None
+    cosine: float | None = None
+
+
+@dataclass(frozen=True)
+class Signals:
+    """How far the outputs are from the float model's on the scored samples; no labels are needed.
+
+    Attributes:
+        samples: how many were compared; calibration samples are not.
+        noise_signal: mean over the outputs.
+        agreement: mean over the outputs that are vectors, such as class scores.
+        outputs: one by one.
+    """
+
+    samples: int
+    noise_signal: float | None = None
+    agreement: float | None = None
+    outputs: tuple[OutputSignal, ...] = ()
+
+
+@dataclass(frozen=True)
 class Failure:
     """Why an iteration has no score."""
 
@@ -55,6 +89,12 @@ class Iteration:
         warnings: what was said while the setting was applied.
         elapsed_seconds: how long it took.
         seconds_saved: how much longer it would have taken without the results of earlier ones.
+        sample_count: how many samples were scored, as far as that is known.
+        sample_count_from: who says so: "per_sample", "stated" by the evaluation, or "seen".
+        metric_unit: "percent" or "fraction" where the metric is a rate of samples.
+        per_sample_scale: from the mean of the samples' results to the metric.
+        samples_shared_with_calibration: how many of them were also used for calibration.
+        signals: how far the outputs are from the float model's.
     """
 
     id: int
@@ -84,6 +124,17 @@ class Iteration:
     esp_ppq_version: str | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    sample_count: int | None = None
+    sample_count_from: str | None = None
+    metric_unit: str | None = None
+    per_sample_scale: float | None = None
+    samples_shared_with_calibration: int | None = None
+    signals: Signals | None = None
+
+    @property
+    def has_samples(self) -> bool:
+        """Return whether the result of each sample was kept."""
+        return self.sample_count_from == "per_sample"
 
     @property
     def status(self) -> Literal["ok", "failed"]:

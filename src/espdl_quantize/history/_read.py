@@ -190,7 +190,23 @@ def _disagreements(history: History) -> list[HistoryWarning]:
                     row.id,
                 )
             )
-    return warnings + _moved_float_scores(history)
+    return warnings + _moved_float_scores(history) + _not_held_out(history)
+
+
+def _not_held_out(history: History) -> list[HistoryWarning]:
+    """Warn once where calibration samples were scored."""
+    rows = [row for row in history.scored if row.samples_shared_with_calibration]
+    if not rows:
+        return []
+    names = ", ".join(row.name for row in rows[:6]) + (", ..." if len(rows) > 6 else "")
+    most = max(row.samples_shared_with_calibration or 0 for row in rows)
+    return [
+        HistoryWarning(
+            "overlap",
+            f"calibration samples are among those that were scored, up to {most} of them "
+            f"({names}): these scores are not of held-out data",
+        )
+    ]
 
 
 def _moved_float_scores(history: History) -> list[HistoryWarning]:

@@ -13,7 +13,9 @@ from espdl_quantize.history._iteration import (
     Failure,
     Iteration,
     LayerError,
+    OutputSignal,
     Priority,
+    Signals,
 )
 from espdl_quantize.history._values import integer, names, number, objects, read_any, text
 from espdl_quantize.setting import Setting, parse_setting
@@ -96,6 +98,12 @@ def read_iteration(
         esp_ppq_version=text(index.get("esp_ppq_version")),
         metrics={key: item for key, item in metrics.items() if not key.startswith("_")},
         warnings=names(index.get("applied_setting_warnings")),
+        sample_count=_count(index.get("sample_count")),
+        sample_count_from=text(index.get("sample_count_from")),
+        metric_unit=text(index.get("metric_unit")),
+        per_sample_scale=number(index.get("per_sample_scale")),
+        samples_shared_with_calibration=integer(index.get("samples_shared_with_calibration")),
+        signals=_signals(index.get("signals")),
     )
     return row, notes
 
@@ -155,6 +163,31 @@ def _layers(value: object) -> tuple[LayerError, ...]:
 def _saved(reused: object) -> float:
     saved = (number(one.get("seconds")) for one in objects(reused))
     return sum(seconds for seconds in saved if seconds is not None and seconds > 0)
+
+
+def _count(value: object) -> int | None:
+    count = integer(value)
+    return count if count is not None and count > 0 else None
+
+
+def _signals(value: object) -> Signals | None:
+    if not isinstance(value, dict) or _count(value.get("samples")) is None:
+        return None
+    outputs = tuple(
+        OutputSignal(
+            text(item.get("name")) or "",
+            number(item.get("noise_signal")),
+            number(item.get("agreement")),
+            number(item.get("cosine")),
+        )
+        for item in objects(value.get("outputs"))
+    )
+    return Signals(
+        _count(value.get("samples")) or 0,
+        number(value.get("noise_signal")),
+        number(value.get("agreement")),
+        outputs,
+    )
 
 
 def _seconds(value: object) -> dict[str, float]:

@@ -91,7 +91,9 @@ def write_chip_check(folder: Path, found: Legality) -> Json:
     return {"legal": found.legal, "faults_count": len(found.faults)}
 
 
-def write_metrics(folder: Path, config: QuantConfig, scored: Score | None, error: str) -> None:
+def write_metrics(
+    folder: Path, config: QuantConfig, scored: Score | None, error: str, facts: Json
+) -> None:
     """Write metrics.json; without a score it holds ``_error`` and no primary value."""
     metrics: dict[str, Any] = dict(scored.metrics) if scored else {"_error": error}
     metrics |= {
@@ -99,5 +101,6 @@ def write_metrics(folder: Path, config: QuantConfig, scored: Score | None, error
         "_primary_key": config.primary_metric,
         "_primary_value": scored.value if scored else None,
         "metric_direction": config.metric_direction,
+        "_signals": facts.get("signals") if scored else None,
     }
     write_json(folder / "metrics.json", metrics)

@@ -9,6 +9,7 @@ from typing import Any
 from espdl_quantize.contract import Contract
 from espdl_quantize.errors import OutputFolderError
 from espdl_quantize.iteration._score import Evaluator, Score
+from espdl_quantize.iteration._signals import FloatOutputs, has_float_outputs
 from espdl_quantize.jsonio import read_json, write_json
 from espdl_quantize.quantize import FloatModel
 
@@ -25,6 +26,7 @@ class FloatReference:
     """
 
     def __init__(self, outputs: Path, contract: Contract, model: FloatModel) -> None:
+        self._outputs = outputs
         self._file = outputs / FLOAT_REFERENCE
         self.key = _key(contract, model)
         self._scores = self._load()
@@ -43,8 +45,14 @@ class FloatReference:
         value = stored.get("primary_value") if isinstance(stored, dict) else None
         return float(value) if isinstance(value, (int, float)) else None
 
+    def is_complete(self, used: Evaluator) -> bool:
+        """Tell whether the score is there, and the outputs that it was taken of."""
+        return self.value(used) is not None and has_float_outputs(self._outputs, used, self.key)
+
     def store(self, scored: Score) -> None:
-        """Keep a score of the float model."""
+        """Keep a score of the float model, and the outputs where they were watched."""
+        if isinstance(scored.watcher, FloatOutputs):
+            scored.watcher.save(self._outputs, scored.used, self.key)
         self._scores[scored.used] = {"metrics": scored.metrics, "primary_value": scored.value}
         write_json(self._file, {"key": self.key, "scores": self._scores})
 

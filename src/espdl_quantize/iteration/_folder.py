@@ -23,6 +23,7 @@ ARTIFACTS = frozenset(
         "applied_setting_summary.json",
         "simplified_ops.json",
         "metrics.json",
+        "samples.npz",
         "layerwise_error.json",
         "graphwise_error.json",
         "layer_stats_full.json",

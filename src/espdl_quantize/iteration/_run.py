@@ -20,14 +20,17 @@ from espdl_quantize.iteration._console import captured
 from espdl_quantize.iteration._float_reference import FloatReference
 from espdl_quantize.iteration._folder import INDEX, iteration_number, locked, staged
 from espdl_quantize.iteration._lost import full_disk, is_full_disk, sweep_up
+from espdl_quantize.iteration._per_sample import write_samples
 from espdl_quantize.iteration._prepared import Prepared
-from espdl_quantize.iteration._score import Score, score, score_float
+from espdl_quantize.iteration._score import Score, facts_of, meter_of, score, score_float
+from espdl_quantize.iteration._signals import FloatOutputs
 from espdl_quantize.jsonio import Json, write_json
 from espdl_quantize.quantize import (
     Engine,
     Progress,
     ReusedPass,
     at_work,
+    batch_digests,
     check_device,
     check_installation,
     describe_failure,
@@ -92,6 +95,7 @@ class _Run:
     float_value: float | None = None
     float_key: str | None = None
     reused: tuple[ReusedPass, ...] = ()
+    facts: Json = field(default_factory=dict)
 
     @property
     def outputs(self) -> Path:
@@ -269,8 +273,12 @@ def _run_stages(run: _Run) -> None:
     # Last, so that an evaluation that fails, or that changes the graph, costs nothing else.
     with run.timed("evaluate"):
         seed_everything(options.seed)
-        run.scored = score(contract, quantized.graph, options.full_eval)
-        run.warnings += run.scored.warnings
+        calibration = {digest for batch in batches for digest in batch_digests(batch)}
+        watch = meter_of(run.outputs, reference.key, quantized.graph, calibration)
+        run.scored = score(contract, quantized.graph, options.full_eval, watch)
+        run.facts, told = facts_of(run.scored, calibration, config)
+        run.warnings += [*run.scored.warnings, *told]
+        write_samples(run.staging, run.scored.per_sample, run.scored.watcher)
         run.float_value = reference.value(run.scored.used)
 
 
@@ -295,10 +303,10 @@ def _score_float(run: _Run, reference: FloatReference, graph: Any) -> None:
     if not run.options.score_float:
         return
     fast = run.contract.has_evaluate_fast and not run.options.full_eval
-    if reference.value("evaluate_fast" if fast else "evaluate") is not None:
+    if reference.is_complete("evaluate_fast" if fast else "evaluate"):
         return
     seed_everything(run.options.seed)
-    scored = score_float(run.contract, graph, run.options.full_eval)
+    scored = score_float(run.contract, graph, run.options.full_eval, lambda _: FloatOutputs())
     run.warnings += [f"float model: {warning}" for warning in scored.warnings]
     reference.store(scored)
 
@@ -342,6 +350,7 @@ def _index(run: _Run, failure: EspdlQuantizeError | None, elapsed: float) -> Jso
         "float_value": run.float_value,
         "float_reference_key": run.float_key,
         "evaluated_by": run.scored.used if run.scored else None,
+        **run.facts,
         "metric_direction": config.metric_direction,
         "target_metric": config.target_metric,
         "deploy_runtime_priority": config.deploy_runtime_priority,
@@ -364,7 +373,7 @@ def _write_outcome(run: _Run, index: Json, failure: EspdlQuantizeError | None) -
     try:
         scored = None if failure else run.scored
         error = str(failure) if failure else ""
-        artifacts.write_metrics(run.staging, run.contract.config, scored, error)
+        artifacts.write_metrics(run.staging, run.contract.config, scored, error, run.facts)
         write_json(run.staging / INDEX, index)
     except OSError as error:
         # Not even the outcome fits on the disk: leave no folder, and say why.

@@ -3,29 +3,49 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
-from espdl_quantize.contract import Contract, located
+from espdl_quantize.contract import Contract, QuantConfig, located
 from espdl_quantize.errors import ContractError, IterationError
-from espdl_quantize.jsonio import to_jsonable
-from espdl_quantize.quantize import describe_failure
+from espdl_quantize.iteration._per_sample import PER_SAMPLE, score_facts, take_count, take_vector
+from espdl_quantize.iteration._signals import SignalMeter, Watcher
+from espdl_quantize.jsonio import Json, to_jsonable
+from espdl_quantize.quantize import describe_failure, watched
 
-Evaluator = Literal["evaluate", "evaluate_fast"]
+Evaluator = Literal["evaluate", "evaluate_fast", "evaluate_final"]
+MakeWatcher = Callable[[Evaluator], Watcher]
+"""Makes what sees the forwards of one evaluation."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """What an evaluation returned, and the finite value of the primary metric in it."""
+    """What an evaluation returned, and the finite value of the primary metric in it.
+
+    Attributes:
+        metrics: what it returned, less the result of each sample.
+        value: of the primary metric.
+        used: the contract's function.
+        warnings: what the reader of the score should know.
+        per_sample: a float array [samples], if it returned one.
+        sample_count: as it stated it, if it did.
+        watcher: what was seen of it, if anything watched.
+    """
 
     metrics: dict[str, Any]
     value: float
     used: Evaluator
     warnings: tuple[str, ...] = ()
+    per_sample: Any = None
+    sample_count: int | None = None
+    watcher: Watcher | None = None
 
 
-def score(contract: Contract, graph: Any, full: bool) -> Score:
+def score(
+    contract: Contract, graph: Any, full: bool, make_watcher: MakeWatcher | None = None
+) -> Score:
     """Score a graph, by evaluate_fast where there is one and ``full`` is not set.
 
     An evaluate_fast that fails is replaced by evaluate, with a warning.
@@ -35,22 +55,24 @@ def score(contract: Contract, graph: Any, full: bool) -> Score:
     """
     if contract.has_evaluate_fast and not full:
         try:
-            return _score_with(contract, graph, "evaluate_fast")
+            return score_with(contract, graph, "evaluate_fast", make_watcher)
         except IterationError as error:
-            scored = _score_with(contract, graph, "evaluate")
+            scored = score_with(contract, graph, "evaluate", make_watcher)
             warning = f"evaluate_fast failed, evaluate was used: {error.cause}"
-            return Score(scored.metrics, scored.value, scored.used, (warning,))
-    return _score_with(contract, graph, "evaluate")
+            return replace(scored, warnings=(warning,))
+    return score_with(contract, graph, "evaluate", make_watcher)
 
 
-def score_float(contract: Contract, graph: Any, full: bool) -> Score:
+def score_float(
+    contract: Contract, graph: Any, full: bool, make_watcher: MakeWatcher | None = None
+) -> Score:
     """Score the float graph as :func:`score` does the quantized one, before anything long.
 
     Raises:
         ContractError: no score comes of it, and none would of any quantized graph.
     """
     try:
-        return score(contract, graph, full)
+        return score(contract, graph, full, make_watcher)
     except IterationError as error:
         raised, mend = error.__cause__, error.mend
         if raised is not None and not isinstance(raised, NotImplementedError):
@@ -61,9 +83,18 @@ def score_float(contract: Contract, graph: Any, full: bool) -> Score:
         raise ContractError(f"the float model has no score: {error.cause}", mend) from raised
 
 
-def _score_with(contract: Contract, graph: Any, used: Evaluator) -> Score:
+def score_with(
+    contract: Contract, graph: Any, used: Evaluator, make_watcher: MakeWatcher | None = None
+) -> Score:
+    """Score a graph with one function of the contract.
+
+    Raises:
+        IterationError: it raises, or returns no finite value of the primary metric.
+    """
+    watcher = (make_watcher or (lambda _: Watcher()))(used)
     try:
-        returned = contract.call(used, graph)
+        with watched(graph, watcher):
+            returned = contract.call(used, graph)
     except Exception as error:
         fault = IterationError(
             f"{used}() raised {describe_failure(error)}", f"mend {used}() in {contract.path.name}"
@@ -86,7 +117,9 @@ def _score_with(contract: Contract, graph: Any, used: Evaluator) -> Score:
             f"{used}() returned {key} = {returned[key]!r}, expected a finite number",
             "a NaN often means an empty test set or a division by zero",
         )
-    return Score(_plain(returned), value, used)
+    vector, count = take_vector(returned, used), take_count(returned, used)
+    plain = _plain({key: item for key, item in returned.items() if key != PER_SAMPLE})
+    return Score(plain, value, used, (), vector, count, watcher)
 
 
 def _number(value: Any) -> float | None:
@@ -108,3 +141,27 @@ def _plain(metrics: Mapping[Any, Any]) -> dict[str, Any]:
         except TypeError:
             plain[str(key)] = repr(value)
     return plain
+
+
+def meter_of(
+    outputs: Path, key: str, graph: Any, calibration: Collection[bytes]
+) -> Callable[[Evaluator], SignalMeter]:
+    """Return what makes a meter that holds a quantized graph against the float model.
+
+    Args:
+        outputs: the output folder, which keeps the float model's outputs.
+        key: stands for the contract and the float model.
+        graph: the quantized graph.
+        calibration: digests of the calibration samples.
+    """
+    names = list(graph.outputs)
+    return lambda used: SignalMeter(outputs, used, key, names, calibration)
+
+
+def facts_of(
+    scored: Score, calibration: Collection[bytes], config: QuantConfig
+) -> tuple[Json, list[str]]:
+    """Say what a score rests on: keys for iteration_index.json, and warnings."""
+    return score_facts(
+        scored.value, scored.per_sample, scored.sample_count, scored.watcher, calibration, config
+    )

@@ -25,6 +25,7 @@ from espdl_quantize.quantize._quantize import (
     seed_everything,
     simplified_ops_of,
 )
+from espdl_quantize.quantize._watch import batch_digests, sample_digests, watched
 
 __all__ = [
     "SUPPORTED_VERSIONS",
@@ -36,6 +37,7 @@ __all__ = [
     "ReusedPass",
     "SimplifiedOp",
     "at_work",
+    "batch_digests",
     "check_device",
     "check_installation",
     "describe_failure",
@@ -47,6 +49,8 @@ __all__ = [
     "probe_float_model",
     "probe_torch_model",
     "quantize",
+    "sample_digests",
     "seed_everything",
     "simplified_ops_of",
+    "watched",
 ]

@@ -1,8 +1,10 @@
 """Compares iterations, writes comparison.json, ``best/`` and the final report; needs no torch."""
 
 from espdl_quantize.report._best_folder import write_best
+from espdl_quantize.report._certainty import certainty_lines
 from espdl_quantize.report._commands import early_finalize_command, retry_command
 from espdl_quantize.report._compare import CompareResult, Standing, compare, lint, look
+from espdl_quantize.report._comparison import delta_of, outcome_of
 from espdl_quantize.report._final_report import MARKER, render_report, write_report
 from espdl_quantize.report._finalize import (
     Category,
@@ -22,10 +24,13 @@ __all__ = [
     "FinalizeReason",
     "RunStop",
     "Standing",
+    "certainty_lines",
     "compare",
+    "delta_of",
     "early_finalize_command",
     "lint",
     "look",
+    "outcome_of",
     "plan_finalize",
     "python_snippet",
     "render_html",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from espdl_quantize.history import GENERATOR, History, Iteration
+from espdl_quantize.report._certainty import certainty_of
 from espdl_quantize.report._commands import early_finalize_command, retry_command
 from espdl_quantize.report._finalize import FinalizePlan
 from espdl_quantize.search import Decision, Situation, describe_changes, runtime_cost
@@ -72,6 +73,9 @@ def outcome_of(history: History, row: Iteration) -> str:
     gain = history.gain(row)
     if gain is None:
         return "first score"
+    found = history.versus(row, history.prior_best[row.id])
+    if found is not None and found.verdict == "within noise":
+        return "within noise"
     return "new best" if gain > 0 else "worse" if gain < 0 else "no change"
 
 
@@ -101,6 +105,7 @@ def _row(history: History, row: Iteration) -> Json:
         "affects_inference_speed": cost_of(row),
         "evaluated_by": row.evaluated_by,
         "float_value": row.float_value,
+        **certainty_of(history, row),
         "elapsed_seconds": row.elapsed_seconds,
         "top_5_error_layers": [
             {"op": layer.op, "snr": layer.snr} for layer in row.top_5_error_layers
@@ -127,6 +132,9 @@ def _best(history: History, best: Iteration) -> Json:
         "dir": str(best.folder.resolve()),
         "primary_metric": history.metric,
         "primary_value": best.value,
+        **certainty_of(history, best),
+        "cannot_be_told_from": [row.id for row in history.near_top if row.id != best.id],
+        "highest_score": None if history.top is None else history.top.id,
         "setting": None if best.setting is None else ready_to_save(best.setting),
     }
 

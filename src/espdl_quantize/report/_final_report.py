@@ -6,10 +6,17 @@ from pathlib import Path
 
 from espdl_quantize.errors import OutputFolderError
 from espdl_quantize.history import Iteration
+from espdl_quantize.report._certainty import (
+    certainty_lines,
+    show_interval,
+    show_signals,
+    verdict_of,
+)
 from espdl_quantize.report._comparison import changes_of, cost_of, delta_of, outcome_of, rank_of
 from espdl_quantize.report._escape import json_block, md, number
 from espdl_quantize.report._finalize import FinalizeReason
 from espdl_quantize.report._findings import float_value, key_findings, remaining_gap
+from espdl_quantize.report._headline import score_source
 from espdl_quantize.report._script import how_exact, python_script
 from espdl_quantize.report._text_file import write_text
 from espdl_quantize.search import Decision, Situation
@@ -84,11 +91,8 @@ def _summary(situation: Situation, best: Iteration) -> list[str]:
             f"Float model: {number(reference)} "
             f"(quantized: {number(best.value - reference, sign=True)})"
         )
-    if best.evaluated_by == "evaluate_fast":
-        lines.append(
-            "The value is from evaluate_fast(); run best/setting.json once more with "
-            "`--use-full-eval` for that of evaluate()."
-        )
+    lines += [md(line, 600) for line in certainty_lines(history)]
+    lines.append(md(score_source(history), 600))
     lines.append(f"On-device speed cost against the baseline: {md(cost_of(best))}")
     others = [
         f"{md(key)} {md(_metric(value))}"
@@ -124,7 +128,9 @@ def _stop(reason: FinalizeReason) -> list[str]:
 def _table(situation: Situation) -> str:
     history = situation.history
     metric = md(history.metric or "metric")
-    head = ("iter", "method changed", metric, "delta", "outcome", "rank", "affects inference speed")
+    head: tuple[str, ...] = ("iter", "method changed", metric, "95 % interval", "delta", "outcome")
+    head += ("against best", "output noise:signal", "agrees with float", "rank")
+    head += ("affects inference speed",)
     rows = [head, tuple("---" for _ in head)]
     for row in history.iterations:
         rows.append(
@@ -132,8 +138,11 @@ def _table(situation: Situation) -> str:
                 str(row.id),
                 md(changes_of(history, row)),
                 number(row.value),
+                show_interval(history.noise.interval(row)),
                 number(delta_of(history, row), sign=True),
                 md(outcome_of(history, row)),
+                verdict_of(history, row),
+                *show_signals(row),
                 str(rank_of(history, row)),
                 md(cost_of(row)),
             )

@@ -56,19 +56,34 @@ def _ranking(comparison: dict[str, Any]) -> Iterator[str]:
     told = f"best: iter_{best['iteration_id']}, {metric} {number(best['primary_value'])}"
     if comparison["target_metric"] is not None:
         told += f" (target {number(comparison['target_metric'])})"
+    interval = best["interval"]
+    if interval is not None:
+        told += f", 95 % interval {interval['low']:.4g} to {interval['high']:.4g}"
     yield told
+    if best["highest_score"] != best["iteration_id"]:
+        yield (
+            f"  iter_{best['highest_score']} scored higher, within noise; ties go to what costs "
+            "the chip less, then to less noise at the outputs"
+        )
     if len(rows) > _SHOWN:
         yield f"  ... {len(rows) - _SHOWN} earlier iterations are in comparison.json"
     for row in rows[-_SHOWN:]:
         yield (
             f"  iter_{row['iteration_id']:<3} rank {row['rank']!s:<3} "
-            f"{number(row['primary_value']):<10} {row['outcome']:<11} {plain(row['changed'], 120)}"
+            f"{number(row['primary_value']):<10} {row['outcome']:<12} {_signal(row):<15} "
+            f"{plain(row['changed'], 120)}"
         )
     for row in comparison["excluded_iterations"]:
         yield (
             f"  iter_{row['iteration_id']:<3} rank -   {number(row['primary_value']):<10} "
-            f"{'excluded':<11} see the warning below"
+            f"{'excluded':<12} see the warning below"
         )
+
+
+def _signal(row: dict[str, Any]) -> str:
+    """Write the noise at the outputs."""
+    noise = (row["signals"] or {}).get("noise_signal")
+    return "" if noise is None else f"noise {noise:.3g}"
 
 
 def _refusal(decision: Decision, plan: FinalizePlan) -> Iterator[str]:

@@ -9,6 +9,12 @@ from typing import Any
 
 from espdl_quantize.history import Evidence, History, Iteration
 from espdl_quantize.jsonio import to_jsonable
+from espdl_quantize.report._certainty import (
+    certainty_lines,
+    show_interval,
+    show_signals,
+    verdict_of,
+)
 from espdl_quantize.report._comparison import (
     changes_of,
     cost_of,
@@ -33,7 +39,6 @@ from espdl_quantize.report.figures import (
     metric_figure,
 )
 from espdl_quantize.search import Decision, Situation, int16_ops
-from espdl_quantize.setting import baseline, setting_key
 
 Json = dict[str, Any]
 
@@ -63,7 +68,7 @@ def build_page(situation: Situation, decision: Decision, reason: FinalizeReason 
         reason: why the search was ended; None where it goes on.
     """
     history, best = situation.history, situation.history.best
-    first = baseline_row(history)
+    first = history.baseline
     layers = _layers(situation, first)
     return {
         "name": plain(_stated(history, "model_name") or "model"),
@@ -97,23 +102,12 @@ def build_page(situation: Situation, decision: Decision, reason: FinalizeReason 
         "setting": _setting(best),
         "snippet": _snippet(best),
         "how_exact": "" if best is None else how_exact(best),
+        "certainty": [plain(line, 600) for line in certainty_lines(history)],
         "findings": [from_md(line) for line in key_findings(situation)],
         "gap": [from_md(line) for line in remaining_gap(situation, decision)],
         "warnings": _warnings(situation),
         "facts": _facts(history),
     }
-
-
-def baseline_row(history: History) -> Iteration | None:
-    """Return what the best is measured against, as :attr:`History.gap_closed` does.
-
-    That is the first scored iteration with esp-ppq's default setting, else the first scored one.
-    """
-    default = setting_key(baseline())
-    plain_rows = (
-        row for row in history.scored if row.setting and setting_key(row.setting) == default
-    )
-    return next(plain_rows, next(iter(history.scored), None))
 
 
 def _stated(history: History, name: str) -> str | None:
@@ -145,8 +139,12 @@ def _rows(situation: Situation) -> list[Json]:
             "rationale": plain(row.rationale, _RATIONALE),
             "failure": plain(row.failure, 600) if row.failure else "",
             "value": number(row.value),
+            "interval": show_interval(history.noise.interval(row)),
             "delta": number(delta_of(history, row), sign=True),
             "outcome": outcome_of(history, row),
+            "against_best": verdict_of(history, row),
+            "noise": show_signals(row)[0],
+            "agreement": show_signals(row)[1],
             "rank": rank_of(history, row),
             "cost": plain(cost_of(row)),
             "elapsed": duration(row.elapsed_seconds),

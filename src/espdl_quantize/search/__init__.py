@@ -1,7 +1,6 @@
 """Decides the next step of a search: pure functions of the iterations and their artifacts."""
 
 from espdl_quantize.search._advice import findings
-from espdl_quantize.search._cost import RuntimeCost, int16_ops, runtime_cost, split_layers
 from espdl_quantize.search._decide import decide, settle, signals_of
 from espdl_quantize.search._decision import (
     Decision,
@@ -16,11 +15,17 @@ from espdl_quantize.search._legs import LEGS, leg, leg_of, legs_complete_after, 
 from espdl_quantize.search._lint import Violation, cited_iterations, lint_setting
 from espdl_quantize.search._rules import Situation, phase5_cutoff
 from espdl_quantize.search._seconds import TimeEstimate, TimeModel, describe_seconds
-from espdl_quantize.search._stops import plateau, relative_loss, target_reached
+from espdl_quantize.search._stops import (
+    both_last_worse,
+    plateau,
+    relative_loss,
+    target_reached,
+)
 from espdl_quantize.search._thresholds import DEFAULT_THRESHOLDS, Thresholds
 from espdl_quantize.search.levers import LEVERS, Lever, LeverContext, Verdict, linear_order
 from espdl_quantize.search.phase5 import Phase5Signals
 from espdl_quantize.search.triggers import Finding, find_triggers
+from espdl_quantize.setting import RuntimeCost, int16_ops, runtime_cost, split_layers
 
 __all__ = [
     "DEFAULT_THRESHOLDS",
@@ -43,6 +48,7 @@ __all__ = [
     "TimeModel",
     "Verdict",
     "Violation",
+    "both_last_worse",
     "cite",
     "cited_iterations",
     "decide",

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from espdl_quantize.history import History, Iteration
-from espdl_quantize.search._cost import int16_ops, split_layers
-from espdl_quantize.setting import Setting, diff
+from espdl_quantize.setting import Setting, diff, int16_ops, split_layers
 
 _NUMERIC = frozenset(
     f"{name}.{field}"

@@ -9,7 +9,7 @@ from espdl_quantize.history import Evidence, History
 from espdl_quantize.search._decision import Phase, SearchOptions, SkippedLever, Stop
 from espdl_quantize.search._describe import score
 from espdl_quantize.search._legs import Leg, legs_complete_after, missing_leg
-from espdl_quantize.search._stops import both_last_worse, plateau, target_reached
+from espdl_quantize.search._stops import both_last_worse, plateau, relative_loss, target_reached
 from espdl_quantize.search.levers import (
     LEVERS,
     LeverContext,
@@ -136,13 +136,16 @@ def _steady_the_training(situation: Situation) -> Outcome | None:
 
 
 def _flat(situation: Situation) -> Outcome | None:
-    last = plateau(situation.history, situation.options.thresholds)
+    history, best = situation.history, situation.history.best
+    last = plateau(history, situation.options.thresholds)
     if not last:
         return None
     limit = situation.options.thresholds.plateau_relative
     scores = ", ".join(f"{row.name} {row.value:.6g}" for row in last if row.value is not None)
-    best = situation.history.best
-    told = f"the last {len(last)} iterations are within {limit:.1%} of best"
+    top = history.top
+    near = top is None or all(relative_loss(history, row, top) <= limit for row in last)
+    told = f"the last {len(last)} iterations are within "
+    told += f"{limit:.1%} of best" if near else "noise of best, and the outputs' noise fell no more"
     told += (
         f" ({scores}; best {best.name} {best.value:.6g})" if best and best.value is not None else ""
     )

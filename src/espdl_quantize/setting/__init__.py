@@ -4,6 +4,7 @@ Nothing here imports torch; :mod:`espdl_quantize.quantize` maps a setting to esp
 """
 
 from espdl_quantize.setting._canonical import Change, canonical, diff, setting_key
+from espdl_quantize.setting._cost import RuntimeCost, int16_ops, runtime_cost, split_layers
 from espdl_quantize.setting._model import (
     PASS_FIELDS,
     BiasCorrect,
@@ -37,6 +38,7 @@ __all__ = [
     "FusionAlignment",
     "LsqOptimization",
     "ResolvedSetting",
+    "RuntimeCost",
     "Setting",
     "TqtOptimization",
     "UnknownOp",
@@ -44,12 +46,15 @@ __all__ = [
     "baseline",
     "canonical",
     "diff",
+    "int16_ops",
     "json_schema",
     "load_setting",
     "nearest",
     "parse_setting",
     "resolve",
+    "runtime_cost",
     "setting_key",
+    "split_layers",
     "unknown_op_warnings",
     "unknown_ops",
 ]

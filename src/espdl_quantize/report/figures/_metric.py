@@ -19,6 +19,7 @@ _OUTCOMES = (
     ("new best", "@gain", "circle"),
     ("worse", "@loss", "circle-open"),
     ("no change", "@muted", "circle-open"),
+    ("within noise", "@muted", "circle"),
 )
 _LETTER = 7 / 900
 """Width of a letter as a share of the chart's, on a desk and on a phone."""

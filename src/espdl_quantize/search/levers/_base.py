@@ -88,7 +88,10 @@ def runs_of(lever: Lever, history: History) -> list[Iteration]:
 
 def improved(lever: Lever, history: History) -> bool:
     """Tell whether pulling the lever made a new best."""
-    return any((history.gain(row) or 0) > 0 for row in runs_of(lever, history))
+    return any(
+        (history.gain(row) or 0) > 0 or (history.gain(row) is not None and history.took_over(row))
+        for row in runs_of(lever, history)
+    )
 
 
 def _had(lever: Lever, row: Iteration | None) -> bool:

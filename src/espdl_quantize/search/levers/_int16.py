@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from espdl_quantize.search._cost import int16_ops
 from espdl_quantize.search._describe import ratio
 from espdl_quantize.search.levers._base import Lever, LeverContext, Verdict
 from espdl_quantize.search.triggers import outliers
-from espdl_quantize.setting import Dispatch, Setting
+from espdl_quantize.setting import Dispatch, Setting, int16_ops
 
 
 class PromoteWorst(Lever):

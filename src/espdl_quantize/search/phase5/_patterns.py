@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from espdl_quantize.history import History
-from espdl_quantize.search._cost import int16_ops, split_layers
 from espdl_quantize.search.phase5._stack import calibration, passes_on
-from espdl_quantize.setting import Setting
+from espdl_quantize.setting import Setting, int16_ops, split_layers
 
 PATTERNS = ("5alpha", "5beta", "5gamma", "5delta")
 """5alpha: a pass or int16 turned on. 5beta: another calibration. 5gamma: a pass or int16 turned

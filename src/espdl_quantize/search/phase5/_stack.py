@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from espdl_quantize.search._cost import int16_ops, split_layers
-from espdl_quantize.setting import PASS_FIELDS, Setting, canonical
+from espdl_quantize.setting import PASS_FIELDS, Setting, canonical, int16_ops, split_layers
 
 Stack = frozenset[str]
 

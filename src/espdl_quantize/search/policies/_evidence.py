@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from espdl_quantize.search._cost import runtime_cost
 from espdl_quantize.search._describe import describe_changes
 from espdl_quantize.search._seconds import TimeModel
 from espdl_quantize.search.policies._base import Policy, PolicyContext, Proposal
@@ -20,7 +19,7 @@ from espdl_quantize.search.policies.generators import (
     changed_fields,
     transplant,
 )
-from espdl_quantize.setting import Setting, setting_key
+from espdl_quantize.setting import Setting, runtime_cost, setting_key
 
 _RECORDED = "a recorded setting"
 

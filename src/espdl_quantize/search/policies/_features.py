@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from espdl_quantize.search._cost import int16_ops, split_layers
-from espdl_quantize.setting import PASS_FIELDS, Change, Setting, diff
+from espdl_quantize.setting import PASS_FIELDS, Change, Setting, diff, int16_ops, split_layers
 
 _SWITCHES = (*PASS_FIELDS, "fusion_alignment", "extra")
 

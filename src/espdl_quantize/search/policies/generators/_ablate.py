@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from espdl_quantize.search._cost import int16_ops, split_layers
 from espdl_quantize.search.phase5 import passes_on
 from espdl_quantize.search.policies._base import PolicyContext
 from espdl_quantize.search.policies._parameters import PolicyParameters
 from espdl_quantize.search.policies.generators._base import Candidate, Generator
 from espdl_quantize.search.policies.generators._ops import with_int16, with_split
+from espdl_quantize.setting import int16_ops, split_layers
 
 
 class Ablate(Generator):

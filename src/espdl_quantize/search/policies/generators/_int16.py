@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from espdl_quantize.search._cost import int16_ops
 from espdl_quantize.search._describe import ratio
 from espdl_quantize.search.policies._base import PolicyContext
 from espdl_quantize.search.policies._parameters import PolicyParameters
 from espdl_quantize.search.policies.generators._base import Candidate, Generator
 from espdl_quantize.search.policies.generators._ops import with_int16
+from espdl_quantize.setting import int16_ops
 
 
 class PromoteOps(Generator):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from espdl_quantize.search._cost import split_layers
 from espdl_quantize.search._describe import ratio
 from espdl_quantize.search.policies._base import PolicyContext
 from espdl_quantize.search.policies._parameters import PolicyParameters
 from espdl_quantize.search.policies.generators._base import Candidate, Generator
 from espdl_quantize.search.policies.generators._ops import with_split
 from espdl_quantize.search.triggers import weight_row
-from espdl_quantize.setting import WeightSplit
+from espdl_quantize.setting import WeightSplit, split_layers
 
 _SECTION = WeightSplit(enabled=True, value_threshold=1.5, method="balance")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from espdl_quantize.setting import Setting
+from espdl_quantize.setting._model import Setting
 
 _NAMED = 3
 
@@ -24,6 +24,11 @@ class RuntimeCost:
     def affects_inference_speed(self) -> bool:
         """Return whether the model runs slower on the chip."""
         return bool(self.int16_ops or self.split_layers)
+
+    @property
+    def slower_ops(self) -> int:
+        """Return how many ops are slower or added."""
+        return len(self.int16_ops) + len(self.split_layers)
 
     def __str__(self) -> str:
         parts = []

@@ -1,0 +1,280 @@
+"""Signals that need no labels: how far the outputs are from the float model's, sample by sample.
+
+The float model's outputs are kept while it is scored, and every quantized graph's are compared with
+them while it is scored: no forward is added to what the contract's evaluation runs anyway.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from espdl_quantize.jsonio import Json
+from espdl_quantize.quantize import sample_digests
+from espdl_quantize.stats import DIGEST, read_arrays, write_arrays
+
+FLOAT_OUTPUTS = "float_outputs_{}.npz"
+"""Beside float_reference.json, one file per function of the contract."""
+
+ELEMENTS = 1024
+"""Of an output that has more per sample, so many are compared: the same ones of every sample."""
+
+LIMIT = 64 << 20
+"""Bytes of float outputs to keep; of what comes after, nothing is compared."""
+
+_SEED = 0
+
+
+class Watcher:
+    """Sees the forwards of one evaluation; what it says of them is empty until it has seen any.
+
+    Attributes:
+        digests: of every sample, in the order of the forwards.
+    """
+
+    def __init__(self) -> None:
+        self.digests: list[bytes] = []
+
+    def __call__(self, inputs: list[Any], outputs: list[Any] | None) -> None:
+        """See one forward."""
+        found = sample_digests(inputs)
+        self.digests += found
+        if outputs is not None and found:
+            self.see(found, [_rows(output, len(found)) for output in outputs])
+
+    def see(self, digests: list[bytes], outputs: list[Any]) -> None:
+        """Look at outputs [samples, elements]; None for one that has no row per sample."""
+
+    def shared_with(self, others: Collection[bytes]) -> int:
+        """Count the samples whose content is among ``others``."""
+        return sum(digest in others for digest in self.digests)
+
+
+class FloatOutputs(Watcher):
+    """Keeps the float model's outputs, a row per sample, within LIMIT bytes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rows: dict[bytes, int] = {}
+        self._values: list[list[Any]] = []
+        self._decisions: list[list[Any]] = []
+        self._bytes = 0
+
+    def see(self, digests: list[bytes], outputs: list[Any]) -> None:
+        """Keep the samples that are new."""
+        new = [at for at, digest in enumerate(digests) if digest not in self._rows]
+        if not new or self._bytes > LIMIT:
+            return
+        if not self._values:
+            self._values = [[] for _ in outputs]
+            self._decisions = [[] for _ in outputs]
+        for digest in (digests[at] for at in new):
+            self._rows.setdefault(digest, len(self._rows))
+        # The same content twice in one batch has one row.
+        first = {digests[at]: at for at in reversed(new)}
+        places = sorted(first.values())
+        for output, values, decisions in zip(outputs, self._values, self._decisions, strict=True):
+            if output is None:
+                continue
+            kept, decided = output.kept[places], output.decisions[places]
+            values.append(kept)
+            decisions.append(decided)
+            self._bytes += kept.nbytes + decided.nbytes
+
+    def arrays(self) -> dict[str, Any]:
+        """Return everything as arrays, to be written."""
+        import numpy as np
+
+        digests = b"".join(self._rows)
+        arrays = {"digests": np.frombuffer(digests, np.uint8).reshape(-1, DIGEST)}
+        for number, (values, decisions) in enumerate(
+            zip(self._values, self._decisions, strict=True)
+        ):
+            widths = {part.shape[1] for part in values}
+            if len(widths) == 1 and sum(map(len, values)) == len(self._rows):
+                arrays[f"values_{number}"] = np.concatenate(values)
+                arrays[f"decisions_{number}"] = np.concatenate(decisions)
+        return arrays
+
+    def save(self, outputs: Path, used: str, key: str) -> None:
+        """Write them into an output folder, with the key of the contract and the model."""
+        import numpy as np
+
+        arrays = self.arrays() | {"key": np.array(key)}
+        write_arrays(outputs / FLOAT_OUTPUTS.format(used), arrays)
+
+
+def has_float_outputs(outputs: Path, used: str, key: str) -> bool:
+    """Tell whether an output folder has what the float model said, of this contract and model."""
+    return bool(_load(outputs, used, key))
+
+
+class SignalMeter(Watcher):
+    """Compares a quantized graph's outputs with the float model's.
+
+    Args:
+        outputs: the output folder, which keeps the float model's.
+        used: the contract's function that is about to score.
+        key: stands for the contract and the float model.
+        names: of the graph's outputs.
+        calibration: digests of the calibration samples: these are left out.
+    """
+
+    def __init__(
+        self, outputs: Path, used: str, key: str, names: list[str], calibration: Collection[bytes]
+    ) -> None:
+        super().__init__()
+        self._float = _load(outputs, used, key)
+        stored = self._float.get("digests")
+        self._row_of = (
+            {} if stored is None else {row.tobytes(): at for at, row in enumerate(stored)}
+        )
+        self._names, self._calibration = names, calibration
+        self._compared: list[bytes] = []
+        self._noise: list[Any] = []
+        self._agrees: list[Any] = []
+        self._cosine: list[Any] = []
+
+    def see(self, digests: list[bytes], outputs: list[Any]) -> None:
+        """Compare the samples that are held out and that the float model saw, too."""
+        import numpy as np
+
+        places = [
+            at
+            for at, digest in enumerate(digests)
+            if digest in self._row_of and digest not in self._calibration
+        ]
+        if not places or len(outputs) != len(self._names):
+            return
+        rows = [self._row_of[digests[at]] for at in places]
+        self._compared += [digests[at] for at in places]
+        measured = [
+            _measure(output, places, self._float, number, rows)
+            for number, output in enumerate(outputs)
+        ]
+        for parts, part in zip(
+            (self._noise, self._agrees, self._cosine), zip(*measured, strict=True), strict=True
+        ):
+            parts.append(np.stack(part, axis=1))
+
+    def arrays(self) -> dict[str, Any]:
+        """Return the signals of every sample for samples.npz; empty where there are none."""
+        import numpy as np
+
+        if not self._compared:
+            return {}
+        digests = np.frombuffer(b"".join(self._compared), np.uint8).reshape(-1, DIGEST)
+        return {
+            "digests": digests,
+            "noise": np.concatenate(self._noise).astype(np.float32),
+            "agrees": np.concatenate(self._agrees).astype(np.float32),
+        }
+
+    def summary(self) -> Json | None:
+        """Return the means, over all samples and by output; None where nothing was compared."""
+        import numpy as np
+
+        if not self._compared:
+            return None
+        noise, agrees, cosine = (
+            np.concatenate(parts) for parts in (self._noise, self._agrees, self._cosine)
+        )
+        found = [
+            {
+                "name": name,
+                "noise_signal": _mean(noise[:, at]),
+                "agreement": _mean(agrees[:, at]),
+                "cosine": _mean(cosine[:, at]),
+            }
+            for at, name in enumerate(self._names)
+        ]
+        return {
+            "samples": len(self._compared),
+            "noise_signal": _over(found, "noise_signal"),
+            "agreement": _over(found, "agreement"),
+            "outputs": found,
+        }
+
+
+class _Rows:
+    """An output with a row per sample: the elements that are compared, and the largest's place."""
+
+    def __init__(self, flat: Any, is_vector: bool) -> None:
+        import numpy as np
+
+        self.kept = flat[:, _places(flat.shape[1])] if flat.shape[1] > ELEMENTS else flat
+        decided = flat.argmax(1) if is_vector else np.full(len(flat), -1)
+        self.decisions = decided.astype(np.int32)
+
+
+def _rows(output: Any, samples: int) -> _Rows | None:
+    import torch
+
+    if not isinstance(output, torch.Tensor) or output.numel() == 0:
+        return None
+    if output.dim() == 0 or output.shape[0] != samples:
+        if samples != 1:
+            return None
+        output = output.reshape(1, -1)
+    array = (
+        output.detach().to("cpu", torch.float32).flatten(1)
+        if output.dim() > 1
+        else (output.detach().to("cpu", torch.float32).unsqueeze(1))
+    )
+    return _Rows(array.numpy(), output.dim() == 2 and output.shape[1] > 1)
+
+
+def _places(elements: int) -> Any:
+    import numpy as np
+
+    return np.sort(np.random.default_rng(_SEED).choice(elements, ELEMENTS, replace=False))
+
+
+def _measure(
+    output: _Rows | None, places: list[int], stored: dict[str, Any], number: int, rows: list[int]
+) -> tuple[Any, Any, Any]:
+    """Return noise:signal power, agreement and cosine per sample; NaN for what does not apply.
+
+    Noise:signal is esp-ppq's measure: the power of the difference over that of the float output.
+    """
+    import numpy as np
+
+    nothing = np.full(len(places), np.nan)
+    exact = stored.get(f"values_{number}")
+    if output is None or exact is None or exact.shape[1] != output.kept.shape[1]:
+        return nothing, nothing, nothing
+    one, two = output.kept[places].astype(np.float64), exact[rows].astype(np.float64)
+    signal = (two**2).sum(1)
+    noise = ((one - two) ** 2).sum(1) / (signal + _FLOOR)
+    length = np.sqrt((one**2).sum(1) * signal)
+    cosine = (one * two).sum(1) / np.where(length == 0, 1, length)
+    decided = stored[f"decisions_{number}"][rows]
+    agrees = np.where(decided < 0, np.nan, decided == output.decisions[places])
+    return noise, agrees, np.where(length == 0, np.nan, cosine)
+
+
+_FLOOR = 1e-7
+"""What esp-ppq's torch_snr_error adds to the power of the signal."""
+
+
+def _load(outputs: Path, used: str, key: str) -> dict[str, Any]:
+    found = read_arrays(outputs / FLOAT_OUTPUTS.format(used))
+    stored = found.get("key")
+    digests = found.get("digests")
+    fits = stored is not None and str(stored) == key
+    shaped = digests is not None and digests.ndim == 2 and digests.shape[1] == DIGEST
+    return found if fits and shaped else {}
+
+
+def _mean(values: Any) -> float | None:
+    import numpy as np
+
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else None
+
+
+def _over(found: list[Json], name: str) -> float | None:
+    values = [row[name] for row in found if row[name] is not None]
+    return math.fsum(values) / len(values) if values else None

@@ -1,0 +1,141 @@
+"""What a score is worth: its interval, what it can be told from, and what it was taken on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from espdl_quantize.history import History, Iteration
+from espdl_quantize.report._escape import number
+from espdl_quantize.setting import runtime_cost
+from espdl_quantize.stats import Comparison, Interval
+
+Json = dict[str, Any]
+
+
+def certainty_of(history: History, row: Iteration) -> Json:
+    """Return what comparison.json says of the noise of one score."""
+    interval = history.noise.interval(row)
+    return {
+        "sample_count": row.sample_count,
+        "interval": None
+        if interval is None
+        else {"low": interval.low, "high": interval.high, "method": interval.method},
+        "versus_prior_best": _json(history.versus(row, history.prior_best[row.id])),
+        "versus_best": _json(_unless_same(history, row, history.best)),
+        "versus_baseline": _json(_unless_same(history, row, history.baseline)),
+        "signals": signals_of(row),
+        "samples_shared_with_calibration": row.samples_shared_with_calibration,
+    }
+
+
+def signals_of(row: Iteration) -> Json | None:
+    """Return the signals as plain data."""
+    found = row.signals
+    if found is None:
+        return None
+    return {
+        "samples": found.samples,
+        "noise_signal": found.noise_signal,
+        "agreement": found.agreement,
+        "outputs": [vars(output) for output in found.outputs],
+    }
+
+
+def show_interval(interval: Interval | None) -> str:
+    """Write an interval, "-" for an unknown one."""
+    return "-" if interval is None else f"{interval.low:.4g} to {interval.high:.4g}"
+
+
+def show_signals(row: Iteration) -> tuple[str, str]:
+    """Write the noise at the outputs and the agreement with the float model, in percent."""
+    found = row.signals
+    noise = None if found is None else found.noise_signal
+    agreement = None if found is None else found.agreement
+    return (
+        "-" if noise is None else f"{noise:.3g}",
+        "-" if agreement is None else f"{agreement:.1%}",
+    )
+
+
+def verdict_of(history: History, row: Iteration) -> str:
+    """Say in a word how an iteration compares with best."""
+    if row.value is None or history.best is None or row.id == history.best.id:
+        return "-"
+    found = history.versus(row, history.best)
+    return "-" if found is None else found.verdict
+
+
+def certainty_lines(history: History) -> list[str]:
+    """Say how sure the result is, in sentences without markup."""
+    best, first = history.best, history.baseline
+    if best is None or best.value is None or first is None:
+        return []
+    lines = []
+    interval = history.noise.interval(best)
+    if interval is None:
+        lines.append(no_interval(best))
+    else:
+        lines.append(
+            f"{best.name} {number(best.value)}, 95 % interval {show_interval(interval)} "
+            f"({interval.method}, {best.sample_count} samples)."
+        )
+    if first.id != best.id and (found := history.versus(best, first)) is not None:
+        lines.append(f"Against the baseline {first.name}: {tell(found)}.")
+    lines += _ties(history, best)
+    if best.signals is not None and best.signals.noise_signal is not None:
+        noise, agreement = show_signals(best)
+        told = f"On {best.signals.samples} held-out samples the outputs of {best.name} have "
+        told += f"noise:signal {noise} against the float model"
+        if best.signals.agreement is not None:
+            told += f" and the same largest class on {agreement}"
+        lines.append(f"{told}.")
+    return lines
+
+
+def tell(found: Comparison) -> str:
+    """Write a comparison in words."""
+    told = f"{found.verdict}, difference {number(found.difference, sign=True)}"
+    if found.low is not None and found.high is not None:
+        told += f" (95 % {found.low:+.4g} to {found.high:+.4g}"
+        told += f"; p {found.p:.2g}, {found.test})" if found.p is not None else f"; {found.test})"
+    if not found.paired:
+        told += (
+            ", a test that does not know which samples were right and so calls too much noise: "
+            "return per_sample for a sharper one"
+        )
+    return told
+
+
+def no_interval(row: Iteration) -> str:
+    """Say what a contract would have to give for an interval."""
+    return (
+        f"{row.name} {number(row.value)} has no interval: let evaluate() return per_sample, or set "
+        'metric_unit to "percent" or "fraction" where the metric is a share of the samples.'
+    )
+
+
+def _ties(history: History, best: Iteration) -> list[str]:
+    top, near = history.top, history.near_top
+    if top is None or len(near) < 2:
+        return []
+    names = ", ".join(row.name for row in near if row.id != best.id)
+    lines = [f"Cannot be told from {best.name}, the difference being within noise: {names}."]
+    if top.id != best.id:
+        why = "costs the chip less" if _cost(best) < _cost(top) else "has less noise at its outputs"
+        lines.append(
+            f"{top.name} has the highest score, {number(top.value)}; {best.name} is the best all "
+            f"the same, since it {why} and the difference is within noise."
+        )
+    return lines
+
+
+def _cost(row: Iteration) -> int:
+    return 0 if row.setting is None else runtime_cost(row.setting).slower_ops
+
+
+def _unless_same(history: History, row: Iteration, other: Iteration | None) -> Comparison | None:
+    return None if other is None or other.id == row.id else history.versus(row, other)
+
+
+def _json(found: Comparison | None) -> Json | None:
+    return None if found is None else found.to_json()

@@ -1,0 +1,133 @@
+"""What an iteration knows of each sample that it was scored on, and its file."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SAMPLES = "samples.npz"
+"""The file in an iteration's folder."""
+
+DIGEST = 16
+"""Bytes that stand for the content of a sample."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Numpy arrays, one row per sample; None where nothing is known.
+
+    Attributes:
+        results: float64 [samples], what the evaluation says of each sample.
+        result_digests: uint8 [samples, 16], the content of the input behind each result, where
+            as many inputs were seen as there are results.
+        digests: uint8 [held-out samples, 16], of the inputs that the signals were measured on.
+        noise: float32 [held-out samples, outputs], noise:signal power against the float model.
+        agrees: float32 [held-out samples, outputs], 1 where the largest element of an output is the
+            float model's; NaN for an output that is no vector.
+    """
+
+    results: Any = None
+    result_digests: Any = None
+    digests: Any = None
+    noise: Any = None
+    agrees: Any = None
+
+
+_FIELDS = ("results", "result_digests", "digests", "noise", "agrees")
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write arrays so that a reader sees the whole old file or the whole new one.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    import numpy as np
+
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with beside.open("wb") as file:
+            np.savez_compressed(file, **dict(arrays))
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def read_arrays(path: Path) -> dict[str, Any]:
+    """Read what :func:`write_arrays` wrote; empty where there is no such file or it is broken.
+
+    Nothing in it is unpickled, whatever it says.
+    """
+    if not path.is_file():
+        return {}
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return {}
+
+
+def read_samples(folder: Path) -> Samples:
+    """Read the samples of one iteration; what does not fit together is left out."""
+    found = read_arrays(folder / SAMPLES)
+    arrays = {name: found.get(name) for name in _FIELDS}
+    results, digests = arrays["results"], arrays["result_digests"]
+    if results is not None and (results.ndim != 1 or results.dtype.kind not in "fiub"):
+        results = None
+    if results is None or digests is None or digests.shape != (len(results), DIGEST):
+        digests = None
+    noise, agrees = arrays["noise"], arrays["agrees"]
+    if noise is not None and noise.ndim != 2:
+        noise = agrees = None
+    return Samples(
+        None if results is None else results.astype("float64"),
+        digests,
+        arrays["digests"],
+        noise,
+        agrees,
+    )
+
+
+def align(first: Samples, second: Samples) -> tuple[Any, Any] | None:
+    """Return both results in one order, by the content of the samples where that is known.
+
+    Returns:
+        Two arrays [samples]; None where the samples are not the same ones.
+    """
+    one, two = first.results, second.results
+    if one is None or two is None or len(one) != len(two):
+        return None
+    if first.result_digests is None or second.result_digests is None:
+        # An evaluation that says nothing of its order is taken to keep it.
+        return one, two
+    keys = [_keys(samples.result_digests) for samples in (first, second)]
+    if (keys[0] == keys[1]).all():
+        return one, two
+    orders = [key.argsort(kind="stable") for key in keys]
+    if not (keys[0][orders[0]] == keys[1][orders[1]]).all():
+        return None
+    return one[orders[0]], two[orders[1]]
+
+
+def noise_as_results(samples: Samples) -> Samples:
+    """Return the noise of each sample, mean over the outputs, as its result; empty if unknown."""
+    import numpy as np
+
+    if samples.noise is None:
+        return Samples()
+    known = np.isfinite(samples.noise)
+    if not known.any(1).all():
+        return Samples()
+    mean = np.where(known, samples.noise, 0).sum(1) / known.sum(1)
+    return Samples(mean.astype(np.float64), samples.digests)
+
+
+def _keys(digests: Any) -> Any:
+    """Return the first half of each digest as a number: enough to tell samples apart."""
+    return digests[:, :8].copy().view("<u8").ravel()
