@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from espdl_quantize.contract import Contract, load_contract, read_batches
+from espdl_quantize.errors import IterationError
 from espdl_quantize.quantize import (
     NoProgress,
     at_work,
@@ -52,7 +53,11 @@ def record(table: Path, output: Path) -> int:
         for number, (key, setting) in enumerate(settings.items(), start=1):
             if f"{key}/right" in found:
                 continue
-            noisy = _quantized(contract, model, setting, batches, images)
+            try:
+                noisy = _quantized(contract, model, setting, batches, images)
+            except IterationError as error:
+                print(f"{number}/{len(settings)} {key[:12]} failed: {error.cause}", flush=True)
+                continue
             found[f"{key}/right"] = (noisy.argmax(1) == labels).numpy()
             found[f"{key}/agrees"] = (noisy.argmax(1) == exact.argmax(1)).numpy()
             noise = (noisy - exact).pow(2).sum(1) / exact.pow(2).sum(1)
