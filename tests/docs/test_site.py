@@ -50,4 +50,4 @@ def test_every_generated_part_was_filled_in(site: Path) -> None:
 
 def test_every_file_of_an_iteration_is_listed() -> None:
     section = FILES.split("<!-- iteration files -->")[1].split("\n\nA failed iteration")[0]
-    assert set(re.findall(r"`([\w.]+\.(?:espdl|info|json|native|log))`", section)) == ARTIFACTS
+    assert set(re.findall(r"`([\w.]+\.(?:espdl|info|json|native|log|npz))`", section)) == ARTIFACTS
