@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from espdl_quantize.errors import OutputFolderError, UsageError
-from espdl_quantize.mcp._artifacts import list_folder, read_page
+from espdl_quantize.mcp._artifacts import first_that_fit, list_folder, read_page
 from espdl_quantize.mcp._roots import Roots
 
 
@@ -78,3 +78,9 @@ def test_what_is_not_for_reading(folder: Path, tmp_path: Path) -> None:
     for name in ("link.json", "..", "", "../iter_0/broken.json", str(folder / "broken.json")):
         with pytest.raises(UsageError, match="no file"):
             page(folder, name)
+
+
+def test_lines_of_a_report_are_bounded_too() -> None:
+    assert first_that_fit(["a" * 30_000, "b" * 30_000]) == ["a" * 30_000]
+    assert len(first_that_fit(["a" * 90_000])[0]) == 40_000
+    assert first_that_fit(["a", "b"]) == ["a", "b"]

@@ -89,6 +89,18 @@ def read_page(
     )
 
 
+def first_that_fit(lines: list[str]) -> list[str]:
+    """Return the first lines that fit on a page; a line alone always does, cut if need be."""
+    shown: list[str] = []
+    size = 0
+    for line in lines:
+        size += len(line) + 1
+        if shown and size > _CHARACTERS:
+            break
+        shown.append(line[:_CHARACTERS])
+    return shown
+
+
 def _is_inside(path: Path, roots: Roots) -> bool:
     target = path.resolve()
     return any(target.is_relative_to(folder) for folder in roots.folders)

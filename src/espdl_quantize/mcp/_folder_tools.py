@@ -9,7 +9,7 @@ from pydantic import Field
 
 from espdl_quantize.errors import EspdlQuantizeError, OutputFolderError
 from espdl_quantize.iteration import locked
-from espdl_quantize.mcp._artifacts import list_folder, read_page
+from espdl_quantize.mcp._artifacts import first_that_fit, list_folder, read_page
 from espdl_quantize.mcp._models import (
     ArtifactPage,
     Finalized,
@@ -183,7 +183,7 @@ class FolderTools:
                 f"{outputs} has no final_report.md", "finalize writes it; tune does so at its end"
             )
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-        shown = lines[offset : offset + limit]
+        shown = first_that_fit(lines[offset : offset + limit])
         end = offset + len(shown)
         best, html = outputs / "best", outputs / "report.html"
         return ReportPage(

@@ -209,7 +209,8 @@ class JobTools:
     ) -> Status:
         """Say how a job is, or the newest 20 jobs, or where the search in an output folder stands.
 
-        With job_id and wait_seconds it waits for the job's end.
+        With job_id and wait_seconds it waits for the job's end. Only with job_id are the command,
+        its result and all that it told last in the answer.
         """
         folder = None
         if output_dir is not None:
@@ -222,10 +223,8 @@ class JobTools:
         if folder is not None:
             records = [one for one in records if one.output_dir == folder.output_dir]
         ids = [one.job_id for one in records[:_SHOWN]]
-        return Status(
-            jobs=[await _in_thread(lambda one=one: self._store.get(one)) for one in ids],
-            folder=folder,
-        )
+        jobs = [await _in_thread(lambda one=one: self._store.get(one)) for one in ids]
+        return Status(jobs=list(map(_brief, jobs)), folder=folder)
 
     async def cancel(self, ctx: Ctx, job_id: JobId, wait_seconds: Wait = 10) -> Job:
         """End a job as by Ctrl-C: what was finished is kept, and the same call goes on from there.
@@ -256,6 +255,11 @@ class JobTools:
         if not found.is_file():
             raise UsageError(f"{what} {path!r}: {found} is no file", "give the path of the module")
         return found
+
+
+def _brief(job: Job) -> Job:
+    """Leave out what would make a list of jobs long."""
+    return job.model_copy(update={"command": [], "recent": job.recent[-1:], "result": None})
 
 
 async def _notify(ctx: Ctx, job: Job) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from espdl_quantize.errors import OutputFolderError
+from espdl_quantize.errors import OutputFolderError, UsageError
 from espdl_quantize.mcp._models import Job
 from espdl_quantize.mcp.jobs import JobStore, _store
 from espdl_quantize.mcp.jobs._process import is_running, mark_of
@@ -54,6 +54,7 @@ def test_what_was_printed_decides(make: Callable[[str], JobStore]) -> None:
         "print('{\"a\": 1}')": ("finished", 0),
         f"print({json.dumps(json.dumps(refusal))}); raise SystemExit(5)": ("failed", 5),
         "print('{\"a\":')": ("lost", 0),
+        "print('noise {1}'); print('{\"a\": 1}'); print('{bye')": ("finished", 0),
         "import sys; sys.exit('all is lost')": ("lost", 1),
         "import os; os.kill(os.getpid(), 9)": ("lost", -9),
     }
@@ -171,3 +172,17 @@ def test_a_damaged_record_hides_no_other(make: Callable[[str], JobStore]) -> Non
     assert [record.job_id for record in store.records()] == [good.job_id]
     with pytest.raises(OutputFolderError):
         store.get(bad.job_id)
+
+
+def test_old_jobs_are_forgotten_and_living_ones_are_not(
+    make: Callable[[str], JobStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_store, "_KEPT", 2)
+    living = make(SLEEPS)
+    first = living.start("tune", [])
+    store = make("print('{}')")
+    made = [ended(store, store.start("check_contract", [])) for _ in range(4)]
+    known = [record.job_id for record in store.records()]
+    assert known == [job.job_id for job in (*made[:0:-1], first)]
+    with pytest.raises(UsageError, match="no job"):
+        living.get(made[0].job_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import time
 from dataclasses import replace
@@ -67,12 +68,22 @@ def describe(
 
 
 def _printed(folder: Path) -> dict[str, Any] | None:
-    """Return the object that the command printed; None where it is not whole."""
+    """Return the object that the command printed; None where it is not whole.
+
+    A user's module may print as well, as it is left, say: the object begins a line.
+    """
     try:
-        told = json.loads((folder / STDOUT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        text = (folder / STDOUT).read_text(encoding="utf-8", errors="replace")
+    except OSError:
         return None
-    return told if isinstance(told, dict) else None
+    for begin in re.finditer(r"^\{", text, flags=re.MULTILINE):
+        try:
+            told, _ = json.JSONDecoder().raw_decode(text, begin.start())
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(told, dict):
+            return told
+    return None
 
 
 def _error(record: JobRecord, folder: Path, told: dict[str, Any] | None) -> ErrorInfo:

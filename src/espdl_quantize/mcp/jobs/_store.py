@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -38,6 +39,9 @@ _ESCALATION = ((0.0, signal.SIGINT), (30.0, signal.SIGTERM), (40.0, signal.SIGKI
 """Seconds since the cancel, and what is sent then. The first is the command's own Ctrl-C; a long
 computation in C answers it late, and what does not answer in half a minute hangs."""
 
+_KEPT = 100
+"""How many jobs that have ended are remembered."""
+
 
 class JobStore:
     """The jobs of one state folder, which several servers may share.
@@ -66,6 +70,7 @@ class JobStore:
             ) from error
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._readers: dict[str, ProgressReader] = {}
+        self._ended: dict[str, JobRecord] = {}
         self._mutex = threading.RLock()
         self._lock = FileLock(state / ".lock")
 
@@ -90,9 +95,10 @@ class JobStore:
         with self._mutex, self._lock:
             if output_dir is not None:
                 self.check_free(output_dir)
+            self._forget()
             job_id = new_id(kind)
             folder = self._folder / job_id
-            folder.mkdir()
+            folder.mkdir(parents=True)
             told = [*arguments, "--json", "--progress-json", str(folder / PROGRESS)]
             if setting is not None:
                 write_json(folder / SETTING, setting)
@@ -135,6 +141,7 @@ class JobStore:
 
     def records(self) -> list[JobRecord]:
         """Return all jobs, newest first."""
+        # What another server forgot is gone.
         names = [entry.parent.name for entry in self._folder.glob(f"*/{RECORD}")]
         found = []
         with self._mutex:
@@ -186,10 +193,13 @@ class JobStore:
 
     def _refresh(self, job_id: str) -> JobRecord:
         """Read a record, and write down its end where it has ended meanwhile."""
+        # What has ended does not change any more.
+        if job_id in self._ended:
+            return self._ended[job_id]
         folder = self._folder / job_id
         record = load(folder)
         if not record.is_live:
-            return record
+            return self._ended.setdefault(job_id, record)
         child = self._children.get(job_id)
         # Also reaps it: an unreaped child would look alive to its parent alone.
         code = None if child is None else child.poll()
@@ -204,6 +214,14 @@ class JobStore:
         if running:
             return record
         return self._change(job_id, lambda now: outcome(now, folder, code))
+
+    def _forget(self) -> None:
+        """Remove the oldest jobs that have ended."""
+        ended = [record for record in self.records() if not record.is_live]
+        for record in ended[_KEPT:]:
+            shutil.rmtree(self._folder / record.job_id, ignore_errors=True)
+            self._ended.pop(record.job_id, None)
+            self._readers.pop(record.job_id, None)
 
     def _change(
         self, job_id: str, change: Callable[[JobRecord], JobRecord], once: bool = False
