@@ -206,6 +206,10 @@ def test_the_next_setting_is_written_and_runs(tmp_path):
     for number, value in enumerate(SWEEP):
         result = compare(outputs, write_next=file)
         assert any("next.json: the setting of iter_" in line for line in result.lines)
+        (told,) = (line for line in result.lines if line.startswith("to run it: "))
+        words = shlex.split(told)[-6:]
+        assert words[:3] == ["run", "user_quant.py", "--output-dir"]
+        assert words[3:] == [str(outputs / f"iter_{number}"), "--setting", str(file)]
         setting = load_setting(file)
         assert setting == result.decision.setting
         assert lint(outputs, setting) == []

@@ -7,7 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from espdl_quantize.history import Iteration
+from espdl_quantize.history import History, Iteration
 
 PROGRAM = "espdl-quantize"
 CONTRACT = "user_quant.py"
@@ -42,6 +42,16 @@ def early_finalize_command(outputs: Path, is_open: bool) -> str:
 def retry_command(iteration: Iteration) -> str:
     """Return the command that runs a failed iteration again, in its own folder."""
     folder = iteration.folder.resolve()
-    setting = shlex.quote(str(folder / "setting.json"))
-    contract = shlex.quote(iteration.contract_path or CONTRACT)
-    return f"{program()} run {contract} --output-dir {shlex.quote(str(folder))} --setting {setting}"
+    return _run_command(iteration.contract_path, folder, folder / "setting.json")
+
+
+def next_command(history: History, iteration_id: int, setting: Path) -> str:
+    """Return the command that runs a setting file as the next iteration of a folder."""
+    known = (row.contract_path for row in reversed(history.iterations) if row.contract_path)
+    folder = history.folder.resolve() / f"iter_{iteration_id}"
+    return _run_command(next(known, None), folder, setting.resolve())
+
+
+def _run_command(contract: str | None, folder: Path, setting: Path) -> str:
+    parts = ["run", contract or CONTRACT, "--output-dir", folder, "--setting", setting]
+    return f"{program()} {shlex.join(map(str, parts))}"

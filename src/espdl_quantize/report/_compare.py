@@ -128,7 +128,7 @@ def compare(
     comparison = to_jsonable(build_comparison(situation, decision, plan, warnings))
     done += _write_comparison(outputs, comparison)
     if write_next is not None:
-        done.append(write_next_setting(write_next, decision))
+        done += write_next_setting(write_next, history, decision)
     return CompareResult(
         exit_code=EXIT_REFUSED if plan.refusal else EXIT_OK,
         comparison=comparison,
