@@ -68,6 +68,10 @@ def test_comparing_says_the_next_step_and_writes_it(tmp_path: Path) -> None:
     assert "phase: phase-3-residual, lever 3a-1" in done.stdout
     hint = json.loads((tmp_path / "comparison.json").read_text())["next_step_hint"]
     assert json.loads(next_file.read_text()) == hint["setting"]
+    short = script("compare_iterations.py", "--output-dir", tmp_path, "--json", "--last", 2)
+    told = json.loads(short.stdout)
+    assert [row["iteration_id"] for row in told["iterations"]] == [2, 3]
+    assert len(json.loads((tmp_path / "comparison.json").read_text())["iterations"]) == 4
 
 
 def test_the_line_that_ends_the_search_works_when_pasted(tmp_path: Path) -> None:

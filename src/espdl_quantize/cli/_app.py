@@ -5,12 +5,24 @@ from __future__ import annotations
 import errno
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from espdl_quantize import __version__
 from espdl_quantize.cli._failure import fail, print_usage_error
+from espdl_quantize.cli._options import (
+    AsJson,
+    ContractPath,
+    DryRun,
+    EngineName,
+    InProcess,
+    IterationLimit,
+    NoFloatScore,
+    NoReuse,
+    OutputFolder,
+    ProgressJson,
+)
 from espdl_quantize.cli._skill import skill_app
 from espdl_quantize.errors import (
     EXIT_INTERRUPTED,
@@ -32,56 +44,6 @@ app = typer.Typer(
 )
 
 app.add_typer(skill_app, name="skill")
-
-ContractPath = Annotated[Path, typer.Argument(metavar="USER_QUANT.PY", help="The contract module.")]
-OutputFolder = Annotated[Path, typer.Option(help="The folder that holds iter_0.")]
-AsJson = Annotated[
-    bool, typer.Option("--json", help="Print the result, or the error, as JSON on stdout.")
-]
-EngineName = Annotated[
-    Literal["fast", "reference"],
-    typer.Option(help="The fast engine, or plain esp-ppq; 'engines' compares them on your model."),
-]
-DryRun = Annotated[
-    bool,
-    typer.Option("--dry-run", help="Say what would be run and how long it takes; write nothing."),
-]
-ProgressJson = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE",
-        help="Write progress to this file, a JSON object per line, instead of onto the terminal.",
-    ),
-]
-NoReuse = Annotated[
-    bool,
-    typer.Option(
-        "--no-reuse",
-        help="Compute every pass anew; else results of earlier iterations in the output folder's "
-        ".reuse are taken where nothing they depend on has changed.",
-    ),
-]
-InProcess = Annotated[
-    bool,
-    typer.Option(
-        "--in-process",
-        help="Run iterations in this process, for a debugger: a crash ends the command, too.",
-    ),
-]
-IterationLimit = Annotated[
-    str | None,
-    typer.Option(
-        help="End an iteration that takes longer, as failed: 30m, 2h, or seconds. Without it, ten "
-        "times what was measured in this folder before."
-    ),
-]
-NoFloatScore = Annotated[
-    bool,
-    typer.Option(
-        "--no-float-score",
-        help="Do not score the float model first: for an evaluate() of quantized graphs only.",
-    ),
-]
 
 
 def main() -> None:
@@ -356,6 +318,10 @@ def compare(
     write_next: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the next setting to this file.")
     ] = None,
+    last: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --json: print only the last N iterations."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Rank the iterations of an output folder and say what to run next.
@@ -373,7 +339,11 @@ def compare(
         write_best=write_best,
         write_next=write_next,
     )
-    print(dumps(result.comparison).rstrip() if as_json else "\n".join(result.lines))
+    if as_json:
+        shown = {**result.comparison, "iterations": result.comparison["iterations"][-(last or 0) :]}
+        print(dumps(shown), end="")
+    else:
+        print("\n".join(result.lines))
     sys.exit(result.exit_code)
 
 

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from espdl_quantize import skill as skills
+from espdl_quantize.cli._options import AsJson
 from espdl_quantize.errors import UsageError
 from espdl_quantize.jsonio import dumps
 
@@ -31,7 +32,6 @@ ForUser = Annotated[
 ]
 Force = Annotated[bool, typer.Option("--force", help="Lose changes that were made by hand.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; do nothing.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
 
 @skill_app.command()

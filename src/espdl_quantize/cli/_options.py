@@ -1,0 +1,58 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+ContractPath = Annotated[Path, typer.Argument(metavar="USER_QUANT.PY", help="The contract module.")]
+OutputFolder = Annotated[Path, typer.Option(help="The folder that holds iter_0.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print the result, or the error, as JSON on stdout.")
+]
+EngineName = Annotated[
+    Literal["fast", "reference"],
+    typer.Option(help="The fast engine, or plain esp-ppq; 'engines' compares them on your model."),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Say what would be run and how long it takes; write nothing."),
+]
+ProgressJson = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Write progress to this file, a JSON object per line, instead of onto the terminal.",
+    ),
+]
+NoReuse = Annotated[
+    bool,
+    typer.Option(
+        "--no-reuse",
+        help="Compute every pass anew; else results of earlier iterations in the output folder's "
+        ".reuse are taken where nothing they depend on has changed.",
+    ),
+]
+InProcess = Annotated[
+    bool,
+    typer.Option(
+        "--in-process",
+        help="Run iterations in this process, for a debugger: a crash ends the command, too.",
+    ),
+]
+IterationLimit = Annotated[
+    str | None,
+    typer.Option(
+        help="End an iteration that takes longer, as failed: 30m, 2h, or seconds. Without it, ten "
+        "times what was measured in this folder before."
+    ),
+]
+NoFloatScore = Annotated[
+    bool,
+    typer.Option(
+        "--no-float-score",
+        help="Do not score the float model first: for an evaluate() of quantized graphs only.",
+    ),
+]
