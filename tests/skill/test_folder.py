@@ -135,7 +135,7 @@ def test_both_tables_of_levers_are_the_programs() -> None:
 def test_every_artifact_is_described_and_no_other() -> None:
     text = (SKILL / "references/artifacts.md").read_text(encoding="utf-8")
     table = text.split("## outputs/iter_")[1].split("###")[0]
-    named = set(re.findall(r"`([\w.]+\.(?:json|log|espdl|info|native))`", table))
+    named = set(re.findall(r"`([\w.]+\.(?:json|log|npz|espdl|info|native))`", table))
     assert named == ARTIFACTS
 
 
