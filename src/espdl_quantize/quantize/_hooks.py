@@ -53,6 +53,9 @@ REQUIRED: tuple[tuple[str, str], ...] = (
     ("esp_ppq.quantization.algorithm.training", "TQTDelegator.trainable_tensors"),
     ("esp_ppq.quantization.algorithm.training", "TQTDelegator.withdraw"),
     ("esp_ppq.quantization.analyse.util", "MeasureRecorder.update"),
+    ("esp_ppq.quantization.observer.range", "TorchHistObserver.observe"),
+    ("esp_ppq.quantization.observer.range", "TorchMSEObserver.compute_mse_loss"),
+    ("esp_ppq.quantization.observer.range", "TorchPercentileObserver.observe"),
     ("esp_ppq.quantization.optim.training", "TrainedQuantizationThresholdPass.finetune"),
 )
 """Module and dotted attribute of every name that is called or overridden here."""

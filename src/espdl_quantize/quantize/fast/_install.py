@@ -12,13 +12,14 @@ import torch
 from espdl_quantize.quantize.fast._collect import Collector
 from espdl_quantize.quantize.fast._fake_quant import fake_quantize
 from espdl_quantize.quantize.fast._memory import flush_denormals, keep_freed_memory
+from espdl_quantize.quantize.fast._observers import fast_observers
 from espdl_quantize.quantize.fast._pack import fast_packing
 from espdl_quantize.quantize.fast._tqt import TqtTrainer
 
 
 @contextlib.contextmanager
 def fast_engine() -> Iterator[None]:
-    """Within the block, executors quantize by the fast kernels, and exports pack faster.
+    """Within the block, executors quantize and observers count by kernels, and exports pack faster.
 
     How the process allocates memory and treats tiny numbers changes for good.
     """
@@ -35,7 +36,7 @@ def fast_engine() -> Iterator[None]:
     original = executor.PPQuantFunction
     executor.PPQuantFunction = fake_quantize
     try:
-        with fast_packing():
+        with fast_packing(), fast_observers():
             yield
     finally:
         executor.PPQuantFunction = original

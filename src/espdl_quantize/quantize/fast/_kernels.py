@@ -26,7 +26,8 @@ _CHUNK = 4096
 """Elements summed in the precision of the data; the sums of chunks add up in double precision."""
 
 
-def _compiled(function: Callable[..., Any], **options: Any) -> Any:
+def compiled(function: Callable[..., Any], **options: Any) -> Any:
+    """Compile a function of arrays and scalars; keep the code on disk where that is possible."""
     jit = functools.partial(numba.njit, nogil=True, error_model="numpy", **options)
     try:
         return jit(cache=True)(function)
@@ -35,12 +36,12 @@ def _compiled(function: Callable[..., Any], **options: Any) -> Any:
         return jit()(function)
 
 
-@_compiled
+@compiled
 def _rounded(value, up, half):  # pragma: no cover
     return np.floor(value + half) if up else np.rint(value)
 
 
-@_compiled
+@compiled
 def forward(x, inverse, scale, low, high, half, up, out):  # pragma: no cover
     """Write clip(round(x / scale)) * scale of flat arrays into ``out``."""
     # The order of the arguments of min and max lets NaN through, as torch.clamp does; esp-ppq adds
@@ -50,7 +51,7 @@ def forward(x, inverse, scale, low, high, half, up, out):  # pragma: no cover
         out[i] = min(max(value, low), high) * scale
 
 
-@_compiled
+@compiled
 def forward_channels(x, inverse, scale, low, high, half, up, out):  # pragma: no cover
     """Do the same for ``[outer, channel, inner]`` with arrays of one scale per channel."""
     outer, count, _ = x.shape
@@ -59,7 +60,7 @@ def forward_channels(x, inverse, scale, low, high, half, up, out):  # pragma: no
             forward(x[i, c], inverse[c], scale[c], low, high, half, up, out[i, c])
 
 
-@_compiled
+@compiled
 def masked(x, dy, inverse, low, high, half, up, dx):  # pragma: no cover
     """Write ``dy`` into ``dx`` where nothing was clipped, else 0; flat arrays."""
     for i in range(x.size):
@@ -80,10 +81,10 @@ def _chunk(x, dy, inverse, low, high, half, up, dx):  # pragma: no cover
 
 
 # Sums in any order, so that they run in vector registers.
-_summed = _compiled(_chunk, fastmath={"reassoc", "contract", "nsz"})
+_summed = compiled(_chunk, fastmath={"reassoc", "contract", "nsz"})
 
 
-@_compiled
+@compiled
 def backward(x, dy, inverse, low, high, half, up, dx):  # pragma: no cover
     """Do as :func:`masked`, and return the gradient of the scale."""
     total = 0.0
@@ -93,7 +94,7 @@ def backward(x, dy, inverse, low, high, half, up, dx):  # pragma: no cover
     return total
 
 
-@_compiled
+@compiled
 def backward_channels(x, dy, inverse, low, high, half, up, dx, total):  # pragma: no cover
     """Do the same for ``[outer, channel, inner]``; ``total`` takes the gradient per channel."""
     outer, count, _ = x.shape
