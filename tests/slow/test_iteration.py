@@ -66,6 +66,29 @@ def test_the_same_setting_twice_gives_the_same_artifacts(tmp_path: Path) -> None
     assert {"model.espdl", "model.info", "model.json"} <= set(first)
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [{"tqt_optimization": TQT}, {"blockwise_reconstruction": {"enabled": True, "steps": 3}}],
+    ids=lambda fields: "+".join(fields),
+)
+def test_a_run_with_less_memory_gives_the_same_artifacts(
+    tmp_path: Path, fields: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from espdl_quantize.quantize import _spill
+
+    monkeypatch.setattr(_spill, "_SMALLEST", 1)
+    contract = write_contract(
+        tmp_path, model="from tests.networks import network\n    return network('residual')"
+    )
+    run(contract, tmp_path / "a" / "iter_1", **fields)
+    run(contract, tmp_path / "b" / "iter_1", RunOptions(reduced_memory=True), **fields)
+    first, second = (without_times(tmp_path / outputs / "iter_1") for outputs in ("a", "b"))
+    # It says so of itself.
+    del first["iteration_index.json"], second["iteration_index.json"]
+    assert first == second
+    assert read(tmp_path / "b" / "iter_1", "iteration_index.json")["reduced_memory"] is True
+
+
 def test_another_process_gives_the_same_model(tmp_path: Path) -> None:
     contract = write_contract(tmp_path)
     run(contract, tmp_path / "a" / "iter_0")

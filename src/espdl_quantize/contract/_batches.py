@@ -21,6 +21,7 @@ def read_batches(
     contract: Contract,
     limit: int | None = None,
     on_batch: Callable[[int, int | None], None] | None = None,
+    keep: Callable[[Batch], Batch] | None = None,
 ) -> list[Batch]:
     """Read the calibration batches, collated and checked.
 
@@ -33,6 +34,7 @@ def read_batches(
         limit: how many batches to read at most; None reads the loader to its end, as esp-ppq's
             training passes do, or until MEMORY_LIMIT.
         on_batch: called after each batch with its number and the loader's length, if it has one.
+        keep: returns what is kept of a batch, which must be equal to it.
 
     Raises:
         ContractError: the loader raises, ends before calib_steps, or yields what the model cannot
@@ -48,7 +50,8 @@ def read_batches(
         loader = contract.call("create_calib_dataloader")
         total = len(loader) if hasattr(loader, "__len__") else None
         for raw in loader:
-            batches.append(_as_inputs(contract.collate(raw), contract))
+            batch = _as_inputs(contract.collate(raw), contract)
+            batches.append(batch if keep is None else keep(batch))
             if on_batch is not None:
                 on_batch(len(batches), total)
             kept_bytes += sum(tensor.nbytes for tensor in _tensors(batches[-1]))

@@ -53,6 +53,9 @@ def read_any(path: Path) -> tuple[Any, str | None]:
         The value and None; or None and what is wrong, in words that follow the file's name.
     """
     try:
+        if path.exists() and not path.is_file():
+            # A pipe would be waited for, for ever.
+            return None, "is no file"
         return json.loads(path.read_text(encoding="utf-8")), None
     except FileNotFoundError:
         return None, "is missing"

@@ -12,7 +12,10 @@ from espdl_quantize.iteration._folder import INDEX
 from espdl_quantize.jsonio import Json, write_json
 from espdl_quantize.setting import Setting
 
-_WORKING_FILES = ("float_model.onnx", "float_model.onnx.data", "spilled")
+SPILLED = "spilled"
+"""The folder of what lies on the disk while memory is short."""
+
+_WORKING_FILES = ("float_model.onnx", "float_model.onnx.data", SPILLED)
 _WHILE_A_MODEL_IS_MADE = ("export", "check model")
 _HALF_WRITTEN = ".*.tmp"
 """What :func:`espdl_quantize.jsonio.write_json` writes to before it renames."""

@@ -9,7 +9,12 @@ from types import TracebackType
 from typing import Any
 
 from espdl_quantize.contract import Batch, Contract, read_batches
-from espdl_quantize.quantize import FloatModel, prepare_float_model, probe_float_model
+from espdl_quantize.quantize import (
+    FloatModel,
+    prepare_float_model,
+    probe_float_model,
+    spill_batch,
+)
 
 
 class Prepared:
@@ -69,7 +74,7 @@ class Prepared:
                 on_batch(done, total)
 
             self._batches = None  # frees the memory first
-            found = read_batches(self.contract, on_batch=note)
+            found = read_batches(self.contract, on_batch=note, keep=spill_batch)
             self._batches = (seed, found, length)
         return self._batches[1], self._batches[2]
 

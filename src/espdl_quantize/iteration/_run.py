@@ -19,7 +19,7 @@ from espdl_quantize.iteration._admission import check_admission
 from espdl_quantize.iteration._console import captured
 from espdl_quantize.iteration._float_reference import FloatReference
 from espdl_quantize.iteration._folder import INDEX, iteration_number, locked, staged
-from espdl_quantize.iteration._lost import full_disk, is_full_disk, sweep_up
+from espdl_quantize.iteration._lost import SPILLED, full_disk, is_full_disk, sweep_up
 from espdl_quantize.iteration._per_sample import write_samples
 from espdl_quantize.iteration._prepared import Prepared
 from espdl_quantize.iteration._score import Score, facts_of, meter_of, score, score_float
@@ -38,6 +38,7 @@ from espdl_quantize.quantize import (
     export,
     quantize,
     seed_everything,
+    spilling_to,
 )
 from espdl_quantize.setting import Setting, resolve
 from espdl_quantize.targets import probe_target
@@ -197,7 +198,8 @@ def run_staged(
     check_admission(folder, run.origin)
     with captured(staging / "console.log"):
         try:
-            with at_work(options.engine):
+            spilled = staging / SPILLED if options.reduced_memory else None
+            with spilling_to(spilled), at_work(options.engine):
                 _run_stages(run)
         except OutputFolderError:
             # It has no place in this output folder: not even a failed iteration is left.

@@ -25,6 +25,7 @@ from espdl_quantize.quantize._quantize import (
     seed_everything,
     simplified_ops_of,
 )
+from espdl_quantize.quantize._spill import spill, spill_batch, spilling_to
 from espdl_quantize.quantize._watch import batch_digests, sample_digests, watched
 
 __all__ = [
@@ -52,5 +53,8 @@ __all__ = [
     "sample_digests",
     "seed_everything",
     "simplified_ops_of",
+    "spill",
+    "spill_batch",
+    "spilling_to",
     "watched",
 ]

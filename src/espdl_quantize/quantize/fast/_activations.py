@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from espdl_quantize.quantize._spill import is_spilling, spill
 from espdl_quantize.quantize.fast._runner import OpRunner, channels_last, feed, inputs_of, store
 
 
@@ -35,7 +36,7 @@ class Activations:
         self._requests = Counter(requests)
         self._done: set[str] = set()
         self._values = [
-            {name: channels_last(value) for name, value in feed(graph, batch).items()}
+            {name: spill(channels_last(value)) for name, value in feed(graph, batch).items()}
             for batch in batches
         ]
 
@@ -51,9 +52,13 @@ class Activations:
         with torch.no_grad():
             for values in self._values:
                 left = dict(readers)
+                if is_spilling():
+                    values.update({n: one.to(self._runner.device) for n, one in values.items()})
                 for op in missing:
                     store(op, self._runner.run(op, inputs_of(op, values)), values)
                     self._release(op, values, left, names)
+                if is_spilling():
+                    values.update({n: spill(value) for n, value in values.items()})
                 found.append({name: values[name] for name in names})
         self._done |= {op.name for op in missing}
         for name in names:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from espdl_quantize.quantize._spill import is_spilling
 from espdl_quantize.quantize.fast._collect import Collector
 from espdl_quantize.quantize.fast._fake_quant import fake_quantize
 from espdl_quantize.quantize.fast._memory import flush_denormals, keep_freed_memory
@@ -26,7 +27,8 @@ def fast_engine() -> Iterator[None]:
     from esp_ppq.core import defs
     from esp_ppq.executor import torch as executor
 
-    keep_freed_memory()
+    if not is_spilling():
+        keep_freed_memory()
     flush_denormals()
     collector = defs.gc
     if not torch.cuda.is_available():

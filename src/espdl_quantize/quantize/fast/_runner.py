@@ -36,6 +36,7 @@ class OpRunner:
     """
 
     def __init__(self, device: str, quantize: Quantize = fake_quantize) -> None:
+        self.device = device
         self._context = TorchBackendContext(executing_device=device)
         self._quantize = quantize
 

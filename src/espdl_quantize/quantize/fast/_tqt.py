@@ -173,10 +173,13 @@ class TqtTrainer:
     def _loss(
         self, runner: OpRunner, block: Any, inputs: dict[str, Tensor], wanted: dict[str, Tensor]
     ) -> Tensor:
-        values = dict(inputs)
+        # They lie elsewhere only where memory is short.
+        values = {name: value.to(runner.device) for name, value in inputs.items()}
         for op in block.rps:
             store(op, runner.run(op, inputs_of(op, values)), values)
-        losses = [self._distance(values[name], value) for name, value in wanted.items()]
+        losses = [
+            self._distance(values[name], value.to(runner.device)) for name, value in wanted.items()
+        ]
         return torch.stack(losses).sum()
 
     def _distance(self, found: Tensor, wanted: Tensor) -> Tensor:
