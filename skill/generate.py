@@ -104,11 +104,12 @@ def _setting_fields() -> Iterator[str]:
     from espdl_quantize.setting import json_schema
 
     schema = json.loads(json_schema())
-    yield "| field | type | default |"
-    yield "|---|---|---|"
+    yield "| field | type | default | meaning |"
+    yield "|---|---|---|---|"
     for name, field in schema["properties"].items():
-        yield _row(name, field, name in schema.get("required", ()))
         section = _section(field, schema["$defs"])
+        told = field.get("description") or (section or {}).get("description", "")
+        yield _row(name, {**field, "description": told}, name in schema.get("required", ()))
         for inner, inner_field in (section or {}).get("properties", {}).items():
             required = inner in (section or {}).get("required", ())
             yield _row(f"{name}.{inner}", inner_field, required)
@@ -116,7 +117,8 @@ def _setting_fields() -> Iterator[str]:
 
 def _row(name: str, field: dict[str, Any], required: bool) -> str:
     default = "required" if required else f"`{json.dumps(field.get('default'))}`"
-    return f"| `{name}` | {_kind(field)} | {default} |"
+    meaning = " ".join(field.get("description", "").replace("``", "`").split())
+    return f"| `{name}` | {_kind(field)} | {default} | {meaning} |"
 
 
 def _section(field: dict[str, Any], known: dict[str, Any]) -> dict[str, Any] | None:
@@ -137,11 +139,11 @@ def _kind_of(form: dict[str, Any]) -> str:
     if "enum" in form:
         return " / ".join(f"`{json.dumps(value)}`" for value in form["enum"])
     if "$ref" in form:
-        return "object, see the rows below"
+        return "object"
     kind = str(form["type"])
     if kind == "array":
         inner = form["items"]
-        return "list of objects, see the rows below" if "$ref" in inner else "list of op names"
+        return "list of objects" if "$ref" in inner else "list of op names"
     limits = {"minimum": ">=", "exclusiveMinimum": ">"}
     told = [f"{sign} {form[key]:g}" for key, sign in limits.items() if key in form]
     return " ".join([kind, *told])

@@ -11,6 +11,7 @@ import pytest
 from espdl_quantize.skill import install as install_skill
 from espdl_quantize.skill import place, skill_source
 from tests.contracts import write_contract
+from tests.report.test_compare import in_phase_5
 from tests.search.made_runs import SWEEP, swept, write_history
 
 ROOT = Path(__file__).parent.parent.parent
@@ -43,7 +44,6 @@ def test_a_contract_is_checked_with_the_words_of_the_flags(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
-        (["--user-quant", "none.py", "--check-contract"], 3, "none.py is no file"),
         (["--user-quant", "none.py", "--output-dir", "o/iter_0", "--baseline"], 3, "none.py"),
         (["--user-quant", "none.py", "--baseline"], 2, "--output-dir is missing"),
         (["--user-quant", "none.py", "--output-dir", "o"], 2, "--check-contract"),
@@ -74,9 +74,13 @@ def test_comparing_says_the_next_step_and_writes_it(tmp_path: Path) -> None:
     assert len(json.loads((tmp_path / "comparison.json").read_text())["iterations"]) == 4
 
 
-def test_the_line_that_ends_the_search_works_when_pasted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_open", [False, True])
+def test_the_line_that_ends_the_search_works_when_pasted(tmp_path: Path, is_open: bool) -> None:
     outputs = tmp_path / "it's a folder; with $signs"
-    write_history(outputs, swept(*SWEEP))
+    in_phase_5(outputs) if is_open else write_history(outputs, swept(*SWEEP))
+    refused = script("compare_iterations.py", "--output-dir", outputs, "--finalize")
+    assert refused.returncode == int(is_open)
+    assert (outputs / "best").exists() is not is_open
     done = script("compare_iterations.py", "--output-dir", outputs)
     line = done.stdout.strip().splitlines()[-1].removeprefix("to end the search here: ")
     known = json.loads((outputs / "comparison.json").read_text())["early_finalize_command"]
