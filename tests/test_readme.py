@@ -75,6 +75,7 @@ def test_every_command_is_in_the_table() -> None:
 
 
 def test_the_setting_that_one_line_writes_is_the_one_the_next_runs() -> None:
-    written = re.search(r"--write-next (\S+)", README)
+    page = PAGES["docs/how-to/by-hand.md"]
+    written = re.search(r"--write-next (\S+)", page)
     assert written is not None
-    assert f"--setting {written[1]}" in README
+    assert f"--setting {written[1]}" in page

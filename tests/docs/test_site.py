@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from espdl_quantize.chip._rules import RULES
 from espdl_quantize.iteration._folder import ARTIFACTS
 
 ROOT = Path(__file__).parent.parent.parent
@@ -46,6 +47,12 @@ def test_every_generated_part_was_filled_in(site: Path) -> None:
     assert "plateau_relative" in (site / "reference" / "search.html").read_text(encoding="utf-8")
     api = (site / "reference" / "api" / "tune.html").read_text(encoding="utf-8")
     assert "The folder is the only state" in api
+
+
+def test_every_rule_of_the_chip_is_listed() -> None:
+    page = (ROOT / "docs" / "explanation" / "chip.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `([a-z ]+)` \|", page, flags=re.MULTILINE)
+    assert set(listed) == {*RULES, "order", "graph", "file"}
 
 
 def test_every_file_of_an_iteration_is_listed() -> None:
