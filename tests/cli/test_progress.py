@@ -90,6 +90,7 @@ def test_a_replayed_search_is_told_line_by_line(command: Command, tmp_path: Path
     ]
     index = json.loads((tmp_path / "outputs/iter_1/iteration_index.json").read_text())
     assert ended[1]["value"] == index["primary_value"]
+    assert (ended[1]["outcome"], ended[1]["is_best"]) == ("new best", True)
     # The time that the recorded iteration took, not that of its replay.
     assert started[1]["seconds_left"] > 2
 

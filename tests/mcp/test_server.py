@@ -14,6 +14,7 @@ import anyio
 import pytest
 from mcp.shared.exceptions import MCPError
 
+from espdl_quantize.report import certainty_lines
 from espdl_quantize.tune import RecordedBackend, tune
 from tests.mcp.client import RECORDED, START, call, connect, job_of, refused, until
 
@@ -105,6 +106,10 @@ async def test_a_whole_search(root: Path, tmp_path: Path) -> None:
     assert folder["best_value"] == best.value
     assert folder["iterations"] == len(expected.history.iterations) == len(step["ranking"])
     assert folder["gap_closed"] == expected.history.gap_closed
+    assert folder["certainty"] == certainty_lines(expected.history)
+    compared = json.loads((root / "outputs/comparison.json").read_text())["iterations"]
+    assert [row["outcome"] for row in step["ranking"]] == [row["outcome"] for row in compared]
+    assert any("the best now" in line for line in job["recent"])
     assert step["phase"] == "phase-5-agent-driven"
     assert step["setting"] is None
     assert step["phase5_signals"]

@@ -190,7 +190,8 @@ class _LineWriter(Observer):
             "iteration_ended",
             iteration=row.id,
             value=row.value,
-            gain=history.gain(row),
+            delta=delta_of(history, row),
+            outcome=outcome_of(history, row),
             is_best=history.best is row,
             failure=None if row.failure is None else str(row.failure),
         )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from espdl_quantize.errors import OutputFolderError
 from espdl_quantize.mcp._models import FolderStatus
-from espdl_quantize.report import look
+from espdl_quantize.report import certainty_lines, look
 
 _WARNINGS = 20
 
@@ -35,6 +35,7 @@ def folder_status(outputs: Path) -> FolderStatus:
         best_value=None if best is None else best.value,
         float_value=None if best is None else history.float_value(best),
         gap_closed=history.gap_closed,
+        certainty=certainty_lines(history),
         warnings=[warning.text for warning in history.warnings[:_WARNINGS]],
         report=str(report) if report.is_file() else None,
     )

@@ -207,12 +207,16 @@ class FolderTools:
 
 
 def _row(row: dict[str, Any]) -> Row:
-    rank = row["rank"]
+    rank, interval, signals = row["rank"], row["interval"], row["signals"] or {}
     return Row(
         iteration=row["iteration_id"],
         rank=rank if isinstance(rank, int) else None,
         value=row["primary_value"],
         delta=row["delta_vs_prior_best"],
+        outcome=row["outcome"],
+        interval=None if interval is None else (interval["low"], interval["high"]),
+        noise_signal=signals.get("noise_signal"),
+        agreement=signals.get("agreement"),
         changed=row["changed"],
         slower_on_chip=row["affects_inference_speed"],
         error=row["error"],

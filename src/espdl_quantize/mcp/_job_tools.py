@@ -40,6 +40,13 @@ Seed = Annotated[int, Field(ge=0, description="Of every random generator.")]
 NoFloat = Annotated[
     bool, Field(description="Do not score the float model first: evaluate() cannot.")
 ]
+Limit = Annotated[
+    str | None,
+    Field(
+        description="End an iteration that takes longer, as failed: 30m, 2h, or seconds. Without "
+        "it, ten times what was measured in this folder before."
+    ),
+]
 DryRun = Annotated[
     bool, Field(description="Say what would be run and how long it takes; write nothing.")
 ]
@@ -101,6 +108,7 @@ class JobTools:
         native: Annotated[bool, Field(description="Export .native, too.")] = False,
         seed: Seed = 0,
         engine: Engine = "fast",
+        iteration_limit: Limit = None,
         no_reuse: NoReuse = False,
         dry_run: DryRun = False,
         wait_seconds: Wait = 0,
@@ -128,6 +136,8 @@ class JobTools:
             no_reuse=no_reuse,
             dry_run=dry_run,
         )
+        if iteration_limit is not None:
+            arguments.append(f"--iteration-limit={iteration_limit}")
         content = chosen.model_dump(exclude_none=True)
         writes = None if dry_run else outputs
         job = await _in_thread(
@@ -166,6 +176,7 @@ class JobTools:
         ] = None,
         seed: Seed = 0,
         engine: Engine = "fast",
+        iteration_limit: Limit = None,
         no_reuse: NoReuse = False,
         dry_run: DryRun = False,
         wait_seconds: Wait = 0,
@@ -184,7 +195,12 @@ class JobTools:
             arguments.append(str(self._file(contract, "contract")))
         if recorded is not None:
             arguments += ["--recorded", str(self._roots.resolve(recorded, "recorded"))]
-        for option, value in (("--iterations", iterations), ("--time", time), ("--pace", pace)):
+        for option, value in (
+            ("--iterations", iterations),
+            ("--time", time),
+            ("--pace", pace),
+            ("--iteration-limit", iteration_limit),
+        ):
             if value is not None:
                 arguments.append(f"{option}={value}")
         arguments += _flags(

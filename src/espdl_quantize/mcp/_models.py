@@ -83,6 +83,7 @@ class FolderStatus(BaseModel):
     best_value: float | None
     float_value: float | None = Field(description="The float model's score on the same images.")
     gap_closed: float | None
+    certainty: list[str] = Field(description="How sure the result is.")
     warnings: list[str]
     report: str | None = Field(description="final_report.md, once it was written.")
 
@@ -101,6 +102,10 @@ class Row(BaseModel):
     rank: int | None
     value: float | None
     delta: float | None = Field(description="To the best before it, as the metric counts it.")
+    outcome: str = Field(description="Of that difference, with its noise counted in.")
+    interval: tuple[float, float] | None = Field(description="Of the value, 95 %, if it is known.")
+    noise_signal: float | None = Field(description="Power of noise to signal at the outputs.")
+    agreement: float | None = Field(description="How often the float model decides alike, 0 to 1.")
     changed: str
     slower_on_chip: str
     error: str | None

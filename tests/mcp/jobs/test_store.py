@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 
 from espdl_quantize.errors import OutputFolderError, UsageError
 from espdl_quantize.mcp._models import Job
-from espdl_quantize.mcp.jobs import JobStore, _store
+from espdl_quantize.mcp.jobs import JobStore, _process, _store
 from espdl_quantize.mcp.jobs._process import is_running, mark_of
 from espdl_quantize.mcp.jobs._record import load, save
 
@@ -114,17 +115,23 @@ def test_another_process_of_the_same_number_is_not_the_job(
     assert child.poll() is None
 
 
-def test_a_process_that_has_ended_has_no_mark() -> None:
+@pytest.mark.parametrize("look", [_process._mark_by_proc, _process._mark_by_ps])
+def test_a_process_that_has_ended_has_no_mark(look: Callable[[int], str | None]) -> None:
+    if look is _process._mark_by_ps and shutil.which("ps") is None:
+        pytest.skip("there is no ps")
+    if look is _process._mark_by_proc and not Path("/proc/self/stat").exists():
+        pytest.skip("there is no /proc")
+    own = look(os.getpid())
+    assert own is not None
+    assert own == look(os.getpid())
     child = subprocess.Popen([sys.executable, "-c", ""])
-    own = mark_of(os.getpid())
-    assert own == mark_of(os.getpid())
     deadline = time.monotonic() + 20
     # It is not waited for yet, and so still has a number.
-    while mark_of(child.pid) is not None:
+    while look(child.pid) is not None:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     child.wait()
-    assert mark_of(child.pid) is None
+    assert look(child.pid) is None
 
 
 def test_what_a_killed_job_leaves_of_its_group_is_killed(

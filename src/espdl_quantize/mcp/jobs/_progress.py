@@ -114,7 +114,9 @@ def _ended(event: dict[str, Any]) -> str:
     told = f"iter_{event.get('iteration')}"
     if event.get("failure") is not None:
         return f"{told} failed: {event['failure']}"
-    gain = event.get("gain")
-    told += f": {event.get('value'):.6g}" if event.get("value") is not None else ""
-    told += f" ({gain:+.4g} against the best before)" if gain is not None else ""
-    return told + (", new best" if event.get("is_best") and gain is not None else "")
+    told += f": {event['value']:.6g}" if event.get("value") is not None else ""
+    delta = event.get("delta")
+    if delta is None:
+        return told
+    told += f" ({delta:+.4g} against the best before: {event.get('outcome')})"
+    return told + (", the best now" if event.get("is_best") else "")
