@@ -12,7 +12,7 @@ from espdl_quantize.analysis import (
     non_computing_hot_ops,
     worst_layer_stats,
 )
-from espdl_quantize.chip import Legality
+from espdl_quantize.chip import ChipCheck
 from espdl_quantize.contract import QuantConfig
 from espdl_quantize.iteration._score import Score
 from espdl_quantize.jsonio import Json, write_json
@@ -81,14 +81,14 @@ def write_analyses(
     return {"non_computing_hot_ops_count": len(hot_ops), "graphwise_jumps_count": len(jumps)}
 
 
-def write_chip_check(folder: Path, found: Legality) -> Json:
+def write_chip_check(folder: Path, found: ChipCheck) -> Json:
     """Write chip_check.json.
 
     Returns:
         What iteration_index.json repeats of it.
     """
-    write_json(folder / "chip_check.json", {"legality": found.as_json()})
-    return {"legal": found.legal, "faults_count": len(found.faults)}
+    write_json(folder / "chip_check.json", found.as_json())
+    return found.summary()
 
 
 def write_metrics(

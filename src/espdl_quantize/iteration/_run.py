@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from espdl_quantize.analysis import Measurements, measure
-from espdl_quantize.chip import check_legality, reject_illegal
+from espdl_quantize.chip import check_model, reject_illegal
 from espdl_quantize.contract import Batch, Contract, Origin, located
 from espdl_quantize.errors import EspdlQuantizeError, IterationError, OutputFolderError
 from espdl_quantize.iteration import _artifacts as artifacts
@@ -269,9 +269,10 @@ def _run_stages(run: _Run) -> None:
         file = run.staging / "model.espdl"
         layouts = export(quantized, file, options.with_info, options.with_native)
     with run.timed("check model"):
-        found = check_legality(file, config.target, quantized.graph, layouts)
+        found = check_model(file, config.target, quantized.graph, layouts, batches, config.device)
         run.chip_check = artifacts.write_chip_check(run.staging, found)
-        reject_illegal(found, run.setting)
+        reject_illegal(found.legality, run.setting)
+        run.warnings += found.warnings()
     # Last, so that an evaluation that fails, or that changes the graph, costs nothing else.
     with run.timed("evaluate"):
         seed_everything(options.seed)

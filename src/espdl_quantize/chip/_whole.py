@@ -1,0 +1,145 @@
+"""The whole check of an exported file: its rules, then its integers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from espdl_quantize.chip._against_graph import Layouts
+from espdl_quantize.chip._check import Legality, check_legality
+from espdl_quantize.chip._facts import chip_facts
+from espdl_quantize.contract import Batch
+from espdl_quantize.jsonio import Json
+
+if TYPE_CHECKING:
+    from espdl_quantize.chip.integers import IntegerCheck
+
+ALWAYS = 2
+"""Samples of every iteration's integer check; ``verify`` takes more."""
+
+_NEAR = 99.0
+"""Percent of an op's outputs that rounding in float32 leaves equal, and far more."""
+
+
+@dataclass(frozen=True)
+class ChipCheck:
+    """What is known of a file.
+
+    Attributes:
+        legality: whether it may go on the chip.
+        integers: what its integers come to; None where it is illegal, or that failed.
+        problem: why there are no integers.
+    """
+
+    legality: Legality
+    integers: IntegerCheck | None = None
+    problem: str = ""
+
+    def as_json(self) -> Json:
+        """Return the content of chip_check.json."""
+        return {
+            "legality": self.legality.as_json(),
+            "integers": self.integers.as_json() if self.integers else None,
+            "problem": self.problem,
+        }
+
+    def summary(self) -> Json:
+        """Return what iteration_index.json repeats."""
+        found: Json = {
+            "legal": self.legality.legal,
+            "faults_count": len(self.legality.faults),
+        }
+        if self.integers is not None:
+            total, whole = self.integers.total, self.integers.end_to_end
+            found |= {
+                "exact_percent": total.percent,
+                "largest_difference": total.largest,
+                "end_to_end_exact_percent": whole.percent if whole else None,
+                "end_to_end_largest_difference": whole.largest if whole else None,
+                "ops_checked": len(self.integers.ops),
+                "ops_skipped": len(self.integers.skipped),
+                "overflows": total.overflows,
+            }
+        return found
+
+    def warnings(self) -> Iterator[str]:
+        """Name the ops whose integers are not what the simulation says."""
+        if self.problem:
+            yield f"the exported integers could not be checked: {self.problem}"
+        for one in self.integers.ops if self.integers else ():
+            share = one.agreement.percent
+            if share is not None and (share < _NEAR or one.agreement.largest > 1):
+                note = f": {one.note}" if one.note else ""
+                yield (
+                    f"op {one.op!r} ({one.op_type}): {share:.4g} % of the exported integers come "
+                    f"to what the simulation says, the largest difference is "
+                    f"{one.agreement.largest} steps{note}"
+                )
+            if one.agreement.overflows:
+                yield (
+                    f"op {one.op!r} ({one.op_type}): {one.agreement.overflows} of "
+                    f"{one.agreement.outputs} sums do not fit into {self.legality.chip}'s "
+                    "accumulator; the simulation does not know that"
+                )
+
+
+def check_model(
+    file: Path,
+    chip: str,
+    graph: Any,
+    layouts: Layouts,
+    batches: list[Batch],
+    device: str = "cpu",
+    samples: int = ALWAYS,
+) -> ChipCheck:
+    """Hold a file against its chip's rules, then compute its integers beside the simulation.
+
+    Args:
+        file: an .espdl file.
+        chip: one of :func:`espdl_quantize.targets.target_names`.
+        graph: the quantized ``BaseGraph`` that it was exported from.
+        layouts: what :func:`espdl_quantize.quantize.export` returned with it.
+        batches: inputs, collated; the first samples of them are computed.
+        device: where the simulation runs; the integers are computed on the CPU.
+        samples: how many.
+
+    Raises:
+        OutputFolderError: the file cannot be opened.
+    """
+    legality = check_legality(file, chip, graph, layouts)
+    if not legality.legal or legality.model is None:
+        return ChipCheck(legality, problem="the model is illegal")
+    from espdl_quantize.chip.integers import check_integers
+
+    try:
+        chosen = _samples(batches, samples)
+        found = check_integers(legality.model, chip_facts(chip), graph, layouts, chosen, device)
+    except OSError:
+        raise
+    except Exception as error:
+        # A check that fails says nothing against the model.
+        return ChipCheck(legality, problem=f"{type(error).__name__}: {error}"[:300])
+    return ChipCheck(legality, found)
+
+
+def _samples(batches: list[Batch], count: int) -> list[Any]:
+    """Return the first samples, each as a batch of one: the file has shapes of batch 1."""
+    found: list[Any] = []
+    for batch in batches:
+        tensors = batch.values() if isinstance(batch, dict) else batch
+        first = next(iter(tensors)) if isinstance(batch, (dict, list)) else batch
+        for place in range(len(first)):
+            if len(found) == count:
+                return found
+            found.append(_one(batch, place))
+    return found
+
+
+def _one(batch: Batch, place: int) -> Any:
+    if isinstance(batch, dict):
+        return {name: tensor[place : place + 1] for name, tensor in batch.items()}
+    if isinstance(batch, list):
+        return [tensor[place : place + 1] for tensor in batch]
+    return batch[place : place + 1]

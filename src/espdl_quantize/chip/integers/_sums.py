@@ -1,0 +1,183 @@
+"""Kernels that add up: products, pools and elements.
+
+Sums are taken by torch in double precision. Products of integers of 16 bits are integers below
+2**30; as long as the sum of their magnitudes stays below 2**53, every partial sum in any order is
+an integer that a double holds exactly, so that no addition rounds and the result is the integer
+sum itself. ``_exact`` makes sure of it. It holds for direct convolution and matrix products, which
+is what torch runs on a CPU in double precision; a transform of the inputs (Winograd, FFT) would
+round, and is not used there.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from espdl_quantize.chip.integers._call import Call, Unsupported, kernel
+from espdl_quantize.chip.integers._unpack import unpack, unpack_matrices
+
+_DOUBLE = 2**53
+
+
+def _exact(left: Tensor, right: Tensor, terms: int) -> None:
+    largest = int(left.abs().max()) * int(right.abs().max()) if left.numel() else 0
+    if largest * terms >= _DOUBLE:
+        raise Unsupported("its sums may exceed 53 bits")
+
+
+def _activated(call: Call, values: Tensor) -> Tensor:
+    activation = call.attribute("activation", "Linear")
+    if activation == "Relu":
+        return values.clamp(min=0)
+    if activation != "Linear":
+        raise Unsupported(f"the fused activation {activation}")
+    return values
+
+
+def _finish(call: Call, total: Tensor, channels: int) -> Tensor:
+    """Add the bias and store; the channels are last."""
+    bias = call.constant(2)
+    if bias is not None:
+        total = total + call.value(2)
+    call.count_overflows(total)
+    weight = call.constant(1)
+    exponents = torch.tensor(weight.exponents if weight else (call.exponent(1),))
+    if len(exponents) not in (1, channels):
+        raise Unsupported(f"{len(exponents)} exponents for {channels} channels")
+    return _activated(call, call.stored(total, exponents + call.exponent(0)))
+
+
+@kernel("Conv")
+def _conv(call: Call) -> list[Tensor]:
+    weight = call.constant(1)
+    if weight is None or weight.data is None:
+        raise Unsupported("its weight is computed")
+    if call.attribute("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+        raise Unsupported("auto_pad")
+    group = int(call.attribute("group", 1))
+    kernels = unpack(weight, call.align, group > 1)
+    image = call.value(0)
+    flat = image.dim() == 3
+    if flat:
+        image = image.unsqueeze(1)
+    image = image.permute(0, 3, 1, 2)
+    _exact(image, kernels, math.prod(kernels.shape[1:]))
+    pads = list(call.attribute("pads", (0,) * (2 if flat else 4)))
+    strides = tuple(call.attribute("strides", (1,) * (1 if flat else 2)))
+    dilations = tuple(call.attribute("dilations", (1,) * (1 if flat else 2)))
+    if flat:
+        pads, strides, dilations = [0, pads[0], 0, pads[1]], (1, *strides), (1, *dilations)
+    top, left, bottom, right = pads
+    padded = functional.pad(image.double(), (left, right, top, bottom))
+    total = functional.conv2d(
+        padded, kernels.double(), stride=strides, dilation=dilations, groups=group
+    )
+    channels_last = total.long().permute(0, 2, 3, 1)
+    if flat:
+        channels_last = channels_last.squeeze(1)
+    return [_finish(call, channels_last, kernels.shape[0])]
+
+
+@kernel("Gemm")
+def _gemm(call: Call) -> list[Tensor]:
+    weight = call.constant(1)
+    if weight is None or weight.data is None:
+        raise Unsupported("its weight is computed")
+    if call.attribute("transA", 0):
+        raise Unsupported("transA")
+    matrix = unpack(weight, call.align, False)[:, :, 0, 0]
+    rows = call.value(0)
+    _exact(rows, matrix, matrix.shape[1])
+    total = (rows.double() @ matrix.double().T).long()
+    return [_finish(call, total, matrix.shape[0])]
+
+
+@kernel("MatMul")
+def _matmul(call: Call) -> list[Tensor]:
+    weight = call.constant(1)
+    packed = call.attribute("input1_layout", "packed") == "packed"
+    if weight is None and packed:
+        raise Unsupported("a computed right-hand side that is packed")
+    right = unpack_matrices(weight, call.align) if weight is not None else call.value(1)
+    left = call.value(0)
+    _exact(left, right, right.shape[-2])
+    total = (left.double() @ right.double()).long()
+    return [_finish(call, total, right.shape[-1])]
+
+
+@kernel("Mul")
+def _mul(call: Call) -> list[Tensor]:
+    total = call.value(0) * call.value(1)
+    return [call.stored(total, call.exponent(0) + call.exponent(1))]
+
+
+@kernel("Add", "Sub")
+def _add(call: Call) -> list[Tensor]:
+    exponents = call.exponent(0), call.exponent(1)
+    common = min(exponents)
+    if max(exponents) - common > 30:
+        raise Unsupported("exponents further apart than an int64 can bridge")
+    left, right = (
+        call.value(place) << (exponent - common) for place, exponent in enumerate(exponents)
+    )
+    return [call.stored(left + right if call.node.op_type == "Add" else left - right, common)]
+
+
+@kernel("GlobalAveragePool")
+def _global_average(call: Call) -> list[Tensor]:
+    image = call.value(0)
+    axes = tuple(range(1, image.dim() - 1))
+    area = math.prod(image.shape[axis] for axis in axes)
+    return [call.stored(image.sum(dim=axes, keepdim=True), call.exponent(0), area)]
+
+
+@kernel("AveragePool")
+def _average_pool(call: Call) -> list[Tensor]:
+    image, size, pads, options = pool_arguments(call)
+    include = bool(call.attribute("count_include_pad", 0))
+    if call.attribute("ceil_mode", 0):
+        raise Unsupported("ceil_mode")
+    top, left, bottom, right = pads
+    padded = functional.pad(image.double(), (left, right, top, bottom))
+    total = functional.avg_pool2d(padded, size, options["stride"], divisor_override=1)
+    ones = functional.pad(torch.ones_like(image).double(), (left, right, top, bottom))
+    count = functional.avg_pool2d(ones, size, options["stride"], divisor_override=1)
+    area = torch.full_like(count, math.prod(size)) if include else count
+    found = call.stored(total.long(), call.exponent(0), area.long())
+    return [found.permute(0, 2, 3, 1)]
+
+
+@kernel("ReduceMean", "ReduceSum")
+def _reduce(call: Call) -> list[Tensor]:
+    values = call.value(0)
+    axes = reduced_axes(call, values)
+    total = values.sum(dim=axes, keepdim=bool(call.attribute("keepdims", 1)))
+    mean = call.node.op_type == "ReduceMean"
+    count = math.prod(values.shape[axis] for axis in axes) if mean else 1
+    return [call.stored(total, call.exponent(0), count)]
+
+
+def reduced_axes(call: Call, values: Tensor) -> tuple[int, ...]:
+    """Return the axes of a reduction; all of them where none are named."""
+    axes = call.numbers(1) if call.has(1) else list(call.attribute("axes", ()))
+    if not axes and call.attribute("noop_with_empty_axes", 0):
+        raise Unsupported("noop_with_empty_axes")
+    return tuple(axis % values.dim() for axis in axes) or tuple(range(values.dim()))
+
+
+def pool_arguments(
+    call: Call,
+) -> tuple[Tensor, tuple[int, ...], tuple[int, ...], dict[str, tuple[int, ...]]]:
+    """Return image [N, C, H, W], window, pads (top, left, bottom, right) and stride, dilation."""
+    image = call.value(0)
+    if image.dim() != 4 or call.attribute("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+        raise Unsupported("a pool that is not two-dimensional, or auto_pad")
+    options = {
+        "stride": tuple(call.attribute("strides", (1, 1))),
+        "dilation": tuple(call.attribute("dilations", (1, 1))),
+    }
+    pads = tuple(call.attribute("pads", (0, 0, 0, 0)))
+    return image.permute(0, 3, 1, 2), tuple(call.attribute("kernel_shape", ())), pads, options

@@ -1,0 +1,145 @@
+"""The exported integers, computed as on the chip, beside esp-ppq's simulation."""
+
+from __future__ import annotations
+
+import itertools
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from espdl_quantize.chip import check_model
+from espdl_quantize.chip._model import Tensor as FileTensor
+from espdl_quantize.chip.integers import unpack, unpack_matrices
+from espdl_quantize.chip.integers._arithmetic import rescale
+from espdl_quantize.targets import Rounding
+from tests.chip.made import Bytes, Export, make_export
+from tests.networks import KINDS
+
+
+@given(
+    st.integers(-(2**45), 2**45),
+    st.integers(-8, 70),
+    st.integers(1, 4096),
+    st.sampled_from(["half-up", "half-even"]),
+)
+def test_rescaling_is_exact(total: int, shift: int, divisor: int, rounding: Rounding) -> None:
+    exact = Fraction(total) / (divisor * Fraction(2) ** shift)
+    half = Fraction(1, 2)
+    wanted = (exact + half).__floor__() if rounding == "half-up" else round(exact)
+    found = int(rescale(torch.tensor(total), shift, rounding, divisor))
+    assert found == wanted
+
+
+@pytest.mark.parametrize("platform", ["ESPDL_INT8", "ESPDL_INT16", "ESPDL_S3_INT8", "ESPDL_C_INT8"])
+@pytest.mark.parametrize(
+    ("count", "channels", "group"),
+    [(16, 3, 1), (40, 7, 1), (5, 4, 1), (24, 1, 24), (7, 1, 7), (20, 3, 4)],
+)
+@pytest.mark.parametrize("window", [(3, 2), (5,)])
+def test_unpacking_undoes_esp_ppqs_packing(
+    platform: str, count: int, channels: int, group: int, window: tuple[int, ...]
+) -> None:
+    from esp_ppq.core import TargetPlatform
+    from esp_ppq.parser.espdl.export_patterns import ResetParamLayoutPattern
+
+    width = "S16" if "16" in platform else "S8"
+    shape = (count, channels, *window)
+    weight = torch.arange(np.prod(shape)).reshape(shape) % 251 - 125
+    packed, _ = ResetParamLayoutPattern().reset_conv_filter_layout(
+        weight, width, group, TargetPlatform[platform]
+    )
+    stored = FileTensor("w", "int16", tuple(packed.shape), (0,), packed.flatten().numpy())
+    align = None if "_C_" in platform else 16 if width == "S8" else 8
+    found = unpack(stored, align, group > 1)
+    assert torch.equal(found.reshape(shape), weight)
+    if group == 1 and window == (3, 2):
+        matrix = weight[:, :, 0, 0]
+        packed, _ = ResetParamLayoutPattern().reset_conv_filter_layout(
+            matrix[:, :, None, None], width, None, TargetPlatform[platform]
+        )
+        stored = FileTensor("w", "int16", (channels, count), (0,), packed.flatten().numpy())
+        assert torch.equal(unpack_matrices(stored, align), matrix.T)
+
+
+def check(made: Export, file: Path | None = None, samples: int = 2) -> Any:
+    found = check_model(
+        file or made.file, made.chip, made.graph, made.layouts, made.batches, samples=samples
+    )
+    assert found.problem == ""
+    return found
+
+
+FLOAT_ON_CHIP = {
+    "transformer": {"Attention", "LayerNormalization", "Div", "Erf"},
+    "lstm": {"LSTM"},
+    "gru": {"GRU"},
+}
+
+
+@pytest.mark.parametrize("chip", ["esp32s3", "esp32p4", "c"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_int8_output_is_what_the_simulation_says(
+    kind: str, chip: str, tmp_path: Path
+) -> None:
+    found = check(make_export(tmp_path, kind, chip)).integers
+    total = found.total
+    assert total.outputs > 1000
+    assert total.exact == total.outputs
+    assert total.largest == 0
+    assert {one.op_type for one in found.skipped} == FLOAT_ON_CHIP.get(kind, set())
+    assert found.end_to_end.outputs > 0
+    assert found.end_to_end.exact == found.end_to_end.outputs
+
+
+@pytest.mark.parametrize("chip", ["esp32s3", "esp32p4"])
+def test_int16_sums_differ_by_a_step_where_float32_rounds(chip: str, tmp_path: Path) -> None:
+    found = check(make_export(tmp_path, "detector", chip, 16)).integers
+    assert found.total.percent > 99.5
+    assert found.total.largest <= 1
+
+
+@pytest.fixture(scope="module")
+def residual(tmp_path_factory: pytest.TempPathFactory) -> Export:
+    return make_export(tmp_path_factory.mktemp("residual"), "residual", "esp32s3")
+
+
+def test_a_wrong_weight_is_found_where_it_is(residual: Export, tmp_path: Path) -> None:
+    model = Bytes(residual.file.read_bytes())
+    for place in range(64):
+        model.set_number("second.weight", place, 127, "int8")
+    file = tmp_path / "model.espdl"
+    file.write_bytes(model.result())
+    found = check(residual, file)
+    wrong = [one for one in found.integers.ops if one.agreement.exact < one.agreement.outputs]
+    assert [one.op for one in wrong] == ["/second/Conv"]
+    assert found.integers.end_to_end.exact < found.integers.end_to_end.outputs
+    assert any("/second/Conv" in warning for warning in found.warnings())
+
+
+def test_a_wrong_table_is_found_where_it_is(residual: Export, tmp_path: Path) -> None:
+    model = Bytes(residual.file.read_bytes())
+    for place in range(128, 256):
+        model.set_number("Relu_lut_0", place, 3, "int8")
+    file = tmp_path / "model.espdl"
+    file.write_bytes(model.result())
+    found = check(residual, file).integers
+    wrong = [one.op for one in found.ops if one.agreement.exact < one.agreement.outputs]
+    assert wrong == ["/Relu_2"]
+
+
+def test_both_widths_in_one_model(tmp_path: Path) -> None:
+    ops = ["/first/Conv", "/Add", "/head/Gemm"]
+    for chip, chosen in itertools.product(("esp32s3", "esp32p4"), (ops[:1], ops)):
+        table = [{"op": op, "bits": 16} for op in chosen]
+        folder = tmp_path / f"{chip}{len(chosen)}"
+        made = make_export(folder, "residual", chip, setting={"dispatching_table": table})
+        found = check(made).integers
+        assert found.total.percent > 99.9
+        assert found.total.largest <= 1
+        assert found.end_to_end is not None
