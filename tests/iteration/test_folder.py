@@ -89,6 +89,33 @@ def test_what_a_killed_process_left_is_cleared(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["iter_0"]
 
 
+@pytest.mark.parametrize("name", ["iter_0", "outputs", ".lock"])
+def test_what_is_in_the_way_is_named(tmp_path: Path, name: str) -> None:
+    outputs = tmp_path / "outputs"
+    in_the_way = outputs if name == "outputs" else outputs / name
+    if name == ".lock":
+        in_the_way.mkdir(parents=True)
+    else:
+        in_the_way.parent.mkdir(exist_ok=True)
+        in_the_way.write_text("mine")
+    with (
+        pytest.raises(OutputFolderError, match=name) as caught,
+        locked(outputs),
+        staged(outputs / "iter_0"),
+    ):
+        pass
+    assert caught.value.mend
+    assert in_the_way.exists()
+
+
+def test_a_file_in_the_place_of_what_is_ours_is_cleared(tmp_path: Path) -> None:
+    for name in (".iter_0.partial", ".iter_0.retired"):
+        (tmp_path / name).write_text("left")
+        with staged(tmp_path / "iter_0", overwrite=True) as staging:
+            (staging / "a").write_text("1")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["iter_0"]
+
+
 def _hold(outputs: str, ready: "multiprocessing.connection.Connection") -> None:
     with locked(Path(outputs)):
         ready.send(os.getpid())

@@ -112,6 +112,8 @@ def open_made(
     if (deaths or {}).get("open") == "exit":
         print("no such library")
         os._exit(4)
+    if (deaths or {}).get("open") == "hang":
+        time.sleep(60)
     return MadeJob(deaths or {}, target, seconds)
 
 

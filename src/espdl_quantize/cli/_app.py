@@ -34,6 +34,24 @@ from espdl_quantize.errors import (
     OutputFolderError,
 )
 
+_OF_THE_DISK = frozenset(
+    {
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EFBIG,
+        errno.EACCES,
+        errno.EROFS,
+        errno.EPERM,
+        errno.EIO,
+        errno.EEXIST,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+    }
+)
+"""Errors that are the disk's or the folder's, and no fault of this program."""
+
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -63,10 +81,10 @@ def main() -> None:
             print_usage_error(ended)
         raise
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM):
+        if error.errno not in _OF_THE_DISK:
             raise
         told = f"{error.filename or 'a file'} cannot be written: {error.strerror}"
-        mend = "free some space or give a folder that you can write to"
+        mend = "free some space, or give a folder that you can write to"
         fail(OutputFolderError(told, mend), as_json)
 
 

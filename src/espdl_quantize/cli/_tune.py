@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -50,7 +51,9 @@ def tune_contract(
         EspdlQuantizeError: whatever stopped it before its end.
     """
     policy = make_policy(options.policy)
-    with backend_of(contract_path, run_options, process) as backend:
+    with contextlib.ExitStack() as held:
+        with shown(as_json or progress_lines is not None, None) as progress:
+            backend = held.enter_context(backend_of(contract_path, run_options, process, progress))
         if dry_run:
             preview_search(backend, outputs, options, as_json)
             return

@@ -72,7 +72,11 @@ class Contract:
     def call(self, name: str, *args: Any) -> Any:
         """Call one of the user's functions; its own exceptions pass through."""
         with importable(self.path.parent):
-            return getattr(self.module, name)(*args)
+            try:
+                return getattr(self.module, name)(*args)
+            except SystemExit as error:
+                # It would end the command, and without a word.
+                raise RuntimeError(f"{name}() called sys.exit({error.code!r})") from error
 
     def collate(self, batch: Any) -> Any:
         """Apply the user's collate_fn, or pass the batch on where there is none."""
@@ -152,7 +156,7 @@ def _load_module(path: Path) -> ModuleType:
     try:
         with importable(path.parent):
             spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise ContractError(
             f"contract {path} does not load ({_where(error, path)}): "
@@ -162,7 +166,7 @@ def _load_module(path: Path) -> ModuleType:
     return module
 
 
-def _where(error: Exception, path: Path) -> str:
+def _where(error: BaseException, path: Path) -> str:
     if isinstance(error, SyntaxError):
         return f"line {error.lineno}"
     lines = [

@@ -17,6 +17,9 @@ from espdl_quantize.errors import OutputFolderError
 from espdl_quantize.jsonio import read_json, remove_abandoned, write_json
 
 INDEX = "iteration_index.json"
+MEMORY = ".reuse"
+"""The folder beside the iterations that keeps the results of long passes; safe to delete."""
+
 ARTIFACTS = frozenset(
     {
         "setting.json",
@@ -61,7 +64,10 @@ def locked(outputs: Path) -> Iterator[None]:
     Raises:
         OutputFolderError: another process, or another thread of this one, holds it; it is named.
     """
-    outputs.mkdir(parents=True, exist_ok=True)
+    try:
+        outputs.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unusable(outputs, error) from error
     # One lock per folder and process, whose holder it counts; each thread has a count of its own.
     lock = FileLock(outputs.resolve() / ".lock", is_singleton=True)
     holder = outputs / ".lock.json"
@@ -73,14 +79,22 @@ def locked(outputs: Path) -> Iterator[None]:
             f"{outputs} is in use by {_describe_holder(holder)}",
             "wait for it to end, or use another output folder",
         ) from None
+    except OSError as error:
+        raise _unusable(outputs, error) from error
     try:
         if outermost:
             remove_abandoned(outputs)
-            write_json(holder, {"pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")})
+            remove_abandoned(outputs / MEMORY)
+            # It only tells others who holds the lock; the lock holds without it.
+            with contextlib.suppress(OSError):
+                write_json(
+                    holder, {"pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+                )
         yield
     finally:
         if outermost:
-            holder.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                holder.unlink()
         lock.release()
 
 
@@ -97,6 +111,10 @@ def staged(folder: Path, overwrite: bool = False) -> Iterator[Path]:
     staging = folder.with_name(f".{folder.name}.partial")
     retired = folder.with_name(f".{folder.name}.retired")
     _recover(folder, staging, retired)
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise OutputFolderError(
+            f"{folder} is no folder, so no iteration can be written there", "move it away"
+        )
     if not overwrite and is_finished(folder):
         raise OutputFolderError(
             f"{folder} holds a finished iteration",
@@ -127,8 +145,11 @@ def _recover(folder: Path, staging: Path, retired: Path) -> None:
     """Clear what a killed process left; the lock says that it is no living one."""
     if retired.exists() and not folder.exists():
         retired.rename(folder)
-    shutil.rmtree(retired, ignore_errors=True)
-    shutil.rmtree(staging, ignore_errors=True)
+    for leftover in (retired, staging):
+        if leftover.is_dir() and not leftover.is_symlink():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
 
 
 def _carry_over(folder: Path, staging: Path) -> None:
@@ -139,6 +160,14 @@ def _carry_over(folder: Path, staging: Path) -> None:
             continue
         copy = shutil.copytree if entry.is_dir() else shutil.copy2
         copy(entry, staging / entry.name)
+
+
+def _unusable(outputs: Path, error: OSError) -> OutputFolderError:
+    return OutputFolderError(
+        f"{outputs} cannot be used as an output folder: {error.strerror or error} "
+        f"({error.filename})",
+        "give another --output-dir, or clear what is in the way",
+    )
 
 
 def _describe_holder(holder: Path) -> str:

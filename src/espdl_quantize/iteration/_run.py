@@ -18,7 +18,7 @@ from espdl_quantize.iteration import _artifacts as artifacts
 from espdl_quantize.iteration._admission import check_admission
 from espdl_quantize.iteration._console import captured
 from espdl_quantize.iteration._float_reference import FloatReference
-from espdl_quantize.iteration._folder import INDEX, iteration_number, locked, staged
+from espdl_quantize.iteration._folder import INDEX, MEMORY, iteration_number, locked, staged
 from espdl_quantize.iteration._lost import SPILLED, full_disk, is_full_disk, sweep_up
 from espdl_quantize.iteration._per_sample import write_samples
 from espdl_quantize.iteration._prepared import Prepared
@@ -42,9 +42,6 @@ from espdl_quantize.quantize import (
 )
 from espdl_quantize.setting import Setting, resolve
 from espdl_quantize.targets import probe_target
-
-MEMORY = ".reuse"
-"""The folder beside the iterations that keeps the results of long passes; safe to delete."""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,8 @@ class IsolatedBackend:
         contract: the user's module, which the worker loads.
         options: how every iteration runs.
         limit: seconds that one iteration may take; None for ten times what was measured before,
-            and ten minutes at least, as soon as anything was.
+            and ten minutes at least, as soon as anything was. The contract may take as long to
+            load, where it is given.
 
     Raises:
         ContractError: there is no such file.
@@ -47,6 +48,7 @@ class IsolatedBackend:
             {"path": str(path), "scratch": self._scratch.name},
             asdict(options or RunOptions()),
             describe_seconds,
+            limit,
         )
         self._overwrite = options is not None and options.overwrite
         self._limit = limit

@@ -34,6 +34,7 @@ class Runner:
         arguments: of that function.
         options: of every iteration, as the job takes them.
         describe: writes a duration.
+        open_limit: seconds that the job may take to open; None for no limit.
     """
 
     def __init__(
@@ -42,7 +43,9 @@ class Runner:
         arguments: Json,
         options: Json,
         describe: Callable[[float], str] = "{:g} s".format,
+        open_limit: float | None = None,
     ) -> None:
+        self._open_limit = open_limit
         self._job, self._arguments, self._options = job, arguments, options
         self._describe = describe
         self._worker: Worker | None = None
@@ -203,7 +206,11 @@ class Runner:
             return self._worker
         worker = self._worker = Worker()
         try:
-            answer = worker.ask({"do": "open", "job": self._job, "arguments": self._arguments})
+            answer = worker.ask(
+                {"do": "open", "job": self._job, "arguments": self._arguments},
+                limit=self._open_limit,
+                describe=self._describe,
+            )
             if answer["event"] == "broken":
                 raise RuntimeError(f"the worker process failed:\n{answer['trace']}")
             if answer["event"] != "opened":
