@@ -110,8 +110,9 @@ def open_made(
     deaths: dict[str, str] | None = None, target: float | None = None, seconds: float = 0.0
 ) -> MadeJob:
     if (deaths or {}).get("open") == "exit":
-        print("no such library")
-        os._exit(4)
+        with captured(None):
+            print("no such library")
+            os._exit(4)
     if (deaths or {}).get("open") == "hang":
         time.sleep(60)
     return MadeJob(deaths or {}, target, seconds)

@@ -185,7 +185,7 @@ def test_a_process_that_dies_before_its_first_order_says_what_it_said(tmp_path: 
 def test_a_job_that_never_opens_is_ended(tmp_path: Path) -> None:
     with (
         Runner(JOB, {"deaths": {"open": "hang"}}, {}, open_limit=2.0) as runner,
-        pytest.raises(ContractError, match="does not load: took longer than its limit of 2 s"),
+        pytest.raises(ContractError, match="does not load: it took longer than its limit of 2 s"),
     ):
         _ = runner.facts
 

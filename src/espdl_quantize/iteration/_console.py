@@ -42,9 +42,15 @@ class _Switch(io.TextIOBase):
 _STDOUT, _STDERR = _Switch("stdout"), _Switch("stderr")
 
 
+def _opened(log: Path | None) -> TextIO:
+    if log is None:
+        return os.fdopen(os.dup(2), "a", encoding="utf-8", buffering=1)
+    return log.open("a", encoding="utf-8", buffering=1)
+
+
 @contextlib.contextmanager
-def captured(log: Path) -> Iterator[None]:
-    """Append all output of the block to ``log``, and none to the terminal.
+def captured(log: Path | None) -> Iterator[None]:
+    """Append all output of the block to ``log``, and none to the terminal; None is for stderr.
 
     Both the file descriptors and the Python streams are redirected: onnxsim prints from C++, and
     in a notebook ``sys.stdout`` is no file descriptor. Write to a duplicate of the terminal's
@@ -54,7 +60,7 @@ def captured(log: Path) -> Iterator[None]:
     sys.stderr.flush()
     saved = os.dup(1), os.dup(2)
     streams = sys.stdout, sys.stderr
-    with log.open("a", encoding="utf-8", buffering=1) as file:
+    with _opened(log) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
         _STDOUT.target = _STDERR.target = file

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,7 +52,7 @@ class ContractJob:
 
 
 def open_contract(path: str, scratch: str) -> ContractJob:
-    """Load a contract against the chips of the installed esp-ppq, with its output thrown away.
+    """Load a contract against the chips of the installed esp-ppq.
 
     Args:
         path: of the contract.
@@ -63,6 +62,6 @@ def open_contract(path: str, scratch: str) -> ContractJob:
         ContractError: it does not load, or breaks the contract.
         InstallationError: esp-ppq is missing or lacks something.
     """
-    with captured(Path(os.devnull)):
+    with captured(None):
         check_installation()
         return ContractJob(load_contract(Path(path), target_names()), Path(scratch))

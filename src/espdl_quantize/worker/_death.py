@@ -35,7 +35,7 @@ def overrun(limit: float, told: str) -> Death:
         told: the limit in words.
     """
     return Death(
-        f"took longer than its limit of {told}",
+        f"it took longer than its limit of {told}",
         "console.log ends with the stack of every thread; if it only needs longer, raise "
         "--iteration-limit",
     )
@@ -50,7 +50,7 @@ def death_of(code: int, kills_before: int | None) -> Death:
     """
     if code >= 0:
         return Death(
-            f"its process ended by itself, with exit code {code}",
+            f"the worker process ended by itself, with exit code {code}",
             "something in the contract or a library ends the process (os._exit, for one); "
             "console.log has what it printed",
         )
@@ -59,11 +59,11 @@ def death_of(code: int, kills_before: int | None) -> Death:
         return _killed(name, kills_before)
     if name not in _CRASHES:
         return Death(
-            f"its process was ended with {name}",
+            f"the worker process was ended with {name}",
             "something or somebody on this machine ended it; run the same command again",
         )
     return Death(
-        f"its process crashed with {name}",
+        f"the worker process crashed with {name}",
         "console.log ends with the stack of every thread; --in-process runs it without a process "
         "of its own",
     )
@@ -72,13 +72,13 @@ def death_of(code: int, kills_before: int | None) -> Death:
 def _killed(name: str, kills_before: int | None) -> Death:
     kills = memory_kills()
     if kills is None or kills_before is None:
-        told = f"its process was killed with {name}, likely because memory ran out"
+        told = f"the worker process was killed with {name}, likely because memory ran out"
         return Death(told, _MEMORY, out_of_memory=True)
     if kills > kills_before:
-        told = f"its process was killed with {name} because memory ran out"
+        told = f"the worker process was killed with {name} because memory ran out"
         return Death(told, _MEMORY, out_of_memory=True)
     return Death(
-        f"its process was killed with {name}, and not by the kernel for memory",
+        f"the worker process was killed with {name}, and not by the kernel for memory",
         "something or somebody on this machine killed it; run the same command again",
     )
 
