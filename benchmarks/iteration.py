@@ -22,10 +22,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from espdl_quantize.cli._engines import largest_difference
+
 ROOT = Path(__file__).resolve().parent.parent
 CASES = {
     "demo": ROOT / "examples/fashion_mnist/user_quant.py",
     "lite0": ROOT / "examples/efficientnet_lite0/user_quant.py",
+    "mobilenetv2": ROOT / "benchmarks/mobilenetv2.py",
 }
 SIDES = ("plain", "ours")
 STAGES = ("quantize", "layerwise", "graphwise", "statistics", "export", "evaluate", "all")
@@ -73,14 +76,6 @@ def run_side(
         if done.returncode != 0:
             raise SystemExit(f"{side} failed:\n{done.stderr[-3000:]}")
         return dict(json.loads(Path(result.name).read_text(encoding="utf-8")))
-
-
-def largest_difference(plain: dict[str, float], ours: dict[str, float]) -> float:
-    """Return the largest relative difference, leaving out what float rounding explains."""
-    return max(
-        abs(value - ours[op]) / max(abs(value), 1e-30) if abs(value - ours[op]) > 1e-11 else 0.0
-        for op, value in plain.items()
-    )
 
 
 def check(plain: dict[str, Any], ours: dict[str, Any], work: str) -> list[str]:

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -122,16 +123,23 @@ def _agreement(outputs: Path, plain: Json, fast: Json) -> Agreement:
     models = [(folder / "model.espdl").read_bytes() for folder in folders]
     return Agreement(
         values=(plain["primary_value"], fast["primary_value"]),
-        layerwise=_largest_difference(folders, "layerwise_error.json"),
-        graphwise=_largest_difference(folders, "graphwise_error.json"),
+        layerwise=largest_difference(*_errors(folders, "layerwise_error.json")),
+        graphwise=largest_difference(*_errors(folders, "graphwise_error.json")),
         same_model=models[0] == models[1],
         seconds={name: (stages[0][name], stages[1][name]) for name in stages[0]},
         ratio=plain["elapsed_seconds"] / fast["elapsed_seconds"],
     )
 
 
-def _largest_difference(folders: list[Path], name: str) -> float:
-    plain, fast = (json.loads((folder / name).read_text(encoding="utf-8")) for folder in folders)
+def _errors(folders: list[Path], name: str) -> list[Json]:
+    return [json.loads((folder / name).read_text(encoding="utf-8")) for folder in folders]
+
+
+def largest_difference(plain: Mapping[str, float], fast: Mapping[str, float]) -> float:
+    """Return the largest relative difference of two error analyses, an error per op.
+
+    What the rounding of float numbers explains is left out; infinite where the ops differ.
+    """
     if plain.keys() != fast.keys():
         return float("inf")
     largest = 0.0
