@@ -208,3 +208,32 @@ def test_a_best_without_a_usable_setting_still_gets_a_report(tmp_path):
     (tmp_path / "iter_2" / "setting.json").write_text("{")
     compare(tmp_path, finalize=True, force_finalize=True)
     assert "cannot be read" in (tmp_path / "final_report.md").read_text()
+
+
+def test_what_was_found_in_the_exported_file_is_told(tmp_path):
+    from espdl_quantize.history import read_history
+
+    write_history(tmp_path, swept(*SWEEP))
+    checked = {
+        "legal": True,
+        "exact_percent": 99.9999,
+        "largest_difference": 1,
+        "end_to_end_exact_percent": 100.0,
+        "ops_checked": 9,
+        "ops_skipped": 2,
+        "overflows": 7,
+    }
+    for folder in tmp_path.glob("iter_*"):
+        index = json.loads((folder / "iteration_index.json").read_text())
+        (folder / "iteration_index.json").write_text(json.dumps(index | {"chip_check": checked}))
+    compare(tmp_path, finalize=True, force_finalize=True)
+    for name in ("final_report.md", "report.html"):
+        text = (tmp_path / name).read_text()
+        assert "On the chip" in text
+        assert "obeys the rules known of esp32p4" in text
+        assert "99.99 % of the outputs of 9 ops" in text
+        assert "7 sums do not fit" in text
+    (tmp_path / "iter_0/iteration_index.json").write_text(
+        json.dumps(index | {"iteration_id": 0, "chip_check": {"legal": "x", "overflows": "<b>"}})
+    )
+    assert read_history(tmp_path).iterations[0].on_chip.legal is None

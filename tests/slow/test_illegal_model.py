@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from espdl_quantize.cli._verify import verify
 from espdl_quantize.contract import load_contract
 from espdl_quantize.errors import IterationError
 from espdl_quantize.history import read_history
@@ -51,3 +52,26 @@ def test_an_illegal_model_fails_its_iteration_and_is_never_best(
     best = read_history(outputs).best
     assert best is not None
     assert best.id == 0
+
+
+def test_verify_tells_the_file_that_was_scored_from_another(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = write_contract(tmp_path)
+    contract, outputs = load_contract(path, target_names()), tmp_path / "outputs"
+    run_iteration(contract, baseline(), outputs / "iter_0", RunOptions(), NoProgress())
+    assert verify(path, outputs, 3, as_json=True) == 0
+    found = json.loads(capfd.readouterr().out)
+    assert found["same_file"] is True
+    assert found["integers"]["samples"] == 3
+    assert found["integers"]["exact_percent"] == 100.0
+
+    file = outputs / "iter_0/model.espdl"
+    other = Bytes(file.read_bytes())
+    for place in range(16):
+        other.set_number("head.weight", place, 127, "int8")
+    file.write_bytes(other.result())
+    assert verify(path, outputs / "iter_0", 1, as_json=False) == 1
+    told = capfd.readouterr().out
+    assert "differs from what its setting makes now" in told
+    assert "/head/Gemm" in told

@@ -313,6 +313,27 @@ def engines(
 
 
 @app.command()
+def verify(
+    contract: ContractPath,
+    output_dir: Annotated[
+        Path,
+        typer.Option(help="The output folder, whose best is verified, or one iteration's folder."),
+    ] = Path("outputs"),
+    samples: Annotated[
+        int, typer.Option(min=1, help="Calibration samples whose integers are computed.")
+    ] = 16,
+    as_json: AsJson = False,
+) -> None:
+    """Make an iteration's model again, and hold the file in its folder against it and the chip.
+
+    Exits with 1 where the bytes differ, a rule is broken, or integers come to something else.
+    """
+    from espdl_quantize.cli._verify import verify as verify_folder
+
+    sys.exit(verify_folder(contract, output_dir, samples, as_json))
+
+
+@app.command()
 def compare(
     output_dir: OutputFolder = Path("outputs"),
     finalize: Annotated[

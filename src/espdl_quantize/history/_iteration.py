@@ -70,6 +70,29 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class OnChip:
+    """What was found in the exported file; each is None where the folder does not say.
+
+    Attributes:
+        legal: whether it obeys the chip's rules.
+        exact_percent: of all ops' outputs, the share whose integers are what the simulation says.
+        largest_difference: the largest difference, in steps of the output's scale.
+        end_to_end_exact_percent: the share of the model's outputs.
+        ops_checked: ops that were computed in integers.
+        ops_skipped: ops that the chip computes in float, or in a way that is not known.
+        overflows: sums beyond the chip's accumulator.
+    """
+
+    legal: bool | None = None
+    exact_percent: float | None = None
+    largest_difference: int | None = None
+    end_to_end_exact_percent: float | None = None
+    ops_checked: int | None = None
+    ops_skipped: int | None = None
+    overflows: int | None = None
+
+
+@dataclass(frozen=True)
 class Iteration:
     """A row of the history.
 
@@ -85,6 +108,7 @@ class Iteration:
         evaluated_by: the contract's function that scored it, "evaluate" or "evaluate_fast".
         float_value: the float model's score on the same images.
         float_reference_key: stands for the contract and the float model that it was run with.
+        on_chip: what was found in the exported file; None where it was not checked.
         metrics: everything that the contract's function returned.
         warnings: what was said while the setting was applied.
         elapsed_seconds: how long it took.
@@ -122,6 +146,7 @@ class Iteration:
     seed: int | None = None
     engine: str | None = None
     esp_ppq_version: str | None = None
+    on_chip: OnChip | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     sample_count: int | None = None

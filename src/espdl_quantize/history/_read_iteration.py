@@ -13,6 +13,7 @@ from espdl_quantize.history._iteration import (
     Failure,
     Iteration,
     LayerError,
+    OnChip,
     OutputSignal,
     Priority,
     Signals,
@@ -96,6 +97,7 @@ def read_iteration(
         seed=integer(index.get("seed")),
         engine=text(index.get("engine")),
         esp_ppq_version=text(index.get("esp_ppq_version")),
+        on_chip=_on_chip(index.get("chip_check")),
         metrics={key: item for key, item in metrics.items() if not key.startswith("_")},
         warnings=names(index.get("applied_setting_warnings")),
         sample_count=_count(index.get("sample_count")),
@@ -153,6 +155,21 @@ def _setting(folder: Path) -> tuple[Setting | None, str | None]:
         return None, "setting.json holds text that is not Unicode"
     except SettingError as error:
         return None, f"setting.json: {text(error.cause)}"
+
+
+def _on_chip(value: object) -> OnChip | None:
+    if not isinstance(value, dict):
+        return None
+    legal = value.get("legal")
+    return OnChip(
+        legal=legal if isinstance(legal, bool) else None,
+        exact_percent=number(value.get("exact_percent")),
+        largest_difference=integer(value.get("largest_difference")),
+        end_to_end_exact_percent=number(value.get("end_to_end_exact_percent")),
+        ops_checked=integer(value.get("ops_checked")),
+        ops_skipped=integer(value.get("ops_skipped")),
+        overflows=integer(value.get("overflows")),
+    )
 
 
 def _layers(value: object) -> tuple[LayerError, ...]:

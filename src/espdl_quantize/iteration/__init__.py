@@ -13,6 +13,7 @@ from espdl_quantize.iteration._lost import record_lost
 from espdl_quantize.iteration._prepared import Prepared
 from espdl_quantize.iteration._run import RunOptions, numbered, run_iteration, run_staged
 from espdl_quantize.iteration._score import Score, score_float
+from espdl_quantize.iteration._verify import Verification, verify_iteration
 
 __all__ = [
     "FLOAT_REFERENCE",
@@ -20,6 +21,7 @@ __all__ = [
     "Prepared",
     "RunOptions",
     "Score",
+    "Verification",
     "captured",
     "is_finished",
     "iteration_number",
@@ -30,4 +32,5 @@ __all__ = [
     "run_staged",
     "score_float",
     "staged",
+    "verify_iteration",
 ]

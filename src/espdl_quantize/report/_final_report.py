@@ -12,6 +12,7 @@ from espdl_quantize.report._certainty import (
     show_signals,
     verdict_of,
 )
+from espdl_quantize.report._chip import chip_lines
 from espdl_quantize.report._comparison import changes_of, cost_of, delta_of, outcome_of, rank_of
 from espdl_quantize.report._escape import json_block, md, number
 from espdl_quantize.report._finalize import FinalizeReason
@@ -48,6 +49,9 @@ def render_report(situation: Situation, decision: Decision, reason: FinalizeReas
         "## Python snippet\n\n" + _snippet(best),
         "## Key findings\n\n" + _bullets(key_findings(situation)),
     ]
+    on_chip = chip_lines(situation.history)
+    if on_chip:
+        sections.append("## On the chip\n\n" + _bullets([md(line, 400) for line in on_chip]))
     gap = remaining_gap(situation, decision)
     if gap:
         sections.append("## Remaining gap\n\n" + _bullets(gap))

@@ -15,6 +15,7 @@ from espdl_quantize.report._certainty import (
     show_signals,
     verdict_of,
 )
+from espdl_quantize.report._chip import chip_lines
 from espdl_quantize.report._comparison import (
     changes_of,
     cost_of,
@@ -102,6 +103,7 @@ def build_page(situation: Situation, decision: Decision, reason: FinalizeReason 
         "setting": _setting(best),
         "snippet": _snippet(best),
         "how_exact": "" if best is None else how_exact(best),
+        "on_chip": [plain(line, 400) for line in chip_lines(history)],
         "certainty": [plain(line, 600) for line in certainty_lines(history)],
         "findings": [from_md(line) for line in key_findings(situation)],
         "gap": [from_md(line) for line in remaining_gap(situation, decision)],

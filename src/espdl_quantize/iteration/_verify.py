@@ -1,0 +1,109 @@
+"""Makes an iteration's model again, and holds the file that it left against it."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from espdl_quantize.chip import ChipCheck, check_model
+from espdl_quantize.contract import Contract
+from espdl_quantize.errors import OutputFolderError
+from espdl_quantize.iteration._console import captured
+from espdl_quantize.iteration._folder import INDEX
+from espdl_quantize.iteration._prepared import Prepared
+from espdl_quantize.jsonio import Json, read_json
+from espdl_quantize.quantize import (
+    Engine,
+    Progress,
+    at_work,
+    check_device,
+    check_installation,
+    export,
+    quantize,
+    seed_everything,
+)
+from espdl_quantize.setting import load_setting, resolve
+from espdl_quantize.targets import probe_target
+
+MODEL = "model.espdl"
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What is known of an iteration's file.
+
+    Attributes:
+        file: which one.
+        same_file: making the model again gives the same bytes.
+        check: the rules, and the integers of that very file.
+    """
+
+    file: Path
+    same_file: bool
+    check: ChipCheck
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing speaks against the file."""
+        return self.same_file and self.check.legality.legal and not [*self.check.warnings()]
+
+    def as_json(self) -> Json:
+        """Return it as plain data."""
+        return {
+            "holds": self.holds,
+            "file": str(self.file),
+            "same_file": self.same_file,
+            "warnings": [*self.check.warnings()],
+            **self.check.as_json(),
+        }
+
+
+def verify_iteration(
+    contract: Contract, folder: Path, samples: int, progress: Progress
+) -> Verification:
+    """Quantize once more with an iteration's setting and seed, and check the file in its folder.
+
+    Args:
+        contract: the one that the iteration was run with.
+        folder: an iteration's folder, or best/.
+        samples: calibration samples whose integers are computed.
+        progress: told of every stage.
+
+    Raises:
+        OutputFolderError: the folder holds no whole iteration with a model.
+        EspdlQuantizeError: the setting cannot be run any more.
+    """
+    index, file, config = read_json(folder / INDEX), folder / MODEL, contract.config
+    if not file.is_file():
+        raise OutputFolderError(f"{folder} has no {MODEL}", "verify an iteration that went well")
+    chip = index.get("target_chip")
+    if chip != config.target:
+        raise OutputFolderError(
+            f"{file} was made for {chip!r}, and the contract says {config.target!r}",
+            "give the contract that it was made with",
+        )
+    stated = index.get("seed")
+    seed = stated if isinstance(stated, int) else 0
+    engine: Engine = "reference" if index.get("engine") == "reference" else "fast"
+    with tempfile.TemporaryDirectory() as scratch, Prepared(contract) as prepared:
+        fresh = Path(scratch) / MODEL
+        with captured(Path(scratch) / "console.log"), at_work(engine):
+            check_installation()
+            check_device(config.device)
+            target = probe_target(config.target, config.num_of_bits)
+            resolved = resolve(load_setting(folder / "setting.json"), target, config.device)
+            seed_everything(seed)
+            with progress.stage("read calibration data"):
+                batches, _ = prepared.batches(seed, lambda done, total: None)
+            with progress.stage("prepare float model"):
+                model, _ = prepared.float_model(batches[0])
+            with progress.stage("quantize"):
+                made = quantize(model, config, resolved, batches, progress, seed, engine)
+            with progress.stage("export"):
+                layouts = export(made, fresh)
+            with progress.stage("check model"):
+                found = check_model(
+                    file, config.target, made.graph, layouts, batches, config.device, samples
+                )
+        return Verification(file, fresh.read_bytes() == file.read_bytes(), found)
