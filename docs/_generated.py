@@ -75,7 +75,7 @@ def _parameter(one: Any, hint: Any) -> tuple[str, str, str]:
         choices = get_args(hint) if get_origin(hint) is Literal else ()
         value = "|".join(map(str, choices)) or _value_name(one)
         name = f"`{', '.join(one.opts)}{'' if one.is_flag else ' ' + value}`"
-    default = "" if one.default in (None, False) else f"`{one.default}`"
+    default = "" if one.default is None or one.default is False else f"`{one.default}`"
     return name, "needed" if one.required else default, _prose(one.help or "")
 
 

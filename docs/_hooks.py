@@ -9,8 +9,33 @@ from pathlib import Path
 from typing import Any
 
 _HERE = Path(__file__).parent
+_SOURCE = _HERE.parent / "src" / "espdl_quantize"
 _MARKER = re.compile(r"\{\{ (\w+)(?: ([\w./]+))? \}\}")
 _ROLE = re.compile(r":(?:class|func|data|meth|mod):<code>~?([^<]+)</code>")
+
+
+def _packages() -> list[str]:
+    """Return the modules that have a page: every package but the command, and two more."""
+    found = [file.parent.name for file in _SOURCE.glob("*/__init__.py")]
+    return sorted({*found, "errors", "search.policies"} - {"cli"})
+
+
+def on_config(config: Any, **_: Any) -> Any:
+    """Put the packages into the navigation."""
+    reference = next(part["Reference"] for part in config["nav"] if "Reference" in part)
+    pages = [{name: f"reference/api/{name}.md"} for name in _packages()]
+    reference.append({"Python packages": pages})
+    return config
+
+
+def on_files(files: Any, config: Any, **_: Any) -> Any:
+    """Make a page for each package, from its docstrings."""
+    from mkdocs.structure.files import File
+
+    for name in _packages():
+        content = f"# espdl_quantize.{name}\n\n::: espdl_quantize.{name}\n"
+        files.append(File.generated(config, f"reference/api/{name}.md", content=content))
+    return files
 
 
 def _parts() -> dict[str, Any]:

@@ -47,6 +47,7 @@ def test_every_generated_part_was_filled_in(site: Path) -> None:
     assert "plateau_relative" in (site / "reference" / "search.html").read_text(encoding="utf-8")
     api = (site / "reference" / "api" / "tune.html").read_text(encoding="utf-8")
     assert "The folder is the only state" in api
+    assert "reference/api/worker.html" in (site / "index.html").read_text(encoding="utf-8")
 
 
 def test_every_rule_of_the_chip_is_listed() -> None:
