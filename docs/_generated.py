@@ -195,6 +195,16 @@ def lever_orders() -> str:
     return "\n".join(told) + "\n"
 
 
+def measured(about: str) -> str:
+    """The first table of a section of benchmarks/README.md, whose heading holds a word."""
+    text = (_ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    section = next(part for part in text.split("\n## ") if about in part.splitlines()[0].lower())
+    rows = [line.startswith("|") for line in section.splitlines()]
+    first = rows.index(True)
+    last = (rows + [False]).index(False, first)
+    return "\n".join(section.splitlines()[first:last]) + "\n"
+
+
 def limit(name: str) -> str:
     """One threshold, for a sentence."""
     return f"{getattr(DEFAULT_THRESHOLDS, name):g}"
@@ -228,6 +238,7 @@ PARTS: dict[str, Callable[..., str]] = {
         lever_orders,
         levers,
         limit,
+        measured,
         policy_parameters,
         quant_config,
         setting,
