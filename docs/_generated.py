@@ -201,7 +201,7 @@ def measured(about: str) -> str:
     section = next(part for part in text.split("\n## ") if about in part.splitlines()[0].lower())
     rows = [line.startswith("|") for line in section.splitlines()]
     first = rows.index(True)
-    last = (rows + [False]).index(False, first)
+    last = [*rows, False].index(False, first)
     return "\n".join(section.splitlines()[first:last]) + "\n"
 
 
