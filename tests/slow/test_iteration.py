@@ -424,10 +424,13 @@ SLEEPS = (
 )
 
 
-def test_ctrl_c_leaves_no_half_written_folder(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_leaves_no_half_written_folder(
+    tmp_path: Path, number: signal.Signals
+) -> None:
     outputs = tmp_path / "outputs"
     process = begin(write_contract(tmp_path, evaluate=SLEEPS), outputs / "iter_0")
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "interrupted" in errors

@@ -62,7 +62,8 @@ def test_a_search_goes_on_after_deaths_in_mid_training(tmp_path: Path) -> None:
     for index in (first, second):
         assert index["error"]["stage"] == "quantize"
         # As much is known of it as of any failed iteration.
-        assert index.keys() == read(outputs / "iter_0").keys()
+        assert index.keys() <= read(outputs / "iter_0").keys()
+        assert {"model_name", "engine", "seed", "esp_ppq_version", "reused"} <= index.keys()
         assert index["float_reference_key"] == read(outputs / "iter_0")["float_reference_key"]
     log = (outputs / "iter_1/console.log").read_text()
     assert "Fatal Python error: Segmentation fault" in log
@@ -131,7 +132,7 @@ import sys
 
 class Forbid:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("torch", "esp_ppq", "numpy"):
+        if name.partition(".")[0] in ("torch", "esp_ppq", "onnx"):
             raise ImportError(f"{name} must not be imported")
 
 sys.meta_path.insert(0, Forbid())

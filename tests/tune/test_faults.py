@@ -10,12 +10,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from espdl_quantize.errors import EspdlQuantizeError, OutputFolderError
 from espdl_quantize.history import read_history
+from espdl_quantize.report import compare
 from espdl_quantize.tune import TuneOptions, tune
 from tests.faults import DONE, KILLED, REFUSED, Fault, every, operations, run_with_fault
 from tests.tune.made_table import MadeBackend
@@ -107,6 +111,47 @@ def test_an_interruption_at_any_operation_changes_nothing_in_the_end(
         ended, found = interrupt_and_resume(tmp_path / f"{at}", fault, at, undisturbed)
         assert ended in ((KILLED,) if fault == "kill" else (REFUSED, DONE)), f"operation {at}"
         assert found == undisturbed, f"operation {at} of {count}"
+
+
+@contextmanager
+def disk(folder: Path, kilobytes: int) -> Iterator[Path]:
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small disk needs root")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def remount(folder: Path, options: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{options}", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("kilobytes", [20, 56, 104, 164, 248])
+def test_a_disk_that_is_really_full_loses_nothing(
+    tmp_path: Path, undisturbed: dict[str, Any], kilobytes: int
+) -> None:
+    with disk(tmp_path / "disk", kilobytes) as small:
+        outputs = small / "outputs"
+        with pytest.raises((EspdlQuantizeError, OSError)) as caught:
+            search(outputs)
+        assert "No space left" in str(caught.value)
+        check_whole(outputs, undisturbed)
+        remount(small, "size=64m")
+        search(outputs)
+        assert result(outputs) == undisturbed
+
+
+def test_a_read_only_folder_is_named(tmp_path: Path) -> None:
+    with disk(tmp_path / "disk", 16_000) as small:
+        search(small / "outputs")
+        remount(small, "ro")
+        for work in (search, compare):
+            with pytest.raises(OutputFolderError, match="Read-only file system") as caught:
+                work(small / "outputs")
+            assert caught.value.mend
 
 
 FARTHER = 0.75

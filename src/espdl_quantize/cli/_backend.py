@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import signal
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +44,23 @@ class ProcessOptions:
 
 
 @contextlib.contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Take SIGTERM, which service managers and schedulers send, for Ctrl-C within the block."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
 def backend_of(
     contract: Path,
     options: RunOptions,
@@ -57,7 +76,10 @@ def backend_of(
     if process.in_process:
         yield RealBackend(load(contract), options)
         return
-    with IsolatedBackend(contract, options, process.limit) as backend:
+    with (
+        _terminated_as_interrupted(),
+        IsolatedBackend(contract, options, process.limit) as backend,
+    ):
         # Before anything is claimed or made for it.
         with (progress or NoProgress()).stage("load the contract"):
             _ = backend.facts
