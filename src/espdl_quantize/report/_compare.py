@@ -15,7 +15,7 @@ from espdl_quantize.report._final_report import render_report, write_report
 from espdl_quantize.report._finalize import FinalizePlan, RunStop, plan_finalize
 from espdl_quantize.report._html import render_html, write_html
 from espdl_quantize.report._lines import summary_lines
-from espdl_quantize.report._next_setting import write_next_setting
+from espdl_quantize.report._next_setting import why_none, write_next_setting
 from espdl_quantize.report._op_names import unknown_op_violations
 from espdl_quantize.search import (
     Decision,
@@ -34,7 +34,7 @@ class CompareResult:
     """What one comparison found and did.
 
     Attributes:
-        exit_code: 0, or 1 where finalizing was refused.
+        exit_code: 0, or 1 where finalizing was refused, or no next setting is there to write.
         comparison: the content of comparison.json.
         lines: for the terminal, without control characters.
         history: the iterations.
@@ -102,13 +102,13 @@ def compare(
         force: overwrite a report that lost its marker line.
         force_finalize: finalize in phase 5, too.
         write_best: write best/ alone.
-        write_next: write the next setting to this file.
+        write_next: write the next setting to this file, where there is one.
         run_stop: why an automatic run ends the search here.
         options: as for :func:`espdl_quantize.search.decide`.
 
     Raises:
         OutputFolderError: the folder cannot be read or written.
-        EspdlQuantizeError: there is no next setting to write, or no place for it.
+        EspdlQuantizeError: there is no place for the next setting.
     """
     outputs = Path(outputs)
     history = read_history(outputs)
@@ -127,10 +127,14 @@ def compare(
     warnings += situation.best_evidence.problems
     comparison = to_jsonable(build_comparison(situation, decision, plan, warnings))
     done += _write_comparison(outputs, comparison)
-    if write_next is not None:
-        done += write_next_setting(write_next, history, decision)
+    refused = bool(plan.refusal)
+    if write_next is not None and decision.setting is not None:
+        done += write_next_setting(write_next, history, decision.setting)
+    elif write_next is not None:
+        done.append(why_none(decision))
+        refused = True
     return CompareResult(
-        exit_code=EXIT_REFUSED if plan.refusal else EXIT_OK,
+        exit_code=EXIT_REFUSED if refused else EXIT_OK,
         comparison=comparison,
         lines=tuple(summary_lines(comparison, decision, plan, done)),
         history=history,
