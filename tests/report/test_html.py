@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from espdl_quantize.history import Jump, LayerError, LazyEvidence, read_history
 from espdl_quantize.report import compare, render_html
+from espdl_quantize.report._certainty import score_source
 from espdl_quantize.report._escape import md, plain
-from espdl_quantize.report._headline import score_source
 from espdl_quantize.report._page_text import duration, from_md, script_json
 from espdl_quantize.report.figures import (
     cost_figure,

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from espdl_quantize import __version__
+from espdl_quantize.cli._aside import add_commands
 from espdl_quantize.cli._failure import fail, print_usage_error
 from espdl_quantize.cli._options import (
     AsJson,
@@ -236,6 +237,9 @@ def tune(
         bool, typer.Option("--ignore-plateau", help="Go on where the metric has stopped moving.")
     ] = False,
     dry_run: DryRun = False,
+    no_final: Annotated[
+        bool, typer.Option("--no-final", help="Take no final score at the end.")
+    ] = False,
     no_float_score: NoFloatScore = False,
     iteration_limit: IterationLimit = None,
     in_process: InProcess = False,
@@ -264,7 +268,7 @@ def tune(
     from espdl_quantize.tune import Budget, TuneOptions, parse_duration
 
     budget = Budget(iterations, None if time is None else parse_duration(time))
-    options = TuneOptions(budget, policy, seed, ignore_plateau)
+    options = TuneOptions(budget, policy, seed, ignore_plateau, final=not no_final)
 
     if (contract is None) == (recorded is None):
         raise typer.BadParameter("give one of USER_QUANT.PY and --recorded TABLE.ZIP")
@@ -403,6 +407,9 @@ def lint(
     else:
         print("\n".join(map(str, violations)) or "the setting keeps every rule")
     sys.exit(EXIT_REFUSED if violations else EXIT_OK)
+
+
+add_commands(app)
 
 
 @app.command()

@@ -75,6 +75,7 @@ def _probe(
 
     config = contract.config
     scored: Score | None = None
+    final: Score | None = None
     with (
         tempfile.TemporaryDirectory() as scratch,
         shown(as_json, progress_lines) as progress,
@@ -94,6 +95,10 @@ def _probe(
             with progress.stage("score the float model"):
                 seed_everything(RunOptions().seed)
                 scored = score_float(contract, graph, full=False)
+            if contract.has_evaluate_final:
+                with progress.stage("score the float model by evaluate_final"):
+                    seed_everything(RunOptions().seed)
+                    final = score_float(contract, graph, full=False, final=True)
     weights = "per channel" if target.per_channel_weights else "per tensor"
     facts: dict[str, object] = {
         "model": contract.model_name,
@@ -107,6 +112,8 @@ def _probe(
     if scored is not None:
         facts["float_value"] = scored.value
         facts["evaluated_by"] = f"{scored.used}()"
+        if final is not None:
+            facts["float_value_of_evaluate_final"] = final.value
         if scored.warnings:
             facts["warnings"] = list(scored.warnings)
     if contract.ignored_keys:

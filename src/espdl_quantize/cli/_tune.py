@@ -20,7 +20,7 @@ from espdl_quantize.history import History, Iteration
 from espdl_quantize.iteration import RunOptions
 from espdl_quantize.jsonio import dumps
 from espdl_quantize.quantize import Progress
-from espdl_quantize.report import certainty_lines, delta_of, outcome_of
+from espdl_quantize.report import certainty_lines, delta_of, final_lines, outcome_of
 from espdl_quantize.search import describe_seconds
 from espdl_quantize.search.policies import Policy, make_policy
 from espdl_quantize.tune import (
@@ -293,10 +293,8 @@ def _print_result(result: TuneResult, outputs: Path) -> None:
         if history.gap_closed is not None:
             told += f"; {history.gap_closed:.0%} of the drop from float to baseline came back"
         console.print(escape(told))
-        for line in certainty_lines(history):
+        for line in (*certainty_lines(history), *final_lines(history)):
             console.print(escape(line))
-        if best.evaluated_by == "evaluate_fast":
-            console.print("the scores are evaluate_fast()'s; --use-full-eval takes evaluate()'s")
     if result.category == "plateau":
         console.print("the metric has stopped moving; --ignore-plateau goes on all the same")
     console.print(escape(f"model:  {outputs / 'best'}"))

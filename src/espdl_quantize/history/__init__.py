@@ -10,6 +10,7 @@ from espdl_quantize.history._evidence import (
     Jump,
     VariableStats,
 )
+from espdl_quantize.history._final import FinalScore
 from espdl_quantize.history._history import History, HistoryWarning
 from espdl_quantize.history._iteration import (
     Direction,
@@ -25,6 +26,7 @@ from espdl_quantize.history._noise import Noise
 from espdl_quantize.history._read import GENERATOR, is_foreign_comparison, read_history
 from espdl_quantize.history._read_applied import Applied, load_applied
 from espdl_quantize.history._read_evidence import LazyEvidence, load_evidence
+from espdl_quantize.history._read_iteration import read_iteration
 
 __all__ = [
     "GENERATOR",
@@ -32,6 +34,7 @@ __all__ = [
     "Direction",
     "Evidence",
     "Failure",
+    "FinalScore",
     "GraphOp",
     "History",
     "HistoryWarning",
@@ -50,4 +53,5 @@ __all__ = [
     "load_applied",
     "load_evidence",
     "read_history",
+    "read_iteration",
 ]

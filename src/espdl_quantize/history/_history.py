@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from espdl_quantize.history._final import FinalScore
 from espdl_quantize.history._iteration import Direction, Iteration, Priority
 from espdl_quantize.history._noise import Noise
 from espdl_quantize.setting import baseline, runtime_cost, setting_key
@@ -46,7 +47,9 @@ class History:
         reserved_ids: ids of folders that hold work but are no iteration yet.
         float_scores: the float model's primary value by the function that scored it.
         excluded: iterations that cannot be ranked with the others; a warning says why.
+        finals: by id, scores that took no part in the search.
         noise: tells a difference from chance, as far as the folders say what chance does.
+        final_noise: the same of the final scores.
     """
 
     iterations: tuple[Iteration, ...] = ()
@@ -55,6 +58,8 @@ class History:
     reserved_ids: tuple[int, ...] = ()
     float_scores: Mapping[str, float] = field(default_factory=dict)
     excluded: tuple[Iteration, ...] = ()
+    finals: Mapping[int, FinalScore] = field(default_factory=dict)
+    final_noise: Noise = field(default_factory=Noise, compare=False, repr=False)
     noise: Noise = field(default_factory=Noise, compare=False, repr=False)
 
     @cached_property
@@ -142,6 +147,14 @@ class History:
     def versus(self, row: Iteration, other: Iteration | None) -> Comparison | None:
         """Hold ``row`` against ``other``; None where nothing tells a difference from chance."""
         return None if other is None else self.noise.compare(row, other, self.direction)
+
+    def final_versus_baseline(self) -> Comparison | None:
+        """Hold the final score of best against that of the baseline, where both were taken."""
+        rows = (self.best, self.baseline)
+        found = [self.finals.get(row.id) for row in rows if row is not None]
+        if len(found) < 2 or found[0] is None or found[1] is None or found[0] is found[1]:
+            return None
+        return self.final_noise.compare(found[0].score, found[1].score, self.direction)
 
     def _top(self, rows: tuple[Iteration, ...]) -> Iteration | None:
         return min(rows, key=lambda row: (-self.height(row), row.id), default=None)

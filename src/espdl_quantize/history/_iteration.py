@@ -119,6 +119,9 @@ class Iteration:
         per_sample_scale: from the mean of the samples' results to the metric.
         samples_shared_with_calibration: how many of them were also used for calibration.
         signals: how far the outputs are from the float model's.
+        final_by: the contract's function of the final score, where the search scores by another.
+        model_sha256: of the exported model, in a final score.
+        samples_shared_with_search: samples of a final score that the search scored, too.
     """
 
     id: int
@@ -155,6 +158,9 @@ class Iteration:
     per_sample_scale: float | None = None
     samples_shared_with_calibration: int | None = None
     signals: Signals | None = None
+    final_by: str | None = None
+    model_sha256: str | None = None
+    samples_shared_with_search: int | None = None
 
     @property
     def has_samples(self) -> bool:

@@ -10,6 +10,7 @@ from espdl_quantize.errors import OutputFolderError
 from espdl_quantize.history._comparable import reference_key, split_by_origin
 from espdl_quantize.history._history import History, HistoryWarning
 from espdl_quantize.history._iteration import Iteration
+from espdl_quantize.history._read_finals import read_finals
 from espdl_quantize.history._read_iteration import read_iteration
 from espdl_quantize.history._values import number, read_any, text
 
@@ -66,6 +67,7 @@ def read_history(outputs: Path) -> History:
         reserved_ids=tuple(sorted(reserved)),
         float_scores=_float_scores(outputs, reference_key(ranked), warnings),
         excluded=tuple(excluded),
+        finals=read_finals(outputs, ranked),
     )
     warnings += _gaps(history)
     warnings += _disagreements(history)

@@ -106,6 +106,9 @@ def read_iteration(
         per_sample_scale=number(index.get("per_sample_scale")),
         samples_shared_with_calibration=integer(index.get("samples_shared_with_calibration")),
         signals=_signals(index.get("signals")),
+        final_by=text(index.get("final_by")),
+        model_sha256=text(index.get("model_sha256")),
+        samples_shared_with_search=integer(index.get("samples_shared_with_search")),
     )
     return row, notes
 

@@ -1,5 +1,6 @@
 """Runs one iteration and writes its folder."""
 
+from espdl_quantize.iteration._aside import FINAL, model_digest
 from espdl_quantize.iteration._console import captured
 from espdl_quantize.iteration._float_reference import FLOAT_REFERENCE
 from espdl_quantize.iteration._folder import (
@@ -12,10 +13,11 @@ from espdl_quantize.iteration._folder import (
 from espdl_quantize.iteration._lost import record_lost
 from espdl_quantize.iteration._prepared import Prepared
 from espdl_quantize.iteration._run import RunOptions, numbered, run_iteration, run_staged
-from espdl_quantize.iteration._score import Score, score_float
 from espdl_quantize.iteration._verify import Verification, verify_iteration
+from espdl_quantize.iteration._score import Score, final_evaluator, score_float
 
 __all__ = [
+    "FINAL",
     "FLOAT_REFERENCE",
     "INDEX",
     "Prepared",
@@ -23,9 +25,11 @@ __all__ = [
     "Score",
     "Verification",
     "captured",
+    "final_evaluator",
     "is_finished",
     "iteration_number",
     "locked",
+    "model_digest",
     "numbered",
     "record_lost",
     "run_iteration",

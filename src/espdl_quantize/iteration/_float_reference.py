@@ -9,7 +9,7 @@ from typing import Any
 from espdl_quantize.contract import Contract
 from espdl_quantize.errors import OutputFolderError
 from espdl_quantize.iteration._score import Evaluator, Score
-from espdl_quantize.iteration._signals import FloatOutputs, has_float_outputs
+from espdl_quantize.iteration._signals import FloatOutputs, float_samples, has_float_outputs
 from espdl_quantize.jsonio import read_json, write_json
 from espdl_quantize.quantize import FloatModel
 
@@ -48,6 +48,10 @@ class FloatReference:
     def is_complete(self, used: Evaluator) -> bool:
         """Tell whether the score is there, and the outputs that it was taken of."""
         return self.value(used) is not None and has_float_outputs(self._outputs, used, self.key)
+
+    def samples(self, used: Evaluator) -> set[bytes]:
+        """Return the content of the samples that were seen while ``used`` scored."""
+        return float_samples(self._outputs, used, self.key)
 
     def store(self, scored: Score) -> None:
         """Keep a score of the float model, and the outputs where they were watched."""

@@ -16,18 +16,28 @@ from espdl_quantize.contract import Batch, Contract, Origin, located
 from espdl_quantize.errors import EspdlQuantizeError, IterationError, OutputFolderError
 from espdl_quantize.iteration import _artifacts as artifacts
 from espdl_quantize.iteration._admission import check_admission
+from espdl_quantize.iteration._aside import aside_facts, drawn
 from espdl_quantize.iteration._console import captured
 from espdl_quantize.iteration._float_reference import FloatReference
 from espdl_quantize.iteration._folder import INDEX, MEMORY, iteration_number, locked, staged
 from espdl_quantize.iteration._lost import SPILLED, full_disk, is_full_disk, sweep_up
 from espdl_quantize.iteration._per_sample import write_samples
 from espdl_quantize.iteration._prepared import Prepared
-from espdl_quantize.iteration._score import Score, facts_of, meter_of, score, score_float
+from espdl_quantize.iteration._score import (
+    Score,
+    evaluator_of,
+    facts_of,
+    final_evaluator,
+    meter_of,
+    score,
+    score_float,
+)
 from espdl_quantize.iteration._signals import FloatOutputs
 from espdl_quantize.jsonio import Json, write_json
 from espdl_quantize.quantize import (
     Engine,
     Progress,
+    QuantizedModel,
     ReusedPass,
     at_work,
     batch_digests,
@@ -58,6 +68,10 @@ class RunOptions:
         score_float: score the float model first, which also proves the contract's evaluation.
         reuse: take the results of long passes from earlier iterations of the output folder.
         reduced_memory: keep what is large on the disk, with the same results.
+        home: the output folder that the run belongs to, where that is not the one above its own:
+            whose float scores and whose results of long passes it takes.
+        final: score by evaluate_final, or by evaluate where there is none; analyse nothing.
+        draw: of the calibration data; 0 is as the loader gives it. Another analyses nothing.
     """
 
     full_eval: bool = False
@@ -69,6 +83,14 @@ class RunOptions:
     score_float: bool = True
     reuse: bool = True
     reduced_memory: bool = False
+    home: str = ""
+    final: bool = False
+    draw: int = 0
+
+    @property
+    def is_aside(self) -> bool:
+        """Return whether it is no step of the search."""
+        return self.final or self.draw > 0
 
 
 @dataclass
@@ -98,12 +120,19 @@ class _Run:
     @property
     def outputs(self) -> Path:
         """The output folder."""
-        return self.folder.parent
+        return Path(self.options.home) if self.options.home else self.folder.parent
 
     @property
     def origin(self) -> Origin:
         """What the score is measured with, as far as it is known yet."""
         return Origin(self.contract.config.target, self.float_key)
+
+    @property
+    def memory(self) -> Path | None:
+        """Where the results of long passes are; of other data there are none."""
+        options = self.options
+        shared = options.reuse and options.engine == "fast" and options.draw == 0
+        return self.outputs / MEMORY if shared else None
 
     @contextlib.contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -230,7 +259,8 @@ def _run_stages(run: _Run) -> None:
         run.warnings += resolved.warnings
     seed_everything(options.seed)
     with run.timed("read calibration data"):
-        batches = _read_calibration(run)
+        pool = _read_calibration(run)
+        batches = drawn(pool, options.draw, options.seed, config.calib_steps)
     with run.timed("prepare float model"):
         model, float_graph = run.prepared.float_model(batches[0])
         reference = FloatReference(run.outputs, contract, model)
@@ -247,21 +277,13 @@ def _run_stages(run: _Run) -> None:
             run.progress,
             options.seed,
             options.engine,
-            run.outputs / MEMORY if options.reuse and options.engine == "fast" else None,
+            run.memory,
         )
         run.reused = quantized.reused
     run.warnings += quantized.warnings
     artifacts.write_applied(run.staging, resolved, quantized, target, run.warnings, options.seed)
-    with run.timed("analyse"):
-        run.measured = measure(
-            quantized.graph,
-            batches,
-            config.device,
-            config.analyse_steps,
-            run.progress,
-            options.engine,
-        )
-        run.counts = artifacts.write_analyses(run.staging, run.measured, quantized, config)
+    if not options.is_aside:
+        _analyse(run, quantized, batches)
     with run.timed("export"):
         file = run.staging / "model.espdl"
         layouts = export(quantized, file, options.with_info, options.with_native)
@@ -273,13 +295,27 @@ def _run_stages(run: _Run) -> None:
     # Last, so that an evaluation that fails, or that changes the graph, costs nothing else.
     with run.timed("evaluate"):
         seed_everything(options.seed)
-        calibration = {digest for batch in batches for digest in batch_digests(batch)}
+        calibration = {digest for batch in pool for digest in batch_digests(batch)}
         watch = meter_of(run.outputs, reference.key, quantized.graph, calibration)
-        run.scored = score(contract, quantized.graph, options.full_eval, watch)
+        run.scored = score(contract, quantized.graph, options.full_eval, watch, options.final)
         run.facts, told = facts_of(run.scored, calibration, config)
         run.warnings += [*run.scored.warnings, *told]
         write_samples(run.staging, run.scored.per_sample, run.scored.watcher)
         run.float_value = reference.value(run.scored.used)
+        run.facts["final_by"] = final_evaluator(contract, options.full_eval)
+        if options.is_aside:
+            run.facts |= aside_facts(options.draw, file, run.scored, reference)
+            # The model to deploy is the iteration's own.
+            file.unlink()
+
+
+def _analyse(run: _Run, quantized: QuantizedModel, batches: list[Batch]) -> None:
+    config, engine = run.contract.config, run.options.engine
+    with run.timed("analyse"):
+        run.measured = measure(
+            quantized.graph, batches, config.device, config.analyse_steps, run.progress, engine
+        )
+        run.counts = artifacts.write_analyses(run.staging, run.measured, quantized, config)
 
 
 def _read_calibration(run: _Run) -> list[Batch]:
@@ -302,11 +338,11 @@ def _score_float(run: _Run, reference: FloatReference, graph: Any) -> None:
     """
     if not run.options.score_float:
         return
-    fast = run.contract.has_evaluate_fast and not run.options.full_eval
-    if reference.is_complete("evaluate_fast" if fast else "evaluate"):
+    full, final = run.options.full_eval, run.options.final
+    if reference.is_complete(evaluator_of(run.contract, full, final)):
         return
     seed_everything(run.options.seed)
-    scored = score_float(run.contract, graph, run.options.full_eval, lambda _: FloatOutputs())
+    scored = score_float(run.contract, graph, full, lambda _: FloatOutputs(), final)
     run.warnings += [f"float model: {warning}" for warning in scored.warnings]
     reference.store(scored)
 

@@ -16,6 +16,9 @@ from espdl_quantize.jsonio import Json, to_jsonable
 from espdl_quantize.quantize import describe_failure, watched
 
 Evaluator = Literal["evaluate", "evaluate_fast", "evaluate_final"]
+SEARCHING: tuple[Evaluator, ...] = ("evaluate", "evaluate_fast")
+"""What a search may score by."""
+
 MakeWatcher = Callable[[Evaluator], Watcher]
 """Makes what sees the forwards of one evaluation."""
 
@@ -44,27 +47,37 @@ class Score:
 
 
 def score(
-    contract: Contract, graph: Any, full: bool, make_watcher: MakeWatcher | None = None
+    contract: Contract,
+    graph: Any,
+    full: bool,
+    make_watcher: MakeWatcher | None = None,
+    final: bool = False,
 ) -> Score:
     """Score a graph, by evaluate_fast where there is one and ``full`` is not set.
 
-    An evaluate_fast that fails is replaced by evaluate, with a warning.
+    An evaluate_fast that fails is replaced by evaluate, with a warning. A final score is by
+    evaluate_final, or by evaluate where there is none.
 
     Raises:
         IterationError: evaluate raises, or returns no finite value of the primary metric.
     """
-    if contract.has_evaluate_fast and not full:
-        try:
-            return score_with(contract, graph, "evaluate_fast", make_watcher)
-        except IterationError as error:
-            scored = score_with(contract, graph, "evaluate", make_watcher)
-            warning = f"evaluate_fast failed, evaluate was used: {error.cause}"
-            return replace(scored, warnings=(warning,))
-    return score_with(contract, graph, "evaluate", make_watcher)
+    used = evaluator_of(contract, full, final)
+    if used != "evaluate_fast":
+        return score_with(contract, graph, used, make_watcher)
+    try:
+        return score_with(contract, graph, used, make_watcher)
+    except IterationError as error:
+        scored = score_with(contract, graph, "evaluate", make_watcher)
+        warning = f"evaluate_fast failed, evaluate was used: {error.cause}"
+        return replace(scored, warnings=(warning,))
 
 
 def score_float(
-    contract: Contract, graph: Any, full: bool, make_watcher: MakeWatcher | None = None
+    contract: Contract,
+    graph: Any,
+    full: bool,
+    make_watcher: MakeWatcher | None = None,
+    final: bool = False,
 ) -> Score:
     """Score the float graph as :func:`score` does the quantized one, before anything long.
 
@@ -72,7 +85,7 @@ def score_float(
         ContractError: no score comes of it, and none would of any quantized graph.
     """
     try:
-        return score(contract, graph, full, make_watcher)
+        return score(contract, graph, full, make_watcher, final)
     except IterationError as error:
         raised, mend = error.__cause__, error.mend
         if raised is not None and not isinstance(raised, NotImplementedError):
@@ -81,6 +94,20 @@ def score_float(
                 "run with --no-float-score"
             )
         raise ContractError(f"the float model has no score: {error.cause}", mend) from raised
+
+
+def evaluator_of(contract: Contract, full: bool, final: bool) -> Evaluator:
+    """Name the function that scores, as long as an evaluate_fast does not fail."""
+    if final:
+        return "evaluate_final" if contract.has_evaluate_final else "evaluate"
+    return "evaluate_fast" if contract.has_evaluate_fast and not full else "evaluate"
+
+
+def final_evaluator(contract: Contract, full: bool) -> Evaluator | None:
+    """Name the function of the final score; None where the search scores by it all the time."""
+    if contract.has_evaluate_final:
+        return "evaluate_final"
+    return "evaluate" if contract.has_evaluate_fast and not full else None
 
 
 def score_with(

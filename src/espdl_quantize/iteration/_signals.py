@@ -111,6 +111,12 @@ def has_float_outputs(outputs: Path, used: str, key: str) -> bool:
     return bool(_load(outputs, used, key))
 
 
+def float_samples(outputs: Path, used: str, key: str) -> set[bytes]:
+    """Return the content of the samples whose float outputs are kept."""
+    stored = _load(outputs, used, key).get("digests")
+    return set() if stored is None else {row.tobytes() for row in stored}
+
+
 class SignalMeter(Watcher):
     """Compares a quantized graph's outputs with the float model's.
 

@@ -1,7 +1,7 @@
 """Compares iterations, writes comparison.json, ``best/`` and the final report; needs no torch."""
 
 from espdl_quantize.report._best_folder import write_best
-from espdl_quantize.report._certainty import certainty_lines
+from espdl_quantize.report._certainty import certainty_lines, final_lines, final_of
 from espdl_quantize.report._commands import early_finalize_command, retry_command
 from espdl_quantize.report._compare import CompareResult, Standing, compare, lint, look
 from espdl_quantize.report._comparison import delta_of, outcome_of
@@ -28,6 +28,8 @@ __all__ = [
     "compare",
     "delta_of",
     "early_finalize_command",
+    "final_lines",
+    "final_of",
     "lint",
     "look",
     "outcome_of",

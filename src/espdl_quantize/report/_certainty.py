@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from espdl_quantize.history import History, Iteration
-from espdl_quantize.report._escape import number
+from espdl_quantize.report._escape import number, plain
 from espdl_quantize.setting import runtime_cost
 from espdl_quantize.stats import Comparison, Interval
 
@@ -17,9 +17,7 @@ def certainty_of(history: History, row: Iteration) -> Json:
     interval = history.noise.interval(row)
     return {
         "sample_count": row.sample_count,
-        "interval": None
-        if interval is None
-        else {"low": interval.low, "high": interval.high, "method": interval.method},
+        "interval": _interval_json(interval),
         "versus_prior_best": _json(history.versus(row, history.prior_best[row.id])),
         "versus_best": _json(_unless_same(history, row, history.best)),
         "versus_baseline": _json(_unless_same(history, row, history.baseline)),
@@ -90,6 +88,132 @@ def certainty_lines(history: History) -> list[str]:
             told += f" and the same largest class on {agreement}"
         lines.append(f"{told}.")
     return lines
+
+
+def final_of(history: History) -> Json:
+    """Return what comparison.json says of the final scores."""
+    best = history.best
+    found = history.finals.get(best.id) if best is not None else None
+    scores = [
+        {
+            "iteration_id": number,
+            "evaluated_by": one.score.evaluated_by,
+            "primary_value": one.score.value,
+            "float_value": one.score.float_value,
+            "interval": _interval_json(history.final_noise.interval(one.score)),
+            "sample_count": one.score.sample_count,
+            "signals": signals_of(one.score),
+            "same_model": one.same_model,
+            "samples_shared_with_search": one.score.samples_shared_with_search,
+            "samples_shared_with_calibration": one.score.samples_shared_with_calibration,
+        }
+        for number, one in history.finals.items()
+    ]
+    return {
+        "taken": found is not None,
+        "scores": scores,
+        "best_versus_baseline": _json(history.final_versus_baseline()),
+        "told": final_lines(history),
+    }
+
+
+def final_lines(history: History) -> list[str]:
+    """Say what the final score is, or that there is none and what follows from it."""
+    best = history.best
+    if best is None or best.value is None:
+        return []
+    found = history.finals.get(best.id)
+    if found is None:
+        return _no_final(history, best)
+    score, used = found.score, found.score.evaluated_by
+    count = f" on {score.sample_count} samples" if score.sample_count else ""
+    interval = history.final_noise.interval(score)
+    told = f"Final score of {best.name} by {used}(){count}: {number(score.value)}"
+    if interval is not None:
+        told += f", 95 % interval {show_interval(interval)}"
+    if score.float_value is not None:
+        told += f"; float model {number(score.float_value)}"
+    first = history.baseline
+    base = history.finals.get(first.id) if first is not None and first.id != best.id else None
+    if base is not None and first is not None:
+        told += f"; baseline {first.name} {number(base.score.value)}"
+    lines = [f"{told}."]
+    versus = history.final_versus_baseline()
+    if versus is not None:
+        lines.append(f"Final score against the baseline's: {tell(versus)}.")
+    lines.append(
+        {
+            True: "The graph that it was taken of was quantized once more and exports to "
+            "best/model.espdl byte for byte: it is the same model.",
+            False: "The graph that it was taken of was quantized once more and does not export to "
+            "the same bytes as best/model.espdl: it is a twin of that model, made by the same "
+            "setting and seed, and not the very same.",
+            None: "Whether it was taken of the same graph as best/model.espdl cannot be checked: "
+            "the iteration's model is not there.",
+        }[found.same_model]
+    )
+    shared = score.samples_shared_with_search
+    if shared:
+        lines.append(
+            f"{shared} of its samples were scored by the search, too, so it is not wholly free of "
+            "the choice of the best."
+        )
+    if score.samples_shared_with_calibration:
+        lines.append(
+            f"{score.samples_shared_with_calibration} of its samples are calibration samples: it "
+            "is not of held-out data."
+        )
+    return lines
+
+
+def score_source(history: History) -> str:
+    """Say which function of the contract the score is from, and what that means for it."""
+    best = history.best
+    if best is None:
+        return "No iteration has a score."
+    used = {row.evaluated_by for row in history.scored}
+    if best.evaluated_by == "evaluate_fast":
+        told = "The scores are from the contract's evaluate_fast(), which is for searching."
+        if best.id in history.finals:
+            return told
+        return (
+            f"{told} For the score of evaluate(), run best/setting.json once more with "
+            "--use-full-eval, or take the final score."
+        )
+    if best.evaluated_by is None:
+        return "No record says which function of the contract the scores are from."
+    if used == {"evaluate"} and len(history.scored) > 1:
+        told = (
+            "The scores are from the contract's evaluate(). The same function chose the best of "
+            f"{len(history.scored)} scored iterations"
+        )
+        if best.id in history.finals:
+            return f"{told}; the final score took no part in it."
+        return (
+            f"{told}, so the final score is also the score it was selected by: on data that took "
+            "no part in the choice, expect a little less."
+        )
+    if len(used) > 1:
+        return (
+            f"{best.name} was scored by the contract's {plain(best.evaluated_by, 60)}(), other "
+            "iterations by another function: their scores may not compare."
+        )
+    return f"The score is from the contract's {plain(best.evaluated_by, 60)}()."
+
+
+def _no_final(history: History, best: Iteration) -> list[str]:
+    if best.final_by is None:
+        return []
+    return [
+        f"No final score was taken of {best.name}: 'espdl-quantize final' takes it by "
+        f"{best.final_by}(), and 'tune' does so at its end."
+    ]
+
+
+def _interval_json(interval: Interval | None) -> Json | None:
+    if interval is None:
+        return None
+    return {"low": interval.low, "high": interval.high, "method": interval.method}
 
 
 def tell(found: Comparison) -> str:

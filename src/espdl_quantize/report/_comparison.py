@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from espdl_quantize.history import GENERATOR, History, Iteration
-from espdl_quantize.report._certainty import certainty_of
+from espdl_quantize.report._certainty import certainty_of, final_of, score_source
 from espdl_quantize.report._commands import early_finalize_command, retry_command
 from espdl_quantize.report._finalize import FinalizePlan
 from espdl_quantize.search import Decision, Situation, describe_changes, runtime_cost
@@ -37,6 +37,8 @@ def build_comparison(
         "iterations": [_row(history, row) for row in history.iterations],
         "excluded_iterations": [_excluded(history, row) for row in history.excluded],
         "best_iteration": None if best is None else _best(history, best),
+        "final": final_of(history),
+        "score_source": score_source(history),
         "iteration_ranks": {str(row.id): rank_of(history, row) for row in history.iterations},
         "runtime_cost_classification": {str(row.id): cost_of(row) for row in history.iterations},
         "ranking_warnings": warnings,

@@ -8,6 +8,8 @@ from espdl_quantize.errors import OutputFolderError
 from espdl_quantize.history import Iteration
 from espdl_quantize.report._certainty import (
     certainty_lines,
+    final_lines,
+    score_source,
     show_interval,
     show_signals,
     verdict_of,
@@ -17,7 +19,6 @@ from espdl_quantize.report._comparison import changes_of, cost_of, delta_of, out
 from espdl_quantize.report._escape import json_block, md, number
 from espdl_quantize.report._finalize import FinalizeReason
 from espdl_quantize.report._findings import float_value, key_findings, remaining_gap
-from espdl_quantize.report._headline import score_source
 from espdl_quantize.report._script import how_exact, python_script
 from espdl_quantize.report._text_file import write_text
 from espdl_quantize.search import Decision, Situation
@@ -95,7 +96,7 @@ def _summary(situation: Situation, best: Iteration) -> list[str]:
             f"Float model: {number(reference)} "
             f"(quantized: {number(best.value - reference, sign=True)})"
         )
-    lines += [md(line, 600) for line in certainty_lines(history)]
+    lines += [md(line, 900) for line in (*certainty_lines(history), *final_lines(history))]
     lines.append(md(score_source(history), 600))
     lines.append(f"On-device speed cost against the baseline: {md(cost_of(best))}")
     others = [

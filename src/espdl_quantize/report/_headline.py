@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from espdl_quantize.history import History, Iteration
+from espdl_quantize.report._certainty import score_source
 from espdl_quantize.report._comparison import cost_of
 from espdl_quantize.report._escape import number, plain
 from espdl_quantize.report._finalize import FinalizeReason
@@ -45,33 +46,6 @@ def headline(situation: Situation, first: Iteration | None, reason: FinalizeReas
         "cost": _cost(best),
         "stop": _stop(reason),
     }
-
-
-def score_source(history: History) -> str:
-    """Say which function of the contract the score is from, and what that means for it."""
-    best = history.best
-    if best is None:
-        return "No iteration has a score."
-    used = {row.evaluated_by for row in history.scored}
-    if best.evaluated_by == "evaluate_fast":
-        return (
-            "The scores are from the contract's evaluate_fast(), which is for searching. For the "
-            "score of evaluate(), run best/setting.json once more with --use-full-eval."
-        )
-    if best.evaluated_by is None:
-        return "No record says which function of the contract the scores are from."
-    if used == {"evaluate"} and len(history.scored) > 1:
-        return (
-            f"The scores are from the contract's evaluate(). The same function chose the best of "
-            f"{len(history.scored)} scored iterations, so the final score is also the score it was "
-            "selected by: on data that took no part in the choice, expect a little less."
-        )
-    if len(used) > 1:
-        return (
-            f"{best.name} was scored by the contract's {plain(best.evaluated_by, 60)}(), other "
-            "iterations by another function: their scores may not compare."
-        )
-    return f"The score is from the contract's {plain(best.evaluated_by, 60)}()."
 
 
 def _verdict(history: History, share: float | None, first: Iteration | None) -> str:

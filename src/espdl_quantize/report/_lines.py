@@ -32,6 +32,10 @@ def summary_lines(
         yield from _refusal(decision, plan)
     if plan.reason is not None:
         yield f"finalized ({plan.reason.category}): {plain(plan.reason.detail)}"
+        for line in comparison["final"]["told"]:
+            yield plain(line, 900)
+        if not comparison["final"]["taken"]:
+            yield plain(comparison["score_source"], 900)
     for line in done:
         yield plain(line)
     if goes_on:

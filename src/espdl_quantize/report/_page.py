@@ -11,6 +11,7 @@ from espdl_quantize.history import Evidence, History, Iteration
 from espdl_quantize.jsonio import to_jsonable
 from espdl_quantize.report._certainty import (
     certainty_lines,
+    final_lines,
     show_interval,
     show_signals,
     verdict_of,
@@ -104,7 +105,9 @@ def build_page(situation: Situation, decision: Decision, reason: FinalizeReason 
         "snippet": _snippet(best),
         "how_exact": "" if best is None else how_exact(best),
         "on_chip": [plain(line, 400) for line in chip_lines(history)],
-        "certainty": [plain(line, 600) for line in certainty_lines(history)],
+        "certainty": [
+            plain(line, 900) for line in (*certainty_lines(history), *final_lines(history))
+        ],
         "findings": [from_md(line) for line in key_findings(situation)],
         "gap": [from_md(line) for line in remaining_gap(situation, decision)],
         "warnings": _warnings(situation),

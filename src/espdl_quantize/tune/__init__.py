@@ -1,8 +1,9 @@
 """Runs a whole search by itself, on esp-ppq or on recorded iterations."""
 
-from espdl_quantize.tune._backend import Backend, BackendFacts
+from espdl_quantize.tune._backend import AsideBackend, Backend, BackendFacts
 from espdl_quantize.tune._budget import Budget, parse_duration
 from espdl_quantize.tune._events import Move, Observer, Status
+from espdl_quantize.tune._final import take_final
 from espdl_quantize.tune._isolated import IsolatedBackend
 from espdl_quantize.tune._loop import tune
 from espdl_quantize.tune._options import TuneOptions, TuneResult
@@ -10,12 +11,16 @@ from espdl_quantize.tune._plan import Plan, PlanStep, make_plan
 from espdl_quantize.tune._preview import Preview, preview
 from espdl_quantize.tune._real import RealBackend
 from espdl_quantize.tune._recorded import RecordedBackend, record
+from espdl_quantize.tune._repeat import REPEAT, Draws, compare_draws, repeat
 from espdl_quantize.tune._table import Table, pack
 
 __all__ = [
+    "REPEAT",
+    "AsideBackend",
     "Backend",
     "BackendFacts",
     "Budget",
+    "Draws",
     "IsolatedBackend",
     "Move",
     "Observer",
@@ -28,10 +33,13 @@ __all__ = [
     "Table",
     "TuneOptions",
     "TuneResult",
+    "compare_draws",
     "make_plan",
     "pack",
     "parse_duration",
     "preview",
     "record",
+    "repeat",
+    "take_final",
     "tune",
 ]

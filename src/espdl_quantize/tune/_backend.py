@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from espdl_quantize.history import Direction, Priority
 from espdl_quantize.jsonio import Json
@@ -25,6 +25,8 @@ class BackendFacts:
         target: the value to reach.
         priority: the order of the levers.
         pool: the only settings that can be run; None for no limit.
+        final_by: the contract's function of the final score, which the search does not score by;
+            None where there is none.
     """
 
     metric: str | None = None
@@ -35,6 +37,7 @@ class BackendFacts:
     target: float | None = None
     priority: Priority | None = None
     pool: tuple[Setting, ...] | None = None
+    final_by: str | None = None
 
 
 class Backend(Protocol):
@@ -53,4 +56,26 @@ class Backend(Protocol):
         Raises:
             EspdlQuantizeError: the iteration failed. Where ``folder`` says so, too, it counts as
                 an iteration; where there is no folder, nothing was done.
+        """
+
+
+@runtime_checkable
+class AsideBackend(Backend, Protocol):
+    """A backend that can also run beside the search; a recording cannot."""
+
+    def run_aside(self, setting: Setting, folder: Path, progress: Progress, **changed: Any) -> Json:
+        """Run ``setting`` into ``folder``, in the place of what is there.
+
+        Args:
+            setting: what to run.
+            folder: where to.
+            progress: told of every stage.
+            changed: fields of :class:`espdl_quantize.iteration.RunOptions` that are other than
+                those of the search.
+
+        Returns:
+            The content of iteration_index.json.
+
+        Raises:
+            EspdlQuantizeError: it failed.
         """

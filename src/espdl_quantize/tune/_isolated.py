@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from espdl_quantize.contract import require_file
 from espdl_quantize.history import History, read_history
@@ -51,6 +52,7 @@ class IsolatedBackend:
             limit,
         )
         self._overwrite = options is not None and options.overwrite
+        self._full_eval = options is not None and options.full_eval
         self._limit = limit
 
     def __enter__(self) -> IsolatedBackend:
@@ -68,7 +70,10 @@ class IsolatedBackend:
             ContractError: it does not load, or breaks the contract.
             InstallationError: esp-ppq is missing or lacks something.
         """
-        return BackendFacts(**self._runner.facts)
+        facts = BackendFacts(**self._runner.facts)
+        # Its worker does not know the options.
+        same = facts.final_by == "evaluate" and self._full_eval
+        return replace(facts, final_by=None) if same else facts
 
     @property
     def pid(self) -> int | None:
@@ -81,6 +86,12 @@ class IsolatedBackend:
         if limit is None and folder.parent.is_dir():
             limit = derived_limit(read_history(folder.parent), setting)
         return self._runner.run(setting, folder, progress, overwrite=self._overwrite, limit=limit)
+
+    def run_aside(self, setting: Setting, folder: Path, progress: Progress, **changed: Any) -> Json:
+        """Run beside the search."""
+        return self._runner.run(
+            setting, folder, progress, overwrite=True, limit=self._limit, changed=changed
+        )
 
 
 def derived_limit(history: History, setting: Setting) -> float | None:

@@ -26,6 +26,7 @@ from espdl_quantize.search.policies import Policy, PolicyContext, Proposal, make
 from espdl_quantize.setting import Setting, setting_key
 from espdl_quantize.tune._backend import Backend
 from espdl_quantize.tune._events import Move, Observer, Status
+from espdl_quantize.tune._final import take_final
 from espdl_quantize.tune._guard import check_folder
 from espdl_quantize.tune._options import TuneOptions, TuneResult
 from espdl_quantize.tune._plan import make_plan
@@ -127,6 +128,9 @@ class Search:
             self._note(decision)
             self._plan(history, decision)
             if decision.stop is not None:
+                if self._take_final(history):
+                    # Once more, so that the reports have it.
+                    step = compare(self._outputs, options=self.options)
                 return TuneResult(decision.stop.category, decision.stop.detail, self._count, step)
             if self._is_spent():
                 return self._finish("budget_reached", history)
@@ -140,6 +144,11 @@ class Search:
     def first_move(self, history: History, decision: Decision) -> Move | None:
         """Return what :meth:`run` would begin with; None where nothing is left."""
         return self._again(_to_try_again(history), decision) or self._next(history, decision)
+
+    def _take_final(self, history: History) -> int:
+        if not self._options.final:
+            return 0
+        return take_final(self._backend, history, self._progress, self._observer.notice)
 
     def save_best(self, history: History) -> None:
         """Write best/ where it does not hold the best iteration yet."""
@@ -261,6 +270,7 @@ class Search:
             last = history.failed[-1].failure if history.failed else None
             told = f"; the last failure: {last}" if last is not None else ""
             raise IterationError(f"no iteration has a score{told}", "mend it and run again")
+        self._take_final(history)
         step = compare(self._outputs, run_stop=stop, options=self.options)
         reason = step.comparison["next_step_hint"]["finalize_reason"]
         return TuneResult(reason["category"], reason["detail"], self._count, step)

@@ -20,6 +20,7 @@ class TuneOptions:
         ignore_plateau: go on where the metric has stopped moving.
         same_failures: so many failures in a row with the same cause end the search; before
             anything has a score, two do.
+        final: score best and the baseline on the data of the final score once the search is over.
     """
 
     budget: Budget = field(default_factory=Budget)
@@ -27,6 +28,7 @@ class TuneOptions:
     seed: int = 0
     ignore_plateau: bool = False
     same_failures: int = 3
+    final: bool = True
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from espdl_quantize.contract import Contract
-from espdl_quantize.iteration import Prepared, RunOptions, run_iteration
+from espdl_quantize.iteration import Prepared, RunOptions, final_evaluator, run_iteration
 from espdl_quantize.jsonio import Json
 from espdl_quantize.quantize import Progress
 from espdl_quantize.setting import Setting
@@ -37,6 +39,7 @@ class RealBackend:
             contract_path=str(self._contract.path),
             target=config.target_metric,
             priority=config.deploy_runtime_priority,
+            final_by=final_evaluator(self._contract, self._options.full_eval),
         )
 
     def run(self, setting: Setting, folder: Path, progress: Progress) -> Json:
@@ -44,3 +47,8 @@ class RealBackend:
         return run_iteration(
             self._contract, setting, folder, self._options, progress, self._prepared
         )
+
+    def run_aside(self, setting: Setting, folder: Path, progress: Progress, **changed: Any) -> Json:
+        """Run beside the search."""
+        options = replace(self._options, overwrite=True, **changed)
+        return run_iteration(self._contract, setting, folder, options, progress, self._prepared)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from espdl_quantize.contract import Contract, load_contract
 from espdl_quantize.errors import EspdlQuantizeError
-from espdl_quantize.iteration import Prepared, RunOptions, captured, run_staged
+from espdl_quantize.iteration import Prepared, RunOptions, captured, final_evaluator, run_staged
 from espdl_quantize.jsonio import Json
 from espdl_quantize.quantize import Progress, check_installation
 from espdl_quantize.targets import target_names
@@ -33,6 +33,7 @@ class ContractJob:
             "contract_path": str(self._contract.path),
             "target": config.target_metric,
             "priority": config.deploy_runtime_priority,
+            "final_by": final_evaluator(self._contract, full=False),
         }
 
     def run(

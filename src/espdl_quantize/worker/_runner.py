@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from espdl_quantize.errors import ContractError, EspdlQuantizeError, IterationError
@@ -83,6 +83,7 @@ class Runner:
         *,
         overwrite: bool = False,
         limit: float | None = None,
+        changed: Json | None = None,
     ) -> Json:
         """Run one iteration into ``folder``, which appears only when it is whole.
 
@@ -94,6 +95,7 @@ class Runner:
             progress: told of every stage.
             overwrite: replace a finished iteration.
             limit: seconds that it may take; None for no limit.
+            changed: options that are other than those of every iteration.
 
         Returns:
             The content of iteration_index.json, with ``"status": "ok"``.
@@ -107,7 +109,9 @@ class Runner:
         self._ready()
         with locked(folder.parent), staged(folder, overwrite) as staging:
             try:
-                attempt = _Attempt(setting, folder, staging, progress, limit, self._reduced)
+                attempt = _Attempt(
+                    setting, folder, staging, progress, limit, self._reduced, changed=changed or {}
+                )
                 ended = self._attempt(attempt)
                 if ended.out_of_memory and not self._reduced:
                     self._reduced = True
@@ -137,13 +141,15 @@ class Runner:
             attempt.limit,
             reduced=True,
             notes=(note,),
+            changed=attempt.changed,
         )
         with attempt.progress.stage("once more, with less memory"):
             return self._attempt(again)
 
     def _attempt(self, attempt: _Attempt) -> _Ended:
         stages, started = Stages(attempt.progress), time.monotonic()
-        options = {**self._options, **({"reduced_memory": True} if attempt.reduced else {})}
+        options = {**self._options, **attempt.changed}
+        options |= {"reduced_memory": True} if attempt.reduced else {}
         order = Order(
             attempt.setting, attempt.folder, attempt.staging, options, attempt.notes
         ).pack()
@@ -246,6 +252,7 @@ class _Attempt:
     limit: float | None
     reduced: bool
     notes: tuple[str, ...] = ()
+    changed: Json = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,121 @@
+"""What ``final`` and ``repeat`` do and print."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from espdl_quantize.cli._backend import ProcessOptions, backend_of
+from espdl_quantize.cli._progress import shown
+from espdl_quantize.errors import (
+    EXIT_OK,
+    EXIT_REFUSED,
+    EspdlQuantizeError,
+    InterruptedCommandError,
+    OutputFolderError,
+)
+from espdl_quantize.history import read_history
+from espdl_quantize.iteration import RunOptions, locked
+from espdl_quantize.jsonio import dumps
+from espdl_quantize.quantize import Engine, Progress
+from espdl_quantize.report import final_lines, final_of
+from espdl_quantize.setting import baseline, load_setting
+from espdl_quantize.tune import AsideBackend, Draws, repeat, take_final
+
+
+def score_finally(
+    contract: Path,
+    outputs: Path,
+    again: bool,
+    process: ProcessOptions,
+    as_json: bool,
+    progress_lines: Path | None,
+) -> None:
+    """Take the final scores of an output folder, print them and exit with 1 where there are none.
+
+    Raises:
+        EspdlQuantizeError: whatever stopped it.
+    """
+    if not outputs.is_dir():
+        raise OutputFolderError(f"{outputs} is no folder", "give the one that holds iter_0")
+    history = read_history(outputs)
+    if history.best is None:
+        raise EspdlQuantizeError(f"{outputs} has no iteration with a score", "run one first")
+    with (
+        shown(as_json, progress_lines) as progress,
+        backend_of(contract, RunOptions(), process, progress) as backend,
+        locked(outputs),
+    ):
+        take_final(backend, history, progress, _sayer(progress), again)
+    history = read_history(outputs)
+    found = final_of(history)
+    print(dumps(found) if as_json else "\n".join(final_lines(history)), end="" if as_json else "\n")
+    if not as_json and found["taken"]:
+        print("'espdl-quantize compare --finalize' puts it into the reports")
+    sys.exit(EXIT_OK if found["taken"] else EXIT_REFUSED)
+
+
+def repeat_setting(
+    contract: Path,
+    setting: Path | None,
+    draws: int,
+    outputs: Path,
+    seed: int,
+    engine: Engine,
+    process: ProcessOptions,
+    as_json: bool,
+    progress_lines: Path | None,
+) -> None:
+    """Score a setting over draws of the calibration data, and print the spread.
+
+    Raises:
+        InterruptedCommandError: the user interrupted it.
+        EspdlQuantizeError: whatever stopped it.
+    """
+    asked = baseline() if setting is None else load_setting(setting)
+    try:
+        with (
+            shown(as_json, progress_lines) as progress,
+            backend_of(contract, RunOptions(engine=engine), process, progress) as backend,
+            locked(outputs),
+        ):
+            assert isinstance(backend, AsideBackend)
+            found = repeat(backend, outputs, asked, draws, seed, progress, _sayer(progress))
+    except KeyboardInterrupt:
+        raise InterruptedCommandError(
+            "interrupted; the draws that are done are kept", "run the same command again"
+        ) from None
+    if as_json:
+        print(dumps(found.summary()), end="")
+    else:
+        _print(found)
+
+
+def _print(found: Draws) -> None:
+    console, summary = Console(highlight=False), found.summary()
+    metric = found.rows[0].metric or "metric"
+    table = Table()
+    for column in ("draw", metric, "output noise"):
+        table.add_column(escape(column), justify="right")
+    for draw in summary["draws"]:
+        noise = draw["noise_signal"]
+        value = f"{draw['primary_value']:.6g}"
+        table.add_row(str(draw["draw"]), value, "-" if noise is None else f"{noise:.3g}")
+    console.print(table)
+    low, high = summary["interval_of_the_mean"]
+    console.print(
+        f"mean {summary['mean']:.6g} (95 % {low:.4g} to {high:.4g}), standard deviation "
+        f"{summary['standard_deviation']:.3g}, from {summary['lowest']:.6g} to "
+        f"{summary['highest']:.6g} over {len(found.values)} draws"
+    )
+    console.print(escape(f"draws: {found.folder}"))
+
+
+def _sayer(progress: Progress) -> Callable[[str], None]:
+    say: Callable[[str], None] = getattr(progress, "say", lambda _: None)
+    return say

@@ -1,0 +1,134 @@
+"""Final scores and draws of the calibration data, with the real engine on a small network."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from espdl_quantize.contract import load_contract
+from espdl_quantize.history import read_history
+from espdl_quantize.iteration import RunOptions
+from espdl_quantize.quantize import NoProgress
+from espdl_quantize.report import compare
+from espdl_quantize.setting import baseline
+from espdl_quantize.tune import (
+    Budget,
+    IsolatedBackend,
+    RealBackend,
+    TuneOptions,
+    compare_draws,
+    repeat,
+    tune,
+)
+from tests.contracts import write_contract
+
+pytestmark = pytest.mark.slow
+
+SCORE = """
+def score(graph, first, last):
+    from esp_ppq.executor import TorchExecutor
+    from tests.networks import depthwise_cnn, held_out_images
+    images = held_out_images(last)[first:]
+    run = TorchExecutor(graph=graph, device="cpu")
+    right = (run.forward(images)[0].argmax(1) == depthwise_cnn()(images).argmax(1)).tolist()
+    return {"top1": 100.0 * sum(right) / len(right), "per_sample": right}
+"""
+FINAL = SCORE + "\ndef evaluate_final(quant_graph):\n    return score(quant_graph, 150, 400)\n"
+
+
+def contract(folder: Path, extra: str = FINAL, last: int = 200) -> Path:
+    evaluate = f"return score(quant_graph, 0, {last})"
+    folder.mkdir(exist_ok=True)
+    return write_contract(folder, evaluate=evaluate, extra=extra)
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tuned")
+    with IsolatedBackend(contract(folder)) as backend:
+        tune(backend, folder / "outputs", TuneOptions(Budget(iterations=2)))
+    return folder / "outputs"
+
+
+def test_tune_ends_with_a_final_score_of_the_same_model(tuned: Path) -> None:
+    history = read_history(tuned)
+    best, first = history.best, history.baseline
+    assert best is not None
+    assert first is not None
+    assert set(history.finals) == {best.id, first.id}
+    for final in history.finals.values():
+        assert final.same_model is True
+        assert final.score.evaluated_by == "evaluate_final"
+        assert final.score.sample_count == 250
+        # 150 to 199 were scored by the search.
+        assert final.score.samples_shared_with_search == 50
+        assert final.score.samples_shared_with_calibration == 0
+        assert final.score.signals is not None
+        assert final.score.signals.samples == 250
+        assert not (final.score.folder / "model.espdl").exists()
+    report = (tuned / "final_report.md").read_text()
+    assert f"Final score of {best.name} by evaluate_final() on 250 samples" in report
+    assert "exports to best/model.espdl byte for byte" in report
+    assert "50 of its samples were scored by the search, too" in report
+    assert "byte for byte" in (tuned / "report.html").read_text()
+    comparison = json.loads((tuned / "comparison.json").read_text())
+    assert comparison["final"]["taken"] is True
+    names = set(json.loads((tuned / "float_reference.json").read_text())["scores"])
+    assert names == {"evaluate", "evaluate_final"}
+
+
+def test_a_model_that_is_another_is_told(tuned: Path) -> None:
+    history = read_history(tuned)
+    assert history.best is not None
+    model = history.best.folder / "model.espdl"
+    content = model.read_bytes()
+    try:
+        model.write_bytes(content + b" ")
+        found = compare(tuned, finalize=True).comparison["final"]
+    finally:
+        model.write_bytes(content)
+    assert "does not export to the same bytes" in " ".join(found["told"])
+
+
+def test_without_a_final_function_the_choice_is_told(tmp_path: Path) -> None:
+    backend = RealBackend(load_contract(contract(tmp_path, SCORE), ["esp32s3"]))
+    result = tune(backend, tmp_path / "outputs", TuneOptions(Budget(iterations=2)))
+    assert result.history.finals == {}
+    assert not (tmp_path / "outputs/final").exists()
+    report = (tmp_path / "outputs/final_report.md").read_text()
+    assert "the final score is also the score it was selected by" in report
+
+
+def test_a_fast_score_ends_with_the_whole_one(tmp_path: Path) -> None:
+    extra = SCORE + "\ndef evaluate_fast(quant_graph):\n    return score(quant_graph, 0, 60)\n"
+    backend = RealBackend(load_contract(contract(tmp_path, extra), ["esp32s3"]))
+    options = TuneOptions(Budget(iterations=1), final=False)
+    tune(backend, tmp_path / "outputs", options)
+    told = compare(tmp_path / "outputs", finalize=True)
+    assert "No final score was taken of iter_0" in "\n".join(told.lines)
+    result = tune(backend, tmp_path / "outputs", TuneOptions(Budget(iterations=1)))
+    final = result.history.finals[0]
+    assert (final.score.evaluated_by, final.score.sample_count) == ("evaluate", 200)
+    assert final.score.samples_shared_with_search == 60
+
+
+def test_draws_are_kept_and_compared(tmp_path: Path) -> None:
+    backend = RealBackend(load_contract(contract(tmp_path), ["esp32s3"]), RunOptions())
+    ran: list[Any] = []
+    run = backend.run_aside
+    backend.run_aside = lambda *rest, **more: ran.append(rest) or run(*rest, **more)  # type: ignore[method-assign]
+    said: list[str] = []
+    for _ in range(2):
+        found = repeat(backend, tmp_path / "outputs", baseline(), 3, 0, NoProgress(), said.append)
+    assert len(ran) == 3
+    noises = {row.signals.noise_signal for row in found.rows if row.signals is not None}
+    # A scale is a power of two: draws of so small a network need not all differ.
+    assert len(noises) > 1
+    summary = json.loads((found.folder / "repeat.json").read_text())
+    assert summary["lowest"] <= summary["mean"] <= summary["highest"]
+    assert read_history(tmp_path / "outputs").iterations == ()
+    same = compare_draws(found, found, True)
+    assert (same["verdict"], same["mean_difference"]) == ("within noise", 0.0)
