@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from espdl_quantize.cli._discipline import check_discipline
-from espdl_quantize.cli._tune import search_and_print
+from espdl_quantize.cli._tune import _table, search_and_print
 from espdl_quantize.errors import EXIT_INTERRUPTED, EspdlQuantizeError, InterruptedSearchError
 from espdl_quantize.search import decide
 from espdl_quantize.search.policies import make_policy
 from espdl_quantize.setting import baseline
-from espdl_quantize.tune import Budget, TuneOptions
+from espdl_quantize.tune import Budget, TuneOptions, tune
 from tests.cli.test_cli import run
 from tests.search.made_runs import EQUALIZED, SWEEP, evidence, history, swept, trained
 from tests.search.made_runs import write_history as write
@@ -38,6 +38,23 @@ def test_what_is_told_while_it_runs_and_in_the_end(
     assert "stopped (budget_reached)" in out
     assert "of the drop from float to baseline came back" in out
     assert "(float 0.82)" in out
+
+
+@pytest.mark.parametrize(("width", "has_room"), [(100, False), (160, True)])
+def test_the_table_shows_what_it_knows_and_has_room_for(
+    tmp_path: Path, width: int, has_room: bool
+) -> None:
+    backend = MadeBackend()
+    search(tmp_path, backend, 2)
+    result = tune(backend, tmp_path, TuneOptions(Budget(1)))
+    for row in result.comparison.comparison["iterations"]:
+        row["interval"] = {"low": 0.5, "high": 0.75}
+    table = _table(result, width)
+    heads = {str(column.header) for column in table.columns}
+    assert ("95 %" in heads) == has_room
+    # Nothing of them is known here.
+    assert heads.isdisjoint({"noise", "agrees"})
+    assert {"iter", "changed", "top1", "delta", "outcome", "rank", "slower on chip"} <= heads
 
 
 def test_a_failed_iteration_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

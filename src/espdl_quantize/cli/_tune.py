@@ -250,37 +250,46 @@ def _summary(result: TuneResult) -> dict[str, Any]:
     }
 
 
-def _print_result(result: TuneResult, outputs: Path) -> None:
-    console, history = Console(highlight=False), result.history
-    table = Table(title=f"{len(history.iterations)} iterations", title_justify="left")
-    for column in (
-        "iter",
-        "changed",
-        history.metric or "metric",
-        "95 %",
-        "delta",
-        "outcome",
-        "noise",
-        "agrees",
-        "rank",
-        "slower on chip",
-    ):
-        table.add_column(escape(column), overflow="fold")
+_SECONDARY = ("95 %", "noise", "agrees")
+_WIDE = 110
+"""Characters of a terminal that has room for every column."""
+
+
+def _table(result: TuneResult, width: int) -> Table:
+    """Return a row per iteration, less the columns that are empty or that have no room."""
+    history, metric = result.history, result.history.metric or "metric"
+    first = ("iter", "changed", metric, "95 %", "delta", "outcome")
+    heads = (*first, "noise", "agrees", "rank", "slower on chip")
+    rows = []
     for row in result.comparison.comparison["iterations"]:
         value, delta = row["primary_value"], row["delta_vs_prior_best"]
         interval = row["interval"]
-        table.add_row(
-            str(row["iteration_id"]),
-            escape(row["changed"]),
-            "failed" if value is None else f"{value:.6g}",
-            "" if interval is None else f"{interval['low']:.4g} to {interval['high']:.4g}",
-            "" if delta is None else f"{delta:+.4g}",
-            row["outcome"],
-            *_signals(row),
-            str(row["rank"]),
-            escape(row["affects_inference_speed"]),
+        rows.append(
+            (
+                str(row["iteration_id"]),
+                row["changed"],
+                "failed" if value is None else f"{value:.6g}",
+                "" if interval is None else f"{interval['low']:.4g} to {interval['high']:.4g}",
+                "" if delta is None else f"{delta:+.4g}",
+                row["outcome"],
+                *_signals(row),
+                str(row["rank"]),
+                row["affects_inference_speed"],
+            )
         )
-    console.print(table)
+    table = Table(title=f"{len(history.iterations)} iterations", title_justify="left")
+    places = [at for at, head in enumerate(heads) if width >= _WIDE or head not in _SECONDARY]
+    shown = [at for at in places if any(row[at] for row in rows)]
+    for at in shown:
+        table.add_column(escape(heads[at]), overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(row[at]) for at in shown))
+    return table
+
+
+def _print_result(result: TuneResult, outputs: Path) -> None:
+    console, history = Console(highlight=False), result.history
+    console.print(_table(result, console.width))
     if result.iterations_run == 0:
         console.print("nothing was run: the search in this folder has ended already")
     console.print(escape(f"stopped ({result.category}): {result.detail}"))
