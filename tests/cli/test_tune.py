@@ -110,6 +110,8 @@ def test_a_search_that_has_ended_says_so(tmp_path: Path, capfd: pytest.CaptureFi
         (["--time", "soon"], "'soon' is no duration"),
         (["--time", "0m"], "the time is 0 s"),
         (["--policy", "oracle"], "choose one of evidence"),
+        (["--iteration-limit", "soon"], "'soon' is no duration"),
+        (["--iteration-limit", "5m", "--in-process"], "cannot end an iteration"),
     ],
 )
 def test_wrong_usage_is_2_and_says_why(tmp_path: Path, arguments: list[str], told: str) -> None:

@@ -84,3 +84,13 @@ def test_a_missing_file_points_to_init(tmp_path: Path) -> None:
 def test_ignored_keys_are_kept_for_the_report(tmp_path: Path) -> None:
     path = write_contract(tmp_path, config={**CONFIG, "comment": "x"})
     assert load_contract(path, TARGETS).ignored_keys == ("comment",)
+
+
+def test_a_contract_that_exits_is_told_like_any_other_fault(tmp_path: Path) -> None:
+    """SystemExit passes by whoever catches exceptions, and would end the command with its code."""
+    exiting = write_contract(tmp_path, prelude="import sys\nsys.exit(0)\n")
+    with pytest.raises(ContractError, match=r"does not load \(line 2\): SystemExit: 0"):
+        load_contract(exiting, ["esp32s3"])
+    contract = load_contract(write_contract(tmp_path, evaluate="raise SystemExit(0)"), ["esp32s3"])
+    with pytest.raises(RuntimeError, match=r"evaluate\(\) called sys.exit\(0\)"):
+        contract.call("evaluate", None)

@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 
@@ -389,3 +390,13 @@ def test_an_unreadable_folder_is_left_out(tmp_path, monkeypatch):
     assert [row.id for row in past.iterations] == [0]
     assert kinds(past) == ["unreadable"]
     assert past.next_id == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path):
+    write_run(tmp_path, run(0, 0.5))
+    index = tmp_path / "iter_0/iteration_index.json"
+    index.unlink()
+    os.mkfifo(index)
+    (warning,) = [one for one in read_history(tmp_path).warnings if one.iteration_id == 0]
+    assert "iteration_index.json is no file" in warning.text
