@@ -7,6 +7,7 @@ yields them (the skewness of a constant tensor, for one), so they are written as
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -90,14 +91,64 @@ def write_json(path: Path, value: Any) -> None:
         beside.unlink(missing_ok=True)
 
 
+_MIB = 1 << 20
+LARGEST = 256 * _MIB
+"""Bytes of a JSON file that are read: tens of times the artifacts of a network of 1,000 ops."""
+DEEPEST = 64
+"""Lists and objects within each other; what this package writes is a tenth as deep. Python's own
+limit depends on who calls, and ends some walks over the value and not others."""
+
+
+def load_json(path: Any, largest: int = LARGEST) -> Any:
+    """Read JSON of any shape from a file that anybody may have written.
+
+    Args:
+        path: a ``Path``, or a ``zipfile.Path``.
+        largest: bytes that are read at most.
+
+    Raises:
+        OSError: it is missing, unreadable, or no regular file.
+        ValueError: it is too large, too deep, no UTF-8 or no JSON.
+    """
+    # A pipe or a device would be waited for, or never end.
+    if isinstance(path, Path) and path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    with path.open("rb") as file:
+        content = file.read(largest + 1)
+    if len(content) > largest:
+        raise ValueError(f"it has more than {largest // _MIB} MiB")
+    try:
+        value = json.loads(content.decode("utf-8"))
+    except RecursionError:
+        raise ValueError(f"it is nested more than {DEEPEST} deep") from None
+    if _deeper_than(value, DEEPEST):
+        raise ValueError(f"it is nested more than {DEEPEST} deep")
+    return value
+
+
+def _deeper_than(value: Any, limit: int) -> bool:
+    level = [value]
+    for _ in range(limit + 1):
+        level = [
+            item
+            for one in level
+            if isinstance(one, (dict, list))
+            for item in (one.values() if isinstance(one, dict) else one)
+            if isinstance(item, (dict, list))
+        ]
+        if not level:
+            return False
+    return True
+
+
 def read_json(path: Path) -> Json:
     """Read a JSON object.
 
     Raises:
-        OutputFolderError: the file is missing, unreadable, not JSON, or holds no object.
+        OutputFolderError: the file is missing, unreadable, too large, not JSON, or holds no object.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = load_json(path)
     except FileNotFoundError:
         raise OutputFolderError(f"{path} does not exist") from None
     except (OSError, UnicodeDecodeError) as error:

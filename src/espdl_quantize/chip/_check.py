@@ -11,7 +11,7 @@ from espdl_quantize.chip._facts import chip_facts
 from espdl_quantize.chip._mend import mend_of
 from espdl_quantize.chip._model import ChipModel
 from espdl_quantize.chip._read import UnreadableModelError, read_model
-from espdl_quantize.chip._rules import Fault, faults_of
+from espdl_quantize.chip._rules import Fault, doubts_of, faults_of
 from espdl_quantize.errors import IterationError
 from espdl_quantize.jsonio import Json
 from espdl_quantize.setting import Setting
@@ -28,11 +28,13 @@ class Legality:
         chip: the chip it is meant for.
         model: the file; None where it cannot be read.
         faults: every rule that it breaks; none where it is legal.
+        doubts: what may be wrong, and no source says so.
     """
 
     chip: str
     model: ChipModel | None = field(repr=False)
     faults: tuple[Fault, ...] = ()
+    doubts: tuple[Fault, ...] = ()
 
     @property
     def legal(self) -> bool:
@@ -51,6 +53,8 @@ class Legality:
             "nodes_by_width": widths,
             "faults_count": len(self.faults),
             "faults": [asdict(fault) for fault in self.faults[:_SHOWN]],
+            "doubts_count": len(self.doubts),
+            "doubts": [asdict(doubt) for doubt in self.doubts[:_SHOWN]],
         }
 
 
@@ -75,7 +79,7 @@ def check_legality(
     faults = faults_of(model, chip_facts(chip))
     if graph is not None:
         faults += differences(model, graph, layouts or {})
-    return Legality(chip, model, tuple(faults))
+    return Legality(chip, model, tuple(faults), tuple(doubts_of(model, chip_facts(chip))))
 
 
 def reject_illegal(found: Legality, setting: Setting) -> None:

@@ -51,6 +51,16 @@ def faults_of(model: ChipModel, facts: ChipFacts) -> list[Fault]:
     return found + [Fault("", "", "order", cause) for cause in _disorder(model)]
 
 
+def doubts_of(model: ChipModel, facts: ChipFacts) -> list[Fault]:
+    """Return what may be wrong with a model, and nobody knows."""
+    return [
+        Fault(node.name, node.op_type, name, cause)
+        for node in model.nodes
+        for name, rule in DOUBTS.items()
+        for cause in rule(model, node, facts)
+    ]
+
+
 def _disorder(model: ChipModel) -> Iterator[str]:
     """The chip runs the nodes in the file's order (``Graph.node`` of the FlatBuffer's schema)."""
     known = {*model.inputs, *model.constants, ""}
@@ -127,28 +137,41 @@ def _exponents(model: ChipModel, node: Node, facts: ChipFacts) -> Iterator[str]:
 
 def _shift(model: ChipModel, node: Node, facts: ChipFacts) -> Iterator[str]:
     """Products are shifted right into the output, never left: ``prepare_graph`` of
-    ``espdl_exporter.py`` says so of Conv, Gemm, MatMul and Mul. (It looks at the first channel,
-    and only writes a line to the log.)"""
-    if node.op_type not in SUMS | {"Mul"} or node.width == "F32" or len(node.inputs) < 2:
-        return
-    first, second, out = (
-        model.tensor(name) for name in (node.inputs[0], node.inputs[1], node.outputs[0])
-    )
-    if first is None or second is None or out is None or not (first.is_integer and out.is_integer):
-        return
-    shifts = [out.exponent - first.exponent - exponent for exponent in second.exponents]
-    low = min(shifts, default=0)
-    if low < 0:
-        yield (
-            f"output exponent {out.exponent} is below the sum of its inputs' {out.exponent - low}"
-            + (f" (channel {shifts.index(low)})" if len(shifts) > 1 else "")
-            + f": a shift by {low}"
-        )
-    bits = _REGISTER[out.dtype]
+    ``espdl_exporter.py`` says so of Conv, Gemm, MatMul and Mul. It looks at the first channel, and
+    only writes a line to the log; of the other channels see ``_channel_shift``."""
+    shifts, dtype = _shifts(model, node)
+    if shifts and shifts[0] < 0:
+        yield f"its output exponent is below the sum of its inputs': a shift by {shifts[0]}"
+    bits = _REGISTER.get(dtype, 0)
     for channel, shift in enumerate(shifts):
         if shift >= bits and _has_numbers(model, node, channel, len(shifts)):
             yield f"a shift by {shift} (channel {channel}), the sum has {bits} bits"
             break
+
+
+def _channel_shift(model: ChipModel, node: Node, facts: ChipFacts) -> Iterator[str]:
+    """What ``_shift`` says of the first channel, of the others. No source says whether a kernel
+    with an exponent per channel can shift left, so that it is a doubt and no fault."""
+    shifts, _ = _shifts(model, node)
+    low = [channel for channel, shift in enumerate(shifts) if shift < 0]
+    if low and shifts[0] >= 0:
+        yield (
+            f"{len(low)} of {len(shifts)} channels, the first is {low[0]}, would be shifted left "
+            f"by up to {-min(shifts)}: their weights are large against the output. esp-ppq says that "
+            "ESP-DL cannot, and looks at channel 0 alone"
+        )
+
+
+def _shifts(model: ChipModel, node: Node) -> tuple[list[int], str]:
+    """Return the shift of each channel and the output's type; nothing where none is done."""
+    if node.op_type not in SUMS | {"Mul"} or node.width == "F32" or len(node.inputs) < 2:
+        return [], ""
+    first, second, out = (
+        model.tensor(name) for name in (node.inputs[0], node.inputs[1], node.outputs[0])
+    )
+    if first is None or second is None or out is None or not (first.is_integer and out.is_integer):
+        return [], ""
+    return [out.exponent - first.exponent - one for one in second.exponents], out.dtype
 
 
 def _bias(model: ChipModel, node: Node, facts: ChipFacts) -> Iterator[str]:
@@ -235,6 +258,9 @@ RULES: dict[str, Rule] = {
     "lookup table": _table,
     "weights": _weights,
 }
+
+DOUBTS: dict[str, Rule] = {"channel shift": _channel_shift}
+"""What may be wrong on a chip, and no source says so; told, and no reason to refuse a model."""
 
 
 def _activations(model: ChipModel, node: Node) -> list[Tensor]:

@@ -50,6 +50,7 @@ class ChipCheck:
         found: Json = {
             "legal": self.legality.legal,
             "faults_count": len(self.legality.faults),
+            "doubts_count": len(self.legality.doubts),
         }
         if self.integers is not None:
             total, whole = self.integers.total, self.integers.end_to_end
@@ -66,6 +67,8 @@ class ChipCheck:
 
     def warnings(self) -> Iterator[str]:
         """Name the ops whose integers are not what the simulation says."""
+        for doubt in self.legality.doubts:
+            yield f"op {doubt.op!r} ({doubt.op_type}) on {self.legality.chip}: {doubt.cause}"
         if self.problem:
             yield f"the exported integers could not be checked: {self.problem}"
         for one in self.integers.ops if self.integers else ():

@@ -6,11 +6,11 @@ import tempfile
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from espdl_quantize.cli._contract import load
 from espdl_quantize.cli._progress import shown
+from espdl_quantize.cli._terminal import escape
 from espdl_quantize.contract import (
     Contract,
     ContractFaultsError,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from espdl_quantize.cli._contract import load
+from espdl_quantize.cli._terminal import say
 from espdl_quantize.errors import OutputFolderError
 from espdl_quantize.history import History, read_history
 from espdl_quantize.iteration import RunOptions, is_finished, iteration_number
@@ -71,14 +72,14 @@ def preview_iteration(
     if as_json:
         print(dumps(told), end="")
         return
-    print(f"would run iteration {setting.iteration_id}: {contract.model_name} on {config.target}")
-    print(f"folder: {folder}" + (" (replaced)" if told["replaces"] else ""))
+    say(f"would run iteration {setting.iteration_id}: {contract.model_name} on {config.target}")
+    say(f"folder: {folder}" + (" (replaced)" if told["replaces"] else ""))
     if best is not None:
-        print(f"against best ({best.name}): {told['changes_to_best']}")
-    print(f"setting: {dumps(told['setting']).rstrip()}")
+        say(f"against best ({best.name}): {told['changes_to_best']}")
+    say(f"setting: {dumps(told['setting']).rstrip()}")
     for warning in warnings:
-        print(f"warning: {warning}")
-    print(f"takes: {_tell(estimate)}")
+        say(f"warning: {warning}")
+    say(f"takes: {_tell(estimate)}")
     print("nothing was written")
 
 
@@ -93,16 +94,16 @@ def preview_search(backend: Backend, outputs: Path, options: TuneOptions, as_jso
         print(dumps(_search_as_json(found, options)), end="")
         return
     count = len(found.history.iterations)
-    print(f"{outputs}: {count} iterations" if count else f"{outputs}: no iterations yet")
+    say(f"{outputs}: {count} iterations" if count else f"{outputs}: no iterations yet")
     for notice in found.notices:
-        print(f"note: {notice}")
+        say(f"note: {notice}")
     if found.move is None:
-        print(f"would run nothing: {found.stop}")
+        say(f"would run nothing: {found.stop}")
     else:
         setting = found.move.setting
-        print(f"would run iter_{setting.iteration_id}: {found.move.phase} | {found.move.what}")
-        print(f"setting: {dumps(_save(setting)).rstrip()}")
-        print(f"takes: {_tell(found.estimate)}")
+        say(f"would run iter_{setting.iteration_id}: {found.move.phase} | {found.move.what}")
+        say(f"setting: {dumps(_save(setting)).rstrip()}")
+        say(f"takes: {_tell(found.estimate)}")
         print("\n".join(["expected:", *found.plan.lines()]))
     print("nothing was written")
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from espdl_quantize.cli._progress import TerminalProgress
+from espdl_quantize.cli._terminal import escape
 from espdl_quantize.errors import EXIT_OK, EXIT_REFUSED, IterationError, OutputFolderError
 from espdl_quantize.jsonio import Json, dumps
 from espdl_quantize.quantize import NoProgress

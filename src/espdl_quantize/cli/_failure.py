@@ -5,15 +5,16 @@ from __future__ import annotations
 import sys
 from typing import Any, NoReturn
 
+from espdl_quantize.cli._terminal import printable
 from espdl_quantize.errors import EXIT_USAGE, EspdlQuantizeError
 from espdl_quantize.jsonio import dumps
 
 
 def fail(error: EspdlQuantizeError, as_json: bool) -> NoReturn:
     """Print what is wrong and how to mend it, and exit with the error's code."""
-    print(f"error: {error.cause}", file=sys.stderr)
+    print(f"error: {printable(error.cause)}", file=sys.stderr)
     if error.mend:
-        print(f"  mend: {error.mend}", file=sys.stderr)
+        print(f"  mend: {printable(error.mend)}", file=sys.stderr)
     if as_json:
         print(dumps(_form(error.cause, error.mend, error.exit_code) | _faults(error)), end="")
     sys.exit(error.exit_code)

@@ -18,6 +18,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from espdl_quantize.cli._terminal import printable
 from espdl_quantize.errors import OutputFolderError
 from espdl_quantize.jsonio import to_jsonable
 from espdl_quantize.quantize import NoProgress
@@ -105,7 +106,7 @@ class TerminalProgress:
 
     def say(self, text: str) -> None:
         """Leave a line that stays."""
-        self._console.print(Text(text))
+        self._console.print(Text(printable(text)))
 
     def _render(self) -> Group:
         table = Table.grid(padding=(0, 1))

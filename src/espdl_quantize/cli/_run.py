@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from espdl_quantize.cli._backend import ProcessOptions, backend_of
 from espdl_quantize.cli._progress import shown
+from espdl_quantize.cli._terminal import escape
 from espdl_quantize.iteration import RunOptions, iteration_number
 from espdl_quantize.jsonio import Json, dumps
 from espdl_quantize.setting import Setting, baseline, load_setting

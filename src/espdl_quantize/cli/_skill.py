@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from espdl_quantize import skill as skills
 from espdl_quantize.cli._options import AsJson
+from espdl_quantize.cli._terminal import escape
 from espdl_quantize.errors import UsageError
 from espdl_quantize.jsonio import dumps
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from espdl_quantize.cli._backend import ProcessOptions, backend_of
 from espdl_quantize.cli._dry_run import preview_search
 from espdl_quantize.cli._progress import ProgressLines, TerminalProgress, shown
+from espdl_quantize.cli._terminal import escape
 from espdl_quantize.errors import InterruptedSearchError
 from espdl_quantize.history import History, Iteration
 from espdl_quantize.iteration import RunOptions

@@ -6,11 +6,11 @@ import contextlib
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from espdl_quantize.cli._contract import load
 from espdl_quantize.cli._progress import TerminalProgress
+from espdl_quantize.cli._terminal import escape
 from espdl_quantize.errors import EXIT_OK, EXIT_REFUSED, OutputFolderError
 from espdl_quantize.history import read_history
 from espdl_quantize.iteration import INDEX, Verification, verify_iteration

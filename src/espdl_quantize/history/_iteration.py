@@ -75,6 +75,7 @@ class OnChip:
 
     Attributes:
         legal: whether it obeys the chip's rules.
+        doubts: ops of which no source says whether the chip can run them so.
         exact_percent: of all ops' outputs, the share whose integers are what the simulation says.
         largest_difference: the largest difference, in steps of the output's scale.
         end_to_end_exact_percent: the share of the model's outputs.
@@ -84,6 +85,7 @@ class OnChip:
     """
 
     legal: bool | None = None
+    doubts: int | None = None
     exact_percent: float | None = None
     largest_difference: int | None = None
     end_to_end_exact_percent: float | None = None

@@ -166,6 +166,7 @@ def _on_chip(value: object) -> OnChip | None:
     legal = value.get("legal")
     return OnChip(
         legal=legal if isinstance(legal, bool) else None,
+        doubts=integer(value.get("doubts_count")),
         exact_percent=number(value.get("exact_percent")),
         largest_difference=integer(value.get("largest_difference")),
         end_to_end_exact_percent=number(value.get("end_to_end_exact_percent")),

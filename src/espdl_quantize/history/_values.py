@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from espdl_quantize.jsonio import load_json
 
 
 def number(value: object) -> float | None:
@@ -56,10 +57,10 @@ def read_any(path: Path) -> tuple[Any, str | None]:
         if path.exists() and not path.is_file():
             # A pipe would be waited for, for ever.
             return None, "is no file"
-        return json.loads(path.read_text(encoding="utf-8")), None
+        return load_json(path), None
     except FileNotFoundError:
         return None, "is missing"
     except (OSError, UnicodeDecodeError) as error:
         return None, f"cannot be read: {error}"
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         return None, f"is not JSON: {error}"

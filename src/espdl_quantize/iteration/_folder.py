@@ -158,8 +158,11 @@ def _carry_over(folder: Path, staging: Path) -> None:
     for entry in folder.iterdir():
         if entry.name in ARTIFACTS:
             continue
-        copy = shutil.copytree if entry.is_dir() else shutil.copy2
-        copy(entry, staging / entry.name)
+        # A link stays one: what it leads to is not of this folder, and may lead back to it.
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.copytree(entry, staging / entry.name, symlinks=True)
+        else:
+            shutil.copy2(entry, staging / entry.name, follow_symlinks=False)
 
 
 def _unusable(outputs: Path, error: OSError) -> OutputFolderError:

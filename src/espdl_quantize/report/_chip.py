@@ -16,6 +16,12 @@ def chip_lines(history: History) -> list[str]:
         f"The exported file was read back: it {'obeys' if found.legal else 'breaks'} the rules "
         f"known of {chip}. That is no run on a chip."
     ]
+    if found.doubts:
+        lines.append(
+            f"Of {found.doubts} ops it is not known whether the chip can run them so: their "
+            f"channels would be shifted left; {best.name}/chip_check.json names them. Try the "
+            "model on the chip before you rely on it."
+        )
     if found.exact_percent is not None:
         told = (
             f"Computed from the file in integers, {_percent(found.exact_percent)} of the outputs "

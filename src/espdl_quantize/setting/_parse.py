@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import difflib
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,6 +22,10 @@ def parse_setting(payload: Mapping[str, Any]) -> Setting:
     Raises:
         SettingError: names every wrong field, what was found, and the nearest valid name.
     """
+    for place, value in _numbers(payload, ""):
+        # 1e400 is JSON, and Python reads it as infinity.
+        if not math.isfinite(value):
+            raise SettingError(f"the setting is not valid: {place!r} is {value}, no finite number")
     try:
         return Setting.model_validate(copy.deepcopy(dict(payload)))
     except ValidationError as error:
@@ -43,6 +48,17 @@ def load_setting(path: Path) -> Setting:
     if "next_step_hint" in payload:
         raise SettingError(f"{path} is a comparison, no setting", _setting_in(payload))
     return parse_setting(payload)
+
+
+def _numbers(value: Any, place: str) -> Iterator[tuple[str, float]]:
+    if isinstance(value, float):
+        yield place, value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _numbers(item, f"{place}.{key}" if place else str(key))
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from _numbers(item, f"{place}.{number}")
 
 
 def nearest(name: str, valid: Iterable[str]) -> str | None:

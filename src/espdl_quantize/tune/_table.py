@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from espdl_quantize.errors import OutputFolderError, SettingError
 from espdl_quantize.history import Evidence, Iteration, load_evidence, read_history
 from espdl_quantize.iteration import FLOAT_REFERENCE, INDEX
-from espdl_quantize.jsonio import Json, dumps, read_json
+from espdl_quantize.jsonio import Json, dumps, load_json, read_json
 from espdl_quantize.search import DEFAULT_THRESHOLDS
 from espdl_quantize.setting import Setting, parse_setting, setting_key
 
@@ -125,11 +124,7 @@ def pack(outputs: Iterable[Path], archive: Path) -> int:
 
 
 def _recorded(row: Iteration) -> dict[str, Any]:
-    files = {
-        name: json.loads((row.folder / name).read_text(encoding="utf-8"))
-        for name in FILES
-        if (row.folder / name).is_file()
-    }
+    files = {name: load_json(row.folder / name) for name in FILES if (row.folder / name).is_file()}
     if INDEX in files and files[INDEX].get("contract_path"):
         # Where it was on the machine that recorded it is nobody's business.
         files[INDEX]["contract_path"] = Path(files[INDEX]["contract_path"]).name
@@ -160,6 +155,6 @@ def _add(file: zipfile.ZipFile, name: str, content: Any) -> None:
 
 def _load(file: Any) -> Any:
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return load_json(file)
     except ValueError as error:
         raise SettingError(f"{file} is not JSON: {error}", "record it again") from error
