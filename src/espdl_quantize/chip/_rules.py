@@ -157,8 +157,8 @@ def _channel_shift(model: ChipModel, node: Node, facts: ChipFacts) -> Iterator[s
     if low and shifts[0] >= 0:
         yield (
             f"{len(low)} of {len(shifts)} channels, the first is {low[0]}, would be shifted left "
-            f"by up to {-min(shifts)}: their weights are large against the output. esp-ppq says that "
-            "ESP-DL cannot, and looks at channel 0 alone"
+            f"by up to {-min(shifts)}: their weights are large against the output. esp-ppq says "
+            "that ESP-DL cannot, and looks at channel 0 alone"
         )
 
 
