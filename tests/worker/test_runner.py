@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -180,6 +181,17 @@ def test_a_process_that_dies_before_its_first_order_says_what_it_said(tmp_path: 
         with pytest.raises(ContractError):
             runner.run(baseline(0), tmp_path / "outputs/iter_0", NoProgress())
     assert not (tmp_path / "outputs").exists()
+
+
+def test_a_worker_outlives_the_thread_that_started_it(tmp_path: Path) -> None:
+    with made() as runner:
+        thread = threading.Thread(target=lambda: runner.facts)
+        thread.start()
+        thread.join()
+        pid = runner.pid
+        time.sleep(0.2)
+        runner.run(baseline(0), tmp_path / "iter_0", NoProgress())
+        assert runner.pid == pid
 
 
 def test_a_job_that_never_opens_is_ended(tmp_path: Path) -> None:

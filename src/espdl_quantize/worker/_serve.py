@@ -23,9 +23,15 @@ _PR_SET_PDEATHSIG = 1
 """Of prctl(2)."""
 
 
-def serve() -> None:
-    """Work until the orders end, which they do with the process that gives them."""
-    _die_with_the_parent()
+def serve(tied: bool) -> None:
+    """Work until the orders end, which they do with the process that gives them.
+
+    Args:
+        tied: end with the parent at once where the system can do that, also in the middle of
+            C code that holds the interpreter.
+    """
+    if tied:
+        _die_with_the_parent()
     _leave_no_core()
     orders, answers = _take_the_pipes()
     # A crash in C code leaves the stack of every thread in console.log, or in what the parent

@@ -23,7 +23,7 @@ from espdl_quantize.worker._wire import decode, encode
 # parent can. Nothing is imported before that, lest a file of the working directory be found first.
 _PROGRAM = (
     "import sys; sys.path[:] = sys.argv[1:]; sys.argv[:] = ['espdl-quantize']; "
-    "from espdl_quantize.worker._serve import serve; serve()"
+    "from espdl_quantize.worker._serve import serve; serve({tied})"
 )
 _PATIENCE = 0.2
 """Seconds between two looks at a silent process: its own children may hold its pipe open."""
@@ -58,8 +58,10 @@ class Worker:
 
     def __init__(self) -> None:
         self._printed: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
+        # Linux ends a tied process with the thread that started it, which may not be for long.
+        tied = threading.current_thread() is threading.main_thread()
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, *sys.path],
+            [sys.executable, "-c", _PROGRAM.format(tied=tied), *sys.path],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._printed,
