@@ -1,6 +1,8 @@
 """What the pages show as output is what the commands on them print."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -30,8 +32,12 @@ def missing(block: str, printed: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def printed(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("shown")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("shown")
+
+
+@pytest.fixture(scope="module")
+def printed(folder: Path) -> str:
     told: list[str] = []
 
     def run(*arguments: str) -> None:
@@ -53,6 +59,7 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> str:
     run(*replay, "replay", "--iterations", "8")
     run(*replay, "replay", "--iterations", "4")
     run(*replay, "one_minute", "--time", "1m")
+    run(*replay, "quiet", "--iterations", "1", "--pace", "2", "--progress-json", "lines")
     return plain(" ".join(told))
 
 
@@ -62,6 +69,22 @@ def test_the_output_on_a_page_is_printed(page: str, printed: str) -> None:
     assert found
     for block in found:
         assert missing(block, printed) == []
+
+
+@pytest.mark.usefixtures("printed")
+def test_the_lines_of_progress_have_the_keys_that_are_listed(folder: Path) -> None:
+    section = PAGES["docs/reference/files.md"].split("<!-- progress events -->")[1]
+    listed = {}
+    for row in section.splitlines():
+        if row.startswith("| `"):
+            event, _, keys = row.strip("| ").split(" | ", 2)
+            listed[event.strip("`")] = set(re.findall(r"`(\w+)`", re.sub(r"\(.*?\)", "", keys)))
+    found: dict[str, set[str]] = {}
+    for line in (folder / "lines").read_text().splitlines():
+        entry = json.loads(line)
+        found.setdefault(entry["event"], set()).update(entry.keys() - {"time", "event"})
+    assert found
+    assert {event: listed[event] for event in found} == found
 
 
 def test_a_wrong_line_is_found() -> None:
