@@ -143,3 +143,37 @@ def test_both_widths_in_one_model(tmp_path: Path) -> None:
         assert found.total.percent > 99.9
         assert found.total.largest <= 1
         assert found.end_to_end is not None
+
+
+class _Scaled(torch.nn.Module):
+    """A factor per channel, which no pass folds into the convolution before the sigmoid."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = torch.nn.Conv2d(1, 12, 3, padding=1)
+        self.scale = torch.nn.Parameter(torch.rand(1, 12, 1, 1) + 0.5)
+        self.down = torch.nn.Conv2d(12, 20, 3, groups=4)
+        self.prelu = torch.nn.PReLU(20)
+        self.head = torch.nn.Linear(20, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.down(torch.sigmoid(self.conv(x)) * self.scale)
+        return self.head(torch.nn.functional.avg_pool2d(self.prelu(x), 26).flatten(1))
+
+
+def test_a_constant_that_esp_ppq_leaves_in_the_other_order_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The factor stays [1, 12, 1, 1] in the file, beside an image [1, 28, 28, 12].
+    monkeypatch.setitem(KINDS, "scaled", _Scaled)
+    found = check(make_export(tmp_path, "scaled", "esp32s3"))
+    wrong = {
+        one.op_type: one.note
+        for one in found.integers.ops
+        if one.agreement.exact < one.agreement.outputs
+    }
+    assert set(wrong) == {"Mul"}
+    assert "do not fit" in wrong["Mul"]
+    assert any("(Mul): 0 % of the exported integers" in told for told in found.warnings())
+    assert found.integers.end_to_end is None
+    assert len(found.integers.ops) > 5

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import shutil
@@ -14,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from espdl_quantize.errors import OutputFolderError
-from espdl_quantize.jsonio import read_json, remove_abandoned, write_json
+from espdl_quantize.jsonio import load_json, read_json, remove_abandoned, write_json
 
 INDEX = "iteration_index.json"
 MEMORY = ".reuse"
@@ -175,7 +174,7 @@ def _unusable(outputs: Path, error: OSError) -> OutputFolderError:
 
 def _describe_holder(holder: Path) -> str:
     try:
-        found = json.loads(holder.read_text(encoding="utf-8"))
+        found = load_json(holder)
         return f"process {int(found['pid'])}, since {found['since']}"
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"
