@@ -10,7 +10,7 @@ import numpy as np
 
 from espdl_quantize.history import History, read_history
 from espdl_quantize.report import compare
-from espdl_quantize.search import DEFAULT_THRESHOLDS, both_last_worse, plateau
+from espdl_quantize.search import DEFAULT_THRESHOLDS, SearchOptions, both_last_worse, plateau
 from espdl_quantize.setting import Setting, baseline
 from espdl_quantize.stats import SAMPLES, write_arrays
 from tests.search.made_runs import make, run, trained, write_run
@@ -126,3 +126,24 @@ def test_scores_of_calibration_samples_are_told(tmp_path: Path) -> None:
     scored(tmp_path, 0, 150, baseline(), samples_shared_with_calibration=12)
     told = [warning.text for warning in read_history(tmp_path).warnings]
     assert any("calibration samples are among those that were scored, up to 12" in t for t in told)
+
+
+def test_a_search_by_the_outputs_builds_on_the_quietest(tmp_path: Path) -> None:
+    for number, (right, setting, noise) in enumerate(
+        (
+            (120, baseline(), 0.5),
+            (180, trained("kl"), 0.05),
+            (150, trained("mse"), 0.02),
+            (140, trained("percentile"), 0.03),
+        )
+    ):
+        scored(tmp_path, number, right, setting, noise=noise)
+    plain = compare(tmp_path)
+    assert plain.decision.setting.calib_algorithm == "kl"
+    quiet = compare(tmp_path, options=SearchOptions(search_by="noise"))
+    assert quiet.decision.setting.calib_algorithm == "mse"
+    assert "iter_2 scored output noise:signal 0.02" in quiet.decision.setting.rationale
+    # The metric is the judge.
+    assert quiet.history.best.id == plain.history.best.id == 1
+    met = compare(tmp_path, options=SearchOptions(search_by="noise", target=85.0))
+    assert met.decision.stop.category == "target_reached"

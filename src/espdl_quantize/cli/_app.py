@@ -23,6 +23,7 @@ from espdl_quantize.cli._options import (
     NoReuse,
     OutputFolder,
     ProgressJson,
+    SearchByName,
 )
 from espdl_quantize.cli._skill import skill_app
 from espdl_quantize.errors import (
@@ -237,6 +238,7 @@ def tune(
         bool, typer.Option("--ignore-plateau", help="Go on where the metric has stopped moving.")
     ] = False,
     dry_run: DryRun = False,
+    search_by: SearchByName = "metric",
     no_final: Annotated[
         bool, typer.Option("--no-final", help="Take no final score at the end.")
     ] = False,
@@ -268,7 +270,9 @@ def tune(
     from espdl_quantize.tune import Budget, TuneOptions, parse_duration
 
     budget = Budget(iterations, None if time is None else parse_duration(time))
-    options = TuneOptions(budget, policy, seed, ignore_plateau, final=not no_final)
+    options = TuneOptions(
+        budget, policy, seed, ignore_plateau, final=not no_final, search_by=search_by
+    )
 
     if (contract is None) == (recorded is None):
         raise typer.BadParameter("give one of USER_QUANT.PY and --recorded TABLE.ZIP")
@@ -361,6 +365,7 @@ def compare(
     write_next: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the next setting to this file.")
     ] = None,
+    search_by: SearchByName = "metric",
     last: Annotated[
         int | None,
         typer.Option(min=1, help="With --json: print only the last N iterations."),
@@ -373,6 +378,7 @@ def compare(
     """
     from espdl_quantize.jsonio import dumps
     from espdl_quantize.report import compare as compare_folder
+    from espdl_quantize.search import SearchOptions
 
     result = compare_folder(
         output_dir,
@@ -381,6 +387,7 @@ def compare(
         force_finalize=force_finalize,
         write_best=write_best,
         write_next=write_next,
+        options=SearchOptions(search_by=search_by),
     )
     if as_json:
         shown = {**result.comparison, "iterations": result.comparison["iterations"][-(last or 0) :]}

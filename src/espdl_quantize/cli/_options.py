@@ -56,3 +56,11 @@ NoFloatScore = Annotated[
         help="Do not score the float model first: for an evaluate() of quantized graphs only.",
     ),
 ]
+
+SearchByName = Annotated[
+    Literal["metric", "noise", "agreement"],
+    typer.Option(
+        help="What the next step goes by: the metric, the noise at the outputs, or how often they "
+        "decide as the float model; best and target are the metric's all the same."
+    ),
+]

@@ -1,7 +1,7 @@
 """Decides the next step of a search: pure functions of the iterations and their artifacts."""
 
 from espdl_quantize.search._advice import findings
-from espdl_quantize.search._decide import decide, settle, signals_of
+from espdl_quantize.search._decide import decide, searching, settle, signals_of
 from espdl_quantize.search._decision import (
     Decision,
     Phase,
@@ -14,6 +14,7 @@ from espdl_quantize.search._describe import cite, describe_changes, describe_set
 from espdl_quantize.search._legs import LEGS, leg, leg_of, legs_complete_after, missing_leg
 from espdl_quantize.search._lint import Violation, cited_iterations, lint_setting
 from espdl_quantize.search._rules import Situation, phase5_cutoff
+from espdl_quantize.search._search_by import SearchBy
 from espdl_quantize.search._seconds import TimeEstimate, TimeModel, describe_seconds
 from espdl_quantize.search._stops import (
     both_last_worse,
@@ -38,6 +39,7 @@ __all__ = [
     "Phase",
     "Phase5Signals",
     "RuntimeCost",
+    "SearchBy",
     "SearchOptions",
     "Situation",
     "SkippedLever",
@@ -69,6 +71,7 @@ __all__ = [
     "relative_loss",
     "runtime_cost",
     "score",
+    "searching",
     "settle",
     "signals_of",
     "split_layers",

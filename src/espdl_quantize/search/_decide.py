@@ -16,8 +16,10 @@ from espdl_quantize.search._rules import (
     Situation,
     first_outcome,
     phase5_cutoff,
+    target_met,
     usable_levers,
 )
+from espdl_quantize.search._search_by import searched
 from espdl_quantize.search.levers import LEVERS
 from espdl_quantize.search.phase5 import Phase5Signals, gather_signals
 from espdl_quantize.setting import Setting, baseline
@@ -36,8 +38,10 @@ def decide(
             also those of the earlier bests, to find out when it opened.
         options: target, priority, budget and thresholds.
     """
-    situation = settle(history, evidence, options)
-    outcome = first_outcome(situation)
+    judged = settle(history, evidence, options)
+    situation = searching(judged)
+    history = situation.history
+    outcome = target_met(judged) or first_outcome(situation)
     failed = tuple(row.id for row in history.failed)
     if outcome.phase == "phase-5-agent-driven":
         signals = signals_of(situation)
@@ -79,6 +83,14 @@ def settle(
         priority=options.priority or history.priority,
     )
     return Situation(history, evidence or {}, settled)
+
+
+def searching(situation: Situation) -> Situation:
+    """Return the situation as the rules are to rank it, by the metric or by a signal."""
+    history = searched(situation.history, situation.options.search_by)
+    if history is situation.history:
+        return situation
+    return Situation(history, situation.evidence, replace(situation.options, target=None))
 
 
 def signals_of(situation: Situation) -> Phase5Signals:

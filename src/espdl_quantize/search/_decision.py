@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from espdl_quantize.history import Priority
+from espdl_quantize.search._search_by import SearchBy
 from espdl_quantize.search._thresholds import DEFAULT_THRESHOLDS, Thresholds
 from espdl_quantize.search.phase5._signals import Phase5Signals
 from espdl_quantize.setting import Setting
@@ -32,12 +33,14 @@ class SearchOptions:
         user_budget: the user has set a number of iterations or a time, so that running out of
             ideas is no reason to stop.
         thresholds: limits of the rules.
+        search_by: what the rules rank by; the metric is the judge of the target and of best/.
     """
 
     target: float | None = None
     priority: Priority | None = None
     user_budget: bool = False
     thresholds: Thresholds = DEFAULT_THRESHOLDS
+    search_by: SearchBy = "metric"
 
 
 @dataclass(frozen=True)

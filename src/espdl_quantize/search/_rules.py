@@ -112,7 +112,8 @@ def _baseline_first(situation: Situation) -> Outcome | None:
     return Outcome("phase-1-baseline", "no iteration has been run")
 
 
-def _target_met(situation: Situation) -> Outcome | None:
+def target_met(situation: Situation) -> Outcome | None:
+    """End the search where an iteration reaches the target."""
     reached = target_reached(situation.history, situation.options.target)
     if reached is None:
         return None
@@ -206,7 +207,7 @@ def _applies(lever: str, situation: Situation) -> bool:
 
 _ORDER: tuple[Callable[[Situation], Outcome | None], ...] = (
     _baseline_first,
-    _target_met,
+    target_met,
     _sweep,
     _steady_the_training,
     _flat,

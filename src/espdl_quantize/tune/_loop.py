@@ -19,6 +19,7 @@ from espdl_quantize.search import (
     SearchOptions,
     TimeModel,
     lint_setting,
+    searching,
     settle,
     signals_of,
 )
@@ -107,7 +108,11 @@ class Search:
         if options.ignore_plateau:
             thresholds = replace(thresholds, plateau_window=_NEVER)
         self.options = SearchOptions(
-            self._facts.target, self._facts.priority, options.budget.is_set, thresholds
+            self._facts.target,
+            self._facts.priority,
+            options.budget.is_set,
+            thresholds,
+            options.search_by,
         )
         self._count = 0
         self._saved: tuple[int, float | None] | None = None
@@ -178,7 +183,7 @@ class Search:
         return Move(found.setting, decision.phase, found.pattern, found.covers)
 
     def _propose(self, history: History, decision: Decision) -> Proposal | None:
-        situation = settle(history, LazyEvidence(history), self.options)
+        situation = searching(settle(history, LazyEvidence(history), self.options))
         is_open = decision.signals is not None
         context = PolicyContext(
             situation,
@@ -193,7 +198,9 @@ class Search:
             return None
         if not context.is_new(found.setting):
             raise AssertionError(f"the policy {self._policy.name!r} proposed a setting again")
-        broken = lint_setting(found.setting, history, situation.evidence, self.options)
+        broken = lint_setting(
+            found.setting, situation.history, situation.evidence, situation.options
+        )
         if broken and is_open:
             raise AssertionError(f"the policy {self._policy.name!r} broke a rule: {broken[0]}")
         return found

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from espdl_quantize.history import History
 from espdl_quantize.report import CompareResult
+from espdl_quantize.search import SearchBy
 from espdl_quantize.tune._budget import Budget
 
 
@@ -20,6 +21,7 @@ class TuneOptions:
         ignore_plateau: go on where the metric has stopped moving.
         same_failures: so many failures in a row with the same cause end the search; before
             anything has a score, two do.
+        search_by: what the rules rank by; best/ and the target are judged by the metric.
         final: score best and the baseline on the data of the final score once the search is over.
     """
 
@@ -29,6 +31,7 @@ class TuneOptions:
     ignore_plateau: bool = False
     same_failures: int = 3
     final: bool = True
+    search_by: SearchBy = "metric"
 
 
 @dataclass(frozen=True)
