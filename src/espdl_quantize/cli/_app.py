@@ -12,6 +12,7 @@ import typer
 from espdl_quantize import __version__
 from espdl_quantize.cli._aside import add_commands
 from espdl_quantize.cli._failure import fail, print_usage_error
+from espdl_quantize.cli._folder_commands import add_folder_commands
 from espdl_quantize.cli._options import (
     AsJson,
     ContractPath,
@@ -28,8 +29,6 @@ from espdl_quantize.cli._options import (
 from espdl_quantize.cli._skill import skill_app
 from espdl_quantize.errors import (
     EXIT_INTERRUPTED,
-    EXIT_OK,
-    EXIT_REFUSED,
     EXIT_USAGE,
     EspdlQuantizeError,
     InterruptedCommandError,
@@ -341,81 +340,7 @@ def verify(
     sys.exit(verify_folder(contract, output_dir, samples, as_json))
 
 
-@app.command()
-def compare(
-    output_dir: OutputFolder = Path("outputs"),
-    finalize: Annotated[
-        bool,
-        typer.Option(
-            "--finalize",
-            help="End the search: write best/, report.html and final_report.md. That report is "
-            "rewritten every time; delete its first line, the marker, to keep your edits.",
-        ),
-    ] = False,
-    force: Annotated[
-        bool,
-        typer.Option("--force", help="Rewrite final_report.md even where its marker line is gone."),
-    ] = False,
-    force_finalize: Annotated[
-        bool, typer.Option("--force-finalize", help="Finalize in phase 5, too.")
-    ] = False,
-    write_best: Annotated[
-        bool, typer.Option("--write-best", help="Write best/ and no report.")
-    ] = False,
-    write_next: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the next setting to this file.")
-    ] = None,
-    search_by: SearchByName = "metric",
-    last: Annotated[
-        int | None,
-        typer.Option(min=1, help="With --json: print only the last N iterations."),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Rank the iterations of an output folder and say what to run next.
-
-    Once the target is reached or the metric has stopped moving, it finalizes by itself.
-    """
-    from espdl_quantize.jsonio import dumps
-    from espdl_quantize.report import compare as compare_folder
-    from espdl_quantize.search import SearchOptions
-
-    result = compare_folder(
-        output_dir,
-        finalize=finalize,
-        force=force,
-        force_finalize=force_finalize,
-        write_best=write_best,
-        write_next=write_next,
-        options=SearchOptions(search_by=search_by),
-    )
-    if as_json:
-        shown = {**result.comparison, "iterations": result.comparison["iterations"][-(last or 0) :]}
-        print(dumps(shown), end="")
-    else:
-        print("\n".join(result.lines))
-    sys.exit(result.exit_code)
-
-
-@app.command()
-def lint(
-    setting: Annotated[Path, typer.Argument(help="A JSON setting.")],
-    output_dir: OutputFolder = Path("outputs"),
-    as_json: AsJson = False,
-) -> None:
-    """Check a hand-written setting against the rules of the search and the names of the ops."""
-    from espdl_quantize.jsonio import dumps
-    from espdl_quantize.report import lint as lint_folder
-    from espdl_quantize.setting import load_setting
-
-    violations = lint_folder(output_dir, load_setting(setting))
-    if as_json:
-        print(dumps({"violations": [vars(entry) for entry in violations]}), end="")
-    else:
-        print("\n".join(map(str, violations)) or "the setting keeps every rule")
-    sys.exit(EXIT_REFUSED if violations else EXIT_OK)
-
-
+add_folder_commands(app)
 add_commands(app)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from espdl_quantize.stats._interval import LEVEL, bootstrap_mean, newcombe
+from espdl_quantize.stats._interval import LEVEL, bootstrap_mean, newcombe, normal_mean
 from espdl_quantize.stats._mcnemar import mcnemar_exact
 
 Verdict = Literal["better", "worse", "within noise"]
@@ -57,13 +57,15 @@ def compare_vectors(first: Any, second: Any, scale: float, higher_is_better: boo
     count = len(first)
     if not difference.any():
         return Comparison("within noise", 0.0, 0.0, 0.0, 1.0, "equal results", count, True)
-    interval = bootstrap_mean(difference).scaled(scale)
     p: float | None = None
     if _is_binary(first) and _is_binary(second):
+        # For the eye alone: the verdict is the test's.
+        interval = normal_mean(difference).scaled(scale)
         wins, losses = int((difference > 0).sum()), int((difference < 0).sum())
         p = mcnemar_exact(wins, losses)
         sure, test = p < 1 - LEVEL, "McNemar, exact"
     else:
+        interval = bootstrap_mean(difference).scaled(scale)
         sure = interval.low > 0 or interval.high < 0
         test = f"paired {interval.method}"
     verdict = _verdict(mean, sure, higher_is_better)

@@ -84,13 +84,25 @@ def bootstrap_mean(values: Any, level: float = LEVEL) -> Interval:
 
     count = len(values)
     if count >= LARGE:
-        z = NormalDist().inv_cdf((1 + level) / 2)
-        middle = float(values.mean())
-        half = z * float(values.std(ddof=1)) / math.sqrt(count)
-        return Interval(middle - half, middle + half, "normal")
-    means = _weights(count) @ values
+        return normal_mean(values, level)
+    # Single precision is several times faster; of what is left of the mean, it is enough.
+    middle = float(values.mean())
+    means = _weights(count) @ (values - middle).astype(np.float32)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(low), float(high), "bootstrap")
+    return Interval(middle + float(low), middle + float(high), "bootstrap")
+
+
+def normal_mean(values: Any, level: float = LEVEL) -> Interval:
+    """Return the interval of a mean that is taken for normal.
+
+    Args:
+        values: a float array [samples], at least two.
+        level: of confidence.
+    """
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    middle = float(values.mean())
+    half = z * float(values.std(ddof=1)) / math.sqrt(len(values))
+    return Interval(middle - half, middle + half, "normal")
 
 
 @lru_cache(maxsize=2)
