@@ -16,6 +16,7 @@ from espdl_quantize import errors
 from espdl_quantize.cli._app import app
 from espdl_quantize.contract import QuantConfig, starter_contract
 from espdl_quantize.contract._config import _EXPECTED
+from espdl_quantize.contract._fingerprint import _NO_PART_IN_THE_SCORE
 from espdl_quantize.search import DEFAULT_THRESHOLDS, LEVERS, linear_order
 from espdl_quantize.search.policies._parameters import DEFAULT_PARAMETERS
 from espdl_quantize.setting import Setting
@@ -96,6 +97,13 @@ def quant_config() -> str:
         default = "needed" if field.is_required() else f"`{field.default}`"
         rows.append((f"`{name}`", _EXPECTED[name][0], default, _prose(field.description or "")))
     return _table(("key", "takes", "default", "meaning"), rows)
+
+
+def editable() -> str:
+    """The keys of QUANT_CONFIG that no score depends on."""
+    # The chip and the model are compared on their own.
+    names = sorted(_NO_PART_IN_THE_SCORE - {"target", "onnx_path"})
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def setting() -> str:
@@ -234,6 +242,7 @@ PARTS: dict[str, Callable[..., str]] = {
     for part in (
         agents,
         cli,
+        editable,
         exit_codes,
         lever_orders,
         levers,
