@@ -9,6 +9,7 @@ import pytest
 
 from espdl_quantize.chip._rules import RULES
 from espdl_quantize.iteration._folder import ARTIFACTS
+from tests.test_layers import LAYERS
 
 ROOT = Path(__file__).parent.parent.parent
 FILES = (ROOT / "docs" / "reference" / "files.md").read_text(encoding="utf-8")
@@ -54,6 +55,13 @@ def test_every_rule_of_the_chip_is_listed() -> None:
     page = (ROOT / "docs" / "explanation" / "chip.md").read_text(encoding="utf-8")
     listed = re.findall(r"^\| `([a-z ]+)` \|", page, flags=re.MULTILINE)
     assert set(listed) == {*RULES, "order", "graph", "file"}
+
+
+def test_the_packages_are_listed_in_their_order() -> None:
+    page = (ROOT / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^  (\w+)/ ", page, flags=re.MULTILINE)
+    source = ROOT / "src" / "espdl_quantize"
+    assert listed == [layer for layer in LAYERS if (source / layer).is_dir()]
 
 
 def test_every_file_of_an_iteration_is_listed() -> None:
