@@ -93,6 +93,20 @@ def test_a_model_that_is_another_is_told(tuned: Path) -> None:
     assert "does not export to the same bytes" in " ".join(found["told"])
 
 
+def test_best_and_its_rival_run_on_the_same_draws(tmp_path: Path) -> None:
+    backend = RealBackend(load_contract(contract(tmp_path), ["esp32s3"]))
+    options = TuneOptions(Budget(iterations=2), final=False, confirm_draws=2)
+    result = tune(backend, tmp_path / "outputs", options)
+    assert result.history.best is not None
+    told = json.loads((tmp_path / "outputs/repeat/confirmed.json").read_text())
+    assert told["best"] == result.history.best.id
+    assert {told["best"], told["rival"]} == {0, 1}
+    assert told["best_versus_rival"]["draws"] == 2
+    report = (tmp_path / "outputs/final_report.md").read_text()
+    assert "Over 2 draws of the calibration data" in report
+    assert f"nearest rival iter_{told['rival']}" in report
+
+
 def test_without_a_final_function_the_choice_is_told(tmp_path: Path) -> None:
     backend = RealBackend(load_contract(contract(tmp_path, SCORE), ["esp32s3"]))
     result = tune(backend, tmp_path / "outputs", TuneOptions(Budget(iterations=2)))

@@ -190,6 +190,12 @@ def tune(
     ] = False,
     dry_run: DryRun = False,
     search_by: SearchByName = "metric",
+    confirm_draws: Annotated[
+        int,
+        typer.Option(
+            help="Run best and its nearest rival on so many draws of the calibration images, too."
+        ),
+    ] = 0,
     no_final: Annotated[
         bool, typer.Option("--no-final", help="Take no final score at the end.")
     ] = False,
@@ -222,7 +228,13 @@ def tune(
 
     budget = Budget(iterations, None if time is None else parse_duration(time))
     options = TuneOptions(
-        budget, policy, seed, ignore_plateau, final=not no_final, search_by=search_by
+        budget,
+        policy,
+        seed,
+        ignore_plateau,
+        final=not no_final,
+        search_by=search_by,
+        confirm_draws=confirm_draws,
     )
 
     if (contract is None) == (recorded is None):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from espdl_quantize.history import History, Iteration
+from espdl_quantize.report._draws import draw_lines
 from espdl_quantize.report._escape import number, plain
 from espdl_quantize.setting import runtime_cost
 from espdl_quantize.stats import Comparison, Interval
@@ -80,6 +81,7 @@ def certainty_lines(history: History) -> list[str]:
     if first.id != best.id and (found := history.versus(best, first)) is not None:
         lines.append(f"Against the baseline {first.name}: {tell(found)}.")
     lines += _ties(history, best)
+    lines += draw_lines(history)
     if best.signals is not None and best.signals.noise_signal is not None:
         noise, agreement = show_signals(best)
         told = f"On {best.signals.samples} held-out samples the outputs of {best.name} have "

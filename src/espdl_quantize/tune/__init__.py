@@ -11,7 +11,7 @@ from espdl_quantize.tune._plan import Plan, PlanStep, make_plan
 from espdl_quantize.tune._preview import Preview, preview
 from espdl_quantize.tune._real import RealBackend
 from espdl_quantize.tune._recorded import RecordedBackend, record
-from espdl_quantize.tune._repeat import REPEAT, Draws, compare_draws, repeat
+from espdl_quantize.tune._repeat import REPEAT, Draws, compare_draws, confirm, repeat
 from espdl_quantize.tune._table import Table, pack
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "TuneOptions",
     "TuneResult",
     "compare_draws",
+    "confirm",
     "make_plan",
     "pack",
     "parse_duration",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from espdl_quantize.errors import EspdlQuantizeError
+from espdl_quantize.errors import EspdlQuantizeError, OutputFolderError
 from espdl_quantize.history import History, Iteration
 from espdl_quantize.iteration import FINAL
 from espdl_quantize.quantize import Progress
@@ -68,4 +68,10 @@ def _score(backend: AsideBackend, row: Iteration, outputs: Path, progress: Progr
         changed["seed"] = row.seed
     if row.engine in ("fast", "reference"):
         changed["engine"] = row.engine
-    backend.run_aside(row.setting, folder, progress, **changed)
+    index = backend.run_aside(row.setting, folder, progress, **changed)
+    if index.get("float_reference_key") != row.float_reference_key:
+        raise OutputFolderError(
+            f"the contract or its model was edited since {row.name} was run: the final score is of "
+            "another one",
+            "give the contract that the search was run with, or search again in a new folder",
+        )

@@ -25,12 +25,13 @@ from espdl_quantize.search import (
 )
 from espdl_quantize.search.policies import Policy, PolicyContext, Proposal, make_policy
 from espdl_quantize.setting import Setting, setting_key
-from espdl_quantize.tune._backend import Backend
+from espdl_quantize.tune._backend import AsideBackend, Backend
 from espdl_quantize.tune._events import Move, Observer, Status
 from espdl_quantize.tune._final import take_final
 from espdl_quantize.tune._guard import check_folder
 from espdl_quantize.tune._options import TuneOptions, TuneResult
 from espdl_quantize.tune._plan import make_plan
+from espdl_quantize.tune._repeat import confirm
 
 _NEVER = 1_000_000_000
 """A plateau over more iterations than anybody runs."""
@@ -151,9 +152,18 @@ class Search:
         return self._again(_to_try_again(history), decision) or self._next(history, decision)
 
     def _take_final(self, history: History) -> int:
-        if not self._options.final:
-            return 0
-        return take_final(self._backend, history, self._progress, self._observer.notice)
+        count, notice = 0, self._observer.notice
+        if self._options.final:
+            count += take_final(self._backend, history, self._progress, notice)
+        draws = self._options.confirm_draws
+        if draws and isinstance(self._backend, AsideBackend):
+            seed = self._options.seed
+            try:
+                told = confirm(self._backend, history, draws, seed, self._progress, notice)
+                count += told is not None
+            except EspdlQuantizeError as error:
+                notice(f"the draws of the calibration data failed: {error}")
+        return count
 
     def save_best(self, history: History) -> None:
         """Write best/ where it does not hold the best iteration yet."""

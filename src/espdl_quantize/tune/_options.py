@@ -21,6 +21,8 @@ class TuneOptions:
         ignore_plateau: go on where the metric has stopped moving.
         same_failures: so many failures in a row with the same cause end the search; before
             anything has a score, two do.
+        confirm_draws: so many draws of the calibration data for best and its nearest rival once the
+            search is over; 0 for none.
         search_by: what the rules rank by; best/ and the target are judged by the metric.
         final: score best and the baseline on the data of the final score once the search is over.
     """
@@ -32,6 +34,7 @@ class TuneOptions:
     same_failures: int = 3
     final: bool = True
     search_by: SearchBy = "metric"
+    confirm_draws: int = 0
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from espdl_quantize.errors import UsageError
-from espdl_quantize.history import Iteration, read_iteration
+from espdl_quantize.history import History, Iteration, read_iteration
 from espdl_quantize.jsonio import Json, write_json
 from espdl_quantize.quantize import Progress
 from espdl_quantize.setting import Setting, setting_key
@@ -19,6 +19,7 @@ REPEAT = "repeat"
 """The folder of the draws in an output folder, with a folder per setting."""
 
 SUMMARY = "repeat.json"
+CONFIRMED = "confirmed.json"
 
 
 @dataclass(frozen=True)
@@ -149,3 +150,44 @@ def compare_draws(first: Draws, second: Draws, higher_is_better: bool) -> Json:
         "interval": [interval.low, interval.high],
         "verdict": verdict,
     }
+
+
+def confirm(
+    backend: AsideBackend,
+    history: History,
+    draws: int,
+    seed: int,
+    progress: Progress,
+    notice: Callable[[str], None],
+) -> Json | None:
+    """Run best and its nearest rival over the same draws of the calibration data.
+
+    The rival is the iteration with the highest score but best's own, of another setting.
+
+    Returns:
+        What repeat/confirmed.json says; None where there is no rival.
+
+    Raises:
+        EspdlQuantizeError: a draw failed.
+    """
+    best = history.best
+    if best is None or best.setting is None:
+        return None
+    others = [row for row in history.scored if row.setting is not None and row.id != best.id]
+    rival = max(others, key=lambda row: (history.height(row), -row.id), default=None)
+    if rival is None or rival.setting is None:
+        return None
+    found = []
+    for row in (best, rival):
+        assert row.setting is not None
+        notice(f"{draws} draws of the calibration data for {row.name}")
+        found.append(repeat(backend, history.folder, row.setting, draws, seed, progress, notice))
+    told: Json = {
+        "best": best.id,
+        "rival": rival.id,
+        "best_versus_rival": compare_draws(found[0], found[1], history.direction == "max"),
+        "best_draws": found[0].summary(),
+        "rival_draws": found[1].summary(),
+    }
+    write_json(history.folder / REPEAT / CONFIRMED, told)
+    return told
