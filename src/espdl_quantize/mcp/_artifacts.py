@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from espdl_quantize.errors import OutputFolderError, UsageError
+from espdl_quantize.jsonio import LARGEST, load_json
 from espdl_quantize.mcp._models import ArtifactFile, ArtifactPage
 from espdl_quantize.mcp._roots import Roots
 
@@ -16,8 +18,6 @@ _TEXT = (".json", ".log", ".md", ".info", ".py", ".txt", ".html")
 _CHARACTERS = 40_000
 """Of the rows of a page, as JSON."""
 _LONGEST_LIST, _LONGEST_TEXT = 64, 2_000
-_LARGEST = 256 * 2**20
-"""Bytes; a larger file is not read."""
 _OPS = ("op", "op_name", "Op name", "name", "op_prev", "op_next")
 _TYPES = ("op_type", "Op type", "type")
 _GRAPH = "simplified_ops.json"
@@ -67,7 +67,7 @@ def read_page(
             f"{folder} has no file {name!r}", "call artifacts without a file for the list"
         )
     path = roots.resolve(folder / name, "file")
-    if path.suffix not in _TEXT or path.stat().st_size > _LARGEST:
+    if path.suffix not in _TEXT or path.stat().st_size > LARGEST:
         raise UsageError(
             f"{path} has {path.stat().st_size} bytes and is not for reading",
             "it is a file to use, where it lies",
@@ -101,6 +101,18 @@ def first_that_fit(lines: list[str]) -> list[str]:
     return shown
 
 
+def lines_of(path: Path) -> list[str]:
+    """Return the lines of a text file; of one that is too large, those at its begin.
+
+    Raises:
+        OSError: it is missing, unreadable, or no regular file.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return file.read(LARGEST).splitlines()
+
+
 def _is_inside(path: Path, roots: Roots) -> bool:
     target = path.resolve()
     return any(target.is_relative_to(folder) for folder in roots.folders)
@@ -108,12 +120,12 @@ def _is_inside(path: Path, roots: Roots) -> bool:
 
 def _rows(path: Path) -> Iterator[Any]:
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
         if path.suffix != ".json":
-            yield from ({"line": n, "text": one} for n, one in enumerate(text.splitlines(), 1))
+            lines = lines_of(path)
+            yield from ({"line": n, "text": one} for n, one in enumerate(lines, 1))
             return
-        content = json.loads(text)
-    except (OSError, ValueError, RecursionError) as error:
+        content = load_json(path)
+    except (OSError, ValueError) as error:
         raise OutputFolderError(f"{path} cannot be read: {error}") from error
     if path.name == _GRAPH and isinstance(content, dict):
         content = content.get("ops", [])

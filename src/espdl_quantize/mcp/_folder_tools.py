@@ -9,7 +9,7 @@ from pydantic import Field
 
 from espdl_quantize.errors import EspdlQuantizeError, OutputFolderError
 from espdl_quantize.iteration import locked
-from espdl_quantize.mcp._artifacts import first_that_fit, list_folder, read_page
+from espdl_quantize.mcp._artifacts import first_that_fit, lines_of, list_folder, read_page
 from espdl_quantize.mcp._models import (
     ArtifactPage,
     Finalized,
@@ -182,7 +182,7 @@ class FolderTools:
             raise OutputFolderError(
                 f"{outputs} has no final_report.md", "finalize writes it; tune does so at its end"
             )
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = lines_of(path)
         shown = first_that_fit(lines[offset : offset + limit])
         end = offset + len(shown)
         best, html = outputs / "best", outputs / "report.html"

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from espdl_quantize.jsonio import beside_of, remove_abandoned
+
 Arrays = dict[str, Any]
 
 
@@ -49,9 +51,10 @@ class Store:
         if size > self._limit:
             return
         file = self._file(key)
-        beside = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+        beside = beside_of(file)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
+            remove_abandoned(self._folder)
             self._make_room(size)
             with beside.open("wb") as target:
                 np.savez(target, **arrays)
