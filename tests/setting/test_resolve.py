@@ -29,6 +29,12 @@ def test_lsq_runs_where_scales_are_free() -> None:
     assert result.warnings == ()
 
 
+def test_a_calibration_without_powers_of_two_is_refused_where_these_are_needed() -> None:
+    with pytest.raises(SettingError, match="esp32s3 has no others"):
+        resolved(calib_algorithm="isotone")
+    assert resolved(FREE_SCALES, calib_algorithm="isotone").warnings == ()
+
+
 @pytest.mark.parametrize("other", ["tqt_optimization", "blockwise_reconstruction"])
 def test_lsq_excludes_the_other_training_passes(other: str) -> None:
     with pytest.raises(SettingError, match=f"lsq_optimization and {other}"):

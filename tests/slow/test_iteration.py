@@ -214,7 +214,6 @@ PASSES: list[dict[str, Any]] = [
     {"calib_algorithm": "mse"},
     {"calib_algorithm": "percentile"},
     {"calib_algorithm": "minmax"},
-    {"calib_algorithm": "isotone"},
     {"equalization": {"enabled": True, "opt_level": 2}},
     {"bias_correct": {"enabled": True}},
     {

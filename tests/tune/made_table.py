@@ -18,7 +18,7 @@ from tests.search.made_runs import evidence, run, weight, write_run
 
 FLOAT = 0.82
 _LAYERS = {"conv0": 0.30, "conv1": 0.12, "conv2": 0.08, "conv3": 0.06, "conv4": 0.05, "conv5": 0.04}
-_CALIBRATION = {"kl": 0.0, "mse": 0.03, "percentile": 0.02, "isotone": 0.01, "minmax": -0.02}
+_CALIBRATION = {"kl": 0.0, "mse": 0.03, "percentile": 0.02, "minmax": -0.02}
 
 
 def response(setting: Setting) -> float:

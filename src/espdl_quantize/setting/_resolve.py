@@ -29,9 +29,16 @@ def resolve(setting: Setting, target: TargetFacts, device: str = "cpu") -> Resol
         device: "cpu" or "cuda", where the quantizer runs.
 
     Raises:
-        SettingError: passes that exclude each other, or a weight split without layers.
+        SettingError: passes that exclude each other, a weight split without layers, or a
+            calibration whose scales the target cannot have.
     """
     _reject_exclusive_passes(setting)
+    if setting.calib_algorithm == "isotone" and target.power_of_two:
+        raise SettingError(
+            f"calib_algorithm is 'isotone', whose scales in esp-ppq are no powers of two; "
+            f"{target.name} has no others, and the export would cut their exponents off",
+            "use kl, mse, percentile or minmax",
+        )
     warnings: list[str] = []
     changes: dict[str, Any] = {}
 

@@ -63,7 +63,7 @@ def distance(one: Mapping[str, str], other: Mapping[str, str]) -> int:
 def _common(context: PolicyContext) -> Iterator[Setting]:
     """Yield settings whose fields span the space: single levers, schedules and int16 sets."""
     plain = Setting(iteration_id=0, calib_algorithm="kl")
-    for calibration in (*LEGS, "isotone", "minmax"):
+    for calibration in (*LEGS, "minmax"):
         yield plain.model_copy(update={"calib_algorithm": calibration})
     for lr, steps, block_size in product(*_TQT.values()):
         update = {"lr": lr, "steps": steps, "block_size": block_size}

@@ -24,7 +24,7 @@ class SwapCalibration(Generator):
         """Yield one candidate per calibration; minmax only where no input has a heavy tail."""
         signals = context.signals
         tail = r1_heavy_tail(context.evidence, context.situation.options.thresholds)
-        for name in (*LEGS, "isotone", "minmax"):
+        for name in (*LEGS, "minmax"):
             if name == calibration(context.base) or (name == "minmax" and tail is not None):
                 continue
             if name in signals.untried_5beta_reapply:
