@@ -11,8 +11,9 @@ from espdl_quantize.iteration._folder import (
     staged,
 )
 from espdl_quantize.iteration._lost import record_lost
+from espdl_quantize.iteration._options import RunOptions
 from espdl_quantize.iteration._prepared import Prepared
-from espdl_quantize.iteration._run import RunOptions, numbered, run_iteration, run_staged
+from espdl_quantize.iteration._run import numbered, run_iteration, run_staged
 from espdl_quantize.iteration._score import Score, final_evaluator, score_float
 from espdl_quantize.iteration._verify import Verification, verify_iteration
 

@@ -1,0 +1,46 @@
+"""How an iteration runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from espdl_quantize.quantize import Engine
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How an iteration runs, apart from its setting.
+
+    Attributes:
+        full_eval: score by evaluate even where the contract has an evaluate_fast.
+        seed: of every random generator.
+        with_info: export .info and .json beside the .espdl.
+        with_native: export esp-ppq's own .native beside the .espdl.
+        overwrite: replace a finished iteration.
+        engine: "fast", or "reference" for plain esp-ppq.
+        score_float: score the float model first, which also proves the contract's evaluation.
+        reuse: take the results of long passes from earlier iterations of the output folder.
+        reduced_memory: keep what is large on the disk, with the same results.
+        home: the output folder that the run belongs to, where that is not the one above its own:
+            whose float scores and whose results of long passes it takes.
+        final: score by evaluate_final, or by evaluate where there is none; analyse nothing.
+        draw: of the calibration data; 0 is as the loader gives it. Another analyses nothing.
+    """
+
+    full_eval: bool = False
+    seed: int = 0
+    with_info: bool = False
+    with_native: bool = False
+    overwrite: bool = False
+    engine: Engine = "fast"
+    score_float: bool = True
+    reuse: bool = True
+    reduced_memory: bool = False
+    home: str = ""
+    final: bool = False
+    draw: int = 0
+
+    @property
+    def is_aside(self) -> bool:
+        """Return whether it is no step of the search."""
+        return self.final or self.draw > 0
