@@ -5,6 +5,7 @@ from espdl_quantize.iteration._console import captured
 from espdl_quantize.iteration._float_reference import FLOAT_REFERENCE
 from espdl_quantize.iteration._folder import (
     INDEX,
+    carry_over,
     is_finished,
     iteration_number,
     locked,
@@ -26,6 +27,7 @@ __all__ = [
     "Score",
     "Verification",
     "captured",
+    "carry_over",
     "final_evaluator",
     "is_finished",
     "iteration_number",

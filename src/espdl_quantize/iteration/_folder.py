@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -122,7 +122,7 @@ def staged(folder: Path, overwrite: bool = False) -> Iterator[Path]:
     staging.mkdir(parents=True)
     try:
         yield staging
-        _carry_over(folder, staging)
+        carry_over(folder, staging)
         if folder.exists():
             folder.rename(retired)
         staging.rename(folder)
@@ -151,17 +151,24 @@ def _recover(folder: Path, staging: Path, retired: Path) -> None:
             leftover.unlink(missing_ok=True)
 
 
-def _carry_over(folder: Path, staging: Path) -> None:
+def carry_over(folder: Path, fresh: Path, but: Collection[str] = ARTIFACTS) -> None:
+    """Copy what a user has put into a folder to the one that takes its place.
+
+    Args:
+        folder: need not exist.
+        fresh: takes its place.
+        but: names that are not the user's.
+    """
     if not folder.is_dir():
         return
     for entry in folder.iterdir():
-        if entry.name in ARTIFACTS:
+        if entry.name in but:
             continue
         # A link stays one: what it leads to is not of this folder, and may lead back to it.
         if entry.is_dir() and not entry.is_symlink():
-            shutil.copytree(entry, staging / entry.name, symlinks=True)
+            shutil.copytree(entry, fresh / entry.name, symlinks=True)
         else:
-            shutil.copy2(entry, staging / entry.name, follow_symlinks=False)
+            shutil.copy2(entry, fresh / entry.name, follow_symlinks=False)
 
 
 def _unusable(outputs: Path, error: OSError) -> OutputFolderError:

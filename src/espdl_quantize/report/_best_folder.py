@@ -8,6 +8,7 @@ from pathlib import Path
 
 from espdl_quantize.errors import OutputFolderError
 from espdl_quantize.history import Iteration
+from espdl_quantize.iteration import carry_over
 
 FILES = ("model.espdl", "setting.json", "metrics.json", "iteration_index.json")
 _MARK = "iteration_index.json"
@@ -45,7 +46,7 @@ def write_best(outputs: Path, best: Iteration) -> list[str]:
                 folder.rename(aside)
                 notes.append(f"best/ was not written by this tool; it is now {aside.name}")
             else:
-                _carry_over(folder, fresh)
+                carry_over(folder, fresh, FILES)
                 folder.rename(retired)
         fresh.rename(folder)
     except OSError as error:
@@ -68,16 +69,6 @@ def free_name(folder: Path, name: str) -> Path:
 
 def _is_inside(source: Path, outputs: Path) -> bool:
     return source.is_file() and source.resolve().is_relative_to(outputs.resolve())
-
-
-def _carry_over(old: Path, fresh: Path) -> None:
-    for entry in old.iterdir():
-        if entry.name in FILES:
-            continue
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.copytree(entry, fresh / entry.name, symlinks=True)
-        else:
-            shutil.copy2(entry, fresh / entry.name, follow_symlinks=False)
 
 
 def _is_empty(folder: Path) -> bool:
