@@ -53,16 +53,19 @@ else:
     espdl_quantize_onnx(onnx_import_file=config["onnx_path"], **common)
 """
 
+_ORDER = (
+    "The order of the tensors in the file, and with it the padding between them, is esp-ppq's own "
+    "and changes from run to run."
+)
 REFERENCE = (
     "This iteration ran on plain esp-ppq: the script gives the same weights and exponents, bit for "
-    "bit. The order of the tensors in the file is esp-ppq's own and changes from run to run."
+    f"bit. {_ORDER}"
 )
 FAST = (
     "This iteration ran on the fast engine. Without a training pass the script gives the same "
     "weights and exponents, bit for bit. After training (TQT, blockwise) the exponents are the "
     "same and weights may differ by rounding, since sums are taken in another order; "
-    "'espdl-quantize engines' measures it on your model. The order of the tensors in the file is "
-    "esp-ppq's own and changes from run to run."
+    f"'espdl-quantize engines' measures it on your model. {_ORDER}"
 )
 
 
