@@ -80,6 +80,7 @@ class MadeBackend:
     seconds: float = 0.0
     found: Any = found_of
     pool: tuple[Setting, ...] | None = None
+    stage: str = "quantize"
 
     @property
     def facts(self) -> BackendFacts:
@@ -126,7 +127,7 @@ class MadeBackend:
             "float_value": sign * FLOAT,
         }
         if isinstance(error, EspdlQuantizeError):
-            index["error"] = {"stage": "quantize", "cause": error.cause, "mend": error.mend}
+            index["error"] = {"stage": self.stage, "cause": error.cause, "mend": error.mend}
         scratch = staging / "scratch"
         written = write_run(scratch, row, self.found(setting), **index)
         for file in written.iterdir():

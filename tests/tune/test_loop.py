@@ -170,6 +170,45 @@ def test_two_failures_alike_at_the_baseline_end_it(tmp_path: Path) -> None:
     assert not result.history.failed
 
 
+def illegal() -> IterationError:
+    return IterationError("op 'Conv_0': a shift by -1", "take another calib_algorithm")
+
+
+def test_a_calibration_whose_model_is_illegal_is_a_try_and_the_next_one_is_taken(
+    tmp_path: Path,
+) -> None:
+    backend = MadeBackend(scripted={0: illegal(), 1: illegal()}, stage="check model")
+    result = search(tmp_path, backend, budget=Budget(4))
+    assert [row.id for row in result.history.failed] == [0, 1]
+    assert len({setting_key(setting) for setting in backend.runs}) == 4
+    assert result.history.best is not None
+
+
+def test_a_search_whose_calibrations_are_all_illegal_ends_and_may_be_tried_again(
+    tmp_path: Path,
+) -> None:
+    def all_illegal() -> MadeBackend:
+        return MadeBackend(scripted=dict.fromkeys(range(99), illegal()), stage="check model")
+
+    with pytest.raises(IterationError, match="no iteration has a score"):
+        search(tmp_path, all_illegal(), budget=Budget(2))
+    # Not the same two again.
+    rest = all_illegal()
+    with pytest.raises(IterationError, match="no calibration makes a model") as error:
+        search(tmp_path, rest)
+    assert [setting.iteration_id for setting in rest.runs] == [2, 3]
+    assert "preprocessed" in error.value.mend
+    # Whoever mends the contract begins anew.
+    result = search(tmp_path, budget=Budget(4))
+    assert [row.id for row in result.history.iterations][:2] == [0, 1]
+    assert 0 in {row.id for row in result.history.scored}
+
+
+def test_a_fault_of_the_contract_ends_a_search_that_has_scores(tmp_path: Path) -> None:
+    with pytest.raises(ContractError, match="too few"):
+        search(tmp_path, MadeBackend(scripted={2: ContractError("too few batches")}))
+
+
 def test_failures_with_different_causes_do_not(tmp_path: Path) -> None:
     scripted = {number: IterationError(f"cause {number}") for number in range(3)}
     result = search(tmp_path, MadeBackend(scripted=scripted), budget=Budget(5))

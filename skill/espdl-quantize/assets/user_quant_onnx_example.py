@@ -69,5 +69,6 @@ def load_test_batches():
 
 
 # Optional: the score of images that evaluate() never scores, taken once, of the search's result.
+# Define it before the first iteration: in a folder that has scores, it makes another contract.
 # def evaluate_final(quant_graph):
 #     ...

@@ -22,6 +22,7 @@ def mend_of(fault: Fault, setting: Setting) -> str:
         steps.append("take another calib_algorithm")
         if wider.get(fault.op) != 16:
             steps.append(f"dispatch {fault.op!r} to 16 bits")
+        steps.append("calibrate with images preprocessed as those that are scored")
         return ", or ".join(steps)
     return "run it again; if it stays so, this version of esp-ppq exports that op wrongly"
 

@@ -27,6 +27,12 @@ from espdl_quantize.report import final_lines, final_of
 from espdl_quantize.setting import baseline, load_setting
 from espdl_quantize.tune import AsideBackend, Draws, repeat, take_final
 
+_NOTHING_TO_TAKE = (
+    "nothing to take: the contract has only evaluate(), and that score chose the best; for one of "
+    "images that take no part in the search, define evaluate_final() before the first iteration "
+    "(in a new output folder)"
+)
+
 
 def score_finally(
     contract: Path,
@@ -36,7 +42,9 @@ def score_finally(
     as_json: bool,
     progress_lines: Path | None,
 ) -> None:
-    """Take the final scores of an output folder, print them and exit with 1 where there are none.
+    """Take the final scores of an output folder, print them and exit with 1 where they failed.
+
+    Where the contract has no function for them, that is told, and is no failure.
 
     Raises:
         EspdlQuantizeError: whatever stopped it.
@@ -52,8 +60,13 @@ def score_finally(
         locked(outputs),
     ):
         take_final(backend, history, progress, _sayer(progress), again)
+        is_there_any = backend.facts.final_by is not None
     history = read_history(outputs)
     found = final_of(history)
+    if not found["taken"] and not is_there_any:
+        # Nothing is wrong: a contract need not have a function of its own for this.
+        print(dumps({**found, "told": [_NOTHING_TO_TAKE]}) if as_json else _NOTHING_TO_TAKE)
+        sys.exit(EXIT_OK)
     print(dumps(found) if as_json else "\n".join(final_lines(history)), end="" if as_json else "\n")
     if not as_json and found["taken"]:
         print("'espdl-quantize compare --finalize' puts it into the reports")

@@ -28,6 +28,7 @@ from espdl_quantize.tune import (
     Observer,
     Plan,
     RecordedBackend,
+    SearchInterrupt,
     Status,
     TuneOptions,
     TuneResult,
@@ -109,11 +110,14 @@ def search_and_print(
                 progress=progress,
                 clock=clock,
             )
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        spent = str(error) if isinstance(error, SearchInterrupt) else ""
         best = outputs / "best"
         told = f"the best model so far is in {best}" if best.is_dir() else "nothing has a score yet"
         raise InterruptedSearchError(
-            f"interrupted; {told}", "run the same command again: it goes on where it stopped"
+            f"interrupted; {told}",
+            "run the same command again: it goes on where it stopped"
+            + (f", with a budget anew. {spent}" if spent else ""),
         ) from None
     if as_json:
         print(dumps(_summary(result)), end="")

@@ -64,6 +64,11 @@ class Failure:
     cause: str
     mend: str = ""
 
+    @property
+    def is_of_setting(self) -> bool:
+        """Return whether another setting may do better: the model is not legal on the chip."""
+        return self.stage == "check model"
+
     def __str__(self) -> str:
         told = f"{self.stage}: {self.cause}" if self.stage else self.cause
         return f"{told} -> {self.mend}" if self.mend else told

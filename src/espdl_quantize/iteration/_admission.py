@@ -35,6 +35,11 @@ def check_admission(folder: Path, origin: Origin) -> None:
     )
 
 
+def has_scored_beside(folder: Path) -> bool:
+    """Tell whether ``folder`` is an iteration of an output folder that has scores."""
+    return iteration_number(folder) is not None and any(_scored_beside(folder))
+
+
 def _tell(conflict: Conflict) -> str:
     ours, theirs = conflict.shown()
     if conflict.is_of_chips:

@@ -12,9 +12,9 @@ from typing import Any
 from espdl_quantize.analysis import measure
 from espdl_quantize.chip import check_model, reject_illegal
 from espdl_quantize.contract import Batch, Contract
-from espdl_quantize.errors import EspdlQuantizeError, OutputFolderError
+from espdl_quantize.errors import ContractError, EspdlQuantizeError, OutputFolderError
 from espdl_quantize.iteration import _artifacts as artifacts
-from espdl_quantize.iteration._admission import check_admission
+from espdl_quantize.iteration._admission import check_admission, has_scored_beside
 from espdl_quantize.iteration._aside import aside_facts, drawn
 from espdl_quantize.iteration._console import captured
 from espdl_quantize.iteration._current import Run
@@ -139,6 +139,9 @@ def run_staged(
             with contextlib.suppress(OSError):
                 traceback.print_exc()
             failure = as_failure(error, run)
+    if isinstance(failure, ContractError) and has_scored_beside(folder):
+        # The scores beside it are of a contract that had no such fault: it is no try of the search.
+        raise failure
     index = index_of(run, failure, time.perf_counter() - started)
     write_outcome(run, index, failure)
     return index, failure

@@ -54,6 +54,49 @@ class Budget:
         return " and ".join(parts) or "none"
 
 
+@dataclass(frozen=True)
+class Spent:
+    """How far a call came.
+
+    Attributes:
+        budget: the ceiling.
+        iterations: that ended, the failed ones included.
+        seconds: since the call began.
+    """
+
+    budget: Budget
+    iterations: int
+    seconds: float
+
+    def __str__(self) -> str:
+        """Say what was spent and the options for the rest; empty without a budget."""
+        told, rest = [], []
+        if (count := self.budget.iterations) is not None:
+            told.append(f"{self.iterations} of {count} iterations were done")
+            if count > self.iterations:
+                rest.append(f"--iterations {count - self.iterations}")
+        if (limit := self.budget.seconds) is not None:
+            spent = describe_seconds(min(self.seconds, limit))
+            told.append(f"{spent} of {describe_seconds(limit)} were spent")
+            if limit - self.seconds >= 1:
+                rest.append(f"--time {int(limit - self.seconds)}s")
+        if not told:
+            return ""
+        return " and ".join(told) + (f"; for the rest: {' '.join(rest)}" if rest else "")
+
+
+class SearchInterrupt(KeyboardInterrupt):
+    """The user interrupted a search.
+
+    Args:
+        spent: how far it came.
+    """
+
+    def __init__(self, spent: Spent) -> None:
+        self.spent = spent
+        super().__init__(str(spent))
+
+
 def parse_duration(text: str) -> float:
     """Return the seconds of a duration such as "45m", "1h30m", "90s" or "90".
 

@@ -26,6 +26,7 @@ from espdl_quantize.search import (
 from espdl_quantize.search.policies import Policy, PolicyContext, Proposal, make_policy
 from espdl_quantize.setting import Setting, setting_key
 from espdl_quantize.tune._backend import AsideBackend, Backend
+from espdl_quantize.tune._budget import SearchInterrupt, Spent
 from espdl_quantize.tune._events import Move, Observer, Status
 from espdl_quantize.tune._final import take_final
 from espdl_quantize.tune._guard import check_folder
@@ -64,7 +65,7 @@ def tune(
         OutputFolderError: the folder is another search's, is in use, or cannot be written.
         ContractError: the first iteration failed by a fault of the contract.
         IterationError: no iteration has a score, or the same failure came again and again.
-        KeyboardInterrupt: the user interrupted it.
+        SearchInterrupt: the user interrupted it.
     """
     options = options or TuneOptions()
     policy = policy or make_policy(options.policy)
@@ -81,10 +82,12 @@ def tune(
         )
         try:
             return search.run()
-        except BaseException:
+        except BaseException as error:
             # The error that is on its way matters more than one that hides it.
             with contextlib.suppress(EspdlQuantizeError, OSError):
                 search.save_best(read_history(outputs))
+            if isinstance(error, KeyboardInterrupt):
+                raise SearchInterrupt(search.spent()) from None
             raise
 
 
@@ -115,7 +118,7 @@ class Search:
             thresholds,
             options.search_by,
         )
-        self._count = 0
+        self._count = self._done = 0
         self._saved: tuple[int, float | None] | None = None
         self._measured = ""
         self._failures: list[Iteration] = []
@@ -126,7 +129,7 @@ class Search:
         history = read_history(self._outputs)
         for text in check_folder(history, self._facts):
             self._observer.notice(text)
-        again = _to_try_again(history)
+        again: list[Iteration] | None = None
         while True:
             step = compare(self._outputs, options=self.options)
             history, decision = step.history, step.decision
@@ -140,7 +143,12 @@ class Search:
                 return TuneResult(decision.stop.category, decision.stop.detail, self._count, step)
             if self._is_spent():
                 return self._finish("budget_reached", history)
-            move = self._again(again, decision) or self._next(history, decision)
+            if again is None:
+                again = _to_try_again(history, decision)
+            move = self._again(again, decision)
+            if move is None and _is_illegal_throughout(history, decision):
+                raise _none_is_legal(history)
+            move = move or self._next(history, decision)
             if move is None:
                 return self._finish("coverage_exhausted", history)
             if not self._fits(move, history):
@@ -149,7 +157,8 @@ class Search:
 
     def first_move(self, history: History, decision: Decision) -> Move | None:
         """Return what :meth:`run` would begin with; None where nothing is left."""
-        return self._again(_to_try_again(history), decision) or self._next(history, decision)
+        again = _to_try_again(history, decision)
+        return self._again(again, decision) or self._next(history, decision)
 
     def _take_final(self, history: History) -> int:
         count, notice = 0, self._observer.notice
@@ -164,6 +173,10 @@ class Search:
             except EspdlQuantizeError as error:
                 notice(f"the draws of the calibration data failed: {error}")
         return count
+
+    def spent(self) -> Spent:
+        """Return how much of the budget is spent; an iteration that has not ended is not."""
+        return Spent(self._options.budget, self._done, self._clock() - self._started)
 
     def save_best(self, history: History) -> None:
         """Write best/ where it does not hold the best iteration yet."""
@@ -255,7 +268,7 @@ class Search:
         row = now.get(number)
         if failure is not None and (row is None or row.failure is None):
             raise failure
-        if isinstance(failure, ContractError) and not now.scored:
+        if isinstance(failure, ContractError):
             # No other setting can do better, and the contract's own words say what to mend.
             raise failure
         if row is None:
@@ -264,12 +277,15 @@ class Search:
                 f"iter_{number} ran, but cannot be used: {next(told, 'it is not there')}",
                 "see 'espdl-quantize compare' for what is wrong with it",
             )
+        self._done += 1
         self._observer.iteration_ended(row, now)
         self._watch_failures(row, now)
 
     def _watch_failures(self, row: Iteration, history: History) -> None:
         if row.failure is None:
             self._failures.clear()
+            return
+        if row.failure.is_of_setting:
             return
         if self._failures and _cause(self._failures[-1]) != _cause(row):
             self._failures.clear()
@@ -318,9 +334,35 @@ class Search:
         return None if seconds is None else seconds - (self._clock() - self._started)
 
 
-def _to_try_again(history: History) -> list[Iteration]:
-    """While nothing has a score, what failed before is tried again: its cause may be mended."""
-    return [] if history.scored else [row for row in history.failed if row.setting]
+def _to_try_again(history: History, decision: Decision) -> list[Iteration]:
+    """While nothing has a score, what failed before is tried again: its cause may be mended.
+
+    What failed by its setting waits until the sweep has nothing else: by then only another contract
+    can help.
+    """
+    if history.scored:
+        return []
+    all_of = _is_illegal_throughout(history, decision)
+    rows = [row for row in history.failed if row.setting and row.failure]
+    return [row for row in rows if all_of or not (row.failure and row.failure.is_of_setting)]
+
+
+def _is_illegal_throughout(history: History, decision: Decision) -> bool:
+    """Tell whether the sweep is over without a score, and a chip's rules had a part in that."""
+    if history.scored or decision.phase in ("phase-1-baseline", "phase-2-calib-tqt-sweep"):
+        return False
+    return any(row.failure and row.failure.is_of_setting for row in history.failed)
+
+
+def _none_is_legal(history: History) -> IterationError:
+    rows = [row for row in history.failed if row.failure and row.failure.is_of_setting]
+    last = rows[-1].failure
+    return IterationError(
+        f"no calibration makes a model that the chip can run: {len(rows)} were illegal, the last "
+        f"one by {last.cause if last else ''}",
+        "see that the calibration images are preprocessed as those that evaluate() scores, in the "
+        "same range; then run the same command again",
+    )
 
 
 def _cause(row: Iteration) -> tuple[str, str]:
