@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
+from espdl_quantize.cli._aside_work import score_finally
+from espdl_quantize.cli._backend import ProcessOptions
 from espdl_quantize.contract import load_contract
+from espdl_quantize.errors import ContractError
 from espdl_quantize.history import read_history
 from espdl_quantize.iteration import RunOptions
 from espdl_quantize.quantize import NoProgress
@@ -23,7 +26,7 @@ from espdl_quantize.tune import (
     repeat,
     tune,
 )
-from tests.contracts import write_contract
+from tests.contracts import CALIBRATION, write_contract
 
 pytestmark = pytest.mark.slow
 
@@ -107,13 +110,44 @@ def test_best_and_its_rival_run_on_the_same_draws(tmp_path: Path) -> None:
     assert f"nearest rival iter_{told['rival']}" in report
 
 
-def test_without_a_final_function_the_choice_is_told(tmp_path: Path) -> None:
+def test_without_a_final_function_the_choice_is_told(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     backend = RealBackend(load_contract(contract(tmp_path, SCORE), ["esp32s3"]))
     result = tune(backend, tmp_path / "outputs", TuneOptions(Budget(iterations=2)))
     assert result.history.finals == {}
     assert not (tmp_path / "outputs/final").exists()
     report = (tmp_path / "outputs/final_report.md").read_text()
     assert "the final score is also the score it was selected by" in report
+    here = ProcessOptions(in_process=True)
+    for as_json in (False, True):
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            path, outputs = tmp_path / "user_quant.py", tmp_path / "outputs"
+            score_finally(path, outputs, False, here, as_json, None)
+        assert end.value.code == 0
+        out = capfd.readouterr().out
+        told = json.loads(out)["told"][0] if as_json else out
+        assert "the contract has only evaluate(), and that score chose the best" in told
+
+
+def test_too_few_batches_beside_scores_are_no_iteration(tmp_path: Path) -> None:
+    outputs = tmp_path / "outputs"
+    with IsolatedBackend(contract(tmp_path, SCORE)) as backend:
+        tune(backend, outputs, TuneOptions(Budget(iterations=1), final=False))
+    edited = write_contract(
+        tmp_path,
+        calibration=CALIBRATION.replace("batch_size=16", "batch_size=32"),
+        evaluate="return score(quant_graph, 0, 200)",
+        extra=SCORE,
+    )
+    with (
+        IsolatedBackend(edited) as backend,
+        pytest.raises(ContractError, match="yields 2 batches, calib_steps is 4"),
+    ):
+        tune(backend, outputs, TuneOptions(Budget(iterations=1)))
+    assert [row.id for row in read_history(outputs).iterations] == [0]
+    assert not (outputs / "iter_1").exists()
 
 
 def test_a_fast_score_ends_with_the_whole_one(tmp_path: Path) -> None:
