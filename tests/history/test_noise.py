@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
-from espdl_quantize.history import History, read_history
+from espdl_quantize.history import NO_LOSS, History, read_history
 from espdl_quantize.report import compare
 from espdl_quantize.search import DEFAULT_THRESHOLDS, SearchOptions, both_last_worse, plateau
 from espdl_quantize.setting import Setting, baseline
-from espdl_quantize.stats import SAMPLES, write_arrays
+from espdl_quantize.stats import SAMPLES, read_arrays, write_arrays
 from tests.search.made_runs import make, run, trained, write_run
 
 WIDE = {"dispatching_table": [{"op": "conv0", "bits": 16}]}
@@ -147,3 +148,90 @@ def test_a_search_by_the_outputs_builds_on_the_quietest(tmp_path: Path) -> None:
     assert quiet.history.best.id == plain.history.best.id == 1
     met = compare(tmp_path, options=SearchOptions(search_by="noise", target=85.0))
     assert met.decision.stop.category == "target_reached"
+
+
+def jittered(outputs: Path, number: int, right: int, shift: float, spread: float) -> None:
+    """An iteration whose noise per sample is shifted by ``shift``, with ``spread`` around it."""
+    scored(outputs, number, right, trained("kl", extra={"n": number}), noise=0.004 + shift)
+    folder = outputs / f"iter_{number}"
+    held = read_arrays(folder / SAMPLES)
+    draws = np.random.default_rng(number).normal(0, spread, (200, 1))
+    held["noise"] = 0.004 + shift + draws - draws.mean()
+    write_arrays(folder / SAMPLES, held)
+
+
+@pytest.mark.parametrize(("shift", "best"), [(-0.00008, 1), (-0.002, 2)])
+def test_noise_breaks_a_tie_only_beyond_chance(tmp_path: Path, shift: float, best: int) -> None:
+    scored(tmp_path, 0, 130, baseline(), noise=0.1)
+    jittered(tmp_path, 1, 172, 0.0, 0.002)
+    jittered(tmp_path, 2, 171, shift, 0.002)
+    jittered(tmp_path, 3, 172, 0.0, 0.002)
+    assert read_history(tmp_path).best.id == best
+
+
+@pytest.mark.parametrize(("noise", "best"), [(0.95, 0), (0.85, 1)])
+def test_without_the_noise_of_each_sample_it_takes_a_margin(
+    tmp_path: Path, noise: float, best: int
+) -> None:
+    facts = {"metric_unit": "percent", "sample_count": 640, "sample_count_from": "seen"}
+    for number, (value, level) in enumerate(((80.3, 1.0), (80.2, noise))):
+        signals = {"samples": 640, "noise_signal": level, "agreement": 0.9, "outputs": []}
+        rows = run(number, value, trained("kl", extra={"n": number}))
+        write_run(tmp_path, rows, signals=signals, **facts)
+    assert read_history(tmp_path).best.id == best
+
+
+def with_float(outputs: Path, right: tuple[int, ...], reference: float, agreement: float) -> str:
+    for number, count in enumerate(right):
+        setting = baseline() if number == 0 else trained("kl", extra={"n": number})
+        signals = {"samples": 200, "noise_signal": 0.1, "agreement": agreement, "outputs": []}
+        scored(outputs, number, count, setting, signals=signals, float_value=reference)
+    result = compare(outputs, finalize=True)
+    assert result.comparison["best_iteration"] is not None
+    return (outputs / "report.html").read_text()
+
+
+@pytest.mark.parametrize("reference", [86.0, 85.0, 84.0])
+def test_no_share_of_a_loss_that_is_none(tmp_path: Path, reference: float) -> None:
+    """Two images of 200 lost, none, or fewer than none, and best has won back twice that."""
+    page = with_float(tmp_path, (170, 174), reference, 0.97)
+    history = read_history(tmp_path)
+    assert (history.gap_closed, history.no_gap) == (None, NO_LOSS)
+    assert "Quantization loses nothing measurable on these images: float" in page
+    assert "came back" not in page
+    text = (tmp_path / "final_report.md").read_text()
+    assert "Quantization loses nothing measurable on these images." in text
+    assert "of the way to the float model" not in text
+
+
+def test_what_is_beyond_the_whole_loss_is_no_percentage(tmp_path: Path) -> None:
+    page = with_float(tmp_path, (130, 174), 85.0, 0.7)
+    assert read_history(tmp_path).gap_closed > 1
+    assert "More than all of the accuracy lost to quantization came back" in page
+    assert "110% of" not in page + (tmp_path / "final_report.md").read_text()
+
+
+def test_a_loss_is_judged_by_how_many_decisions_differ(tmp_path: Path) -> None:
+    """Eight of 200 images less is chance to a test of two rates, and is not where just 8 differ."""
+    with_float(tmp_path / "same", (170, 174), 89.0, 0.96)
+    assert read_history(tmp_path / "same").gap_closed == 0.5
+    with_float(tmp_path / "other", (170, 174), 89.0, 0.7)
+    assert read_history(tmp_path / "other").no_gap == NO_LOSS
+
+
+def test_a_lever_that_only_calmed_the_outputs_did_not_gain(tmp_path: Path) -> None:
+    scored(tmp_path, 0, 120, baseline(), noise=0.1)
+    for number, algorithm in enumerate(("kl", "mse", "percentile"), start=1):
+        scored(tmp_path, number, 171 - number, trained(algorithm), noise=0.05)
+    longer = {"enabled": True, "steps": 1000, "lr": 1e-5, "block_size": 4}
+    scored(tmp_path, 4, 169, make(calib_algorithm="kl", tqt_optimization=longer), noise=0.01)
+    result = compare(tmp_path)
+    advice = result.comparison["next_step_hint"]["advice"]
+    assert "3a-1 had less output noise in iter_4" in advice
+    assert "gained" not in advice
+    assert "within noise | noise 0.01     | " in "\n".join(result.lines)
+
+
+def test_one_iteration_without_a_score_is_one(tmp_path: Path) -> None:
+    write_run(tmp_path, run(0, None, baseline()))
+    assert "1 iteration, none with a score" in compare(tmp_path).lines

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -121,12 +122,21 @@ def _print(found: Draws) -> None:
         table.add_row(str(draw["draw"]), value, "-" if noise is None else f"{noise:.3g}")
     console.print(table)
     low, high = summary["interval_of_the_mean"]
-    console.print(
-        f"mean {summary['mean']:.6g} (95 % {low:.4g} to {high:.4g}), standard deviation "
-        f"{summary['standard_deviation']:.3g}, from {summary['lowest']:.6g} to "
-        f"{summary['highest']:.6g} over {len(found.values)} draws"
-    )
+    console.print(spread(summary, low, high))
     console.print(escape(f"draws: {found.folder}"))
+
+
+def spread(summary: dict[str, Any], low: float, high: float) -> str:
+    """Write the mean of the draws and how far they lie apart, in digits that tell them apart."""
+    count, mean = len(summary["draws"]), summary["mean"]
+    if summary["lowest"] == summary["highest"]:
+        return f"all {count} draws scored {mean:.6g}: no spread"
+    digits = next((n for n in range(4, 17) if f"{low:.{n}g}" != f"{high:.{n}g}"), 17) + 1
+    return (
+        f"mean {mean:.{max(6, digits)}g} (95 % {low:.{digits}g} to {high:.{digits}g}), standard "
+        f"deviation {summary['standard_deviation']:.3g}, from {summary['lowest']:.6g} to "
+        f"{summary['highest']:.6g} over {count} draws"
+    )
 
 
 def _sayer(progress: Progress) -> Callable[[str], None]:

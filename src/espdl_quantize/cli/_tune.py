@@ -16,11 +16,11 @@ from espdl_quantize.cli._dry_run import preview_search
 from espdl_quantize.cli._progress import ProgressLines, TerminalProgress, shown
 from espdl_quantize.cli._terminal import escape
 from espdl_quantize.errors import InterruptedSearchError
-from espdl_quantize.history import History, Iteration
+from espdl_quantize.history import NO_LOSS, History, Iteration
 from espdl_quantize.iteration import RunOptions
 from espdl_quantize.jsonio import dumps
 from espdl_quantize.quantize import Progress
-from espdl_quantize.report import certainty_lines, delta_of, final_lines, outcome_of
+from espdl_quantize.report import certainty_lines, delta_of, final_lines, gap_words, outcome_of
 from espdl_quantize.search import describe_seconds
 from espdl_quantize.search.policies import Policy, make_policy
 from espdl_quantize.tune import (
@@ -186,6 +186,7 @@ class _LineWriter(Observer):
             best_iteration=None if best is None else best.id,
             best_value=None if best is None else best.value,
             gap_closed=status.history.gap_closed,
+            no_gap=status.history.no_gap,
             estimated_seconds=None if estimate is None else estimate.seconds,
             seconds_left=_seconds_left(status),
             text=header(status),
@@ -227,7 +228,9 @@ def header(status: Status) -> str:
     if best is not None:
         parts.append(f"best {best.value:.6g} ({best.name})")
     if history.gap_closed is not None:
-        parts.append(f"{history.gap_closed:.0%} of the drop is back")
+        parts.append(f"{gap_words(history.gap_closed)} of the drop is back")
+    elif history.no_gap == NO_LOSS:
+        parts.append(NO_LOSS)
     parts.append(f"iteration {status.number}{of}")
     if status.estimate is not None:
         parts.append(f"takes {status.estimate}")
@@ -248,6 +251,7 @@ def _summary(result: TuneResult) -> dict[str, Any]:
         "primary_metric": history.metric,
         "best_value": None if best is None else best.value,
         "gap_closed": history.gap_closed,
+        "no_gap": history.no_gap,
         "best": str((history.folder / "best").resolve()),
         "report": str((history.folder / "final_report.md").resolve()),
         "report_html": str((history.folder / "report.html").resolve()),
@@ -304,7 +308,10 @@ def _print_result(result: TuneResult, outputs: Path) -> None:
         if reference is not None:
             told += f" (float {reference:.6g})"
         if history.gap_closed is not None:
-            told += f"; {history.gap_closed:.0%} of the drop from float to baseline came back"
+            share = gap_words(history.gap_closed)
+            told += f"; {share} of the drop from float to baseline came back"
+        elif history.no_gap == NO_LOSS:
+            told += f"; {NO_LOSS}"
         console.print(escape(told))
         for line in (*certainty_lines(history), *final_lines(history)):
             console.print(escape(line))

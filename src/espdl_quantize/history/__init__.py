@@ -11,7 +11,7 @@ from espdl_quantize.history._evidence import (
     VariableStats,
 )
 from espdl_quantize.history._final import FinalScore
-from espdl_quantize.history._history import History, HistoryWarning
+from espdl_quantize.history._history import NO_LOSS, History, HistoryWarning
 from espdl_quantize.history._iteration import (
     Direction,
     Failure,
@@ -30,6 +30,7 @@ from espdl_quantize.history._read_iteration import read_iteration
 
 __all__ = [
     "GENERATOR",
+    "NO_LOSS",
     "Applied",
     "Direction",
     "Evidence",

@@ -16,6 +16,9 @@ from espdl_quantize.stats import Comparison
 DEFAULT_DIRECTION: Direction = "max"
 """Taken where no folder says which way the metric goes; the history then carries a warning."""
 
+NO_LOSS = "quantization loses nothing measurable on these images"
+"""Said where the baseline is not below the float model, or not by more than chance."""
+
 
 @dataclass(frozen=True)
 class HistoryWarning:
@@ -112,8 +115,8 @@ class History:
         """The iteration to deploy: :attr:`top`, or what cannot be told from it and is cheaper.
 
         Of those that are within noise of the top it is the one with the fewest slower ops on the
-        chip; of equal ones, the one with the least noise at its outputs. Where no noise is known it
-        is the top.
+        chip; of equal ones the highest score, then the earlier, unless another has less noise at
+        its outputs beyond chance (:meth:`Noise.is_quieter`). Where no noise is known it is the top.
         """
         return self._pick(self.scored)
 
@@ -168,12 +171,26 @@ class History:
 
     def _pick(self, rows: tuple[Iteration, ...]) -> Iteration | None:
         top = self._top(rows)
-        return None if top is None else min(self._near(top, rows), key=self._preference)
+        if top is None:
+            return None
+        near = self._near(top, rows)
+        cheapest = min(_cost(row) for row in near)
+        return self._quietest(tuple(row for row in near if _cost(row) == cheapest))
 
-    def _preference(self, row: Iteration) -> tuple[float, float, float, int]:
-        cost = float("inf") if row.setting is None else runtime_cost(row.setting).slower_ops
-        noise = row.signals.noise_signal if row.signals is not None else None
-        return cost, float("inf") if noise is None else noise, -self.height(row), row.id
+    def _quietest(self, rows: tuple[Iteration, ...]) -> Iteration | None:
+        found = self._top(rows)
+        while found is not None:
+            held = found
+            # Only what is quieter than the one before goes on, so this ends.
+            rows = tuple(row for row in rows if row is not held and self.is_quieter(row, held))
+            found = self._top(rows)
+            if found is None:
+                return held
+        return None
+
+    def is_quieter(self, row: Iteration, other: Iteration) -> bool:
+        """Tell whether ``row`` has less noise at its outputs than ``other``, beyond chance."""
+        return self.noise.is_quieter(row, other)
 
     @property
     def next_id(self) -> int:
@@ -225,17 +242,28 @@ class History:
     def gap_closed(self) -> float | None:
         """Share of the drop from the float model to the baseline that best has won back.
 
-        None where the float score is not known or nothing dropped.
+        Above 1 where best is above the float model. None where :attr:`no_gap` says why.
         """
         best, first = self.best, self.baseline
-        if best is None or best.value is None or first is None:
+        if self.no_gap is not None or best is None or first is None or best.value is None:
             return None
         reference = self.float_value(first)
         if reference is None or first.value is None:
             return None
-        sign = 1 if self.direction == "max" else -1
-        drop = sign * (reference - first.value)
-        return sign * (best.value - first.value) / drop if drop > 0 else None
+        return (best.value - first.value) / (reference - first.value)
+
+    @cached_property
+    def no_gap(self) -> str | None:
+        """Why there is no share of a drop to tell; None where there is a drop to measure by."""
+        first = self.baseline
+        if first is None or first.value is None:
+            return "no iteration has a score"
+        reference = self.float_value(first)
+        if reference is None:
+            return "the float model's score is not known"
+        if self.gap_to(first, reference) > 0 and not self.noise.is_chance_drop(first, reference):
+            return None
+        return NO_LOSS
 
     def upto(self, count: int) -> History:
         """Return the history as it was after its first ``count`` iterations."""
@@ -244,3 +272,7 @@ class History:
     def get(self, iteration_id: int) -> Iteration | None:
         """Return the iteration with this id, if there is one."""
         return next((row for row in self.iterations if row.id == iteration_id), None)
+
+
+def _cost(row: Iteration) -> float:
+    return float("inf") if row.setting is None else runtime_cost(row.setting).slower_ops

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from espdl_quantize.history._iteration import Direction, Iteration
 from espdl_quantize.stats import (
+    LEVEL,
     Comparison,
     Interval,
     Samples,
@@ -13,12 +14,16 @@ from espdl_quantize.stats import (
     bootstrap_mean,
     compare_rates,
     compare_vectors,
+    mcnemar_exact,
     noise_as_results,
     read_samples,
     wilson,
 )
 
 _SCALES = {"percent": 100.0, "fraction": 1.0}
+
+NOISE_MARGIN = 0.1
+"""Share by which the noise at the outputs has to be less where it is not known of each sample."""
 
 
 @dataclass
@@ -58,6 +63,45 @@ class Noise:
             pair = align(*(noise_as_results(self._read(one)) for one in (row, other)))
             self._pairs[key] = None if pair is None else compare_vectors(*pair, 1.0, False)
         return self._pairs[key]
+
+    def is_quieter(self, row: Iteration, other: Iteration) -> bool:
+        """Tell whether ``row`` has less noise at its outputs than ``other``, beyond chance.
+
+        Where the noise of each sample is known the paired difference has to be significant; else
+        it has to be less by :data:`NOISE_MARGIN`.
+        """
+        mine = row.signals.noise_signal if row.signals is not None else None
+        others = other.signals.noise_signal if other.signals is not None else None
+        if mine is None or others is None:
+            return mine is not None
+        if mine >= others:
+            return False
+        found = self.compare_signal(row, other)
+        if found is not None:
+            return found.verdict == "better"
+        return mine < others * (1 - NOISE_MARGIN)
+
+    def is_chance_drop(self, row: Iteration, reference: float) -> bool:
+        """Tell whether the float model's score is within noise of that of ``row``.
+
+        The float model's result of each sample is not kept. Where both decide alike on a known
+        share of the samples, the others are the most that can differ, and McNemar's test of that
+        many is the sharpest there is; else it is Newcombe's interval, or that of ``row``.
+        """
+        scale, count = _SCALES.get(row.metric_unit or ""), row.sample_count
+        if row.value is None:
+            return False
+        if scale is None or not count:
+            interval = self.interval(row)
+            return interval is not None and interval.low <= reference <= interval.high
+        agreement = row.signals.agreement if row.signals is not None else None
+        lost = round(abs(reference - row.value) / scale * count)
+        differing = 0 if agreement is None else round((1 - agreement) * count)
+        if differing >= lost > 0:
+            won = (differing - lost) // 2
+            return mcnemar_exact(won, lost + won) >= 1 - LEVEL
+        found = compare_rates(row.value, count, reference, count, scale=scale, higher=True)
+        return found.verdict == "within noise"
 
     def _interval(self, row: Iteration) -> Interval | None:
         scale = _SCALES.get(row.metric_unit or "")

@@ -35,6 +35,7 @@ def folder_status(outputs: Path) -> FolderStatus:
         best_value=None if best is None else best.value,
         float_value=None if best is None else history.float_value(best),
         gap_closed=history.gap_closed,
+        no_gap=history.no_gap,
         certainty=certainty_lines(history),
         warnings=[warning.text for warning in history.warnings[:_WARNINGS]],
         report=str(report) if report.is_file() else None,

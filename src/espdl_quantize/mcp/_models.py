@@ -45,6 +45,7 @@ class JobProgress(BaseModel):
     gap_closed: float | None = Field(
         default=None, description="Share of the drop from float to baseline that came back."
     )
+    no_gap: str | None = Field(default=None, description="Why gap_closed is null.")
     seconds_left: float | None = Field(default=None, description="Estimate for the whole job.")
 
 
@@ -83,6 +84,7 @@ class FolderStatus(BaseModel):
     best_value: float | None
     float_value: float | None = Field(description="The float model's score on the same images.")
     gap_closed: float | None
+    no_gap: str | None = Field(description="Why gap_closed is null.")
     certainty: list[str] = Field(description="How sure the result is.")
     warnings: list[str]
     report: str | None = Field(description="final_report.md, once it was written.")

@@ -13,6 +13,7 @@ from espdl_quantize.report._finalize import (
     RunStop,
     plan_finalize,
 )
+from espdl_quantize.report._gap import gap_words
 from espdl_quantize.report._html import render_html, write_html
 from espdl_quantize.report._snippet import python_snippet
 
@@ -30,6 +31,7 @@ __all__ = [
     "early_finalize_command",
     "final_lines",
     "final_of",
+    "gap_words",
     "lint",
     "look",
     "outcome_of",

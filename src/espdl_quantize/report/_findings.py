@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from espdl_quantize.history import History, Iteration
+from espdl_quantize.history import NO_LOSS, History, Iteration
 from espdl_quantize.report._escape import md, number
+from espdl_quantize.report._gap import gap_words
 from espdl_quantize.report.figures import TRAINED_TOGETHER
 from espdl_quantize.search import (
     Decision,
@@ -96,10 +97,14 @@ def _gains(history: History, best: Iteration) -> list[str]:
     if first.id != best.id and first.value is not None and best.value is not None:
         told = f"{first.name} {number(first.value)} -> {best.name} {number(best.value)}"
         reference = float_value(history, best)
-        if reference is not None and reference != first.value:
+        # Of a loss that is chance, or none, there is no share.
+        lost = reference is not None and history.gap_to(first, reference) > 0
+        if reference is not None and lost and history.no_gap is None:
             share = (best.value - first.value) / (reference - first.value)
-            told += f", {share:.0%} of the way to the float model's {number(reference)}"
+            told += f", {gap_words(share)} of the way to the float model's {number(reference)}"
         bullets.append(f"{told}.")
+    if history.no_gap == NO_LOSS:
+        bullets.append(f"{NO_LOSS.capitalize()}.")
     effects = lever_effects(history)
     for verb, chosen in (
         ("Gained", [row for row in effects if row.delta_vs_prior_best > 0]),

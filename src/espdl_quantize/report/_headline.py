@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from espdl_quantize.history import History, Iteration
+from espdl_quantize.history import NO_LOSS, History, Iteration
 from espdl_quantize.report._certainty import score_source
 from espdl_quantize.report._comparison import cost_of
 from espdl_quantize.report._escape import number, plain
 from espdl_quantize.report._finalize import FinalizeReason
+from espdl_quantize.report._gap import gap_words
 from espdl_quantize.search import Situation, runtime_cost
 
 Json = dict[str, Any]
@@ -39,7 +40,7 @@ def headline(situation: Situation, first: Iteration | None, reason: FinalizeReas
     return {
         "verdict": _verdict(history, share, first),
         "tiles": _tiles(situation, first),
-        "share": None if share is None else f"{share:.0%}",
+        "share": None if share is None else gap_words(share),
         # What does not fit on the bar is still in the number.
         "bar": None if share is None else round(100 * min(max(share, 0.0), 1.0), 1),
         "source": score_source(history),
@@ -53,8 +54,19 @@ def _verdict(history: History, share: float | None, first: Iteration | None) -> 
     if best is None or first is None:
         return "No iteration has a score yet."
     at_cost = _at_cost(best)
+    found = None if best.id == first.id else history.versus(best, first)
+    if found is not None and found.verdict == "within noise":
+        at_cost += "; against the baseline that is within noise"
+    if history.no_gap == NO_LOSS:
+        reference = history.float_value(first)
+        return (
+            f"{NO_LOSS.capitalize()}: float {number(reference)}, baseline {number(first.value)}, "
+            f"best {number(best.value)}."
+        )
     if share is not None and best.id != first.id and share > 0:
-        return f"{share:.0%} of the accuracy lost to quantization came back, {at_cost}."
+        told = gap_words(share)
+        told = told[0].upper() + told[1:]
+        return f"{told} of the accuracy lost to quantization came back, {at_cost}."
     if best.id == first.id and len(history.scored) > 1:
         return "No change beat the baseline."
     if best.id == first.id:

@@ -54,7 +54,8 @@ def _next_step(hint: dict[str, Any], decision: Decision) -> Iterator[str]:
 def _ranking(comparison: dict[str, Any]) -> Iterator[str]:
     rows, best = comparison["iterations"], comparison["best_iteration"]
     if best is None:
-        yield f"{len(rows)} iterations, none with a score" if rows else "no iterations yet"
+        count = "1 iteration" if len(rows) == 1 else f"{len(rows)} iterations"
+        yield f"{count}, none with a score" if rows else "no iterations yet"
         return
     metric = plain(comparison["primary_metric"] or "metric")
     told = f"best: iter_{best['iteration_id']}, {metric} {number(best['primary_value'])}"
@@ -67,14 +68,14 @@ def _ranking(comparison: dict[str, Any]) -> Iterator[str]:
     if best["highest_score"] != best["iteration_id"]:
         yield (
             f"  iter_{best['highest_score']} scored higher, within noise; ties go to what costs "
-            "the chip less, then to less noise at the outputs"
+            "the chip less, then to noise at the outputs that is less beyond chance"
         )
     if len(rows) > _SHOWN:
         yield f"  ... {len(rows) - _SHOWN} earlier iterations are in comparison.json"
     for row in rows[-_SHOWN:]:
         yield (
             f"  iter_{row['iteration_id']:<3} rank {row['rank']!s:<3} "
-            f"{number(row['primary_value']):<10} {row['outcome']:<12} {_signal(row):<15} "
+            f"{number(row['primary_value']):<10} {row['outcome']:<12}{_signal(row)} "
             f"{plain(row['changed'], 120)}"
         )
     for row in comparison["excluded_iterations"]:
@@ -87,7 +88,7 @@ def _ranking(comparison: dict[str, Any]) -> Iterator[str]:
 def _signal(row: dict[str, Any]) -> str:
     """Write the noise at the outputs."""
     noise = (row["signals"] or {}).get("noise_signal")
-    return "" if noise is None else f"noise {noise:.3g}"
+    return "" if noise is None else f" | noise {noise:<9.3g}|"
 
 
 def _refusal(decision: Decision, plan: FinalizePlan) -> Iterator[str]:

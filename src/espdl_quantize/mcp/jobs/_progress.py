@@ -20,6 +20,7 @@ _SEARCH = (
     "best_iteration",
     "best_value",
     "gap_closed",
+    "no_gap",
 )
 
 

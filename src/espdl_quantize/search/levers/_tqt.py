@@ -73,7 +73,14 @@ class StrongerTqt(_TqtLever):
         if not improved(LONGER_TQT, context.history):
             ran = ", ".join(row.name for row in before)
             return Verdict(False, f"3a-1 ({ran}) had no positive net effect")
-        return Verdict(True, f"3a-1 gained in {before[-1].name}; {verdict.reason}")
+        gained = [row for row in before if (context.history.gain(row) or 0) > 0]
+        if gained:
+            return Verdict(True, f"3a-1 gained in {gained[-1].name}; {verdict.reason}")
+        took = next(row for row in before if context.history.took_over(row))
+        prior = context.history.prior_best[took.id]
+        quieter = prior is not None and context.history.is_quieter(took, prior)
+        why = "had less output noise" if quieter else "became best within noise"
+        return Verdict(True, f"3a-1 {why} in {took.name}; {verdict.reason}")
 
     def change(self, context: LeverContext) -> Setting:
         """Change the schedule; best's block_size stays."""
