@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from espdl_quantize.cli._dry_run import preview_search
+from espdl_quantize.errors import OutputFolderError
 from espdl_quantize.search import leg
 from espdl_quantize.tune import Budget, TuneOptions, preview, tune
 from tests.cli.conftest import Command
@@ -91,6 +92,13 @@ def test_a_first_step_beyond_the_budget_of_time_is_told(tmp_path: Path) -> None:
     assert found.move is None
     assert "budget_reached" in found.stop
     assert found.estimate is not None and found.estimate.seconds > 1
+
+
+def test_a_preview_refuses_a_contract_that_was_edited(tmp_path: Path) -> None:
+    tune(MadeBackend(contract_key="a"), tmp_path, TuneOptions(Budget(1)))
+    assert preview(MadeBackend(contract_key="a"), tmp_path).move is not None
+    with pytest.raises(OutputFolderError, match="the contract was edited since iter_0"):
+        preview(MadeBackend(contract_key="b"), tmp_path)
 
 
 def test_the_leg_is_previewed_whole(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from espdl_quantize.cli._aside_work import score_finally
 from espdl_quantize.cli._backend import ProcessOptions
 from espdl_quantize.contract import load_contract
-from espdl_quantize.errors import ContractError
+from espdl_quantize.errors import ContractError, OutputFolderError
 from espdl_quantize.history import read_history
 from espdl_quantize.iteration import RunOptions
 from espdl_quantize.quantize import NoProgress
@@ -23,6 +23,7 @@ from espdl_quantize.tune import (
     RealBackend,
     TuneOptions,
     compare_draws,
+    preview,
     repeat,
     tune,
 )
@@ -132,22 +133,32 @@ def test_without_a_final_function_the_choice_is_told(
 
 
 def test_too_few_batches_beside_scores_are_no_iteration(tmp_path: Path) -> None:
-    outputs = tmp_path / "outputs"
-    with IsolatedBackend(contract(tmp_path, SCORE)) as backend:
-        tune(backend, outputs, TuneOptions(Budget(iterations=1), final=False))
-    edited = write_contract(
+    outputs, size = tmp_path / "outputs", tmp_path / "size.txt"
+    path = write_contract(
         tmp_path,
-        calibration=CALIBRATION.replace("batch_size=16", "batch_size=32"),
+        calibration=CALIBRATION.replace(
+            "batch_size=16", f"batch_size=int(open({str(size)!r}).read())"
+        ),
         evaluate="return score(quant_graph, 0, 200)",
         extra=SCORE,
     )
+    size.write_text("16")
+    with IsolatedBackend(path) as backend:
+        tune(backend, outputs, TuneOptions(Budget(iterations=1), final=False))
+    size.write_text("32")
     with (
-        IsolatedBackend(edited) as backend,
+        IsolatedBackend(path) as backend,
         pytest.raises(ContractError, match="yields 2 batches, calib_steps is 4"),
     ):
         tune(backend, outputs, TuneOptions(Budget(iterations=1)))
     assert [row.id for row in read_history(outputs).iterations] == [0]
     assert not (outputs / "iter_1").exists()
+    path.write_text(path.read_text() + "EDITED = True\n")
+    with (
+        IsolatedBackend(path) as backend,
+        pytest.raises(OutputFolderError, match="the contract was edited since iter_0"),
+    ):
+        preview(backend, outputs)
 
 
 def test_a_fast_score_ends_with_the_whole_one(tmp_path: Path) -> None:

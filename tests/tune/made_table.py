@@ -81,6 +81,7 @@ class MadeBackend:
     found: Any = found_of
     pool: tuple[Setting, ...] | None = None
     stage: str = "quantize"
+    contract_key: str | None = None
 
     @property
     def facts(self) -> BackendFacts:
@@ -91,6 +92,7 @@ class MadeBackend:
             target_chip="esp32p4",
             target=self.target,
             pool=self.pool,
+            contract_key=self.contract_key,
         )
 
     def clock(self) -> float:
@@ -124,6 +126,7 @@ class MadeBackend:
         index: dict[str, Any] = {
             "elapsed_seconds": seconds_of(setting),
             "elapsed_by_stage": {},
+            "contract_key": self.contract_key,
             "float_value": sign * FLOAT,
         }
         if isinstance(error, EspdlQuantizeError):

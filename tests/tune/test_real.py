@@ -25,6 +25,7 @@ def test_the_real_backend_is_run_iteration_with_a_contract(
         contract_path=str(contract.path),
         target=0.9,
         priority="speed",
+        contract_key=contract.fingerprint,
     )
     called = []
     monkeypatch.setattr(_real, "run_iteration", lambda *given: called.append(given) or {"ok": 1})

@@ -115,6 +115,7 @@ class Iteration:
         evaluated_by: the contract's function that scored it, "evaluate" or "evaluate_fast".
         float_value: the float model's score on the same images.
         float_reference_key: stands for the contract and the float model that it was run with.
+        contract_key: stands for the contract alone, which is known before anything runs.
         on_chip: what was found in the exported file; None where it was not checked.
         metrics: everything that the contract's function returned.
         warnings: what was said while the setting was applied.
@@ -143,6 +144,7 @@ class Iteration:
     evaluated_by: str | None = None
     float_value: float | None = None
     float_reference_key: str | None = None
+    contract_key: str | None = None
     elapsed_seconds: float | None = None
     elapsed_by_stage: Mapping[str, float] = field(default_factory=dict)
     seconds_saved: float = 0.0

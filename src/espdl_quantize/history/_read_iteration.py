@@ -84,6 +84,7 @@ def read_iteration(
         evaluated_by=text(index.get("evaluated_by")) or text(metrics.get("_used")),
         float_value=number(index.get("float_value")),
         float_reference_key=text(index.get("float_reference_key")),
+        contract_key=text(index.get("contract_key")),
         elapsed_seconds=number(index.get("elapsed_seconds")),
         elapsed_by_stage=_seconds(index.get("elapsed_by_stage")),
         seconds_saved=_saved(index.get("reused")),

@@ -54,6 +54,7 @@ def index_of(run: Run, failure: EspdlQuantizeError | None, elapsed: float) -> Js
         "primary_value": run.scored.value if run.scored and not failure else None,
         "float_value": run.float_value,
         "float_reference_key": run.float_key,
+        "contract_key": run.contract.fingerprint,
         "evaluated_by": run.scored.used if run.scored else None,
         **run.facts,
         "metric_direction": config.metric_direction,

@@ -27,6 +27,7 @@ class BackendFacts:
         pool: the only settings that can be run; None for no limit.
         final_by: the contract's function of the final score, which the search does not score by;
             None where there is none.
+        contract_key: stands for the code and the data of the contract.
     """
 
     metric: str | None = None
@@ -38,6 +39,7 @@ class BackendFacts:
     priority: Priority | None = None
     pool: tuple[Setting, ...] | None = None
     final_by: str | None = None
+    contract_key: str | None = None
 
 
 class Backend(Protocol):

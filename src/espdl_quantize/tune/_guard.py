@@ -33,6 +33,14 @@ def check_folder(history: History, facts: BackendFacts) -> list[str]:
             + "; ".join(found),
             "give another --output-dir, or the contract that the folder was made with",
         )
+    ours = facts.contract_key
+    # Failed iterations bind nobody: the contract may have been what was to be mended.
+    if history.scored and ours and row.contract_key and row.contract_key != ours:
+        raise OutputFolderError(
+            f"the contract was edited since {row.name} in {history.folder} was run; the scores do "
+            "not compare",
+            "give another --output-dir, or the contract that the folder was made with",
+        )
     if row.contract_path and facts.contract_path and row.contract_path != facts.contract_path:
         told.append(
             f"the iterations in {history.folder} were made with {row.contract_path}; metric, model "

@@ -40,6 +40,7 @@ class RealBackend:
             target=config.target_metric,
             priority=config.deploy_runtime_priority,
             final_by=final_evaluator(self._contract, self._options.full_eval),
+            contract_key=self._contract.fingerprint,
         )
 
     def run(self, setting: Setting, folder: Path, progress: Progress) -> Json:

@@ -34,6 +34,7 @@ class ContractJob:
             "target": config.target_metric,
             "priority": config.deploy_runtime_priority,
             "final_by": final_evaluator(self._contract, full=False),
+            "contract_key": self._contract.fingerprint,
         }
 
     def run(
