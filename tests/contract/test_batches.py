@@ -5,6 +5,7 @@ import torch
 
 from espdl_quantize.contract import load_contract, read_batches
 from espdl_quantize.errors import ContractError
+from espdl_quantize.quantize import probe_torch_model
 from tests.contracts import CONFIG, write_contract
 
 TARGETS = ("esp32s3",)
@@ -118,3 +119,26 @@ def test_each_batch_is_told(tmp_path: Path) -> None:
         load_contract(path, TARGETS), on_batch=lambda done, total: told.append((done, total))
     )
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_a_loader_that_knows_its_length_is_told_before_anything_is_read(tmp_path: Path) -> None:
+    config = {**CONFIG, "calib_steps": 5}
+    contract = load_contract(write_contract(tmp_path, config=config), ["esp32s3"])
+    read: list[int] = []
+    with pytest.raises(ContractError, match="yields 4 batches, calib_steps is 5"):
+        read_batches(contract, limit=1, on_batch=lambda done, _: read.append(done))
+    assert read == []
+
+
+def test_a_missing_channel_axis_is_thought_of(tmp_path: Path) -> None:
+    calibration = "import torch\n    return [torch.zeros(16, 28, 28)] * 4"
+    contract = load_contract(write_contract(tmp_path, calibration=calibration), ["esp32s3"])
+    with pytest.raises(ContractError, match=r"set it to \[28, 28\]; .* by unsqueeze\(1\)"):
+        read_batches(contract)
+
+
+def test_numbers_of_another_type_are_not_taken_for_a_batch_size(tmp_path: Path) -> None:
+    contract = load_contract(write_contract(tmp_path), ["esp32s3"])
+    batch = read_batches(contract, limit=1)[0].double()
+    with pytest.raises(ContractError, match=r"float64, the model torch.float32: .* \.float\(\)"):
+        probe_torch_model(contract, batch)

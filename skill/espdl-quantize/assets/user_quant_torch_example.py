@@ -50,8 +50,8 @@ def evaluate(quant_graph):
     executor = TorchExecutor(graph=quant_graph, device=QUANT_CONFIG["device"])
     right = []
     for images, labels in load_test_batches():
-        logits = executor.forward(images)[0]
-        right += (logits.argmax(dim=1) == labels).tolist()
+        logits = executor.forward(images.to(QUANT_CONFIG["device"]))[0]
+        right += (logits.argmax(dim=1).cpu() == labels).tolist()
     # With one result per image, the search can tell a gain from noise; it may be left out.
     return {"top1": 100.0 * sum(right) / len(right), "per_sample": right}
 

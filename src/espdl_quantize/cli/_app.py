@@ -90,7 +90,7 @@ def check(
     progress_json: ProgressJson = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check a contract: every fault at once, one batch through the model, the float model's score.
+    """Check a contract: all of its form at once, one batch through the model, the float score.
 
     The score may take long; --no-score leaves it out.
     """

@@ -19,7 +19,7 @@ from espdl_quantize.contract import (
     read_batches,
 )
 from espdl_quantize.errors import EXIT_CONTRACT, EXIT_OK, EspdlQuantizeError
-from espdl_quantize.iteration import RunOptions, Score, captured, score_float
+from espdl_quantize.iteration import RunOptions, Score, captured, facts_of, score_float
 from espdl_quantize.jsonio import dumps
 
 
@@ -65,6 +65,7 @@ def _probe(
 ) -> dict[str, object]:
     """Read one batch, run the model on it and on a batch of one, and score the float graph."""
     from espdl_quantize.quantize import (
+        batch_digests,
         check_device,
         prepare_float_model,
         probe_float_model,
@@ -114,8 +115,10 @@ def _probe(
         facts["evaluated_by"] = f"{scored.used}()"
         if final is not None:
             facts["float_value_of_evaluate_final"] = final.value
-        if scored.warnings:
-            facts["warnings"] = list(scored.warnings)
+        # Of one batch alone: a run looks at all of them.
+        _, told = facts_of(scored, set(batch_digests(batch)), config)
+        if warnings := [*scored.warnings, *told]:
+            facts["warnings"] = warnings
     if contract.ignored_keys:
         facts["ignored_keys_of_QUANT_CONFIG"] = list(contract.ignored_keys)
     return facts

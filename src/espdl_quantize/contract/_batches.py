@@ -49,6 +49,9 @@ def read_batches(
     try:
         loader = contract.call("create_calib_dataloader")
         total = len(loader) if hasattr(loader, "__len__") else None
+        if total:
+            # Known before anything is read, so that a check of one batch tells it, too.
+            _check_count(total, config.calib_steps)
         for raw in loader:
             batch = _as_inputs(contract.collate(raw), contract)
             batches.append(batch if keep is None else keep(batch))
@@ -70,14 +73,18 @@ def read_batches(
     if not batches:
         raise ContractError("the calibration loader is empty: not one batch", _mend_empty(contract))
     if len(batches) < needed:
-        raise ContractError(
-            f"the calibration loader yields {len(batches)} batches, "
-            f"calib_steps is {config.calib_steps}",
-            f"give more samples, or set calib_steps to {len(batches)}",
-        )
+        _check_count(len(batches), config.calib_steps)
     for number, batch in enumerate(batches):
         _check(batch, number, contract)
     return batches
+
+
+def _check_count(count: int, wanted: int) -> None:
+    if count < wanted:
+        raise ContractError(
+            f"the calibration loader yields {count} batches, calib_steps is {wanted}",
+            f"give more samples, or set calib_steps to {count}",
+        )
 
 
 def _mend_empty(contract: Contract) -> str:
@@ -156,7 +163,10 @@ def _check(batch: Batch, number: int, contract: Contract) -> None:
         if found[1:] != shape:
             mend = "make input_shape and the loader agree; input_shape is without the batch"
             if shape[:1] == [1] and found[1:] == shape[1:]:
-                mend = f"input_shape is without the batch: set it to {shape[1:]}"
+                mend = (
+                    f"input_shape is without the batch: set it to {shape[1:]}; if its 1 is a "
+                    "channel, add that axis to the images, by unsqueeze(1)"
+                )
             raise ContractError(
                 f"calibration batch {number} has shape {found}, expected [batch, "
                 f"{', '.join(map(str, shape))}] from input_shape {shape}",

@@ -15,7 +15,7 @@ from espdl_quantize.iteration._lost import record_lost
 from espdl_quantize.iteration._options import RunOptions
 from espdl_quantize.iteration._prepared import Prepared
 from espdl_quantize.iteration._run import numbered, run_iteration, run_staged
-from espdl_quantize.iteration._score import Score, final_evaluator, score_float
+from espdl_quantize.iteration._score import Score, facts_of, final_evaluator, score_float
 from espdl_quantize.iteration._verify import Verification, verify_iteration
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "Verification",
     "captured",
     "carry_over",
+    "facts_of",
     "final_evaluator",
     "is_finished",
     "iteration_number",

@@ -73,7 +73,7 @@ class JobTools:
         ] = True,
         wait_seconds: Wait = 45,
     ) -> Job:
-        """Check a contract: every fault at once, one batch, the float model's score.
+        """Check a contract: all of its form at once, one batch, the float model's score.
 
         Executes the user's module. Runs as a job.
         """

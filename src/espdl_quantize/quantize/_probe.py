@@ -25,9 +25,23 @@ def probe_torch_model(contract: Contract, batch: Batch) -> None:
         except Exception as error:
             raise ContractError(
                 f"the torch model fails on {name}: {describe_failure(error)}",
-                "the model must take any batch size: the export runs at batch 1, calibration at "
-                "batch_size",
+                _mend(model, inputs),
             ) from error
+
+
+def _mend(model: Any, inputs: Batch) -> str:
+    """Say what is most likely wrong: numbers of another type, or a batch size that is built in."""
+    tensors = list(inputs.values()) if isinstance(inputs, dict) else inputs
+    first = tensors[0] if isinstance(tensors, list) else tensors
+    weight = next(iter(model.parameters()), None)
+    if weight is not None and first.dtype.is_floating_point and first.dtype != weight.dtype:
+        return (
+            f"the batch is {first.dtype}, the model {weight.dtype}: let the loader yield the "
+            "model's type, by .float() in most cases"
+        )
+    return (
+        "the model must take any batch size: the export runs at batch 1, calibration at batch_size"
+    )
 
 
 def probe_float_model(model: FloatModel, batch: Batch) -> Any:
