@@ -47,6 +47,7 @@ REQUIRED: tuple[tuple[str, str], ...] = (
     ("esp_ppq.core", "PASSIVE_OPERATIONS"),
     ("esp_ppq.executor.base", "OPERATION_FORWARD_TABLE"),
     ("esp_ppq.executor.op", "TorchBackendContext"),
+    ("esp_ppq.executor.op.torch.default", "DEFAULT_BACKEND_TABLE"),
     ("esp_ppq.executor.torch", "PPQuantFunction"),
     ("esp_ppq.IR.quantize", "QuantableGraph.dequantize_graph"),
     ("esp_ppq.parser.espdl.helper", "AlignedBytes.CreateAlignedBytes"),

@@ -7,59 +7,14 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from esp_ppq.core import (
-    QuantizationPolicy,
-    QuantizationProperty,
-    QuantizationStates,
-    RoundingPolicy,
-    TensorQuantizationConfig,
-)
-from esp_ppq.quantization.algorithm.training import TQTDelegator
+from esp_ppq.core import QuantizationStates
 from esp_ppq.quantization.qfunction import PPQuantFunction
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
 
 from espdl_quantize.quantize.fast import fake_quantize
-from espdl_quantize.quantize.fast._fake_quant import grid_of
-from espdl_quantize.quantize.fast._tqt import _Trained
-
-ROUNDINGS = (RoundingPolicy.ROUND_HALF_EVEN, RoundingPolicy.ROUND_HALF_UP)
-LAYOUTS = {
-    "contiguous": lambda x: x,
-    "channels last": lambda x: x.contiguous(memory_format=torch.channels_last),
-    "transposed": lambda x: x.transpose(2, 3),
-}
-
-
-def configuration(
-    rounding: RoundingPolicy, axis: int | None, bits: int, shape: torch.Size
-) -> TensorQuantizationConfig:
-    kind = QuantizationProperty.PER_TENSOR if axis is None else QuantizationProperty.PER_CHANNEL
-    policy = QuantizationProperty.SYMMETRICAL + QuantizationProperty.LINEAR
-    exponents = torch.arange(1.0, 1 + (1 if axis is None else shape[axis])) + 3
-    scale = torch.pow(2.0, -exponents)
-    scale = scale[0] if axis is None else scale
-    return TensorQuantizationConfig(
-        policy=QuantizationPolicy(policy + QuantizationProperty.POWER_OF_2 + kind),
-        rounding=rounding,
-        num_of_bits=bits,
-        quant_min=-(2 ** (bits - 1)),
-        quant_max=2 ** (bits - 1) - 1,
-        scale=scale,
-        offset=torch.zeros_like(scale),
-        observer_algorithm="minmax",
-        state=QuantizationStates.ACTIVATED,
-        channel_axis=axis,
-    )
-
-
-def values(dtype: torch.dtype) -> Tensor:
-    """Random values, exact halves of the grid among them, and some that are clipped."""
-    torch.manual_seed(0)
-    x = torch.randn(6, 7, 5, 4, dtype=dtype) * 6
-    x.view(-1)[:200] = torch.arange(-100, 100, dtype=dtype) * 2.0**-5
-    return x
+from espdl_quantize.quantize.fast._fake_quant import RELU, Bounds, grid_of
+from tests.quantize.fast.made import LAYOUTS, ROUNDINGS, configuration, values
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -100,27 +55,37 @@ def test_what_no_kernel_fits_goes_to_esp_ppq() -> None:
     assert fake_quantize(tensor, config) is tensor
 
 
-class _Variable:
-    is_parameter = False
-    value = None
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("bounds", [RELU, Bounds(0.0, 6.0), Bounds(most=2.5), Bounds(-1.0)])
+def test_an_activation_on_the_way_is_torchs(layout: str, bounds: Bounds) -> None:
+    given_values = LAYOUTS[layout](values(torch.float32))
+    # On the bounds themselves, Relu and Clip pass gradients differently.
+    given_values[0, 0, 0, :3] = torch.tensor([0.0, -0.0, 6.0])
+    for rounding, bits in itertools.product(ROUNDINGS, (8, 16)):
+        config = configuration(rounding, None, bits, given_values.shape)
+        plain, fast = (given_values.detach().clone().requires_grad_() for _ in range(2))
+        wanted = PPQuantFunction(bounds.of(plain), config)
+        found = fake_quantize(fast, config, bounds)
+        assert torch.equal(wanted, found)
+        dy = torch.randn_like(wanted)
+        wanted.backward(dy)
+        found.backward(dy)
+        assert torch.equal(plain.grad, fast.grad)
 
 
-@pytest.mark.parametrize("axis", [None, 0, 1])
-@pytest.mark.parametrize("rounding", ROUNDINGS)
-def test_the_gradient_of_the_scale_is_esp_ppqs(rounding: RoundingPolicy, axis: int | None) -> None:
+def test_an_activation_before_scales_per_channel_or_none_is_torchs() -> None:
     tensor = values(torch.float32)
-    config = configuration(rounding, axis, 8, tensor.shape)
-    delegator = TQTDelegator(config=config, var=_Variable())
-    plain, fast = (tensor.detach().clone().requires_grad_() for _ in range(2))
-    dy = torch.randn_like(tensor)
-    wanted = delegator(plain, config)
-    wanted.backward(dy)
-    grid = grid_of(config)
-    assert grid is not None
-    log2_scale = delegator.log2_scale.detach().clone().requires_grad_()
-    found = _Trained.apply(fast, log2_scale, grid)
-    found.backward(dy)
-    assert torch.equal(wanted, found)
-    assert torch.equal(plain.grad, fast.grad)
-    # The sums are taken in another order.
-    torch.testing.assert_close(log2_scale.grad, delegator.log2_scale.grad, rtol=1e-4, atol=1e-4)
+    config = configuration(ROUNDINGS[0], 1, 8, tensor.shape)
+    wanted = PPQuantFunction(tensor.relu(), config)
+    assert torch.equal(fake_quantize(tensor, config, RELU), wanted)
+    config.state = QuantizationStates.FP32
+    assert torch.equal(fake_quantize(tensor, config, RELU), tensor.relu())
+
+
+@given(st.lists(st.floats(width=32, allow_infinity=True), min_size=1, max_size=40))
+def test_any_number_leaves_an_activation_as_in_torch(numbers: list[float]) -> None:
+    tensor = torch.tensor(numbers)
+    config = configuration(ROUNDINGS[0], None, 8, tensor.shape)
+    for bounds in (RELU, Bounds(-1.0, 6.0)):
+        wanted = PPQuantFunction(bounds.of(tensor), config)
+        np.testing.assert_array_equal(wanted.numpy(), fake_quantize(tensor, config, bounds).numpy())

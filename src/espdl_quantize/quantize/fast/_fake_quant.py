@@ -17,11 +17,37 @@ from esp_ppq.core import (
 from esp_ppq.quantization.qfunction import PPQuantFunction
 from torch import Tensor
 from torch.autograd import Function
+from torch.nn import functional
 
 from espdl_quantize.quantize.fast import _kernels as kernels
 
 _UP = {RoundingPolicy.ROUND_HALF_EVEN: False, RoundingPolicy.ROUND_HALF_UP: True}
-_TYPES: dict[torch.dtype, Any] = {torch.float32: np.float32, torch.float64: np.float64}
+_TYPES = (torch.float32, torch.float64)
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """An activation of the form min(max(x, least), most).
+
+    Attributes:
+        least: the smallest value that comes out.
+        most: the largest.
+        strict: no gradient passes at the bounds themselves, as with Relu.
+    """
+
+    least: float = -math.inf
+    most: float = math.inf
+    strict: bool = False
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """Return the activation of a tensor by torch."""
+        if self is NO_BOUNDS:
+            return tensor
+        return functional.relu(tensor) if self.strict else tensor.clamp(self.least, self.most)
+
+
+NO_BOUNDS = Bounds()
+RELU = Bounds(0.0, strict=True)
 
 
 @dataclass(frozen=True)
@@ -42,12 +68,9 @@ class Grid:
     high: int
     up: bool
 
-    def scalars(self, kind: Any) -> tuple[Any, ...]:
-        """Return 1/scale, scale, low, high and 0.5 in the type of the data."""
-        if self.axis is not None:
-            scale = self.scale.astype(kind)
-            return 1 / scale, scale, kind(self.low), kind(self.high), kind(0.5)
-        return kind(1 / self.scale), kind(self.scale), kind(self.low), kind(self.high), kind(0.5)
+    def takes(self, bounds: Bounds) -> bool:
+        """Tell whether there is a kernel for an activation and this quantization in one pass."""
+        return self.axis is None or bounds is NO_BOUNDS
 
 
 def grid_of(config: TensorQuantizationConfig) -> Grid | None:
@@ -106,68 +129,83 @@ def by_channel(array: Any, shape: torch.Size, axis: int) -> Any:
     return array.reshape(math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :]))
 
 
-def quantized(tensor: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-    """Return clip(round(x / scale)) * scale, and x as it was read, dense."""
-    kind = _TYPES[tensor.dtype]
+def quantized(tensor: Tensor, grid: Grid, bounds: Bounds = NO_BOUNDS) -> tuple[Tensor, Tensor]:
+    """Return clip(round(x / scale)) * scale of the activation of x, and x as it was read, dense.
+
+    Where there is a scale per channel, there is no activation.
+    """
     if grid.axis is not None:
         tensor = tensor.contiguous()
     tensor, source = flat(tensor)
     result = torch.empty_like(tensor)
     target = flat(result)[1]
-    inverse, scale, low, high, half = grid.scalars(kind)
+    fixed = grid.scale, grid.low, grid.high, grid.up
     if grid.axis is None:
-        kernels.forward(source, inverse, scale, low, high, half, grid.up, target)
+        kernels.forward(source, *fixed, bounds.least, bounds.most, target)
     else:
         source, target = (by_channel(one, tensor.shape, grid.axis) for one in (source, target))
-        kernels.forward_channels(source, inverse, scale, low, high, half, grid.up, target)
+        kernels.forward_channels(source, *fixed, target)
     return result, tensor
+
+
+def gradients(
+    tensor: Tensor, dy: Tensor, grid: Grid, bounds: Bounds = NO_BOUNDS
+) -> tuple[Tensor, Any]:
+    """Return the gradients of what :func:`quantized` read and of the scale.
+
+    No gradient passes where a value was clipped. That of the scale is a number or one per channel.
+    """
+    source, gradient = flat(tensor)[1], flat(like(dy, tensor))[1]
+    dx = torch.empty_like(tensor)
+    target = flat(dx)[1]
+    fixed = grid.scale, grid.low, grid.high, grid.up
+    if grid.axis is None:
+        limits = bounds.least, bounds.most, bounds.strict
+        return dx, kernels.backward(source, gradient, *fixed, *limits, target)
+    source, gradient, target = (
+        by_channel(one, tensor.shape, grid.axis) for one in (source, gradient, target)
+    )
+    total = np.empty(source.shape[1])
+    kernels.backward_channels(source, gradient, *fixed, target, total)
+    return dx, total
 
 
 class _FakeQuant(Function):
     """Has esp-ppq's gradient: none where a value per tensor was clipped; per channel, all of it."""
 
     @staticmethod
-    def forward(ctx: Any, tensor: Tensor, grid: Grid) -> Tensor:
-        result, dense = quantized(tensor, grid)
-        ctx.grid = grid
+    def forward(ctx: Any, tensor: Tensor, grid: Grid, bounds: Bounds) -> Tensor:
+        result, dense = quantized(tensor, grid, bounds)
+        ctx.grid, ctx.bounds = grid, bounds
         if grid.axis is None:
             ctx.save_for_backward(dense)
         return result
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        dy, grid = gradients[0], ctx.grid
-        if grid.axis is not None:
-            return dy, None
-        return masked(ctx.saved_tensors[0], dy, grid), None
+    def backward(ctx: Any, *dy: Tensor) -> tuple[Tensor, None, None]:
+        if ctx.grid.axis is not None:
+            return dy[0], None, None
+        return gradients(ctx.saved_tensors[0], dy[0], ctx.grid, ctx.bounds)[0], None, None
 
 
-def masked(tensor: Tensor, dy: Tensor, grid: Grid) -> Tensor:
-    """Return the gradient where nothing was clipped, else 0; one scale per tensor."""
-    inverse, _, low, high, half = grid.scalars(_TYPES[tensor.dtype])
-    dx = torch.empty_like(tensor)
-    arrays = (flat(tensor)[1], flat(like(dy, tensor))[1])
-    kernels.masked(*arrays, inverse, low, high, half, grid.up, flat(dx)[1])
-    return dx
-
-
-def fake_quantize(tensor: Any, config: TensorQuantizationConfig) -> Any:
-    """Quantize and dequantize, bit for bit as esp-ppq's ``PPQuantFunction``.
+def fake_quantize(tensor: Any, config: TensorQuantizationConfig, bounds: Bounds = NO_BOUNDS) -> Any:
+    """Quantize and dequantize an activation of a tensor, bit for bit as ``PPQuantFunction``.
 
     Args:
         tensor: any tensor, or None, which stays None.
-        config: where its state is not an active one, the tensor is returned as it is.
+        config: where its state is not an active one, nothing is quantized.
+        bounds: the activation; none by default.
     """
-    if tensor is None or not QuantizationStates.is_activated(config.state):
+    if tensor is None:
         return tensor
-    if not fits(tensor):
-        return PPQuantFunction(tensor, config)
-    grid = grid_of(config)
-    if grid is None:
-        return PPQuantFunction(tensor, config)
+    if not QuantizationStates.is_activated(config.state):
+        return bounds.of(tensor)
+    grid = grid_of(config) if fits(tensor) else None
+    if grid is None or not grid.takes(bounds):
+        return PPQuantFunction(bounds.of(tensor), config)
     if tensor.requires_grad and torch.is_grad_enabled():
-        return _FakeQuant.apply(tensor, grid)  # type: ignore[no-untyped-call]
-    return quantized(tensor.detach(), grid)[0]
+        return _FakeQuant.apply(tensor, grid, bounds)  # type: ignore[no-untyped-call]
+    return quantized(tensor.detach(), grid, bounds)[0]
 
 
 def fits(tensor: Tensor) -> bool:

@@ -10,12 +10,11 @@ from typing import Any
 import torch
 
 from espdl_quantize.quantize._spill import is_spilling
-from espdl_quantize.quantize.fast._collect import Collector
 from espdl_quantize.quantize.fast._fake_quant import fake_quantize
 from espdl_quantize.quantize.fast._memory import flush_denormals, keep_freed_memory
 from espdl_quantize.quantize.fast._observers import fast_observers
 from espdl_quantize.quantize.fast._pack import fast_packing
-from espdl_quantize.quantize.fast._tqt import TqtTrainer
+from espdl_quantize.quantize.fast.training import Collector, TqtTrainer
 
 
 @contextlib.contextmanager
@@ -56,5 +55,9 @@ def speed_up_pass(optimization: Any) -> None:
         collector = Collector(optimization)
         optimization.split_graph_into_blocks = collector.split_graph_into_blocks
         optimization.collect = collector.collect
-    if isinstance(optimization, TrainedQuantizationThresholdPass):
+    # No setting gives a pass another optimizer than Adam.
+    if (
+        isinstance(optimization, TrainedQuantizationThresholdPass)
+        and optimization.optimizer is None
+    ):
         optimization.finetune = TqtTrainer(optimization).finetune

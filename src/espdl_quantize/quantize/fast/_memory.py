@@ -7,11 +7,8 @@ import ctypes
 import sys
 from collections.abc import Iterator
 
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 """Parameters of glibc's mallopt(3)."""
-
-_LARGEST_MMAP_THRESHOLD = 32 << 20
-"""The most that glibc accepts on 64 bits: HEAP_MAX_SIZE / 2."""
 
 
 def keep_freed_memory() -> bool:
@@ -30,7 +27,7 @@ def keep_freed_memory() -> bool:
     except (OSError, AttributeError):
         return False
     options = {
-        _MMAP_THRESHOLD: _LARGEST_MMAP_THRESHOLD,
+        _MMAP_MAX: 0,
         _TRIM_THRESHOLD: 1 << 30,
         _TOP_PAD: 16 << 20,
     }
@@ -44,23 +41,31 @@ def flush_denormals() -> None:
     torch.set_flush_denormal(True)
 
 
-_SMALL = 1 << 20
-"""Elements of a tensor below which a second thread costs more than it brings."""
+_LITTLE_WORK = 1 << 24
+"""Multiplications below which a second thread costs more than it brings."""
 
 
 @contextlib.contextmanager
-def fitting_threads(elements: int) -> Iterator[None]:
-    """Run on one thread within the block where the largest tensor is small.
+def fitting_threads(multiplications: int) -> Iterator[None]:
+    """Run on one thread within the block where there is little work to share.
 
-    Starting and joining threads takes longer than their work then. It depends on the size alone,
-    so that sums are always taken in the same order.
+    Starting and joining threads takes longer than their work then. It depends on the work alone, so
+    that sums are always taken in the same order.
     """
     import torch
 
     before = torch.get_num_threads()
-    if elements < _SMALL:
-        torch.set_num_threads(1)
+    set_threads(1 if multiplications < _LITTLE_WORK else before)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        set_threads(before)
+
+
+def set_threads(count: int) -> None:
+    """Let torch and the compiled kernels use as many threads as given, or as there can be."""
+    import numba
+    import torch
+
+    torch.set_num_threads(count)
+    numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from esp_ppq.core import TargetPlatform
 from esp_ppq.executor.base import OPERATION_FORWARD_TABLE
 from esp_ppq.executor.op import TorchBackendContext
+from esp_ppq.executor.op.torch.default import DEFAULT_BACKEND_TABLE
 from esp_ppq.IR import QuantableOperation
 from torch import Tensor
 
-from espdl_quantize.quantize.fast._fake_quant import fake_quantize
+from espdl_quantize.quantize.fast._fake_quant import NO_BOUNDS, RELU, Bounds, fake_quantize
 
-_IN_DOUBLE = frozenset(
+IN_DOUBLE = frozenset(
     {
         TargetPlatform.ESPDL_H_PRE_INT16,
         TargetPlatform.ESPDL_S3_H_PRE_INT16,
@@ -23,8 +25,8 @@ _IN_DOUBLE = frozenset(
 )
 """Platforms whose ops esp-ppq computes in double precision."""
 
-Quantize = Callable[[Any, Any], Any]
-"""``(tensor, configuration) -> tensor``."""
+Quantize = Callable[[Any, Any, Bounds], Any]
+"""``(tensor, configuration, activation) -> tensor``: the activation of the tensor, quantized."""
 
 
 class OpRunner:
@@ -63,26 +65,57 @@ class OpRunner:
                 values = self._all_quantized(op, values, op.config.input_quantization_config)
             if on_inputs is not None:
                 on_inputs(values)
-            forward = OPERATION_FORWARD_TABLE[op.platform][op.type]
-            outputs = forward(op, values, self._context)
-            outputs = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
+            bounds = bounds_of(op, values) if quantable else NO_BOUNDS
+            if bounds is NO_BOUNDS:
+                forward = OPERATION_FORWARD_TABLE[op.platform][op.type]
+                outputs = forward(op, values, self._context)
+                outputs = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
+            else:
+                outputs = values[:1]
             if quantable:
-                outputs = self._all_quantized(op, outputs, op.config.output_quantization_config)
+                configs = op.config.output_quantization_config
+                outputs = self._all_quantized(op, outputs, configs, bounds)
         except Exception as error:
             # esp-ppq's own words, which the failure report looks for.
             raise RuntimeError(f"Op Execution Error: {op}") from error
         return outputs
 
-    def _all_quantized(self, op: Any, values: list[Any], configs: list[Any]) -> list[Any]:
-        double = op.platform in _IN_DOUBLE
+    def _all_quantized(
+        self, op: Any, values: list[Any], configs: list[Any], bounds: Bounds = NO_BOUNDS
+    ) -> list[Any]:
+        double = op.platform in IN_DOUBLE
         before, after = (torch.float32, torch.float64) if double else (torch.float64, torch.float32)
         found = []
         for value, config in zip(values, configs, strict=False):
-            result = self._quantize(value, config)
+            result = self._quantize(value, config, bounds)
             if value is not None and value.dtype == before:
                 result = result.type(after)
             found.append(result)
         return found
+
+
+def is_esp_ppqs(op: Any) -> bool:
+    """Tell whether esp-ppq computes an op by its own function, not by a user's."""
+    return OPERATION_FORWARD_TABLE[op.platform].get(op.type) is DEFAULT_BACKEND_TABLE[op.type]
+
+
+def bounds_of(op: Any, values: Sequence[Any]) -> Bounds:
+    """Return what a Relu or Clip does to its first input; NO_BOUNDS for every other op.
+
+    Args:
+        op: an esp-ppq ``Operation``.
+        values: its inputs, quantized; the first is not looked at.
+    """
+    if op.type not in ("Relu", "Clip") or not is_esp_ppqs(op):
+        return NO_BOUNDS
+    if op.type == "Relu":
+        return RELU
+    if len(values) == 1:
+        limits = [op.attributes.get("min"), op.attributes.get("max")]
+    else:
+        limits = [*values[1:], None][:2]
+    least, most = (None if one is None else float(one) for one in limits)
+    return Bounds(-math.inf if least is None else least, math.inf if most is None else most)
 
 
 def inputs_of(op: Any, values: Mapping[str, Tensor]) -> list[Any]:

@@ -11,7 +11,7 @@ from esp_ppq.executor import TorchExecutor
 from espdl_quantize.contract import load_contract
 from espdl_quantize.quantize import FloatModel, prepare_float_model
 from espdl_quantize.quantize.fast import OpRunner
-from espdl_quantize.quantize.fast._activations import Activations
+from espdl_quantize.quantize.fast.training._activations import Activations
 from espdl_quantize.targets import target_names
 from tests.contracts import write_contract
 from tests.networks import calibration_images

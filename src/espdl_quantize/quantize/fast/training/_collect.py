@@ -9,8 +9,8 @@ from esp_ppq.IR import QuantableOperation
 from esp_ppq.IR.quantize import QuantableGraph
 from torch import Tensor
 
-from espdl_quantize.quantize.fast._activations import Activations
 from espdl_quantize.quantize.fast._runner import OpRunner
+from espdl_quantize.quantize.fast.training._activations import Activations
 
 Data = list[dict[str, Tensor]]
 """One value per variable name, for each batch."""

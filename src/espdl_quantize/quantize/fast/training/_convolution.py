@@ -1,0 +1,273 @@
+"""Convolutions of a block, each with its weights, its activation and its quantization at once.
+
+To autograd this is one function instead of four, and its backward pass is written out: most of the
+time of a small layer is what torch does around it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from esp_ppq.core import QuantizationStates
+from esp_ppq.IR import QuantableOperation
+from torch import Tensor
+from torch.autograd import Function
+from torch.nn import functional
+
+from espdl_quantize.quantize.fast._fake_quant import (
+    NO_BOUNDS,
+    Bounds,
+    Grid,
+    fake_quantize,
+    gradients,
+    quantized,
+)
+from espdl_quantize.quantize.fast._runner import IN_DOUBLE, bounds_of, is_esp_ppqs
+from espdl_quantize.quantize.fast.training import _depthwise as depthwise
+from espdl_quantize.quantize.fast.training._scales import Scales, slope
+
+_FEW = 1 << 18
+"""Elements of an output below which a pointwise convolution is a plain product of matrices."""
+
+_WIDE = 5
+"""Size of a kernel from which on torch's gradient of depthwise weights is slow on a CPU."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How a 2-d convolution moves over its input.
+
+    Attributes:
+        stride, padding, dilation: by dimension, as in torch.
+        groups: of channels.
+        margin: left, right, top and bottom, to be added before; None where padding says it all.
+    """
+
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    groups: int
+    margin: tuple[int, int, int, int] | None = None
+
+    @classmethod
+    def of(cls, op: Any) -> Geometry | None:
+        """Read an esp-ppq Conv; None where its attributes say something else."""
+        given = op.attributes
+        if given.get("auto_pad", "NOTSET") != "NOTSET":
+            return None
+        top, left, bottom, right = given.get("pads", [0, 0, 0, 0])
+        even = (top, left) == (bottom, right)
+        return cls(
+            _pair(given.get("strides", 1)),
+            (top, left) if even else (0, 0),
+            _pair(given.get("dilations", 1)),
+            given.get("group", 1),
+            None if even else (left, right, top, bottom),
+        )
+
+    def is_pointwise(self, weight: Tensor) -> bool:
+        """Tell whether every output depends on the channels of one place alone."""
+        plain = Geometry((1, 1), (0, 0), (1, 1), 1)
+        return self == plain and weight.shape[2:] == (1, 1)
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (value[0], value[1])
+
+
+class Unit:
+    """A Conv of a block, and the activation behind it that has it for itself.
+
+    Args:
+        conv: the op.
+        activation: the Relu or Clip behind it, or None.
+        bounds: what the activation does.
+        geometry: of the convolution.
+        scales: those that are being trained.
+
+    Attributes:
+        ops: both, in order.
+    """
+
+    def __init__(
+        self, conv: Any, activation: Any, bounds: Bounds, geometry: Geometry, scales: Scales
+    ) -> None:
+        self.ops = (conv,) if activation is None else (conv, activation)
+        self.bounds, self.geometry, self._scales = bounds, geometry, scales
+        self._variables = conv.inputs
+        self._configs = conv.config.input_quantization_config
+        self._output = self.ops[-1].outputs[0].name
+        self._output_config = self.ops[-1].config.output_quantization_config[0]
+
+    def fits(self) -> bool:
+        """Tell whether all that is quantized here is quantized by kernels."""
+        *inputs, output = self._grids()
+        return None not in inputs and output is not None and output.takes(self.bounds)
+
+    def grids(self) -> tuple[Grid, Grid | None, Grid]:
+        """Return the grids of the weights, of the bias, if there is one, and of the output now."""
+        weight, *bias, output = self._grids()
+        return cast(Grid, weight), bias[0] if bias else None, cast(Grid, output)
+
+    def _grids(self) -> list[Grid | None]:
+        return [self._scales.grid(one) for one in (*self._configs[1:], self._output_config)]
+
+    def run(self, values: dict[str, Tensor]) -> None:
+        """Compute the output from the values of a block, and put it there."""
+        first, weight, *rest = self._variables
+        values[self._output] = _Convolution.apply(  # type: ignore[no-untyped-call]
+            self._scales(values[first.name], self._configs[0]),
+            weight.value,
+            rest[0].value if rest else None,
+            self._scales.trained(self._configs[1]),
+            self._scales.trained(self._output_config),
+            self,
+        )
+
+
+def find_units(ops: Iterable[Any], kept: Collection[str], scales: Scales) -> list[Unit]:
+    """Find the convolutions of a block that can run as units.
+
+    Args:
+        ops: of the block, in the order in which they run.
+        kept: names of the variables that are needed besides those that a unit puts out.
+        scales: those that are being trained.
+    """
+    inside, found = set(ops), []
+    for op in ops:
+        geometry = _geometry(op)
+        if geometry is None:
+            continue
+        activation, bounds = _activation(op, inside, kept)
+        unit = Unit(op, activation, bounds, geometry, scales)
+        if unit.fits():
+            found.append(unit)
+    return found
+
+
+def _geometry(op: Any) -> Geometry | None:
+    """Return the geometry of a 2-d Conv of float numbers with constant weights, else None."""
+    if op.type != "Conv" or not _is_plain(op):
+        return None
+    constants = [variable.value for variable in op.inputs[1:] if variable.is_parameter]
+    if len(constants) != len(op.inputs) - 1 or constants[0].dim() != 4:
+        return None
+    if any(one.dtype != torch.float32 or one.is_cuda for one in constants):
+        return None
+    states = [config.state for config in op.config.input_quantization_config[1:]]
+    return Geometry.of(op) if all(map(QuantizationStates.is_activated, states)) else None
+
+
+def _activation(conv: Any, inside: set[Any], kept: Collection[str]) -> tuple[Any, Bounds]:
+    """Return the activation that is the only reader of a Conv's unquantized output, and what it
+    does; None and no bounds where there is none."""
+    output, config = conv.outputs[0], conv.config.output_quantization_config[0]
+    readers = output.dest_ops
+    if QuantizationStates.is_activated(config.state) or output.name in kept or len(readers) != 1:
+        return None, NO_BOUNDS
+    op, (output, *limits) = readers[0], readers[0].inputs
+    if op not in inside or not _is_plain(op) or not all(one.is_parameter for one in limits):
+        return None, NO_BOUNDS
+    read, *configs = op.config.input_quantization_config
+    if output is not conv.outputs[0] or QuantizationStates.is_activated(read.state):
+        return None, NO_BOUNDS
+    fixed = (fake_quantize(one.value, config) for one, config in zip(limits, configs, strict=True))
+    bounds = bounds_of(op, [None, *fixed])
+    return (None if bounds is NO_BOUNDS else op), bounds
+
+
+def _is_plain(op: Any) -> bool:
+    return isinstance(op, QuantableOperation) and op.platform not in IN_DOUBLE and is_esp_ppqs(op)
+
+
+class _Convolution(Function):
+    """Quantizes weights and bias, convolves, activates and quantizes again."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        log2_weight: Tensor | None,
+        log2_output: Tensor | None,
+        unit: Unit,
+    ) -> Tensor:
+        weight_grid, bias_grid, output_grid = unit.grids()
+        rounded, weight = quantized(weight, weight_grid)
+        addend = None
+        if bias is not None and bias_grid is not None:
+            addend, bias = quantized(bias, bias_grid)
+        geometry = unit.geometry
+        if geometry.margin is not None:
+            x = functional.pad(x, geometry.margin)
+        exact = _convolved(x, rounded, addend, geometry)
+        result, exact = quantized(exact, output_grid, unit.bounds)
+        ctx.save_for_backward(x, weight, rounded, bias, exact, log2_weight, log2_output)
+        ctx.grids = weight_grid, bias_grid, output_grid
+        ctx.bounds, ctx.geometry = unit.bounds, geometry
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, rounded, bias, exact, log2_weight, log2_output = ctx.saved_tensors
+        weight_grid, bias_grid, output_grid = ctx.grids
+        dz, doutput = gradients(exact, dy[0], output_grid, ctx.bounds)
+        dx, drounded = _backward(dz, x, rounded, ctx.geometry, ctx.needs_input_grad[0])
+        if dx is not None and ctx.geometry.margin is not None:
+            dx = functional.pad(dx, [-size for size in ctx.geometry.margin])
+        dweight, dscale = gradients(weight, drounded, weight_grid)
+        dbias = None
+        if bias is not None:
+            dbias = gradients(bias, dz.sum((0, 2, 3)), bias_grid)[0]
+        slopes = slope(dscale, weight_grid, log2_weight), slope(doutput, output_grid, log2_output)
+        return dx, dweight, dbias, *slopes, None
+
+
+def _convolved(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
+    if geometry.is_pointwise(weight) and x.numel() // weight.shape[1] * len(weight) < _FEW:
+        rows, matrix = _rows(x), weight.flatten(1).t()
+        product = rows @ matrix if bias is None else torch.addmm(bias, rows, matrix)
+        return _image(product, x)
+    return functional.conv2d(
+        x, weight, bias, geometry.stride, geometry.padding, geometry.dilation, geometry.groups
+    )
+
+
+def _backward(
+    dz: Tensor, x: Tensor, weight: Tensor, geometry: Geometry, need_dx: bool
+) -> tuple[Tensor | None, Tensor]:
+    """Return the gradients of a convolution's input, where it is needed, and of its weights."""
+    if geometry.is_pointwise(weight) and dz.numel() < _FEW:
+        rows, matrix = _rows(dz), weight.flatten(1)
+        dx = _image(rows @ matrix, dz) if need_dx else None
+        return dx, (rows.t() @ _rows(x)).view_as(weight)
+    own = depthwise.fits(weight, geometry) and min(weight.shape[2:]) >= _WIDE
+    dx, dweight, _ = torch.ops.aten.convolution_backward(
+        dz,
+        x,
+        weight,
+        None,
+        geometry.stride,
+        geometry.padding,
+        geometry.dilation,
+        False,
+        (0, 0),
+        geometry.groups,
+        (need_dx, not own, False),
+    )
+    return dx, depthwise.weight_gradient(dz, x, weight, geometry) if own else dweight
+
+
+def _rows(image: Tensor) -> Tensor:
+    """Return [batch, channels, height, width] as [batch * height * width, channels]."""
+    return image.permute(0, 2, 3, 1).reshape(-1, image.shape[1])
+
+
+def _image(rows: Tensor, like: Tensor) -> Tensor:
+    """Undo :func:`_rows`; batch, height and width are those of ``like``."""
+    batch, _, height, width = like.shape
+    return rows.view(batch, height, width, -1).permute(0, 3, 1, 2)
