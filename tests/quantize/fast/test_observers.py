@@ -46,10 +46,11 @@ def test_the_histogram_is_that_of_histc(name: str, bins: int) -> None:
     value = VALUES[name]
     limit = 1.5 if name == "infinite" else float(value.abs().max()) / bins * bins
     wanted = torch.histc(torch.abs(value), bins, min=0, max=limit).int()
-    counts = np.zeros(bins, np.int64)
     dense = value.contiguous().view(-1).numpy()
-    kernels.histogram_of_sizes(dense, np.float32(limit), counts)
-    assert counts.tolist() == wanted.tolist()
+    for threads in (1, 3):
+        parts = np.zeros((threads, bins), np.int64)
+        kernels.histogram_of_sizes(dense, np.float32(limit), parts)
+        assert parts.sum(0).tolist() == wanted.tolist()
 
 
 @settings(deadline=None, max_examples=60)

@@ -1,16 +1,31 @@
 """The fast engine: esp-ppq's numbers, without its repeated work."""
 
-from espdl_quantize.quantize.fast._fake_quant import fake_quantize
+from espdl_quantize.quantize.fast._fake_quant import NO_BOUNDS, fake_quantize
 from espdl_quantize.quantize.fast._install import fast_engine, speed_up_pass
-from espdl_quantize.quantize.fast._runner import OpRunner, channels_last, feed, inputs_of, store
+from espdl_quantize.quantize.fast._layout import Layout
+from espdl_quantize.quantize.fast._runner import (
+    OpRunner,
+    bounds_of,
+    channels_last,
+    count_readers,
+    feed,
+    inputs_of,
+    release,
+    store,
+)
 
 __all__ = [
+    "NO_BOUNDS",
+    "Layout",
     "OpRunner",
+    "bounds_of",
     "channels_last",
+    "count_readers",
     "fake_quantize",
     "fast_engine",
     "feed",
     "inputs_of",
+    "release",
     "speed_up_pass",
     "store",
 ]

@@ -45,6 +45,10 @@ class Bounds:
             return tensor
         return functional.relu(tensor) if self.strict else tensor.clamp(self.least, self.most)
 
+    def put_on(self, tensor: Tensor) -> Tensor:
+        """Write the activation of a tensor over it."""
+        return tensor.relu_() if self.strict else tensor.clamp_(self.least, self.most)
+
 
 NO_BOUNDS = Bounds()
 RELU = Bounds(0.0, strict=True)

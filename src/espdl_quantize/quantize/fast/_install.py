@@ -10,8 +10,10 @@ from typing import Any
 import torch
 
 from espdl_quantize.quantize._spill import is_spilling
+from espdl_quantize.quantize.fast._executor import fast_forward
 from espdl_quantize.quantize.fast._fake_quant import fake_quantize
-from espdl_quantize.quantize.fast._memory import flush_denormals, keep_freed_memory
+from espdl_quantize.quantize.fast._info import fast_info
+from espdl_quantize.quantize.fast._memory import flush_denormals, keep_freed_memory, set_threads
 from espdl_quantize.quantize.fast._observers import fast_observers
 from espdl_quantize.quantize.fast._pack import fast_packing
 from espdl_quantize.quantize.fast.training import Collector, TqtTrainer
@@ -19,7 +21,7 @@ from espdl_quantize.quantize.fast.training import Collector, TqtTrainer
 
 @contextlib.contextmanager
 def fast_engine() -> Iterator[None]:
-    """Within the block, executors quantize and observers count by kernels, and exports pack faster.
+    """Within the block, executors quantize and observers count by kernels, and exports are fast.
 
     How the process allocates memory and treats tiny numbers changes for good.
     """
@@ -29,6 +31,7 @@ def fast_engine() -> Iterator[None]:
     if not is_spilling():
         keep_freed_memory()
     flush_denormals()
+    set_threads(torch.get_num_threads())
     collector = defs.gc
     if not torch.cuda.is_available():
         # esp-ppq collects garbage before many of its functions, which frees memory of a GPU alone;
@@ -37,7 +40,7 @@ def fast_engine() -> Iterator[None]:
     original = executor.PPQuantFunction
     executor.PPQuantFunction = fake_quantize
     try:
-        with fast_packing(), fast_observers():
+        with fast_packing(), fast_info(), fast_observers(), fast_forward():
             yield
     finally:
         executor.PPQuantFunction = original

@@ -8,26 +8,31 @@ See :mod:`espdl_quantize.quantize.fast._kernels` for how the compiled code is ke
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 
-from espdl_quantize.quantize.fast._kernels import compiled
+from espdl_quantize.quantize.fast._kernels import compiled, in_parallel
 
 HALVES = 1 << 16
 """Values of one half of a float32's bits."""
 
 
-@compiled
-def histogram_of_sizes(x, limit, counts):  # pragma: no cover
-    """Add the histogram of |x| over [0, limit] to ``counts``; what lies outside is left out.
+@in_parallel
+def histogram_of_sizes(x, limit, parts):  # pragma: no cover
+    """Add the histogram of |x| over [0, limit] to ``parts``; what lies outside is left out.
 
     The place of a value is found by the arithmetic of torch.histc: multiplied by the number of
-    bins, divided by the range, cut off, in the precision of the data.
+    bins, divided by the range, cut off, in the precision of the data. Each thread counts a part of
+    the values into a row of its own.
     """
-    bins = x.dtype.type(counts.size)
-    for i in range(x.size):
-        size = abs(x[i])
-        if size <= limit:
-            counts[min(int(size * bins / limit), counts.size - 1)] += 1
+    threads, last = len(parts), parts.shape[1] - 1
+    bins = x.dtype.type(parts.shape[1])
+    for part in numba.prange(threads):
+        counts = parts[part]
+        for i in range(x.size * part // threads, x.size * (part + 1) // threads):
+            size = abs(x[i])
+            if size <= limit:
+                counts[min(int(size * bins / limit), last)] += 1
 
 
 @compiled
@@ -36,23 +41,32 @@ def _ordered(bits):  # pragma: no cover
     return ~bits if bits >> np.uint32(31) else bits | np.uint32(0x80000000)
 
 
-@compiled
-def count_upper_halves(bits, counts):  # pragma: no cover
+@in_parallel
+def count_upper_halves(bits, parts):  # pragma: no cover
     """Count the upper 16 bits of float32 numbers, given as uint32, in the floats' order."""
-    for i in range(bits.size):
-        counts[_ordered(bits[i]) >> np.uint32(16)] += 1
+    threads = len(parts)
+    for part in numba.prange(threads):
+        counts = parts[part]
+        for i in range(bits.size * part // threads, bits.size * (part + 1) // threads):
+            counts[_ordered(bits[i]) >> np.uint32(16)] += 1
 
 
-@compiled
-def count_lower_halves(bits, first, second, first_counts, second_counts):  # pragma: no cover
-    """Count the lower 16 bits of the numbers that have either of two upper halves."""
-    for i in range(bits.size):
-        key = _ordered(bits[i])
-        upper, lower = key >> np.uint32(16), key & np.uint32(0xFFFF)
-        if upper == first:
-            first_counts[lower] += 1
-        if upper == second:
-            second_counts[lower] += 1
+@in_parallel
+def count_lower_halves(bits, first, second, parts):  # pragma: no cover
+    """Count the lower 16 bits of the numbers that have either of two upper halves.
+
+    ``parts`` is [threads, 2, HALVES].
+    """
+    threads = len(parts)
+    for part in numba.prange(threads):
+        counts = parts[part]
+        for i in range(bits.size * part // threads, bits.size * (part + 1) // threads):
+            key = _ordered(bits[i])
+            upper, lower = key >> np.uint32(16), key & np.uint32(0xFFFF)
+            if upper == first:
+                counts[0, lower] += 1
+            if upper == second:
+                counts[1, lower] += 1
 
 
 @compiled

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numba
 import numpy as np
 import torch
 from esp_ppq.core import PPQ_CONFIG, QuantizationProperty, QuantizationStates
@@ -54,15 +55,22 @@ def order_statistics(tensor: Tensor, first: int, second: int) -> tuple[Tensor, T
         high = torch.topk(values, count - second + 1, sorted=False).values.min()
         return low, high
     bits = flat(tensor.detach())[1].view(np.uint32)
-    counts = np.zeros(kernels.HALVES, np.int64)
-    kernels.count_upper_halves(bits, counts)
+    parts = _parts(kernels.HALVES)
+    kernels.count_upper_halves(bits, parts)
+    counts = parts.sum(0)
     (upper, rank), (other, other_rank) = (_place(counts, one) for one in (first, second))
-    lower = np.zeros((2, kernels.HALVES), np.int64)
-    kernels.count_lower_halves(bits, np.uint32(upper), np.uint32(other), lower[0], lower[1])
+    parts = _parts(2, kernels.HALVES)
+    kernels.count_lower_halves(bits, np.uint32(upper), np.uint32(other), parts)
+    lower = parts.sum(0)
     return (
         _number(upper, _place(lower[0], rank)[0]),
         _number(other, _place(lower[1], other_rank)[0]),
     )
+
+
+def _parts(*shape: int) -> Any:
+    """Return zeros to count into, of a shape for each thread."""
+    return np.zeros((numba.get_num_threads(), *shape), np.int64)
 
 
 def _place(counts: Any, rank: int) -> tuple[int, int]:
@@ -93,8 +101,9 @@ def _histogram(original: Observe) -> Observe:
         ):
             original(self, value)
             return
-        counts = np.zeros(self._hist_bins, np.int64)
-        kernels.histogram_of_sizes(flat(value.detach())[1], limit, counts)
+        parts = _parts(self._hist_bins)
+        kernels.histogram_of_sizes(flat(value.detach())[1], limit, parts)
+        counts = parts.sum(0)
         if counts.max() >= _COUNTABLE:
             original(self, value)
             return

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 import torch
 from esp_ppq.core import TargetPlatform
@@ -29,16 +30,26 @@ Quantize = Callable[[Any, Any, Bounds], Any]
 """``(tensor, configuration, activation) -> tensor``: the activation of the tensor, quantized."""
 
 
+class Arranges(Protocol):
+    """Decides in which order in memory an op reads its inputs."""
+
+    def arrange(self, op: Any, values: list[Any]) -> list[Any]:
+        """Return the inputs of an op in the layout that it is to read."""
+
+
 class OpRunner:
     """Runs single ops on a device.
 
     Args:
         device: "cpu" or "cuda".
         quantize: what quantizes a tensor under a configuration.
+        layout: where images have their channels last; None leaves them as they come.
     """
 
-    def __init__(self, device: str, quantize: Quantize = fake_quantize) -> None:
-        self.device = device
+    def __init__(
+        self, device: str, quantize: Quantize = fake_quantize, layout: Arranges | None = None
+    ) -> None:
+        self.device, self._layout = device, layout
         self._context = TorchBackendContext(executing_device=device)
         self._quantize = quantize
 
@@ -60,6 +71,8 @@ class OpRunner:
         """
         values = list(inputs)
         try:
+            if self._layout is not None:
+                values = self._layout.arrange(op, values)
             quantable = isinstance(op, QuantableOperation)
             if quantable:
                 values = self._all_quantized(op, values, op.config.input_quantization_config)
@@ -127,6 +140,28 @@ def store(op: Any, outputs: Iterable[Any], values: dict[str, Tensor]) -> None:
     """Keep what an op put out, by variable."""
     for variable, value in zip(op.outputs, outputs, strict=False):
         values[variable.name] = value
+
+
+def count_readers(ops: Iterable[Any]) -> Counter[str]:
+    """Count how often each variable is read."""
+    return Counter(variable.name for op in ops for variable in op.inputs)
+
+
+def release(
+    op: Any, values: dict[str, Tensor], readers: Counter[str], kept: Collection[str] = ()
+) -> None:
+    """Drop what nobody reads after an op has run.
+
+    Args:
+        op: has run.
+        values: by variable.
+        readers: ops that have still to read a variable, this one among them; it is counted off.
+        kept: variables that stay.
+    """
+    for variable in op.inputs:
+        readers[variable.name] -= 1
+        if readers[variable.name] == 0 and variable.name not in kept:
+            values.pop(variable.name, None)
 
 
 def feed(graph: Any, batch: Any) -> dict[str, Tensor]:

@@ -1,0 +1,104 @@
+"""The sweep over several batches at once, and the elements that analyses look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from esp_ppq.utils.fetch import batch_random_fetch, tensor_random_fetch
+from torch import Tensor
+
+from espdl_quantize.analysis import _sweep, measure
+from espdl_quantize.analysis._alone import Alone
+from espdl_quantize.analysis._samples import sample, sample_each
+from espdl_quantize.contract import load_contract, read_batches
+from espdl_quantize.quantize import NoProgress, at_work, prepare_float_model, quantize
+from espdl_quantize.setting import parse_setting, resolve
+from espdl_quantize.targets import probe_target, target_names
+from tests.contracts import write_contract
+
+MIXING = """class Mixing(torch.nn.Module):
+    \"\"\"What it says of an image depends on the others of its batch.\"\"\"
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = torch.nn.Conv2d(1, 4, 3), torch.nn.Conv2d(4, 4, 3, 2)
+
+    def forward(self, x):
+        x = torch.relu(self.first(x))
+        return self.second(x - x.mean(dim=0, keepdim=True)).mean(dim=(2, 3))
+
+
+"""
+
+
+def made(folder: Path, model: str, prelude: str = "") -> tuple[Any, list[Any]]:
+    """Return a quantized graph and its calibration batches."""
+    contract = load_contract(write_contract(folder, model=model, prelude=prelude), target_names())
+    setting = parse_setting({"iteration_id": 0, "calib_algorithm": "minmax"})
+    resolved = resolve(setting, probe_target(contract.config.target))
+    with at_work("fast"):
+        float_model, batches = prepare_float_model(contract, folder), read_batches(contract)
+        graph = quantize(float_model, contract.config, resolved, batches, NoProgress()).graph
+    return graph, batches
+
+
+@pytest.fixture
+def stacks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Take note of how many batches ran behind single ops at once."""
+    found: list[int] = []
+    build = Alone.__init__
+
+    def noting(self: Any, plan: Any, runner: Any, batches: Any) -> None:
+        build(self, plan, runner, batches)
+        found.append(len(batches))
+
+    monkeypatch.setattr(Alone, "__init__", noting)
+    return found
+
+
+@pytest.mark.parametrize("kind", ["depthwise", "residual", "detector"])
+def test_batches_at_once_measure_the_same(
+    kind: str, stacks: list[int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    model = f"from tests.networks import network\n    return network('{kind}')"
+    graph, batches = made(tmp_path, model)
+    with at_work("fast"):
+        together = measure(graph, batches, "cpu", 3, NoProgress())
+        assert stacks == [1, 3]
+        monkeypatch.setattr(_sweep, "_AT_ONCE", 1)
+        alone = measure(graph, batches, "cpu", 3, NoProgress())
+    assert stacks == [1, 3, 1, 1, 1, 1]
+    assert together.layerwise == pytest.approx(alone.layerwise, rel=1e-4, abs=1e-11)
+    assert together.graphwise == alone.graphwise
+
+
+def test_samples_that_depend_on_each_other_are_not_stacked(
+    stacks: list[int], tmp_path: Path
+) -> None:
+    graph, batches = made(tmp_path, "return Mixing().eval()", f"import torch\n\n\n{MIXING}")
+    with at_work("reference"):
+        plain = measure(graph, batches, "cpu", 3, NoProgress(), "reference")
+    with at_work("fast"):
+        fast = measure(graph, batches, "cpu", 3, NoProgress())
+    # All were tried at once, and then went one by one.
+    assert stacks == [1, 3, 1, 1, 1]
+    assert fast.layerwise == pytest.approx(plain.layerwise, rel=1e-4, abs=1e-11)
+
+
+@pytest.mark.parametrize("shape", [(4, 8, 5, 7), (2, 3, 1, 9), (3, 1, 4, 4), (1, 16, 1, 1)])
+def test_the_elements_of_images_are_esp_ppqs_in_any_layout(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    images = torch.randn(shape)
+    for tensor in (images, images.contiguous(memory_format=torch.channels_last)):
+        check_elements(tensor, images)
+
+
+def check_elements(tensor: Tensor, images: Tensor) -> None:
+    assert torch.equal(
+        sample(tensor, 100), tensor_random_fetch(images, seed=10086, num_of_fetches=100)
+    )
+    wanted = batch_random_fetch(images, seed=10086, fetches_per_batch=50)
+    assert torch.equal(sample_each(tensor, 50), wanted)
