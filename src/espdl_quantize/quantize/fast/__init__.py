@@ -3,9 +3,9 @@
 from espdl_quantize.quantize.fast._fake_quant import NO_BOUNDS, fake_quantize
 from espdl_quantize.quantize.fast._install import fast_engine, speed_up_pass
 from espdl_quantize.quantize.fast._layout import Layout
+from espdl_quantize.quantize.fast._ops import bounds_of
 from espdl_quantize.quantize.fast._runner import (
     OpRunner,
-    bounds_of,
     channels_last,
     count_readers,
     feed,

@@ -7,11 +7,20 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+from esp_ppq.core import QuantizationStates
 from esp_ppq.executor import TorchExecutor
 from torch import Tensor
 
-from espdl_quantize.quantize.fast._layout import NOWHERE, Layout
-from espdl_quantize.quantize.fast._runner import OpRunner, count_readers, inputs_of, release, store
+from espdl_quantize.quantize.fast._fake_quant import NO_BOUNDS, Bounds, fake_quantize
+from espdl_quantize.quantize.fast._layout import Layout
+from espdl_quantize.quantize.fast._runner import (
+    OpRunner,
+    Quantize,
+    count_readers,
+    inputs_of,
+    release,
+    store,
+)
 
 _FORWARD = "_TorchExecutor__forward"
 """What TorchExecutor's public methods call."""
@@ -22,7 +31,7 @@ _LARGE = 1 << 15
 
 @contextlib.contextmanager
 def fast_forward() -> Iterator[None]:
-    """Within the block, forwards on a CPU without hooks and gradients run by :func:`run_graph`."""
+    """Within the block, forwards without hooks run on a CPU by :func:`run_ops`."""
     original = getattr(TorchExecutor, _FORWARD)
 
     def forward(
@@ -32,16 +41,14 @@ def fast_forward() -> Iterator[None]:
         output_names: list[str] | None = None,
         hooks: Any = None,
     ) -> list[Any]:
-        given = None
-        if not hooks and not self._delegates and not torch.is_grad_enabled():
-            given = _given(self, inputs)
+        given = None if hooks else _given(self, inputs)
         if given is None:
             return original(  # type: ignore[no-any-return]
                 self, inputs, executing_order, output_names, hooks
             )
-        graph = self._graph
-        names = list(graph.outputs) if output_names is None else output_names
-        return run_graph(graph, executing_order, given, names, self._device)
+        names = list(self._graph.outputs) if output_names is None else output_names
+        runner = OpRunner(self._device, _quantizer(self), _layout(self, given))
+        return run_ops(self._graph, executing_order, given, names, runner)
 
     setattr(TorchExecutor, _FORWARD, forward)
     try:
@@ -53,23 +60,57 @@ def fast_forward() -> Iterator[None]:
 def _given(executor: Any, inputs: Any) -> dict[str, Tensor] | None:
     """Return the inputs by name, or None where they are to be left to esp-ppq."""
     given = inputs if isinstance(inputs, dict) else executor.prepare_input(inputs)
-    if executor._device != "cpu" or not given or not given.keys() <= executor._graph.inputs.keys():
+    if (
+        executor._device != "cpu"
+        or not given
+        or not given.keys() <= executor._graph.variables.keys()
+    ):
         return None
-    plain = all(isinstance(one, Tensor) and one.is_contiguous() for one in given.values())
-    return dict(given) if plain else None
+    return dict(given) if all(isinstance(one, Tensor) for one in given.values()) else None
 
 
-def run_graph(
-    graph: Any, order: Sequence[Any], inputs: dict[str, Tensor], names: Sequence[str], device: str
+def _quantizer(executor: Any) -> Quantize:
+    """Return what quantizes a tensor: what was registered for its configuration, if anything."""
+    delegates = executor._delegates
+    if not delegates:
+        return fake_quantize
+
+    def quantize(tensor: Any, config: Any, bounds: Bounds = NO_BOUNDS) -> Any:
+        is_active = tensor is not None and QuantizationStates.is_activated(config.state)
+        if is_active and config in delegates:
+            return delegates[config](bounds.of(tensor), config)
+        return fake_quantize(tensor, config, bounds)
+
+    return quantize
+
+
+def _layout(executor: Any, given: dict[str, Tensor]) -> Layout | None:
+    """Decide on the layout of images, where a whole graph runs and it can make a difference."""
+    if executor._delegates or torch.is_grad_enabled():
+        return None
+    if not given.keys() <= executor._graph.inputs.keys():
+        return None
+    is_large = sum(one.numel() for one in given.values()) >= _LARGE
+    # Where images come in another order, esp-ppq goes on with that.
+    is_plain = all(one.is_contiguous() for one in given.values())
+    return Layout.of(executor._graph) if is_large and is_plain else None
+
+
+def run_ops(
+    graph: Any,
+    order: Sequence[Any],
+    inputs: dict[str, Tensor],
+    names: Sequence[str],
+    runner: OpRunner,
 ) -> list[Any]:
     """Return some variables' values, to the last bit as TorchExecutor.forward computes them.
 
     Args:
         graph: an esp-ppq ``BaseGraph``.
-        order: its ops, in the order in which they run.
-        inputs: contiguous tensors, by name.
+        order: the ops, in the order in which they run; as many as are needed do.
+        inputs: values to begin with, by name.
         names: of the variables that are asked for.
-        device: where the ops run.
+        runner: runs an op.
 
     Raises:
         KeyError: the graph has no variable of such a name.
@@ -80,14 +121,10 @@ def run_graph(
             raise KeyError(f"the graph has no variable {name!r}")
     sources = [graph.variables[name].source_op for name in names]
     running = order[: max((order.index(op) + 1 for op in sources if op is not None), default=0)]
-    is_large = sum(one.numel() for one in inputs.values()) >= _LARGE
-    layout = Layout.of(graph) if is_large else NOWHERE
-    runner, values = OpRunner(device, layout=layout), dict(inputs)
-    readers = count_readers(running)
+    values, readers = dict(inputs), count_readers(running)
     for op in running:
         store(op, runner.run(op, inputs_of(op, values)), values)
         release(op, values, readers, names)
+    images = runner.layout.images if runner.layout is not None else ()
     # A caller may look at a tensor as at a row of numbers.
-    return [
-        values[name].contiguous() if name in layout.images else values.get(name) for name in names
-    ]
+    return [values[name].contiguous() if name in images else values.get(name) for name in names]

@@ -19,7 +19,7 @@ from esp_ppq.IR import QuantableOperation
 from torch import Tensor
 
 from espdl_quantize.quantize.fast._fake_quant import Grid, by_channel, grid_of, quantized
-from espdl_quantize.quantize.fast._runner import IN_DOUBLE, is_esp_ppqs
+from espdl_quantize.quantize.fast._ops import IN_DOUBLE, is_esp_ppqs
 
 _EXACT = 1 << 24
 """Integers up to here are float32 numbers, and so are all sums of them up to here."""
@@ -71,9 +71,6 @@ class Layout:
             value.contiguous() if variable.name in self.images else value
             for value, variable in zip(values, op.inputs, strict=False)
         ]
-
-
-NOWHERE = Layout(frozenset(), frozenset())
 
 
 @dataclass(frozen=True)

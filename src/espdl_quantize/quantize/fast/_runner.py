@@ -2,39 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
 
 import torch
-from esp_ppq.core import TargetPlatform
 from esp_ppq.executor.base import OPERATION_FORWARD_TABLE
 from esp_ppq.executor.op import TorchBackendContext
-from esp_ppq.executor.op.torch.default import DEFAULT_BACKEND_TABLE
 from esp_ppq.IR import QuantableOperation
 from torch import Tensor
 
-from espdl_quantize.quantize.fast._fake_quant import NO_BOUNDS, RELU, Bounds, fake_quantize
-
-IN_DOUBLE = frozenset(
-    {
-        TargetPlatform.ESPDL_H_PRE_INT16,
-        TargetPlatform.ESPDL_S3_H_PRE_INT16,
-        TargetPlatform.ESPDL_C_H_PRE_INT16,
-    }
-)
-"""Platforms whose ops esp-ppq computes in double precision."""
+from espdl_quantize.quantize.fast._fake_quant import NO_BOUNDS, Bounds, fake_quantize
+from espdl_quantize.quantize.fast._layout import Layout
+from espdl_quantize.quantize.fast._ops import IN_DOUBLE, bounds_of
 
 Quantize = Callable[[Any, Any, Bounds], Any]
 """``(tensor, configuration, activation) -> tensor``: the activation of the tensor, quantized."""
-
-
-class Arranges(Protocol):
-    """Decides in which order in memory an op reads its inputs."""
-
-    def arrange(self, op: Any, values: list[Any]) -> list[Any]:
-        """Return the inputs of an op in the layout that it is to read."""
 
 
 class OpRunner:
@@ -47,9 +30,9 @@ class OpRunner:
     """
 
     def __init__(
-        self, device: str, quantize: Quantize = fake_quantize, layout: Arranges | None = None
+        self, device: str, quantize: Quantize = fake_quantize, layout: Layout | None = None
     ) -> None:
-        self.device, self._layout = device, layout
+        self.device, self.layout = device, layout
         self._context = TorchBackendContext(executing_device=device)
         self._quantize = quantize
 
@@ -71,8 +54,8 @@ class OpRunner:
         """
         values = list(inputs)
         try:
-            if self._layout is not None:
-                values = self._layout.arrange(op, values)
+            if self.layout is not None:
+                values = self.layout.arrange(op, values)
             quantable = isinstance(op, QuantableOperation)
             if quantable:
                 values = self._all_quantized(op, values, op.config.input_quantization_config)
@@ -105,30 +88,6 @@ class OpRunner:
                 result = result.type(after)
             found.append(result)
         return found
-
-
-def is_esp_ppqs(op: Any) -> bool:
-    """Tell whether esp-ppq computes an op by its own function, not by a user's."""
-    return OPERATION_FORWARD_TABLE[op.platform].get(op.type) is DEFAULT_BACKEND_TABLE[op.type]
-
-
-def bounds_of(op: Any, values: Sequence[Any]) -> Bounds:
-    """Return what a Relu or Clip does to its first input; NO_BOUNDS for every other op.
-
-    Args:
-        op: an esp-ppq ``Operation``.
-        values: its inputs, quantized; the first is not looked at.
-    """
-    if op.type not in ("Relu", "Clip") or not is_esp_ppqs(op):
-        return NO_BOUNDS
-    if op.type == "Relu":
-        return RELU
-    if len(values) == 1:
-        limits = [op.attributes.get("min"), op.attributes.get("max")]
-    else:
-        limits = [*values[1:], None][:2]
-    least, most = (None if one is None else float(one) for one in limits)
-    return Bounds(-math.inf if least is None else least, math.inf if most is None else most)
 
 
 def inputs_of(op: Any, values: Mapping[str, Tensor]) -> list[Any]:

@@ -25,7 +25,7 @@ from espdl_quantize.quantize.fast._fake_quant import (
     gradients,
     quantized,
 )
-from espdl_quantize.quantize.fast._runner import IN_DOUBLE, bounds_of, is_esp_ppqs
+from espdl_quantize.quantize.fast._ops import IN_DOUBLE, bounds_of, is_esp_ppqs
 from espdl_quantize.quantize.fast.training import _depthwise as depthwise
 from espdl_quantize.quantize.fast.training._scales import Scales, slope
 
