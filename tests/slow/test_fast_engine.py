@@ -50,8 +50,8 @@ trainable = pytest.mark.parametrize(
 class Case:
     """One network on one chip, quantized by either engine."""
 
-    def __init__(self, kind: str, target: str, folder: Path) -> None:
-        contract = contract_for(kind, "torch", target, folder)
+    def __init__(self, kind: str, target: str, folder: Path, device: str = "cpu") -> None:
+        contract = contract_for(kind, "torch", target, folder, device)
         self.config, self.target = contract.config, target
         # Plain esp-ppq runs the whole graph again for each block and batch.
         self.batches = read_batches(contract)[:3]
@@ -59,7 +59,7 @@ class Case:
 
     def quantized(self, engine: Engine, **fields: Any) -> QuantizedModel:
         setting = parse_setting({"iteration_id": 0, **fields})
-        resolved = resolve(setting, probe_target(self.target))
+        resolved = resolve(setting, probe_target(self.target), self.config.device)
         with at_work(engine):
             return quantize(
                 self.model, self.config, resolved, self.batches, NoProgress(), 0, engine
@@ -67,7 +67,7 @@ class Case:
 
     def measured(self, model: QuantizedModel, engine: Engine) -> Measurements:
         with at_work(engine):
-            return measure(model.graph, self.batches, "cpu", 1, NoProgress(), engine)
+            return measure(model.graph, self.batches, self.config.device, 1, NoProgress(), engine)
 
 
 @pytest.fixture(scope="module", autouse=True)

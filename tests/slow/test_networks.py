@@ -17,7 +17,7 @@ from tests.networks import KINDS, export_network
 pytestmark = pytest.mark.slow
 
 
-def contract_for(kind: str, flow: str, target: str, folder: Path) -> Contract:
+def contract_for(kind: str, flow: str, target: str, folder: Path, device: str = "cpu") -> Contract:
     # onnxsim turns a Linear on 3-D inputs into a Gemm between reshapes that hold the batch size.
     batch = 1 if kind == "transformer" else 16
     config = {
@@ -26,6 +26,7 @@ def contract_for(kind: str, flow: str, target: str, folder: Path) -> Contract:
         "calib_steps": 2,
         "analyse_steps": 1,
         "target": target,
+        "device": device,
         "model_type": flow,
         "primary_metric": "error",
         "metric_direction": "min",
@@ -41,6 +42,7 @@ def contract_for(kind: str, flow: str, target: str, folder: Path) -> Contract:
         model=f"from tests.networks import network\n    return network({kind!r})",
         evaluate="from tests.networks import output_error\n"
         f"    return {{'error': output_error({kind!r}, quant_graph, 16)}}",
+        extra=f"def collate_fn(batch):\n    return batch.to({device!r})\n",
     )
     return load_contract(path, target_names())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -90,11 +91,9 @@ class Alone:
                 changed.get(variable.name, self._values.get(variable.name, variable.value))
                 for variable in later.inputs
             ]
-            first = later.inputs[0]
-            # What a computing op puts out is no view of anything else.
-            is_own = first.name in changed.keys() - ends and first.source_op.is_computing_op
-            is_own = is_own and readers[first.name] == 1 and inputs[0].dtype == torch.float32
-            bounds = bounds_of(later, inputs) if is_own else NO_BOUNDS
+            bounds = NO_BOUNDS
+            if self._may_overwrite(later.inputs[0], changed, readers):
+                bounds = bounds_of(later, inputs)
             if bounds is not NO_BOUNDS:
                 store(later, [bounds.put_on(inputs[0])], changed)
             else:
@@ -105,6 +104,18 @@ class Alone:
             parts = zip(self._split(changed.get(name, exact)), self._split(exact), strict=True)
             for part, real in parts:
                 recorder.update(y_pred=part, y_real=real)
+
+    def _may_overwrite(
+        self, variable: Any, changed: dict[str, Tensor], readers: Counter[str]
+    ) -> bool:
+        """Tell whether nobody else needs a value, nor what it may be a view of."""
+        value = changed.get(variable.name)
+        if value is None or value.is_cuda or value.dtype != torch.float32:
+            return False
+        if variable.name in self._plan.graph.outputs or readers[variable.name] > 1:
+            return False
+        # What a computing op puts out is no view.
+        return bool(variable.source_op.is_computing_op)
 
     def _split(self, whole: Tensor) -> Sequence[Tensor]:
         """Return the part of each batch."""

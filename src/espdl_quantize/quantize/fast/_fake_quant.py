@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn import functional
 
+from espdl_quantize.quantize.fast import _gpu as gpu
 from espdl_quantize.quantize.fast import _kernels as kernels
 
 _UP = {RoundingPolicy.ROUND_HALF_EVEN: False, RoundingPolicy.ROUND_HALF_UP: True}
@@ -204,6 +205,9 @@ def fake_quantize(tensor: Any, config: TensorQuantizationConfig, bounds: Bounds 
         return tensor
     if not QuantizationStates.is_activated(config.state):
         return bounds.of(tensor)
+    if tensor.is_cuda and gpu.takes(tensor, config):
+        masks = not config.policy.has_property(QuantizationProperty.PER_CHANNEL)
+        return gpu.fake_quantize(bounds.of(tensor), config, None, masks)
     grid = grid_of(config) if fits(tensor) else None
     if grid is None or not grid.takes(bounds):
         return PPQuantFunction(bounds.of(tensor), config)

@@ -61,7 +61,8 @@ class OpRunner:
                 values = self._all_quantized(op, values, op.config.input_quantization_config)
             if on_inputs is not None:
                 on_inputs(values)
-            bounds = bounds_of(op, values) if quantable else NO_BOUNDS
+            # To read a bound that lies on a GPU is to wait for it.
+            bounds = bounds_of(op, values) if quantable and self.device == "cpu" else NO_BOUNDS
             if bounds is NO_BOUNDS:
                 forward = OPERATION_FORWARD_TABLE[op.platform][op.type]
                 outputs = forward(op, values, self._context)

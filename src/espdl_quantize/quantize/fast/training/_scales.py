@@ -12,6 +12,7 @@ from esp_ppq.quantization.algorithm.training import TQTDelegator
 from torch import Tensor
 from torch.autograd import Function
 
+from espdl_quantize.quantize.fast import _gpu as gpu
 from espdl_quantize.quantize.fast._fake_quant import (
     NO_BOUNDS,
     Bounds,
@@ -65,6 +66,8 @@ class Scales:
         delegator = self.delegators.get(id(config))
         if delegator is None or tensor is None or not QuantizationStates.is_activated(config.state):
             return fake_quantize(tensor, config, bounds)
+        if tensor.is_cuda and gpu.takes(tensor, config):
+            return gpu.fake_quantize(bounds.of(tensor), config, self.trained(config), masks=True)
         grid = self.grid(config) if fits(tensor) else None
         if grid is None or not grid.takes(bounds):
             return delegator(bounds.of(tensor), config)
