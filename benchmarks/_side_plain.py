@@ -64,7 +64,6 @@ def _iterate(contract: Contract, fields: dict[str, Any], clock: Clock) -> dict[s
                 graph=graph,
                 platform=get_target_platform(config.target, config.num_of_bits),
                 graph_save_to=str(Path(folder) / "model.espdl"),
-                export_config=False,
             )
         with clock("evaluate"):
             score = contract.call("evaluate", graph)[config.primary_metric]

@@ -20,7 +20,7 @@ from torch import Tensor
 from espdl_quantize.analysis._alone import Alone
 from espdl_quantize.analysis._measurements import Measurements
 from espdl_quantize.analysis._plan import Plan
-from espdl_quantize.analysis._records import Records, compare, pairs
+from espdl_quantize.analysis._records import Comparison, Records
 from espdl_quantize.analysis._statistics import statistics_row
 from espdl_quantize.contract import Batch
 from espdl_quantize.quantize import Progress
@@ -34,7 +34,7 @@ from espdl_quantize.quantize.fast import (
     store,
 )
 
-_AT_ONCE = 1 << 24
+_AT_ONCE = 1 << 22
 """Elements of all computing ops' outputs up to which several batches are stacked."""
 
 
@@ -46,7 +46,8 @@ def sweep(
     if not plan.computing:
         return Measurements({}, {}, [])
     used = [feed(graph, batch) for batch in batches[: steps + 1]]
-    exact, quantized = Records(plan), Records(plan)
+    exact = Records(plan)
+    quantized = Comparison(plan, exact)
     with torch.no_grad():
         with progress.stage("layerwise error"):
             for op in plan.quantable:
@@ -61,11 +62,11 @@ def sweep(
             runner = OpRunner(device, layout=layout)
             for batch in used:
                 _forward(plan, runner, batch, quantized)
-            graphwise = {op.name: compare(op, exact, quantized) for op in plan.computing}
+            graphwise = quantized.graphwise()
         with progress.stage("statistics"):
             statistics = [
                 statistics_row(op, variable, float_values, found)
-                for op, variable, float_values, found in pairs(plan, exact, quantized)
+                for op, variable, float_values, found in quantized.pairs(plan)
             ]
     return Measurements(layerwise, graphwise, statistics)
 

@@ -1,6 +1,6 @@
 """The user's contract: a Python module that brings the model, calibration data and evaluation."""
 
-from espdl_quantize.contract._batches import Batch, read_batches
+from espdl_quantize.contract._batches import Batch, Keeper, read_batches, tensors_of
 from espdl_quantize.contract._blame import located
 from espdl_quantize.contract._config import QuantConfig
 from espdl_quantize.contract._faults import ContractFaultsError, Fault
@@ -14,6 +14,7 @@ __all__ = [
     "Contract",
     "ContractFaultsError",
     "Fault",
+    "Keeper",
     "ModelType",
     "Origin",
     "QuantConfig",
@@ -23,4 +24,5 @@ __all__ = [
     "read_batches",
     "require_file",
     "starter_contract",
+    "tensors_of",
 ]

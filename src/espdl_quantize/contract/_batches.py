@@ -8,20 +8,57 @@ from typing import Any
 
 from espdl_quantize.contract._blame import first_and_last_line, located
 from espdl_quantize.contract._load import Contract
-from espdl_quantize.errors import ContractError
+from espdl_quantize.errors import ContractError, OutputFolderError
 
 Batch = Any
 """A tensor, a list of tensors (one per input), or a dict of tensors by input name."""
 
 MEMORY_LIMIT = 2 << 30
-"""Bytes of batches to keep at most, beyond those that calibration and analysis need."""
+"""Bytes of batches to read at most, beyond those that calibration and analysis need."""
+
+
+def tensors_of(batch: Batch) -> list[Any]:
+    """Return the tensors of a batch."""
+    if isinstance(batch, dict):
+        return list(batch.values())
+    return batch if isinstance(batch, list) else [batch]
+
+
+def size_of(batch: Batch) -> int:
+    """Return the bytes of a batch."""
+    return sum(int(tensor.nbytes) for tensor in tensors_of(batch))
+
+
+class Keeper:
+    """Keeps batches in memory, as many as MEMORY_LIMIT allows.
+
+    Attributes:
+        in_memory: bytes kept so far.
+    """
+
+    def __init__(self) -> None:
+        self.in_memory = 0
+
+    def keep(self, batch: Batch) -> Batch:
+        """Return what is kept of a batch, which is equal to it.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        self.in_memory += size_of(batch)
+        return batch
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more than calibration and analysis need is to be read."""
+        return self.in_memory > MEMORY_LIMIT
 
 
 def read_batches(
     contract: Contract,
     limit: int | None = None,
     on_batch: Callable[[int, int | None], None] | None = None,
-    keep: Callable[[Batch], Batch] | None = None,
+    keeper: Keeper | None = None,
 ) -> list[Batch]:
     """Read the calibration batches, collated and checked.
 
@@ -32,11 +69,12 @@ def read_batches(
     Args:
         contract: whose loader is read.
         limit: how many batches to read at most; None reads the loader to its end, as esp-ppq's
-            training passes do, or until MEMORY_LIMIT.
+            training passes do, or until the keeper is full.
         on_batch: called after each batch with its number and the loader's length, if it has one.
-        keep: returns what is kept of a batch, which must be equal to it.
+        keeper: keeps the batches; by default in memory.
 
     Raises:
+        OutputFolderError: what is kept cannot be written.
         ContractError: the loader raises, ends before calib_steps, or yields what the model cannot
             take.
     """
@@ -45,7 +83,7 @@ def read_batches(
     # The analyses read one batch more than analyse_steps says.
     wanted = max(config.calib_steps, config.analyse_steps + 1)
     batches: list[Batch] = []
-    kept_bytes = 0
+    keeper = keeper or Keeper()
     try:
         loader = contract.call("create_calib_dataloader")
         total = len(loader) if hasattr(loader, "__len__") else None
@@ -54,14 +92,13 @@ def read_batches(
             _check_count(total, config.calib_steps)
         for raw in loader:
             batch = _as_inputs(contract.collate(raw), contract)
-            batches.append(batch if keep is None else keep(batch))
+            batches.append(_kept(batch, keeper))
             if on_batch is not None:
                 on_batch(len(batches), total)
-            kept_bytes += sum(tensor.nbytes for tensor in _tensors(batches[-1]))
-            full = kept_bytes > MEMORY_LIMIT and len(batches) >= wanted
+            full = keeper.is_full and len(batches) >= wanted
             if full or (limit is not None and len(batches) >= limit):
                 break
-    except ContractError:
+    except (ContractError, OutputFolderError):
         raise
     except Exception as error:
         fault = ContractError(
@@ -77,6 +114,17 @@ def read_batches(
     for number, batch in enumerate(batches):
         _check(batch, number, contract)
     return batches
+
+
+def _kept(batch: Batch, keeper: Keeper) -> Batch:
+    try:
+        return keeper.keep(batch)
+    except OSError as error:
+        raise OutputFolderError(
+            f"a calibration batch of {size_of(batch)} bytes cannot be written to the disk: "
+            f"{error.strerror or error}",
+            "free some space, or set TMPDIR to a folder with more",
+        ) from error
 
 
 def _check_count(count: int, wanted: int) -> None:
@@ -142,15 +190,9 @@ def _as_float(tensor: Any) -> Any:
     )
 
 
-def _tensors(batch: Batch) -> list[Any]:
-    if isinstance(batch, dict):
-        return list(batch.values())
-    return batch if isinstance(batch, list) else [batch]
-
-
 def _check(batch: Batch, number: int, contract: Contract) -> None:
     shapes = contract.config.input_shapes
-    tensors = _tensors(batch)
+    tensors = tensors_of(batch)
     if len(tensors) != len(shapes):
         after = " after collate_fn()" if contract.has_collate_fn else ""
         raise ContractError(

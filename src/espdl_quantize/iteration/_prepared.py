@@ -8,13 +8,48 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from espdl_quantize.contract import Batch, Contract, read_batches
+from espdl_quantize.contract import Batch, Contract, Keeper, read_batches, tensors_of
 from espdl_quantize.quantize import (
     FloatModel,
+    is_spilling,
     prepare_float_model,
     probe_float_model,
     spill_batch,
+    spilling_to,
 )
+
+IN_MEMORY = 1 << 30
+"""Bytes of batches beyond which more are kept on the disk."""
+
+ON_DISK = 16 << 30
+"""Bytes on the disk from which on no more batches are read than are needed."""
+
+
+class _OnDisk(Keeper):
+    """Keeps batches in memory until there are many, and then on the disk.
+
+    Small tensors, and what lies on a GPU, are always kept where they are.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder, self._on_disk = folder, 0
+
+    def keep(self, batch: Batch) -> Batch:
+        size = sum(one.nbytes for one in tensors_of(batch))
+        if is_spilling() or self.in_memory + size <= IN_MEMORY:
+            return super().keep(spill_batch(batch))
+        with spilling_to(self._folder):
+            kept = spill_batch(batch)
+        pairs = zip(tensors_of(kept), tensors_of(batch), strict=True)
+        written = sum(one.nbytes for one, was in pairs if one.data_ptr() != was.data_ptr())
+        self._on_disk += written
+        self.in_memory += size - written
+        return kept
+
+    @property
+    def is_full(self) -> bool:
+        return super().is_full or self._on_disk > ON_DISK
 
 
 class Prepared:
@@ -74,9 +109,15 @@ class Prepared:
                 on_batch(done, total)
 
             self._batches = None  # frees the memory first
-            found = read_batches(self.contract, on_batch=note, keep=spill_batch)
+            keeper = _OnDisk(self._own_folder())
+            found = read_batches(self.contract, on_batch=note, keeper=keeper)
             self._batches = (seed, found, length)
         return self._batches[1], self._batches[2]
+
+    def _own_folder(self) -> Path:
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="espdl-quantize-", dir=self._scratch)
+        return Path(self._folder.name)
 
     def float_model(self, batch: Batch) -> tuple[FloatModel, Any]:
         """Return the simplified float model, and a graph of it that has run on ``batch``.
@@ -86,10 +127,6 @@ class Prepared:
             IterationError: it cannot be exported, simplified or run.
         """
         if self._model is None:
-            if self._folder is None:
-                self._folder = tempfile.TemporaryDirectory(
-                    prefix="espdl-quantize-", dir=self._scratch
-                )
-            model = prepare_float_model(self.contract, Path(self._folder.name))
+            model = prepare_float_model(self.contract, self._own_folder())
             self._model = (model, probe_float_model(model, batch))
         return self._model

@@ -233,8 +233,8 @@ def _read_calibration(run: Run) -> list[Batch]:
     batches, length = run.prepared.batches(run.options.seed, tell)
     if length is not None and len(batches) < length:
         run.warnings.append(
-            f"the first {len(batches)} of {length} calibration batches are used: more would not "
-            "be kept in memory"
+            f"the first {len(batches)} of {length} calibration batches are used: more data is not "
+            "kept"
         )
     return batches
 

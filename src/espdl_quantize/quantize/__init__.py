@@ -25,7 +25,7 @@ from espdl_quantize.quantize._quantize import (
     seed_everything,
     simplified_ops_of,
 )
-from espdl_quantize.quantize._spill import spill, spill_batch, spilling_to
+from espdl_quantize.quantize._spill import is_spilling, spill, spill_batch, spilling_to
 from espdl_quantize.quantize._watch import batch_digests, sample_digests, watched
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "describe_failure",
     "esp_ppq_version",
     "export",
+    "is_spilling",
     "load_torch_model",
     "parse_onnx",
     "prepare_float_model",

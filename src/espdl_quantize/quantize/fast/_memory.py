@@ -29,7 +29,7 @@ def keep_freed_memory() -> bool:
     options = {
         _MMAP_MAX: 0,
         _TRIM_THRESHOLD: 1 << 30,
-        _TOP_PAD: 16 << 20,
+        _TOP_PAD: 1 << 20,
     }
     return all(mallopt(name, value) for name, value in options.items())
 
