@@ -133,8 +133,8 @@ def feed(graph: Any, batch: Any) -> dict[str, Tensor]:
     return dict(zip(names, tensors, strict=True))
 
 
-def channels_last(tensor: Tensor) -> Tensor:
+def channels_last(value: Any) -> Any:
     """Return an image tensor with its channels stored last: convolutions run faster so on a CPU."""
-    if tensor.dim() == 4 and not tensor.is_cuda:
-        return tensor.contiguous(memory_format=torch.channels_last)
-    return tensor
+    if isinstance(value, Tensor) and value.dim() == 4 and not value.is_cuda:
+        return value.contiguous(memory_format=torch.channels_last)
+    return value

@@ -55,7 +55,8 @@ class Activations:
                 if is_spilling():
                     values.update({n: one.to(self._runner.device) for n, one in values.items()})
                 for op in missing:
-                    store(op, self._runner.run(op, inputs_of(op, values)), values)
+                    outputs = self._runner.run(op, inputs_of(op, values))
+                    store(op, [channels_last(one) for one in outputs], values)
                     self._release(op, values, left, names)
                 if is_spilling():
                     values.update({n: spill(value) for n, value in values.items()})

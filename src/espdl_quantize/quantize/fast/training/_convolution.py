@@ -26,6 +26,7 @@ from espdl_quantize.quantize.fast._fake_quant import (
     quantized,
 )
 from espdl_quantize.quantize.fast._ops import IN_DOUBLE, bounds_of, is_esp_ppqs
+from espdl_quantize.quantize.fast._runner import channels_last
 from espdl_quantize.quantize.fast.training import _depthwise as depthwise
 from espdl_quantize.quantize.fast.training._scales import Scales, slope
 
@@ -204,7 +205,8 @@ class _Convolution(Function):
         geometry = unit.geometry
         if geometry.margin is not None:
             x = functional.pad(x, geometry.margin)
-        exact = _convolved(x, rounded, addend, geometry)
+        # torch keeps images of one channel the other way.
+        exact = channels_last(_convolved(x, rounded, addend, geometry))
         result, exact = quantized(exact, output_grid, unit.bounds)
         ctx.save_for_backward(x, weight, rounded, bias, exact, log2_weight, log2_output)
         ctx.grids = weight_grid, bias_grid, output_grid

@@ -105,6 +105,9 @@ class TqtTrainer:
 
     def _distance(self, found: Tensor, wanted: Tensor) -> Tensor:
         if self._pass.loss_fn is torch_mean_square_error and found.shape == wanted.shape:
+            if found.dim() == 4 and not found.is_cuda:
+                # The gradient of torch's mse_loss is in the order of the axes: the channels' last.
+                found, wanted = (one.permute(0, 2, 3, 1) for one in (found, wanted))
             return functional.mse_loss(found, wanted)
         return self._pass.loss_fn(found, wanted)  # type: ignore[no-any-return]
 
