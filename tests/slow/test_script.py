@@ -24,7 +24,9 @@ from tests.networks import export_network
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent.parent
-TQT = {"enabled": True, "steps": 30, "lr": 1e-3}
+NUMBERS = {3: np.int8, 5: np.int16, 6: np.int32, 7: np.int64}
+"""By the code of a type in an .espdl."""
+TQT = {"enabled": True, "steps": 30, "lr": 1e-4}
 
 
 def content(file: Path) -> dict[str, tuple[Any, ...]]:
@@ -93,6 +95,13 @@ def test_the_script_makes_best_again(tmp_path: Path, engine: Engine, flow: str) 
     for name, tensor in wanted.items():
         assert tensor[:-1] == found[name][:-1]
         if not name.startswith("value "):
-            ours, plain = (np.frombuffer(one[-1], np.uint8) for one in (tensor, found[name]))
-            # A weight near the middle of two integers may fall to the other side.
-            assert np.mean(ours != plain) <= 0.01
+            kind = NUMBERS[tensor[0]]
+            ours, plain = (
+                np.frombuffer(one[-1], kind).astype(int) for one in (tensor, found[name])
+            )
+            if kind is np.int32:
+                # Biases have steps so fine that the rounding of float sums moves them by a few.
+                assert np.abs(ours - plain).max() <= 16
+            else:
+                # A weight near the middle of two integers may fall to the other side.
+                assert np.mean(ours != plain) <= 0.01

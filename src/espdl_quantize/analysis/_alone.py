@@ -54,7 +54,7 @@ class Alone:
             outputs = runner.run(op, inputs_of(op, self._values))
             if op.name in plan.behind:
                 self.elements += sum(value.numel() for value in outputs)
-            store(op, [channels_last(value) for value in outputs], self._values)
+            store(op, outputs, self._values)
             release(op, self._values, readers, plan.joined)
 
     def puts_out(self, outputs: Sequence[Sequence[Tensor]]) -> bool:

@@ -115,7 +115,8 @@ def run(
     ] = False,
     seed: Annotated[int, typer.Option(help="Of every random generator.")] = 0,
     info: Annotated[
-        bool, typer.Option("--info", help="Export .info (slow) and .json beside the .espdl.")
+        bool,
+        typer.Option("--info", help="Export .info (text) and .json beside the .espdl."),
     ] = False,
     native: Annotated[
         bool, typer.Option("--native", help="Export esp-ppq's .native graph, too.")

@@ -20,7 +20,7 @@ def export(
     Args:
         model: the quantized model.
         file: where the .espdl goes.
-        with_info: write .info (readable text, slow) and .json (scales) beside it.
+        with_info: write .info (readable text) and .json (scales) beside it.
         with_native: write .native, esp-ppq's own pickled graph, beside it.
 
     Returns:

@@ -106,15 +106,23 @@ class Unit:
     def fits(self) -> bool:
         """Tell whether all that is quantized here is quantized by kernels."""
         *inputs, output = self._grids()
-        return None not in inputs and output is not None and output.takes(self.bounds)
+        if None in inputs:
+            return False
+        if not QuantizationStates.is_activated(self._output_config.state):
+            # What stands behind the block quantizes it, or nobody does.
+            return self.bounds is NO_BOUNDS
+        return output is not None and output.takes(self.bounds)
 
-    def grids(self) -> tuple[Grid, Grid | None, Grid]:
-        """Return the grids of the weights, of the bias, if there is one, and of the output now."""
+    def grids(self) -> tuple[Grid, Grid | None, Grid | None]:
+        """Return the grids as they are now: of the weights, of the bias, where there is one, and of
+        the output, where it is quantized."""
         weight, *bias, output = self._grids()
-        return cast(Grid, weight), bias[0] if bias else None, cast(Grid, output)
+        return cast(Grid, weight), bias[0] if bias else None, output
 
     def _grids(self) -> list[Grid | None]:
-        return [self._scales.grid(one) for one in (*self._configs[1:], self._output_config)]
+        found = [self._scales.grid(config) for config in self._configs[1:]]
+        is_quantized = QuantizationStates.is_activated(self._output_config.state)
+        return [*found, self._scales.grid(self._output_config) if is_quantized else None]
 
     def run(self, values: dict[str, Tensor]) -> None:
         """Compute the output from the values of a block, and put it there."""
@@ -206,8 +214,10 @@ class _Convolution(Function):
         if geometry.margin is not None:
             x = functional.pad(x, geometry.margin)
         # torch keeps images of one channel the other way.
-        exact = channels_last(_convolved(x, rounded, addend, geometry))
-        result, exact = quantized(exact, output_grid, unit.bounds)
+        exact: Tensor = channels_last(_convolved(x, rounded, addend, geometry))
+        result = exact
+        if output_grid is not None:
+            result, exact = quantized(exact, output_grid, unit.bounds)
         ctx.save_for_backward(x, weight, rounded, bias, exact, log2_weight, log2_output)
         ctx.grids = weight_grid, bias_grid, output_grid
         ctx.bounds, ctx.geometry = unit.bounds, geometry
@@ -217,7 +227,9 @@ class _Convolution(Function):
     def backward(ctx: Any, *dy: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, rounded, bias, exact, log2_weight, log2_output = ctx.saved_tensors
         weight_grid, bias_grid, output_grid = ctx.grids
-        dz, doutput = gradients(exact, dy[0], output_grid, ctx.bounds)
+        dz, doutput = dy[0], None
+        if output_grid is not None:
+            dz, doutput = gradients(exact, dz, output_grid, ctx.bounds)
         dx, drounded = _backward(dz, x, rounded, ctx.geometry, ctx.needs_input_grad[0])
         if dx is not None and ctx.geometry.margin is not None:
             dx = functional.pad(dx, [-size for size in ctx.geometry.margin])

@@ -94,9 +94,9 @@ class _Trained(Function):
         return dx, slope(dscale, ctx.grid, ctx.like), None, None
 
 
-def slope(dscale: Any, grid: Grid, log2_scale: Tensor | None) -> Tensor | None:
+def slope(dscale: Any, grid: Grid | None, log2_scale: Tensor | None) -> Tensor | None:
     """Return the gradient of the base-2 logarithm of a scale from that of the scale itself."""
-    if log2_scale is None:
+    if log2_scale is None or grid is None:
         return None
     found = torch.as_tensor(dscale * grid.scale * math.log(2), dtype=log2_scale.dtype)
     return found.reshape(log2_scale.shape)
