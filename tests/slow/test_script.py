@@ -24,7 +24,7 @@ from tests.networks import export_network
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent.parent
-NUMBERS = {3: np.int8, 5: np.int16, 6: np.int32, 7: np.int64}
+NUMBERS = {3: np.int8, 5: np.int16, 6: np.int32}
 """By the code of a type in an .espdl."""
 TQT = {"enabled": True, "steps": 30, "lr": 1e-4}
 
@@ -95,7 +95,7 @@ def test_the_script_makes_best_again(tmp_path: Path, engine: Engine, flow: str) 
     for name, tensor in wanted.items():
         assert tensor[:-1] == found[name][:-1]
         if not name.startswith("value "):
-            kind = NUMBERS[tensor[0]]
+            kind = NUMBERS.get(tensor[0], np.uint8)
             ours, plain = (
                 np.frombuffer(one[-1], kind).astype(int) for one in (tensor, found[name])
             )
