@@ -1,14 +1,18 @@
-"""A convolution with its activation and quantization at once, against torch and esp-ppq."""
+"""Convolutions and their gradients against torch's."""
 
 from __future__ import annotations
 
+import numba
 import pytest
 import torch
 from torch import Tensor
 
-from espdl_quantize.quantize.fast.training import _convolution as convolution
-from espdl_quantize.quantize.fast.training._convolution import Geometry
-from espdl_quantize.quantize.fast.training._depthwise import weight_gradient
+from espdl_quantize.quantize.fast.training._convolution import (
+    Geometry,
+    convolution_gradients,
+    convolved,
+)
+from espdl_quantize.quantize.fast.training._depthwise import depthwise_gradient
 
 GEOMETRIES = {
     # stride, padding, dilation, groups of 12 channels, kernel
@@ -44,8 +48,8 @@ def test_values_and_gradients_are_torchs(name: str) -> None:
     dz = torch.randn_like(wanted)
     wanted.backward(dz)
     with torch.no_grad():
-        found = convolution._convolved(x, weight, bias, geometry)
-        dx, dweight = convolution._backward(dz, x, weight, geometry, need_dx=True)
+        found = convolved(x, weight, bias, geometry)
+        dx, dweight = convolution_gradients(dz, x, weight, geometry, need_dx=True)
     torch.testing.assert_close(found, wanted)
     torch.testing.assert_close(dx, x.grad, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(dweight, weight.grad, rtol=1e-4, atol=1e-4)
@@ -54,15 +58,13 @@ def test_values_and_gradients_are_torchs(name: str) -> None:
 @pytest.mark.parametrize("name", ["depthwise", "wide", "wide and strided", "wider than its image"])
 def test_the_gradient_of_depthwise_weights_is_the_same_on_any_number_of_threads(name: str) -> None:
     x, weight, bias, geometry = made(name)
-    dz = torch.randn_like(convolution._convolved(x, weight, bias, geometry))
-    import numba
-
+    dz = torch.randn_like(convolved(x, weight, bias, geometry))
     before = numba.get_num_threads()
     found = []
     try:
         for threads in (1, before):
             numba.set_num_threads(threads)
-            found.append(weight_gradient(dz, x, weight, geometry))
+            found.append(depthwise_gradient(dz, x, weight, geometry.stride, geometry.padding))
     finally:
         numba.set_num_threads(before)
     assert torch.equal(*found)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from espdl_quantize.quantize.fast._runner import OpRunner, inputs_of, store
-from espdl_quantize.quantize.fast.training._convolution import find_units
 from espdl_quantize.quantize.fast.training._scales import Scales
+from espdl_quantize.quantize.fast.training._units import find_units
 
 
 class BlockRunner:

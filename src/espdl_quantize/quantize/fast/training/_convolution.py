@@ -1,34 +1,15 @@
-"""Convolutions of a block, each with its weights, its activation and its quantization at once.
-
-To autograd this is one function instead of four, and its backward pass is written out: most of the
-time of a small layer is what torch does around it.
-"""
+"""Convolutions and their gradients by the quickest way that torch or a kernel here has on a CPU."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
-from esp_ppq.core import QuantizationStates
-from esp_ppq.IR import QuantableOperation
 from torch import Tensor
-from torch.autograd import Function
 from torch.nn import functional
 
-from espdl_quantize.quantize.fast._fake_quant import (
-    NO_BOUNDS,
-    Bounds,
-    Grid,
-    fake_quantize,
-    gradients,
-    quantized,
-)
-from espdl_quantize.quantize.fast._ops import IN_DOUBLE, bounds_of, is_esp_ppqs
-from espdl_quantize.quantize.fast._runner import channels_last
-from espdl_quantize.quantize.fast.training import _depthwise as depthwise
-from espdl_quantize.quantize.fast.training._scales import Scales, slope
+from espdl_quantize.quantize.fast.training._depthwise import depthwise_gradient
 
 _FEW = 1 << 18
 """Elements of an output below which a pointwise convolution is a plain product of matrices."""
@@ -74,174 +55,18 @@ class Geometry:
         plain = Geometry((1, 1), (0, 0), (1, 1), 1)
         return self == plain and weight.shape[2:] == (1, 1)
 
+    def is_depthwise(self, weight: Tensor) -> bool:
+        """Tell whether every channel is convolved for itself, without gaps."""
+        alone = self.groups == len(weight) and weight.shape[1] == 1
+        return alone and self.dilation == (1, 1)
+
 
 def _pair(value: Any) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else (value[0], value[1])
 
 
-class Unit:
-    """A Conv of a block, and the activation behind it that has it for itself.
-
-    Args:
-        conv: the op.
-        activation: the Relu or Clip behind it, or None.
-        bounds: what the activation does.
-        geometry: of the convolution.
-        scales: those that are being trained.
-
-    Attributes:
-        ops: both, in order.
-    """
-
-    def __init__(
-        self, conv: Any, activation: Any, bounds: Bounds, geometry: Geometry, scales: Scales
-    ) -> None:
-        self.ops = (conv,) if activation is None else (conv, activation)
-        self.bounds, self.geometry, self._scales = bounds, geometry, scales
-        self._variables = conv.inputs
-        self._configs = conv.config.input_quantization_config
-        self._output = self.ops[-1].outputs[0].name
-        self._output_config = self.ops[-1].config.output_quantization_config[0]
-
-    def fits(self) -> bool:
-        """Tell whether all that is quantized here is quantized by kernels."""
-        *inputs, output = self._grids()
-        if None in inputs:
-            return False
-        if not QuantizationStates.is_activated(self._output_config.state):
-            # What stands behind the block quantizes it, or nobody does.
-            return self.bounds is NO_BOUNDS
-        return output is not None and output.takes(self.bounds)
-
-    def grids(self) -> tuple[Grid, Grid | None, Grid | None]:
-        """Return the grids as they are now: of the weights, of the bias, where there is one, and of
-        the output, where it is quantized."""
-        weight, *bias, output = self._grids()
-        return cast(Grid, weight), bias[0] if bias else None, output
-
-    def _grids(self) -> list[Grid | None]:
-        found = [self._scales.grid(config) for config in self._configs[1:]]
-        is_quantized = QuantizationStates.is_activated(self._output_config.state)
-        return [*found, self._scales.grid(self._output_config) if is_quantized else None]
-
-    def run(self, values: dict[str, Tensor]) -> None:
-        """Compute the output from the values of a block, and put it there."""
-        first, weight, *rest = self._variables
-        values[self._output] = _Convolution.apply(  # type: ignore[no-untyped-call]
-            self._scales(values[first.name], self._configs[0]),
-            weight.value,
-            rest[0].value if rest else None,
-            self._scales.trained(self._configs[1]),
-            self._scales.trained(self._output_config),
-            self,
-        )
-
-
-def find_units(ops: Iterable[Any], kept: Collection[str], scales: Scales) -> list[Unit]:
-    """Find the convolutions of a block that can run as units.
-
-    Args:
-        ops: of the block, in the order in which they run.
-        kept: names of the variables that are needed besides those that a unit puts out.
-        scales: those that are being trained.
-    """
-    inside, found = set(ops), []
-    for op in ops:
-        geometry = _geometry(op)
-        if geometry is None:
-            continue
-        activation, bounds = _activation(op, inside, kept)
-        unit = Unit(op, activation, bounds, geometry, scales)
-        if unit.fits():
-            found.append(unit)
-    return found
-
-
-def _geometry(op: Any) -> Geometry | None:
-    """Return the geometry of a 2-d Conv of float numbers with constant weights, else None."""
-    if op.type != "Conv" or not _is_plain(op):
-        return None
-    constants = [variable.value for variable in op.inputs[1:] if variable.is_parameter]
-    if len(constants) != len(op.inputs) - 1 or constants[0].dim() != 4:
-        return None
-    if any(one.dtype != torch.float32 or one.is_cuda for one in constants):
-        return None
-    states = [config.state for config in op.config.input_quantization_config[1:]]
-    return Geometry.of(op) if all(map(QuantizationStates.is_activated, states)) else None
-
-
-def _activation(conv: Any, inside: set[Any], kept: Collection[str]) -> tuple[Any, Bounds]:
-    """Return the activation that is the only reader of a Conv's unquantized output, and what it
-    does; None and no bounds where there is none."""
-    output, config = conv.outputs[0], conv.config.output_quantization_config[0]
-    readers = output.dest_ops
-    if QuantizationStates.is_activated(config.state) or output.name in kept or len(readers) != 1:
-        return None, NO_BOUNDS
-    op, (output, *limits) = readers[0], readers[0].inputs
-    if op not in inside or not _is_plain(op) or not all(one.is_parameter for one in limits):
-        return None, NO_BOUNDS
-    read, *configs = op.config.input_quantization_config
-    if output is not conv.outputs[0] or QuantizationStates.is_activated(read.state):
-        return None, NO_BOUNDS
-    fixed = (fake_quantize(one.value, config) for one, config in zip(limits, configs, strict=True))
-    bounds = bounds_of(op, [None, *fixed])
-    return (None if bounds is NO_BOUNDS else op), bounds
-
-
-def _is_plain(op: Any) -> bool:
-    return isinstance(op, QuantableOperation) and op.platform not in IN_DOUBLE and is_esp_ppqs(op)
-
-
-class _Convolution(Function):
-    """Quantizes weights and bias, convolves, activates and quantizes again."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        log2_weight: Tensor | None,
-        log2_output: Tensor | None,
-        unit: Unit,
-    ) -> Tensor:
-        weight_grid, bias_grid, output_grid = unit.grids()
-        rounded, weight = quantized(weight, weight_grid)
-        addend = None
-        if bias is not None and bias_grid is not None:
-            addend, bias = quantized(bias, bias_grid)
-        geometry = unit.geometry
-        if geometry.margin is not None:
-            x = functional.pad(x, geometry.margin)
-        # torch keeps images of one channel the other way.
-        exact: Tensor = channels_last(_convolved(x, rounded, addend, geometry))
-        result = exact
-        if output_grid is not None:
-            result, exact = quantized(exact, output_grid, unit.bounds)
-        ctx.save_for_backward(x, weight, rounded, bias, exact, log2_weight, log2_output)
-        ctx.grids = weight_grid, bias_grid, output_grid
-        ctx.bounds, ctx.geometry = unit.bounds, geometry
-        return result
-
-    @staticmethod
-    def backward(ctx: Any, *dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, rounded, bias, exact, log2_weight, log2_output = ctx.saved_tensors
-        weight_grid, bias_grid, output_grid = ctx.grids
-        dz, doutput = dy[0], None
-        if output_grid is not None:
-            dz, doutput = gradients(exact, dz, output_grid, ctx.bounds)
-        dx, drounded = _backward(dz, x, rounded, ctx.geometry, ctx.needs_input_grad[0])
-        if dx is not None and ctx.geometry.margin is not None:
-            dx = functional.pad(dx, [-size for size in ctx.geometry.margin])
-        dweight, dscale = gradients(weight, drounded, weight_grid)
-        dbias = None
-        if bias is not None:
-            dbias = gradients(bias, dz.sum((0, 2, 3)), bias_grid)[0]
-        slopes = slope(dscale, weight_grid, log2_weight), slope(doutput, output_grid, log2_output)
-        return dx, dweight, dbias, *slopes, None
-
-
-def _convolved(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
+def convolved(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
+    """Return the convolution of images [batch, channels, height, width] with their margin."""
     if geometry.is_pointwise(weight) and x.numel() // weight.shape[1] * len(weight) < _FEW:
         rows, matrix = _rows(x), weight.flatten(1).t()
         product = rows @ matrix if bias is None else torch.addmm(bias, rows, matrix)
@@ -251,7 +76,7 @@ def _convolved(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometr
     )
 
 
-def _backward(
+def convolution_gradients(
     dz: Tensor, x: Tensor, weight: Tensor, geometry: Geometry, need_dx: bool
 ) -> tuple[Tensor | None, Tensor]:
     """Return the gradients of a convolution's input, where it is needed, and of its weights."""
@@ -259,7 +84,7 @@ def _backward(
         rows, matrix = _rows(dz), weight.flatten(1)
         dx = _image(rows @ matrix, dz) if need_dx else None
         return dx, (rows.t() @ _rows(x)).view_as(weight)
-    own = depthwise.fits(weight, geometry) and min(weight.shape[2:]) >= _WIDE
+    own = geometry.is_depthwise(weight) and min(weight.shape[2:]) >= _WIDE
     dx, dweight, _ = torch.ops.aten.convolution_backward(
         dz,
         x,
@@ -273,7 +98,9 @@ def _backward(
         geometry.groups,
         (need_dx, not own, False),
     )
-    return dx, depthwise.weight_gradient(dz, x, weight, geometry) if own else dweight
+    if own:
+        dweight = depthwise_gradient(dz, x, weight, geometry.stride, geometry.padding)
+    return dx, dweight
 
 
 def _rows(image: Tensor) -> Tensor:

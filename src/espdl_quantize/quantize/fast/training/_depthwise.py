@@ -11,7 +11,6 @@ number of threads.
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
 
 import numba
 import numpy as np
@@ -20,31 +19,25 @@ from torch import Tensor
 
 from espdl_quantize.quantize.fast._kernels import compiled
 
-if TYPE_CHECKING:
-    from espdl_quantize.quantize.fast.training._convolution import Geometry
-
 _PARTS = 8
 """Parts of a batch that are summed each for itself, and by as many threads at most."""
 
 
-def fits(weight: Tensor, geometry: Geometry) -> bool:
-    """Tell whether every channel is convolved for itself, without gaps."""
-    return geometry.groups == len(weight) and weight.shape[1] == 1 and geometry.dilation == (1, 1)
-
-
-def weight_gradient(dz: Tensor, x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
+def depthwise_gradient(
+    dz: Tensor, x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]
+) -> Tensor:
     """Return the gradient of the weights.
 
     Args:
         dz: gradient of the output, [batch, channels, rows, columns].
         x: the input, [batch, channels, height, width].
         weight: [channels, 1, kernel height, kernel width].
-        geometry: of the convolution.
+        stride, padding: of the convolution, down and to the right.
     """
     channels, _, height, width = weight.shape
     parts = np.zeros((_PARTS, height, width, channels), np.float32)
     arrays = (one.permute(0, 2, 3, 1).contiguous().numpy() for one in (dz, x))
-    _weight_gradient(*arrays, *geometry.stride, *geometry.padding, parts)
+    _weight_gradient(*arrays, *stride, *padding, parts)
     summed = torch.from_numpy(parts.sum(0))
     return summed.permute(2, 0, 1).unsqueeze(1).contiguous()
 
