@@ -87,11 +87,12 @@ def _layerwise(
     while done < len(batches):
         progress.update(done, len(batches), f"batch {done + 1} of {len(batches)}")
         stack = batches[done : done + at_once]
-        alone = _one_by_one(plan, runner, stack[0], records, recorders) if at_once == 1 else None
-        if alone is None and not _at_once(plan, runner, stack, records, recorders):
-            at_once = 1
-        elif done == 0 and alone is not None:
-            at_once = max(1, _AT_ONCE // max(1, alone.elements))
+        if at_once > 1:
+            fit_together = _at_once(plan, runner, stack, records, recorders)
+            at_once = at_once if fit_together else 1
+        else:
+            elements = _one_by_one(plan, runner, stack[0], records, recorders)
+            at_once = max(1, _AT_ONCE // max(1, elements)) if done == 0 else 1
         done += len(stack)
     return {name: recorder.measure for name, recorder in recorders.items()}
 
@@ -102,15 +103,16 @@ def _one_by_one(
     batch: dict[str, Tensor],
     records: Records,
     recorders: dict[str, MeasureRecorder],
-) -> Alone:
-    """Measure one batch, each op as soon as its inputs are there."""
+) -> int:
+    """Measure one batch, each op as soon as its inputs are there; return the elements of what the
+    computing ops put out."""
     alone = Alone(plan, runner, [batch])
 
     def measure(op: Any, values: dict[str, Tensor]) -> None:
         alone.measure(op, _quantized(op, runner, values), recorders[op.name])
 
     _forward(plan, runner, batch, records, measure)
-    return alone
+    return alone.elements
 
 
 def _at_once(

@@ -116,8 +116,11 @@ def _geometry(op: Any) -> Geometry | None:
     """Return the geometry of a 2-d Conv of float numbers with constant weights, else None."""
     if op.type != "Conv" or not _is_plain(op):
         return None
-    constants = [variable.value for variable in op.inputs[1:] if variable.is_parameter]
-    if len(constants) != len(op.inputs) - 1 or constants[0].dim() != 4:
+    first, *others = op.inputs
+    if first.is_parameter or not all(variable.is_parameter for variable in others):
+        return None
+    constants = [variable.value for variable in others]
+    if constants[0].dim() != 4:
         return None
     if any(one.dtype != torch.float32 or one.is_cuda for one in constants):
         return None
