@@ -30,6 +30,29 @@ def command(*arguments: str) -> str:
     return plain(done.stdout + done.stderr)
 
 
+def unlike(block: str, printed: str) -> list[str]:
+    """Return the lines of a block that were not printed with numbers like these: what training
+    finds depends a little on the order in which a processor adds."""
+    lines = [plain(line.removesuffix("...")) for line in block.splitlines()]
+    return [line for line in lines if not is_like(line, printed)]
+
+
+def is_like(shown: str, printed: str) -> bool:
+    number = re.compile(r"\d+(?:\.\d+)?(?:e-?\d+)?")
+    wanted = [float(one) for one in number.findall(shown)]
+    pattern = f"({number.pattern})".join(map(re.escape, number.split(shown)))
+    matches = (match.groups() for match in re.finditer(pattern, printed))
+    found = ([float(one) for one in match] for match in matches)
+    return any(one == pytest.approx(wanted, rel=0.1) for one in found)
+
+
+def test_a_line_is_like_another_of_near_numbers() -> None:
+    assert is_like("top1 86.7", "top1 86.9 and more")
+    assert is_like("top1 86.7 (+12.4), noise 0.08", "iter_1: top1 86.9 (+12.6), noise 0.082, best")
+    assert not is_like("top1 86.7 (+12.4), noise 0.08", "top1 86.9 (+9.6), noise 0.082")
+    assert not is_like("top1 86.7: new best", "top1 86.7: within noise")
+
+
 def test_the_tutorial(tmp_path: Path) -> None:
     check, said, table, *_ = blocks(PAGES["docs/tutorial/demo.md"], "text")
     assert missing(check, command("check", DEMO)) == []
@@ -37,8 +60,8 @@ def test_the_tutorial(tmp_path: Path) -> None:
     first = "".join(line + "\n" for line in table.splitlines()[1:4])
     assert first.count("│ new best") == 1
     printed = command("tune", DEMO, "--output-dir", str(tmp_path), "--iterations", "2")
-    assert missing(said, printed) == []
-    assert missing(first, printed) == []
+    assert unlike(said, printed) == []
+    assert unlike(first, printed) == []
 
 
 def test_the_detector_and_its_page(tmp_path: Path) -> None:
