@@ -29,12 +29,13 @@ from espdl_quantize.quantize.fast import (
     OpRunner,
     count_readers,
     feed,
+    give_back_freed_memory,
     inputs_of,
     release,
     store,
 )
 
-_AT_ONCE = 1 << 22
+_AT_ONCE = 1 << 21
 """Elements of all computing ops' outputs up to which several batches are stacked."""
 
 
@@ -57,6 +58,7 @@ def sweep(
             finally:
                 for op in plan.quantable:
                     op.restore_quantize_state()
+        give_back_freed_memory()
         with progress.stage("graphwise error"):
             layout = Layout.of(graph) if device == "cpu" else None
             runner = OpRunner(device, layout=layout)
@@ -68,6 +70,8 @@ def sweep(
                 statistics_row(op, variable, float_values, found)
                 for op, variable, float_values, found in quantized.pairs(plan)
             ]
+    del exact, quantized
+    give_back_freed_memory()
     return Measurements(layerwise, graphwise, statistics)
 
 

@@ -3,6 +3,7 @@
 from espdl_quantize.quantize.fast._fake_quant import NO_BOUNDS, fake_quantize
 from espdl_quantize.quantize.fast._install import fast_engine, speed_up_pass
 from espdl_quantize.quantize.fast._layout import Layout
+from espdl_quantize.quantize.fast._memory import give_back_freed_memory
 from espdl_quantize.quantize.fast._ops import bounds_of
 from espdl_quantize.quantize.fast._runner import (
     OpRunner,
@@ -24,6 +25,7 @@ __all__ = [
     "fake_quantize",
     "fast_engine",
     "feed",
+    "give_back_freed_memory",
     "inputs_of",
     "release",
     "speed_up_pass",

@@ -13,7 +13,12 @@ from espdl_quantize.quantize._spill import is_spilling
 from espdl_quantize.quantize.fast._executor import fast_forward
 from espdl_quantize.quantize.fast._fake_quant import fake_quantize
 from espdl_quantize.quantize.fast._info import fast_info
-from espdl_quantize.quantize.fast._memory import flush_denormals, keep_freed_memory, set_threads
+from espdl_quantize.quantize.fast._memory import (
+    flush_denormals,
+    give_back_freed_memory,
+    keep_freed_memory,
+    set_threads,
+)
 from espdl_quantize.quantize.fast._observers import fast_observers
 from espdl_quantize.quantize.fast._pack import fast_packing
 from espdl_quantize.quantize.fast.training import Collector, TqtTrainer
@@ -48,7 +53,10 @@ def fast_engine() -> Iterator[None]:
 
 
 def speed_up_pass(optimization: Any) -> None:
-    """Make one pass of a pipeline fast, where there is something to gain; only this instance."""
+    """Make one pass of a pipeline fast, where there is something to gain; only this instance.
+
+    Afterwards it gives back the memory that it freed.
+    """
     from esp_ppq.quantization.optim.training import (
         TrainedQuantizationThresholdPass,
         TrainingBasedPass,
@@ -64,3 +72,10 @@ def speed_up_pass(optimization: Any) -> None:
         and optimization.optimizer is None
     ):
         optimization.finetune = TqtTrainer(optimization).finetune
+    optimize = optimization.optimize
+
+    def giving_back(*args: Any, **kwargs: Any) -> None:
+        optimize(*args, **kwargs)
+        give_back_freed_memory()
+
+    optimization.optimize = giving_back
