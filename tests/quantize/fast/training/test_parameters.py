@@ -17,7 +17,8 @@ def tensors() -> list[Tensor]:
 
 
 def loss(given: list[Tensor]) -> Tensor:
-    return sum(((one.double() - 0.5) ** 4).mean() for one in given)  # type: ignore[return-value]
+    # Some numbers have no gradient.
+    return sum(((one.double() - 0.5).relu() ** 4).mean() for one in given)  # type: ignore[return-value]
 
 
 @pytest.mark.parametrize("rate", [1e-5, 1e-1])
@@ -26,14 +27,15 @@ def test_steps_are_those_of_torch(rate: float) -> None:
     optimizer, parameters = torch.optim.Adam(plain, lr=rate), Parameters(ours, rate)
     for _ in range(20):
         optimizer.zero_grad()
-        parameters.forget_gradients()
         loss(plain).backward()
         loss(ours).backward()
         optimizer.step()
         parameters.step()
     parameters.release()
     for wanted, found in zip(plain, ours, strict=True):
-        assert torch.equal(wanted, found)
+        # torch's square root on a CPU is not always the nearest number.
+        epsilon = torch.finfo(wanted.dtype).eps
+        torch.testing.assert_close(found, wanted, rtol=8 * epsilon, atol=8 * epsilon)
 
 
 def test_the_memory_is_the_tensors_own_again() -> None:

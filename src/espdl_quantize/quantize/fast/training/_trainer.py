@@ -63,7 +63,6 @@ class TqtTrainer:
         with fitting_threads(runner.work(qt_inputs[0])):
             for step in range(steps):
                 number = step % len(qt_inputs)
-                parameters.forget_gradients()
                 loss = self._loss(runner, qt_inputs[number], fp_outputs[number])
                 loss = loss + self._penalties(block, scales)
                 loss.backward()
