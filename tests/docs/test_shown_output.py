@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,10 +26,12 @@ def plain(text: str) -> str:
     return " ".join(text.replace("│", " ").split())
 
 
-def missing(block: str, printed: str) -> list[str]:
+def missing(
+    block: str, printed: str, is_in: Callable[[str, str], bool] = lambda line, text: line in text
+) -> list[str]:
     """Return the lines of a block that were not printed; ``...`` at an end stands for the rest."""
     lines = [plain(line.removeprefix("...").removesuffix("...")) for line in block.splitlines()]
-    return [line for line in lines if line not in printed]
+    return [line for line in lines if not is_in(line, printed)]
 
 
 @pytest.fixture(scope="module")

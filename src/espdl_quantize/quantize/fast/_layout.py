@@ -19,7 +19,7 @@ from esp_ppq.IR import QuantableOperation
 from torch import Tensor
 
 from espdl_quantize.quantize.fast._fake_quant import Grid, by_channel, grid_of, quantized
-from espdl_quantize.quantize.fast._ops import IN_DOUBLE, is_esp_ppqs
+from espdl_quantize.quantize.fast._ops import convolution_constants, is_esp_ppqs
 
 _EXACT = 1 << 24
 """Integers up to here are float32 numbers, and so are all sums of them up to here."""
@@ -52,7 +52,7 @@ class Layout:
         convolutions, images = set(), set()
         for op in graph.topological_sort():
             read = [variable.name for variable in op.inputs]
-            if op.type == "Conv" and _is_exact(op, integers.get(read[0])):
+            if _is_exact(op, integers.get(read[0]) if read else None):
                 convolutions.add(op.name)
                 images.add(op.outputs[0].name)
             elif op.type in _ELEMENTWISE and is_esp_ppqs(op) and images.intersection(read):
@@ -109,13 +109,9 @@ def _written(op: Any, integers: Mapping[str, _Integers]) -> dict[str, _Integers]
 
 
 def _is_exact(op: Any, read: _Integers | None) -> bool:
-    """Tell whether no order of adding changes a bit of what a Conv puts out."""
-    if not isinstance(op, QuantableOperation) or op.platform in IN_DOUBLE or not is_esp_ppqs(op):
-        return False
-    constants = [variable.value for variable in op.inputs[1:] if variable.is_parameter]
-    if len(constants) != len(op.inputs) - 1 or constants[0].dim() != 4:
-        return False
-    if any(one.is_cuda or one.dtype != torch.float32 for one in constants):
+    """Tell whether an op is a Conv of which no order of adding changes a bit."""
+    constants = convolution_constants(op)
+    if constants is None:
         return False
     first, *configs = op.config.input_quantization_config
     own = _grid(first)

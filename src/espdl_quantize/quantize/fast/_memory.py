@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 """Parameters of glibc's mallopt(3)."""
@@ -20,11 +21,8 @@ def keep_freed_memory() -> bool:
     Returns:
         Whether the C library has the knobs; only glibc's has.
     """
-    if not sys.platform.startswith("linux"):
-        return False
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
+    mallopt = _of_the_c_library("mallopt")
+    if mallopt is None:
         return False
     options = {
         _MMAP_MAX: 0,
@@ -39,8 +37,19 @@ def give_back_freed_memory() -> None:
 
     What one stage leaves free is seldom of the sizes that the next one asks for.
     """
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
+    trim = _of_the_c_library("malloc_trim")
+    if trim is not None:
+        trim(0)
+
+
+def _of_the_c_library(name: str) -> Any:
+    """Return a function of the C library; None where it has none of that name."""
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        return getattr(ctypes.CDLL(None), name)
+    except (OSError, AttributeError):
+        return None
 
 
 def flush_denormals() -> None:

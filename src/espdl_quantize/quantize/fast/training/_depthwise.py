@@ -10,14 +10,12 @@ number of threads.
 
 from __future__ import annotations
 
-import functools
-
 import numba
 import numpy as np
 import torch
 from torch import Tensor
 
-from espdl_quantize.quantize.fast._kernels import compiled
+from espdl_quantize.quantize.fast._kernels import compiled, in_parallel
 
 _PARTS = 8
 """Parts of a batch that are summed each for itself, and by as many threads at most."""
@@ -54,7 +52,7 @@ def _add_four(g, g1, g2, g3, x, x1, x2, x3, total):  # pragma: no cover
         total[c] += (g[c] * x[c] + g1[c] * x1[c]) + (g2[c] * x2[c] + g3[c] * x3[c])
 
 
-@functools.partial(compiled, parallel=True)
+@in_parallel
 def _weight_gradient(dz, x, down, right, top, left, parts):  # pragma: no cover
     """Sum up; images are [batch, rows, columns, channels]."""
     batch, height, width, _ = x.shape

@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Any, cast
 
-import torch
 from esp_ppq.core import QuantizationStates
-from esp_ppq.IR import QuantableOperation
 from torch import Tensor
 from torch.autograd import Function
 from torch.nn import functional
@@ -24,7 +22,7 @@ from espdl_quantize.quantize.fast._fake_quant import (
     gradients,
     quantized,
 )
-from espdl_quantize.quantize.fast._ops import IN_DOUBLE, bounds_of, is_esp_ppqs
+from espdl_quantize.quantize.fast._ops import bounds_of, convolution_constants, is_plain
 from espdl_quantize.quantize.fast._runner import channels_last
 from espdl_quantize.quantize.fast.training._convolution import (
     Geometry,
@@ -114,15 +112,7 @@ def find_units(ops: Iterable[Any], kept: Collection[str], scales: Scales) -> lis
 
 def _geometry(op: Any) -> Geometry | None:
     """Return the geometry of a 2-d Conv of float numbers with constant weights, else None."""
-    if op.type != "Conv" or not _is_plain(op):
-        return None
-    first, *others = op.inputs
-    if first.is_parameter or not all(variable.is_parameter for variable in others):
-        return None
-    constants = [variable.value for variable in others]
-    if constants[0].dim() != 4:
-        return None
-    if any(one.dtype != torch.float32 or one.is_cuda for one in constants):
+    if convolution_constants(op) is None or op.inputs[0].is_parameter:
         return None
     states = [config.state for config in op.config.input_quantization_config[1:]]
     return Geometry.of(op) if all(map(QuantizationStates.is_activated, states)) else None
@@ -136,7 +126,7 @@ def _activation(conv: Any, inside: set[Any], kept: Collection[str]) -> tuple[Any
     if QuantizationStates.is_activated(config.state) or output.name in kept or len(readers) != 1:
         return None, NO_BOUNDS
     op, (output, *limits) = readers[0], readers[0].inputs
-    if op not in inside or not _is_plain(op) or not all(one.is_parameter for one in limits):
+    if op not in inside or not is_plain(op) or not all(one.is_parameter for one in limits):
         return None, NO_BOUNDS
     read, *configs = op.config.input_quantization_config
     if output is not conv.outputs[0] or QuantizationStates.is_activated(read.state):
@@ -144,10 +134,6 @@ def _activation(conv: Any, inside: set[Any], kept: Collection[str]) -> tuple[Any
     fixed = (fake_quantize(one.value, config) for one, config in zip(limits, configs, strict=True))
     bounds = bounds_of(op, [None, *fixed])
     return (None if bounds is NO_BOUNDS else op), bounds
-
-
-def _is_plain(op: Any) -> bool:
-    return isinstance(op, QuantableOperation) and op.platform not in IN_DOUBLE and is_esp_ppqs(op)
 
 
 class _Convolution(Function):
