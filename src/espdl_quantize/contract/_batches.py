@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
 from espdl_quantize.contract._blame import first_and_last_line, located
@@ -86,18 +87,20 @@ def read_batches(
     keeper = keeper or Keeper()
     try:
         loader = contract.call("create_calib_dataloader")
-        total = len(loader) if hasattr(loader, "__len__") else None
+        with contract.entered():
+            total = len(loader) if hasattr(loader, "__len__") else None
         if total:
             # Known before anything is read, so that a check of one batch tells it, too.
             _check_count(total, config.calib_steps)
-        for raw in loader:
-            batch = _as_inputs(contract.collate(raw), contract)
-            batches.append(_kept(batch, keeper))
-            if on_batch is not None:
-                on_batch(len(batches), total)
-            full = keeper.is_full and len(batches) >= wanted
-            if full or (limit is not None and len(batches) >= limit):
-                break
+        with contextlib.closing(_iterated(loader, contract)) as raws:
+            for raw in raws:
+                batch = _as_inputs(contract.collate(raw), contract)
+                batches.append(_kept(batch, keeper))
+                if on_batch is not None:
+                    on_batch(len(batches), total)
+                full = keeper.is_full and len(batches) >= wanted
+                if full or (limit is not None and len(batches) >= limit):
+                    break
     except (ContractError, OutputFolderError):
         raise
     except Exception as error:
@@ -114,6 +117,27 @@ def read_batches(
     for number, batch in enumerate(batches):
         _check(batch, number, contract)
     return batches
+
+
+def _iterated(loader: Any, contract: Contract) -> Generator[Any, None, None]:
+    """Yield what the loader does; each step runs the contract's code, its end included."""
+    with contract.entered():
+        iterator = iter(loader)
+    try:
+        while True:
+            with contract.entered():
+                try:
+                    raw = next(iterator)
+                except StopIteration:
+                    return
+            yield raw
+    finally:
+        # A generator that is left early runs its last lines where it ran the first, and worker
+        # processes end with the iterator.
+        with contract.entered(), contextlib.suppress(Exception):
+            if inspect.isgenerator(iterator):
+                iterator.close()
+            del iterator
 
 
 def _kept(batch: Batch, keeper: Keeper) -> Batch:

@@ -8,8 +8,8 @@ import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 from espdl_quantize.contract._config import QuantConfig, parse_config, unknown_keys
 from espdl_quantize.contract._faults import ContractFaultsError, Fault
 from espdl_quantize.contract._fingerprint import fingerprint
+from espdl_quantize.contract._surroundings import Surroundings
 from espdl_quantize.errors import ContractError
 
 
@@ -24,8 +25,10 @@ from espdl_quantize.errors import ContractError
 class Contract:
     """A validated contract: its configuration and the user's functions.
 
-    The functions run with the contract's folder importable, as it was while the module loaded, so
-    that a lazy ``import my_model`` inside a function finds its neighbour.
+    The functions run in the contract's own surroundings: with its folder importable, and with the
+    working directory and the import path that its code left, the import first. So a lazy ``import
+    my_model`` inside a function finds its neighbour, and a relative path what it named before. The
+    caller's own directory and path hold again after each call.
 
     Attributes:
         path: the module's file.
@@ -34,6 +37,7 @@ class Contract:
         module: what was loaded.
         fingerprint: changes with whatever in the file its scores depend on. It is of the file as
             it was loaded: an edit during a long search must not count for what runs already.
+        surroundings: what holds while the contract's code runs.
     """
 
     path: Path
@@ -41,6 +45,7 @@ class Contract:
     ignored_keys: tuple[str, ...]
     module: ModuleType
     fingerprint: str = ""
+    surroundings: Surroundings = field(kw_only=True, compare=False, repr=False)
 
     @property
     def model_name(self) -> str:
@@ -71,28 +76,23 @@ class Contract:
 
     def call(self, name: str, *args: Any) -> Any:
         """Call one of the user's functions; its own exceptions pass through."""
-        with importable(self.path.parent):
+        with self.entered():
             try:
                 return getattr(self.module, name)(*args)
             except SystemExit as error:
                 # It would end the command, and without a word.
                 raise RuntimeError(f"{name}() called sys.exit({error.code!r})") from error
 
+    def entered(self) -> contextlib.AbstractContextManager[None]:
+        """Return a block for code of the contract that runs outside its functions.
+
+        The batches of its loader come from such code, and so do the outputs of its torch model.
+        """
+        return self.surroundings.entered()
+
     def collate(self, batch: Any) -> Any:
         """Apply the user's collate_fn, or pass the batch on where there is none."""
         return self.call("collate_fn", batch) if self.has_collate_fn else batch
-
-
-@contextlib.contextmanager
-def importable(folder: Path) -> Iterator[None]:
-    """Put ``folder`` first on the import path for the time of the block."""
-    entry = str(folder)
-    sys.path.insert(0, entry)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ValueError):
-            sys.path.remove(entry)
 
 
 def load_contract(path: Path, known_targets: Sequence[str]) -> Contract:
@@ -107,13 +107,14 @@ def load_contract(path: Path, known_targets: Sequence[str]) -> Contract:
         ContractFaultsError: it loads, and breaks the contract; every fault is listed.
     """
     path = require_file(path)
-    module = _load_module(path)
+    surroundings = Surroundings(path.parent)
+    module = _load_module(path, surroundings)
     payload = getattr(module, "QUANT_CONFIG", None)
     config, faults = parse_config(payload, known_targets)
     model_type = payload.get("model_type") if isinstance(payload, Mapping) else None
     faults += _function_faults(module, model_type)
     if config is not None and config.model_type == "onnx":
-        contract = Contract(path, config, (), module)
+        contract = Contract(path, config, (), module, surroundings=surroundings)
         if not contract.onnx_path.is_file():
             faults.append(
                 Fault(
@@ -127,7 +128,9 @@ def load_contract(path: Path, known_targets: Sequence[str]) -> Contract:
         raise ContractFaultsError(str(path), faults)
     assert isinstance(payload, Mapping)
     ignored = tuple(unknown_keys(payload))
-    return Contract(path, config, ignored, module, fingerprint(path, config))
+    return Contract(
+        path, config, ignored, module, fingerprint(path, config), surroundings=surroundings
+    )
 
 
 def require_file(path: Path) -> Path:
@@ -144,20 +147,20 @@ def require_file(path: Path) -> Path:
     return path
 
 
-def _load_module(path: Path) -> ModuleType:
+def _load_module(path: Path, surroundings: Surroundings) -> ModuleType:
     # A name of its own: two contracts that are both called user_quant.py must not be mixed up.
     name = f"espdl_contract_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ContractError(f"contract {path} is no Python file", "give the path of a .py file")
     module = importlib.util.module_from_spec(spec)
-    # Worker processes of a DataLoader look the module up by name.
-    sys.modules[name] = module
     try:
-        with importable(path.parent):
+        with surroundings.entered():
+            # Worker processes of a DataLoader look the module up by name.
+            sys.modules[name] = module
             spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        del sys.modules[name]
+        sys.modules.pop(name, None)
         raise ContractError(
             f"contract {path} does not load ({_where(error, path)}): "
             f"{type(error).__name__}: {error}",

@@ -63,7 +63,7 @@ def prepare_float_model(contract: Contract, folder: Path) -> FloatModel:
         ContractError: get_torch_model() fails, or the ONNX file cannot be read.
         IterationError: the model cannot be exported or simplified.
     """
-    file = folder / "float_model.onnx"
+    file = folder.resolve() / "float_model.onnx"
     if contract.config.model_type == "torch":
         _export_torch(contract, file)
     else:
@@ -118,7 +118,8 @@ def load_torch_model(contract: Contract) -> Any:
             f"get_torch_model() returned a model in training mode ({training[0]})",
             "return model.eval()",
         )
-    return model.to(contract.config.device)
+    with contract.entered():
+        return model.to(contract.config.device)
 
 
 def _export_torch(contract: Contract, file: Path) -> None:
@@ -136,7 +137,9 @@ def _export_torch(contract: Contract, file: Path) -> None:
     if "dynamo" in inspect.signature(torch.onnx.export).parameters:
         export = functools.partial(export, dynamo=False)
     try:
-        export(model, inputs, str(file))
+        # The model's forward is the contract's code.
+        with contract.entered():
+            export(model, inputs, str(file))
     except Exception as error:
         raise IterationError(
             f"torch cannot export the model to ONNX: {describe_failure(error)}",

@@ -20,7 +20,7 @@ def probe_torch_model(contract: Contract, batch: Batch) -> None:
     model = load_torch_model(contract)
     for inputs, name in ((batch, "one calibration batch"), (_first_of(batch), "a batch of 1")):
         try:
-            with torch.no_grad():
+            with torch.no_grad(), contract.entered():
                 _call(model, inputs)
         except Exception as error:
             raise ContractError(
