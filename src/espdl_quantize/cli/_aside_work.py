@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from espdl_quantize.cli._backend import ProcessOptions, backend_of
+from espdl_quantize.cli._paths import whole, whole_if_given
 from espdl_quantize.cli._progress import shown
 from espdl_quantize.errors import (
     EXIT_OK,
@@ -52,11 +53,12 @@ def score_finally(
     """
     if not outputs.is_dir():
         raise OutputFolderError(f"{outputs} is no folder", "give the one that holds iter_0")
+    contract, outputs = whole(contract), whole(outputs)
     history = read_history(outputs)
     if history.best is None:
         raise EspdlQuantizeError(f"{outputs} has no iteration with a score", "run one first")
     with (
-        shown(as_json, progress_lines) as progress,
+        shown(as_json, whole_if_given(progress_lines)) as progress,
         backend_of(contract, RunOptions(), process, progress) as backend,
         locked(outputs),
     ):
@@ -91,10 +93,11 @@ def repeat_setting(
         InterruptedCommandError: the user interrupted it.
         EspdlQuantizeError: whatever stopped it.
     """
+    contract, outputs = whole(contract), whole(outputs)
     asked = baseline() if setting is None else load_setting(setting)
     try:
         with (
-            shown(as_json, progress_lines) as progress,
+            shown(as_json, whole_if_given(progress_lines)) as progress,
             backend_of(contract, RunOptions(engine=engine), process, progress) as backend,
             locked(outputs),
         ):

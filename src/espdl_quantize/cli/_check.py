@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from espdl_quantize.cli._contract import load
+from espdl_quantize.cli._paths import whole, whole_if_given
 from espdl_quantize.cli._progress import shown
 from espdl_quantize.cli._terminal import escape
 from espdl_quantize.contract import (
@@ -40,8 +41,9 @@ def check_contract(
     Raises:
         EspdlQuantizeError: what is wrong, where it is not a table of faults.
     """
+    progress_lines = whole_if_given(progress_lines)
     try:
-        contract = load(path)
+        contract = load(whole(path))
     except ContractFaultsError as found:
         if as_json:
             raise

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from espdl_quantize.cli._contract import load
+from espdl_quantize.cli._paths import whole
 from espdl_quantize.cli._terminal import say
 from espdl_quantize.errors import OutputFolderError
 from espdl_quantize.history import History, read_history
@@ -32,7 +33,7 @@ def preview_iteration(
     from espdl_quantize.quantize import check_device
     from espdl_quantize.targets import probe_target
 
-    folder = folder.resolve()
+    contract_path, folder = whole(contract_path), whole(folder).resolve()
     number = iteration_number(folder)
     setting = baseline() if setting_path is None else load_setting(setting_path)
     if number is not None:
@@ -83,7 +84,13 @@ def preview_iteration(
     print("nothing was written")
 
 
-def preview_search(backend: Backend, outputs: Path, options: TuneOptions, as_json: bool) -> None:
+def preview_search(
+    backend: Backend,
+    outputs: Path,
+    options: TuneOptions,
+    as_json: bool,
+    shown_as: Path | None = None,
+) -> None:
     """Print what ``tune`` would do first and what it expects after that.
 
     Raises:
@@ -94,6 +101,7 @@ def preview_search(backend: Backend, outputs: Path, options: TuneOptions, as_jso
         print(dumps(_search_as_json(found, options)), end="")
         return
     count = len(found.history.iterations)
+    outputs = shown_as or outputs
     say(f"{outputs}: {count} iterations" if count else f"{outputs}: no iterations yet")
     for notice in found.notices:
         say(f"note: {notice}")

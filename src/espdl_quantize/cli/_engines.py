@@ -15,6 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from espdl_quantize.cli._paths import whole, whole_if_given
 from espdl_quantize.cli._progress import TerminalProgress
 from espdl_quantize.cli._terminal import escape
 from espdl_quantize.errors import EXIT_OK, EXIT_REFUSED, IterationError, OutputFolderError
@@ -71,8 +72,9 @@ def compare_engines(
     """
     if output_dir is not None and output_dir.exists() and any(output_dir.iterdir()):
         raise OutputFolderError(f"{output_dir} is not empty", "give a new --output-dir")
+    contract, setting = whole(contract), whole_if_given(setting)
     with tempfile.TemporaryDirectory() as scratch:
-        outputs = output_dir or Path(scratch)
+        outputs = whole(output_dir or Path(scratch))
         indices = []
         with contextlib.nullcontext(NoProgress()) if as_json else TerminalProgress() as progress:
             for engine in _ENGINES:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from espdl_quantize.cli._backend import ProcessOptions, backend_of
+from espdl_quantize.cli._paths import whole, whole_if_given
 from espdl_quantize.cli._progress import shown
 from espdl_quantize.cli._terminal import escape
 from espdl_quantize.iteration import RunOptions, iteration_number
@@ -31,20 +32,21 @@ def run_once(
     Raises:
         EspdlQuantizeError: whatever stopped it; a folder that was begun says so.
     """
+    place = whole(folder).resolve()
     if setting_path is None:
-        setting = baseline(iteration_number(folder.resolve()) or 0)
+        setting = baseline(iteration_number(place) or 0)
     else:
         setting = load_setting(setting_path)
     with (
-        shown(as_json, progress_lines) as progress,
-        backend_of(contract_path, options, process, progress) as backend,
+        shown(as_json, whole_if_given(progress_lines)) as progress,
+        backend_of(whole(contract_path), options, process, progress) as backend,
     ):
-        index = backend.run(setting, folder, progress)
+        index = backend.run(setting, place, progress)
     if as_json:
         print(dumps(index), end="")
     else:
         print_summary(index, folder)
-    for note in _notes(setting, folder.resolve()):
+    for note in _notes(setting, place):
         print(f"note: {note}", file=sys.stderr)
 
 

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from espdl_quantize.cli._backend import ProcessOptions, backend_of
 from espdl_quantize.cli._dry_run import preview_search
+from espdl_quantize.cli._paths import whole, whole_if_given
 from espdl_quantize.cli._progress import ProgressLines, TerminalProgress, shown
 from espdl_quantize.cli._terminal import escape
 from espdl_quantize.errors import InterruptedSearchError
@@ -52,11 +53,13 @@ def tune_contract(
         EspdlQuantizeError: whatever stopped it before its end.
     """
     policy = make_policy(options.policy)
+    contract_path, place = whole(contract_path), whole(outputs)
+    progress_lines = whole_if_given(progress_lines)
     with contextlib.ExitStack() as held:
         with shown(as_json or progress_lines is not None, None) as progress:
             backend = held.enter_context(backend_of(contract_path, run_options, process, progress))
         if dry_run:
-            preview_search(backend, outputs, options, as_json)
+            preview_search(backend, place, options, as_json, shown_as=outputs)
             return
         search_and_print(backend, policy, outputs, options, as_json, progress_lines)
 
@@ -99,11 +102,12 @@ def search_and_print(
     Raises:
         InterruptedSearchError: the user interrupted it.
     """
+    place = whole(outputs)
     try:
         with shown(as_json, progress_lines) as progress:
             result = tune(
                 backend,
-                outputs,
+                place,
                 options,
                 policy=policy,
                 observer=_observer(progress),
@@ -113,7 +117,9 @@ def search_and_print(
     except KeyboardInterrupt as error:
         spent = str(error) if isinstance(error, SearchInterrupt) else ""
         best = outputs / "best"
-        told = f"the best model so far is in {best}" if best.is_dir() else "nothing has a score yet"
+        told = "nothing has a score yet"
+        if (place / "best").is_dir():
+            told = f"the best model so far is in {best}"
         raise InterruptedSearchError(
             f"interrupted; {told}",
             "run the same command again: it goes on where it stopped"

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from espdl_quantize.cli._contract import load
+from espdl_quantize.cli._paths import whole
 from espdl_quantize.cli._progress import TerminalProgress
 from espdl_quantize.cli._terminal import escape
 from espdl_quantize.errors import EXIT_OK, EXIT_REFUSED, OutputFolderError
@@ -27,8 +28,8 @@ def verify(contract: Path, folder: Path, samples: int, as_json: bool) -> int:
     Raises:
         OutputFolderError: there is no iteration to verify.
     """
-    chosen = _iteration(folder)
-    loaded = load(contract)
+    chosen = whole(_iteration(folder))
+    loaded = load(whole(contract))
     with contextlib.nullcontext(NoProgress()) if as_json else TerminalProgress() as progress:
         found = verify_iteration(loaded, chosen, samples, progress)
     if as_json:

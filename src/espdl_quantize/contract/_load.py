@@ -139,7 +139,7 @@ def require_file(path: Path) -> Path:
     Raises:
         ContractError: it is no file.
     """
-    path = path.resolve()
+    path = Path(path).resolve()
     if not path.is_file():
         raise ContractError(
             f"contract {path} is no file", "'espdl-quantize init' writes a starter contract"

@@ -65,7 +65,7 @@ class Prepared:
 
     def __init__(self, contract: Contract, scratch: Path | None = None) -> None:
         self.contract = contract
-        self._scratch = scratch
+        self._scratch = None if scratch is None else scratch.absolute()
         self._batches: tuple[int, list[Batch], int | None] | None = None
         self._model: tuple[FloatModel, Any] | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None

@@ -74,6 +74,7 @@ def verify_iteration(
         OutputFolderError: the folder holds no whole iteration with a model.
         EspdlQuantizeError: the setting cannot be run any more.
     """
+    folder = Path(folder).absolute()
     index, file, config = read_json(folder / INDEX), folder / MODEL, contract.config
     if not file.is_file():
         raise OutputFolderError(f"{folder} has no {MODEL}", "verify an iteration that went well")

@@ -18,7 +18,8 @@ import numpy
 import torch
 from esp_ppq.api import espdl_quantize_onnx, espdl_quantize_torch
 
-sys.path.insert(0, str(Path.cwd()))
+here = Path.cwd()  # a contract may go elsewhere
+sys.path.insert(0, str(here))
 contract = __import__({contract!r})
 config = contract.QUANT_CONFIG
 random.seed({seed})
@@ -35,7 +36,7 @@ shapes = config["input_shape"] if isinstance(config["input_shape"][0], list) els
     config["input_shape"]
 ]
 common = {{
-    "espdl_export_file": "model.espdl",
+    "espdl_export_file": str(here / "model.espdl"),
     "calib_dataloader": batches,
     "calib_steps": config.get("calib_steps", 32),
     "input_shape": [[1, *shape] for shape in shapes],
@@ -50,7 +51,7 @@ common = {{
 if config["model_type"] == "torch":
     espdl_quantize_torch(model=contract.get_torch_model(), **common)
 else:
-    espdl_quantize_onnx(onnx_import_file=config["onnx_path"], **common)
+    espdl_quantize_onnx(onnx_import_file=str(here / config["onnx_path"]), **common)
 """
 
 _ORDER = (

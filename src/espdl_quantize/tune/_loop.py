@@ -69,7 +69,7 @@ def tune(
     """
     options = options or TuneOptions()
     policy = policy or make_policy(options.policy)
-    outputs = Path(outputs)
+    outputs = Path(outputs).absolute()
     with locked(outputs):
         search = Search(
             backend,

@@ -56,6 +56,8 @@ class JobStore:
     """
 
     def __init__(self, state: Path, cwd: Path, program: Sequence[str] = ()) -> None:
+        # Jobs run in a folder that need not be the one that the server was started in.
+        state = state.absolute()
         self._folder, self._cwd = state / "jobs", cwd
         self._program = tuple(program) or (*_python(), "-m", "espdl_quantize")
         try:
