@@ -46,6 +46,17 @@ def test_a_score_may_be_left_out(command: Command, tmp_path: Path) -> None:
     assert done.stdout.endswith("the contract holds; evaluate() was not called\n")
 
 
+@pytest.mark.parametrize("score", [[], ["--no-score"]])
+def test_few_calibration_samples_are_warned_of(
+    command: Command, tmp_path: Path, score: list[str]
+) -> None:
+    path = write_contract(tmp_path, config={**CONFIG, "calib_steps": 3})
+    facts = json.loads(command("check", path, "--json", *score).stdout)
+    (told,) = facts["warnings"]
+    assert "calibration reads only 48 samples" in told
+    assert "256 or more" in told
+
+
 def test_a_starter_that_is_not_filled_in_says_so(command: Command, tmp_path: Path) -> None:
     command("init", "--torch")
     done = command("check", "user_quant.py")

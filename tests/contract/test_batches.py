@@ -3,7 +3,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from espdl_quantize.contract import load_contract, read_batches
+from espdl_quantize.contract import (
+    FEW,
+    count_samples,
+    load_contract,
+    read_batches,
+    warn_of_few,
+)
 from espdl_quantize.errors import ContractError
 from espdl_quantize.quantize import probe_torch_model
 from tests.contracts import CONFIG, write_contract
@@ -142,3 +148,17 @@ def test_numbers_of_another_type_are_not_taken_for_a_batch_size(tmp_path: Path) 
     batch = read_batches(contract, limit=1)[0].double()
     with pytest.raises(ContractError, match=r"float64, the model torch.float32: .* \.float\(\)"):
         probe_torch_model(contract, batch)
+
+
+@pytest.mark.parametrize(("samples", "warns"), [(1, True), (63, True), (64, False), (512, False)])
+def test_few_calibration_samples_are_warned_of(samples: int, warns: bool) -> None:
+    told = warn_of_few(samples)
+    assert bool(told) == warns
+    if warns:
+        assert told[0].startswith(f"{FEW} {samples} sample")
+        assert "256" in told[0]
+
+
+def test_samples_are_counted_whatever_a_batch_is() -> None:
+    image = torch.zeros(3, 1, 4, 4)
+    assert count_samples([image, [image, image], {"a": image, "b": image}]) == 9

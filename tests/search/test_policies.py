@@ -405,6 +405,56 @@ def test_times_are_learned_per_step():
     )
 
 
+def first_forward(row, seconds, engine="fast"):
+    return replace(row, elapsed_by_stage={"run one batch": seconds}, engine=engine)
+
+
+def test_a_first_training_is_derived_from_one_forward():
+    """500 steps of 2.5 forwards each, and what the engine compiles."""
+    row = first_forward(timed(run(0, 0.5), 12), 0.016)
+    estimate = TimeModel(history(row)).estimate(leg("kl"))
+    assert str(estimate) == "roughly 37 s"
+    assert not estimate.complete
+    plain = first_forward(timed(run(0, 0.5), 12), 0.016, "reference")
+    assert TimeModel(history(plain)).estimate(leg("kl")).seconds > 80
+    silent = TimeModel(history(timed(run(0, 0.5), 12))).estimate(leg("kl"))
+    assert str(silent) == "at least 12 s"
+
+
+def test_every_pass_that_is_on_counts():
+    times = TimeModel(history(first_forward(timed(run(0, 0.5), 12), 0.016)))
+    seconds = [
+        times.estimate(setting).seconds
+        for setting in (
+            baseline(),
+            make(bias_correct={"enabled": True, "steps": 32}),
+            leg("kl"),
+            trained(bias_correct={"enabled": True, "steps": 32}),
+            trained(blockwise_reconstruction={"enabled": True, "steps": 1000}),
+        )
+    ]
+    assert seconds == sorted(seconds)
+    assert len(set(seconds)) == len(seconds)
+
+
+def test_a_pass_that_was_never_run_goes_by_how_far_another_was_off():
+    rows = (
+        first_forward(timed(run(0, 0.5), 12), 0.016),
+        first_forward(timed(run(1, 0.6, leg("kl")), 12 + 500 * 0.08), 0.016),
+    )
+    blockwise = trained(blockwise_reconstruction={"enabled": True, "steps": 1000})
+    estimate = TimeModel(history(*rows)).estimate(blockwise)
+    assert estimate.seconds == pytest.approx(12 + 500 * 0.08 + 1000 * 0.16)
+    assert estimate.derived
+
+
+def test_the_forward_is_found_by_the_name_of_its_stage():
+    from espdl_quantize.iteration import FORWARD
+    from espdl_quantize.search import _seconds
+
+    assert _seconds._FORWARD == FORWARD
+
+
 def test_what_was_reused_is_not_taken_for_fast():
     rows = (timed(run(0, 0.5), 100), timed(run(1, 0.6, leg("kl")), 150))
     reused = (rows[0], replace(timed(run(1, 0.6, leg("kl")), 105), seconds_saved=45))

@@ -16,8 +16,10 @@ from espdl_quantize.contract import (
     Contract,
     ContractFaultsError,
     Fault,
+    count_samples,
     located,
     read_batches,
+    warn_of_few,
 )
 from espdl_quantize.errors import EXIT_CONTRACT, EXIT_OK, EspdlQuantizeError
 from espdl_quantize.iteration import RunOptions, Score, captured, facts_of, score_float
@@ -112,6 +114,8 @@ def _probe(
         "outputs": list(graph.outputs),
         "metric": f"{config.primary_metric} ({config.metric_direction})",
     }
+    # Of one batch: a run counts all of them.
+    warnings = warn_of_few(count_samples([batch]) * config.calib_steps)
     if scored is not None:
         facts["float_value"] = scored.value
         facts["evaluated_by"] = f"{scored.used}()"
@@ -119,8 +123,9 @@ def _probe(
             facts["float_value_of_evaluate_final"] = final.value
         # Of one batch alone: a run looks at all of them.
         _, told = facts_of(scored, set(batch_digests(batch)), config)
-        if warnings := [*scored.warnings, *told]:
-            facts["warnings"] = warnings
+        warnings += [*scored.warnings, *told]
+    if warnings:
+        facts["warnings"] = warnings
     if contract.ignored_keys:
         facts["ignored_keys_of_QUANT_CONFIG"] = list(contract.ignored_keys)
     return facts

@@ -1,6 +1,14 @@
 """The user's contract: a Python module that brings the model, calibration data and evaluation."""
 
-from espdl_quantize.contract._batches import Batch, Keeper, read_batches, tensors_of
+from espdl_quantize.contract._batches import (
+    FEW,
+    Batch,
+    Keeper,
+    count_samples,
+    read_batches,
+    tensors_of,
+    warn_of_few,
+)
 from espdl_quantize.contract._blame import located
 from espdl_quantize.contract._config import QuantConfig
 from espdl_quantize.contract._faults import ContractFaultsError, Fault
@@ -9,6 +17,7 @@ from espdl_quantize.contract._origin import Conflict, Origin, common_origin
 from espdl_quantize.contract._starter import ModelType, starter_contract
 
 __all__ = [
+    "FEW",
     "Batch",
     "Conflict",
     "Contract",
@@ -19,10 +28,12 @@ __all__ = [
     "Origin",
     "QuantConfig",
     "common_origin",
+    "count_samples",
     "load_contract",
     "located",
     "read_batches",
     "require_file",
     "starter_contract",
     "tensors_of",
+    "warn_of_few",
 ]

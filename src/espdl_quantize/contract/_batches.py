@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 from espdl_quantize.contract._blame import first_and_last_line, located
@@ -13,6 +13,12 @@ from espdl_quantize.errors import ContractError, OutputFolderError
 
 Batch = Any
 """A tensor, a list of tensors (one per input), or a dict of tensors by input name."""
+
+FEW_SAMPLES, ADVISED_SAMPLES = 64, 256
+"""Calibration samples below which there is a warning, and how many it advises."""
+
+FEW = "calibration reads only"
+"""How that warning begins."""
 
 MEMORY_LIMIT = 2 << 30
 """Bytes of batches to read at most, beyond those that calibration and analysis need."""
@@ -28,6 +34,27 @@ def tensors_of(batch: Batch) -> list[Any]:
 def size_of(batch: Batch) -> int:
     """Return the bytes of a batch."""
     return sum(int(tensor.nbytes) for tensor in tensors_of(batch))
+
+
+def count_samples(batches: Sequence[Batch]) -> int:
+    """Return how many samples some batches hold."""
+    return sum(len(tensors_of(batch)[0]) for batch in batches)
+
+
+def warn_of_few(samples: int) -> list[str]:
+    """Return a warning where calibration reads few samples, else none.
+
+    Args:
+        samples: in the first calib_steps batches.
+    """
+    if samples >= FEW_SAMPLES:
+        return []
+    counted = f"{samples} sample{'' if samples == 1 else 's'}"
+    return [
+        f"{FEW} {counted} (the first calib_steps batches): fewer than {FEW_SAMPLES} give scales "
+        f"that depend on the draw; let the loader give {ADVISED_SAMPLES} or more, and set "
+        "calib_steps to its number of batches"
+    ]
 
 
 class Keeper:

@@ -4,6 +4,7 @@ from espdl_quantize.iteration._aside import FINAL, model_digest
 from espdl_quantize.iteration._console import captured
 from espdl_quantize.iteration._float_reference import FLOAT_REFERENCE
 from espdl_quantize.iteration._folder import (
+    FORWARD,
     INDEX,
     carry_over,
     is_finished,
@@ -21,6 +22,7 @@ from espdl_quantize.iteration._verify import Verification, verify_iteration
 __all__ = [
     "FINAL",
     "FLOAT_REFERENCE",
+    "FORWARD",
     "INDEX",
     "Prepared",
     "RunOptions",

@@ -19,6 +19,9 @@ INDEX = "iteration_index.json"
 MEMORY = ".reuse"
 """The folder beside the iterations that keeps the results of long passes; safe to delete."""
 
+FORWARD = "run one batch"
+"""The stage that takes one forward of the float model on a calibration batch."""
+
 ARTIFACTS = frozenset(
     {
         "setting.json",

@@ -11,7 +11,7 @@ from typing import Any
 
 from espdl_quantize.analysis import measure
 from espdl_quantize.chip import check_model, reject_illegal
-from espdl_quantize.contract import Batch, Contract
+from espdl_quantize.contract import Batch, Contract, count_samples, warn_of_few
 from espdl_quantize.errors import ContractError, EspdlQuantizeError, OutputFolderError
 from espdl_quantize.iteration import _artifacts as artifacts
 from espdl_quantize.iteration._admission import check_admission, has_scored_beside
@@ -19,7 +19,7 @@ from espdl_quantize.iteration._aside import aside_facts, drawn
 from espdl_quantize.iteration._console import captured
 from espdl_quantize.iteration._current import Run
 from espdl_quantize.iteration._float_reference import FloatReference
-from espdl_quantize.iteration._folder import iteration_number, locked, staged
+from espdl_quantize.iteration._folder import FORWARD, iteration_number, locked, staged
 from espdl_quantize.iteration._lost import SPILLED
 from espdl_quantize.iteration._options import RunOptions
 from espdl_quantize.iteration._outcome import as_failure, index_of, write_outcome
@@ -44,6 +44,7 @@ from espdl_quantize.quantize import (
     check_installation,
     export,
     quantize,
+    run_forward,
     seed_everything,
     spilling_to,
 )
@@ -169,11 +170,15 @@ def _run_stages(run: Run) -> None:
     with run.timed("read calibration data"):
         pool = _read_calibration(run)
         batches = drawn(pool, options.draw, options.seed, config.calib_steps)
+        run.warnings += warn_of_few(count_samples(batches[: config.calib_steps]))
     with run.timed("prepare float model"):
         model, float_graph = run.prepared.float_model(batches[0])
         reference = FloatReference(run.outputs, contract, model)
         run.float_key = reference.key
         check_admission(run.folder, run.origin)
+    # What a step of training costs is a multiple of it.
+    with run.timed(FORWARD):
+        run_forward(model, float_graph, batches[0])
     with run.timed("score float model"):
         _score_float(run, reference, float_graph)
     with run.timed("quantize"):

@@ -15,7 +15,7 @@ from espdl_quantize.quantize._hooks import (
     check_installation,
     esp_ppq_version,
 )
-from espdl_quantize.quantize._probe import probe_float_model, probe_torch_model
+from espdl_quantize.quantize._probe import probe_float_model, probe_torch_model, run_forward
 from espdl_quantize.quantize._progress import NoProgress, Progress
 from espdl_quantize.quantize._quantize import (
     QuantizedModel,
@@ -51,6 +51,7 @@ __all__ = [
     "probe_float_model",
     "probe_torch_model",
     "quantize",
+    "run_forward",
     "sample_digests",
     "seed_everything",
     "simplified_ops_of",

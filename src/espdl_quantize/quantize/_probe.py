@@ -72,6 +72,13 @@ def probe_float_model(model: FloatModel, batch: Batch) -> Any:
     return graph
 
 
+def run_forward(model: FloatModel, graph: Any, batch: Batch) -> None:
+    """Run a float graph on a batch, for the time that it takes."""
+    from esp_ppq.executor import TorchExecutor
+
+    TorchExecutor(graph=graph, device=model.device).forward(inputs=batch)
+
+
 def _first_of(batch: Batch) -> Batch:
     if isinstance(batch, dict):
         return {name: tensor[:1] for name, tensor in batch.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from espdl_quantize.history import History, Iteration
@@ -12,6 +12,27 @@ from espdl_quantize.setting import Setting, canonical
 _TRAINING = ("tqt_optimization", "lsq_optimization", "blockwise_reconstruction")
 _ONCE = "score float model"
 """A stage that only the first iteration of a folder goes through."""
+_FORWARD = "run one batch"
+"""The stage that takes one forward of the float model on a calibration batch."""
+
+_FORWARDS_PER_STEP = {
+    "fast": {
+        "tqt_optimization": 2.5,
+        "lsq_optimization": 2.5,
+        "blockwise_reconstruction": 5.0,
+        "bias_correct": 2.0,
+    },
+    "reference": {
+        "tqt_optimization": 10.0,
+        "lsq_optimization": 10.0,
+        "blockwise_reconstruction": 10.0,
+        "bias_correct": 6.0,
+    },
+}
+"""What one step of a pass over all blocks takes, in forwards of the float model on one batch."""
+
+_FIRST_TRAINING = {"fast": 5.0, "reference": 0.0}
+"""Seconds in which the engine compiles what training needs."""
 
 
 @dataclass(frozen=True)
@@ -20,22 +41,31 @@ class TimeEstimate:
 
     Attributes:
         seconds: the estimate.
-        complete: False where a part of it was never measured, so that it takes at least this long.
+        complete: False where a part of it was never measured: it takes at least this long, or,
+            where ``derived`` is set, roughly.
+        derived: what was never measured is derived from how long one forward takes.
     """
 
     seconds: float
     complete: bool = True
+    derived: bool = False
 
     def __str__(self) -> str:
-        return f"{'about' if self.complete else 'at least'} {describe_seconds(self.seconds)}"
+        about = "about" if self.complete else "roughly" if self.derived else "at least"
+        return f"{about} {describe_seconds(self.seconds)}"
+
+    def times(self, count: int) -> TimeEstimate:
+        """Return the estimate of so many alike."""
+        return replace(self, seconds=self.seconds * count)
 
 
 class TimeModel:
     """An untrained iteration costs what the last ones cost; training costs a rate per step.
 
     The rate of a training pass is the median over the last three iterations that ran it, of what
-    they took beyond an untrained one, over their steps. A pass that was never run is taken to be as
-    fast as another one that was.
+    they took beyond an untrained one, over their steps. A pass that was never run is derived from
+    the forward of one batch, whose multiple it is, and from how far that was off for a pass that
+    was run; without that time, it is taken to be as fast as another pass.
     """
 
     def __init__(self, history: History) -> None:
@@ -45,6 +75,12 @@ class TimeModel:
         self._has_plain = bool(plain)
         self._plain = median(plain[-3:]) if plain else min(every, default=None)
         self._rates = dict(self._measure(rows))
+        forwards = [row.elapsed_by_stage.get(_FORWARD, 0.0) for row in rows]
+        known = [seconds for seconds in forwards if seconds > 0]
+        self._forward = median(known[-3:]) if known else None
+        self._engine = rows[-1].engine if rows else None
+        settings = [row.setting for row in rows if row.setting is not None]
+        self._has_bias = any("bias_correct" in canonical(setting) for setting in settings)
 
     def _measure(self, rows: list[Iteration]) -> Iterator[tuple[str, float]]:
         rates: dict[str, float] = {}
@@ -73,14 +109,32 @@ class TimeModel:
         """Estimate one iteration; None where none was measured yet."""
         if self._plain is None:
             return None
-        seconds, complete = self._plain, self._has_plain
-        for name, steps in _training_steps(setting).items():
+        seconds, complete, derived = self._plain, self._has_plain, True
+        training = _training_steps(setting)
+        for name, steps in training.items():
             rate = self._rates.get(name)
             if rate is None:
                 complete = False
-                rate = max(self._rates.values(), default=0.0)
+                rate = self._derived_rate(name)
+                if rate is None:
+                    derived = False
+                    rate = max(self._rates.values(), default=0.0)
             seconds += steps * rate
-        return TimeEstimate(seconds, complete)
+        if training and not self._rates and self._forward is not None:
+            seconds += _FIRST_TRAINING.get(self._engine or "", 0.0)
+        if not self._has_bias:
+            steps = canonical(setting).get("bias_correct", {}).get("steps", 0)
+            seconds += steps * (self._derived_rate("bias_correct") or 0.0)
+        return TimeEstimate(seconds, complete, derived and not complete and self._has_plain)
+
+    def _derived_rate(self, name: str) -> float | None:
+        """Return the seconds of a step of a pass that was never run, None where nothing tells."""
+        forwards = _FORWARDS_PER_STEP.get(self._engine or "", {})
+        if self._forward is None or name not in forwards:
+            return None
+        expected = {known: forwards[known] * self._forward for known in self._rates}
+        off = [self._rates[known] / expected[known] for known in expected]
+        return forwards[name] * self._forward * (max(off) if off else 1.0)
 
 
 def describe_seconds(seconds: float) -> str:

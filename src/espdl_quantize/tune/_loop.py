@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from espdl_quantize.contract import FEW
 from espdl_quantize.errors import ContractError, EspdlQuantizeError, IterationError
 from espdl_quantize.history import History, Iteration, LazyEvidence, read_history
 from espdl_quantize.iteration import locked
@@ -279,6 +280,10 @@ class Search:
             )
         self._done += 1
         self._observer.iteration_ended(row, now)
+        for warning in row.warnings:
+            if warning.startswith(FEW) and warning not in self._noted:
+                self._noted.add(warning)
+                self._observer.notice(warning)
         self._watch_failures(row, now)
 
     def _watch_failures(self, row: Iteration, history: History) -> None:

@@ -64,9 +64,7 @@ class Plan:
         found = [f"  {step}" for step in self.steps]
         told = f"budget: {self.budget}"
         if self.budget.iterations is not None and self.per_iteration is not None:
-            whole = TimeEstimate(
-                self.per_iteration.seconds * self.budget.iterations, self.per_iteration.complete
-            )
+            whole = self.per_iteration.times(self.budget.iterations)
             told += f"; at the pace of one iteration ({self.per_iteration}) that is {whole}"
         elif not self.budget.is_set:
             told += "; it stops at the target, at a plateau, or when nothing is left to try"
@@ -76,7 +74,10 @@ class Plan:
         if self.measured == "nothing":
             told += "; how long an iteration takes is known once the baseline has run"
         elif self.measured == "baseline":
-            told += "; what training adds is known once the first calibration with TQT has run"
+            how = "what training adds is"
+            if self.per_iteration is not None and self.per_iteration.derived:
+                how = "what training adds is derived from one forward, and"
+            told += f"; {how} known once the first calibration with TQT has run"
         return [*found, told]
 
 
@@ -109,4 +110,4 @@ def make_plan(history: History, decision: Decision, options: SearchOptions, budg
 
 def _times(times: TimeModel, setting: Setting, count: int) -> TimeEstimate | None:
     one = times.estimate(setting)
-    return None if one is None else TimeEstimate(one.seconds * count, one.complete)
+    return None if one is None else one.times(count)
