@@ -109,8 +109,9 @@ HOOKS: list[tuple[Any, str, int, dict[str, Any], str, str]] = [
     (_install, "flush_denormals", 1, {}, "the start of the engine", ""),
     (_install, "give_back_freed_memory", 1, {}, "a pass", "Pass"),
     (_install, "give_back_freed_memory", 5, {}, "a pass", "Pass"),
-    (_fake_quant.kernels, "forward", 1, {}, "fake quantization", "Conv"),
-    (_fake_quant.kernels, "forward", 9, {}, "the error analyses", "Conv"),
+    (_fake_quant.kernels, "forward_channels", 1, {}, "fake quantization", "Conv"),
+    (_fake_quant.kernels, "forward", 1, {}, "a forward of the graph", "/Relu"),
+    (_fake_quant.kernels, "forward", 9, {}, "the error analyses", "/Relu"),
     (_observers.kernels, "histogram_of_sizes", 1, {}, "an observer", "tensor"),
     (_observers.kernels, "histogram_of_sizes", 6, {}, "an observer", "tensor"),
     (_observers.kernels, "mse_of_range", 3, {"calib_algorithm": "mse"}, "an observer", "tensor"),
@@ -171,10 +172,12 @@ def at_step(request: pytest.FixtureRequest) -> int:
     return int(request.param)
 
 
+STEPS = 4
 TRAININGS = [
     (Parameters, "step", TrainedQuantizationThresholdPass),
     (_fake_quant.kernels, "backward", TrainedQuantizationThresholdPass),
-    (_fake_quant.kernels, "backward", LearnedStepSizePass),
+    # esp-ppq's own training, in which the optimizer fails once.
+    (torch.optim.Adam, "step", LearnedStepSizePass),
 ]
 
 
@@ -182,7 +185,7 @@ def trained(kind: type, engine: Engine, folder: Path) -> tuple[list[Any], Any, l
     """Train the first block of a network; return its numbers, the fallback and the losses."""
     folder.mkdir()
     blocks = Blocks("depthwise", "esp32s3", 4, folder)
-    optimization, block, (inputs, outputs) = kind(steps=4), blocks.blocks[0], blocks.data[0]
+    optimization, block, (inputs, outputs) = kind(steps=STEPS), blocks.blocks[0], blocks.data[0]
     with at_work(engine) as fallback:
         # An executor keeps what quantizes for it from its first moment on.
         executor = type(blocks.executor)(graph=blocks.graph, device="cpu")
@@ -190,8 +193,8 @@ def trained(kind: type, engine: Engine, folder: Path) -> tuple[list[Any], Any, l
             speed_up_pass(optimization, fallback)
         torch.manual_seed(0)
         losses = optimization.finetune(
-            steps=4,
-            learning_rate=1e-2,
+            steps=STEPS,
+            learning_rate=1e-4,
             block=block,
             executor=executor,
             qt_inputs=inputs,
@@ -216,16 +219,17 @@ def test_a_training_that_fails_midway_starts_again_from_clean_weights(
     owner: Any, name: str, kind: type, at_step: int, tmp_path: Path, broken: Any
 ) -> None:
     wanted, _, wanted_losses = trained(kind, "reference", tmp_path / "plain")
-    calls = broken(owner, name, at_step)
+    is_esp_ppqs = owner is torch.optim.Adam
+    calls = broken(owner, name, at_step, only=is_esp_ppqs)
     found, fallback, losses = trained(kind, "fast", tmp_path / "fast")
 
-    assert calls[0] == at_step, "plain esp-ppq was handed a part of the fast engine"
-    assert [(one.part, one.layer[:5]) for one in fallback.records] == [
-        ("the training of a block", fallback.records[0].layer[:5])
-    ]
-    assert "Conv" in fallback.records[0].layer
+    # Of the fast engine's parts, plain esp-ppq is given none.
+    assert calls[0] == at_step + (STEPS if is_esp_ppqs else 0)
+    (record,) = fallback.records
+    assert record.part == "the training of a block"
+    assert record.layer == "/stem/Conv to /blocks/blocks.0/pointwise/Conv"
     assert losses == wanted_losses
-    assert losses[1] < losses[0]
+    assert losses[1] < losses[0], "nothing was trained, and every state is the clean one"
     for one, other in zip(found, wanted, strict=True):
         assert torch.equal(one, other)
 
@@ -270,7 +274,7 @@ def test_what_plain_esp_ppq_cannot_do_either_is_its_own_fault_and_is_run_once(
         raise ValueError("esp-ppq has a fault")
 
     monkeypatch.setattr(TrainedQuantizationThresholdPass, "finetune", finetune)
-    with pytest.raises(IterationError, match="^esp-ppq's pass '.*' fails: ValueError: esp-ppq has"):
+    with pytest.raises(IterationError, match=r"^esp-ppq's pass '.*' fails: ValueError: "):
         network.run("fast", **TQT)
     assert len(plain_calls) == 1
 
@@ -310,7 +314,7 @@ def test_a_fault_of_this_program_is_not_put_down_to_esp_ppq(
 
     folder = network._folder / "faulty" / "iter_0"
     setting = parse_setting({"iteration_id": 0, **TQT})
-    with pytest.raises(IterationError, match="^espdl-quantize itself fails to run the pass"):
+    with pytest.raises(IterationError, match=r"^espdl-quantize itself fails to run the pass"):
         run_iteration(network._contract, setting, folder, RunOptions(), Faulty())
 
 

@@ -31,8 +31,6 @@ def export(
     Raises:
         IterationError: esp-ppq cannot export an op.
     """
-    from esp_ppq.parser.espdl.espdl_typedef import ExporterPatternInfo
-
     layouts: dict[str, tuple[int, ...]] = {}
 
     def write() -> None:
@@ -44,7 +42,7 @@ def export(
         def restore() -> None:
             put_back()
             layouts.clear()
-            ExporterPatternInfo().reset()
+            _reset_exporter()
 
         return restore
 
@@ -61,9 +59,17 @@ def export(
             "console.log has the whole trace; the op that it names has no ESP-DL form",
         ) from error
     finally:
-        # A singleton of esp-ppq, which its exporter clears only where the export went well.
-        ExporterPatternInfo().reset()
+        _reset_exporter()
     return layouts
+
+
+def _reset_exporter() -> None:
+    """Reset esp-ppq's global state, which its exporter clears only where the export went well."""
+    from esp_ppq.parser.espdl import helper
+    from esp_ppq.parser.espdl.espdl_typedef import ExporterPatternInfo
+
+    ExporterPatternInfo().reset()
+    helper.reset_global_fbs_builder()
 
 
 def _write(
