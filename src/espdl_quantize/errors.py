@@ -6,6 +6,7 @@ prints it as one line; a traceback is for faults of this program, not of its inp
 
 from __future__ import annotations
 
+import errno
 from typing import TypeVar
 
 EXIT_OK = 0
@@ -89,3 +90,34 @@ class InterruptedCommandError(EspdlQuantizeError):
 
 class InterruptedSearchError(InterruptedCommandError):
     """The user interrupted a search; what was finished is kept."""
+
+
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "not enough memory",
+    "cannot allocate memory",
+    "can't allocate memory",
+    "std::bad_alloc",
+    "failed to allocate",
+    "unable to allocate",
+)
+"""What torch on a CPU, CUDA, glibc, C++ and numpy say, in lower case."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error comes of too little memory, of the machine or of a GPU."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, MemoryError):
+            return True
+        said = str(cause).lower()
+        if any(words in said for words in _OUT_OF_MEMORY):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Tell whether an error says that there is no space left; some say so in words only."""
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return full or "No space left on device" in str(error)

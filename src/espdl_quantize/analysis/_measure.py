@@ -8,7 +8,14 @@ from espdl_quantize.analysis._measurements import Measurements
 from espdl_quantize.analysis._reference import measure_by_esp_ppq
 from espdl_quantize.contract import Batch
 from espdl_quantize.errors import IterationError
-from espdl_quantize.quantize import Engine, Progress, describe_failure
+from espdl_quantize.quantize import (
+    ANALYSIS,
+    Engine,
+    Progress,
+    failure_of,
+    fallback_at_work,
+    keep_graph,
+)
 
 
 def measure(
@@ -33,19 +40,34 @@ def measure(
     Raises:
         IterationError: an analysis fails.
     """
+    given = graph, batches, device, steps, progress
     try:
         if engine == "reference":
-            found = measure_by_esp_ppq(graph, batches, device, steps, progress)
+            found = measure_by_esp_ppq(*given)
         else:
-            from espdl_quantize.analysis._sweep import sweep
-
-            found = sweep(graph, batches, device, steps, progress)
-    except OSError:
+            found = fallback_at_work().guarded(
+                ANALYSIS,
+                _sweep,
+                measure_by_esp_ppq,
+                snapshot=lambda graph, *_: keep_graph(graph),
+            )(*given)
+    except (OSError, IterationError):
         raise
     except Exception as error:
-        raise IterationError(
-            f"esp-ppq cannot analyse the quantized graph: {describe_failure(error)}",
+        raise failure_of(
+            error,
+            "esp-ppq cannot analyse the quantized graph",
+            "analyse the quantized graph",
             "console.log has the whole trace",
         ) from error
     worst_first = sorted(found.layerwise.items(), key=lambda item: -item[1])
     return Measurements(dict(worst_first), found.graphwise, found.statistics)
+
+
+def _sweep(
+    graph: Any, batches: list[Batch], device: str, steps: int, progress: Progress
+) -> Measurements:
+    # Here, so that an engine that cannot be imported leaves the work to esp-ppq.
+    from espdl_quantize.analysis._sweep import sweep
+
+    return sweep(graph, batches, device, steps, progress)

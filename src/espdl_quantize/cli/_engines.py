@@ -42,6 +42,7 @@ class Agreement:
         same_model: the two .espdl files are equal to the last byte.
         seconds: by stage, of each engine.
         ratio: whole time of the reference over that of the fast engine.
+        fallbacks: what plain esp-ppq did for the fast engine: there it was compared with itself.
     """
 
     values: tuple[Any, Any]
@@ -50,6 +51,7 @@ class Agreement:
     same_model: bool
     seconds: dict[str, tuple[float, float]]
     ratio: float
+    fallbacks: tuple[str, ...] = ()
 
     @property
     def holds(self) -> bool:
@@ -130,6 +132,10 @@ def _agreement(outputs: Path, plain: Json, fast: Json) -> Agreement:
         same_model=models[0] == models[1],
         seconds={name: (stages[0][name], stages[1][name]) for name in stages[0]},
         ratio=plain["elapsed_seconds"] / fast["elapsed_seconds"],
+        fallbacks=tuple(
+            f"{one['part']} ({one['layer']}): {one['reason']}"
+            for one in fast.get("engine_fallbacks", ())
+        ),
     )
 
 
@@ -169,5 +175,8 @@ def _print(found: Agreement) -> None:
         f"graphwise {found.graphwise:.1e}"
     )
     console.print(f"the .espdl files are {'equal' if found.same_model else 'not equal'}")
+    for fallback in found.fallbacks:
+        line = f"plain esp-ppq did for the fast engine, which failed: {fallback}"
+        console.print(escape(line), style="yellow")
     told = "agree" if found.holds else f"do not agree within {TOLERANCE:g}"
     console.print(f"the engines {told}", style="bold" if found.holds else "bold red")

@@ -14,6 +14,7 @@ from espdl_quantize.history._final import FinalScore
 from espdl_quantize.history._history import NO_LOSS, History, HistoryWarning
 from espdl_quantize.history._iteration import (
     Direction,
+    EngineFallback,
     Failure,
     Iteration,
     LayerError,
@@ -33,6 +34,7 @@ __all__ = [
     "NO_LOSS",
     "Applied",
     "Direction",
+    "EngineFallback",
     "Evidence",
     "Failure",
     "FinalScore",

@@ -75,6 +75,24 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class EngineFallback:
+    """A part of an iteration that plain esp-ppq did because the fast engine failed at it.
+
+    Attributes:
+        part: which one.
+        layer: the op, block, pass or tensor at which it failed; empty where unknown.
+        reason: the exception.
+    """
+
+    part: str
+    layer: str = ""
+    reason: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.part} ({self.layer})" if self.layer else self.part
+
+
+@dataclass(frozen=True)
 class OnChip:
     """What was found in the exported file; each is None where the folder does not say.
 
@@ -117,6 +135,8 @@ class Iteration:
         float_reference_key: stands for the contract and the float model that it was run with.
         contract_key: stands for the contract alone, which is known before anything runs.
         on_chip: what was found in the exported file; None where it was not checked.
+        engine: "fast", or "reference" for plain esp-ppq.
+        engine_fallbacks: the parts that plain esp-ppq did for the fast engine.
         metrics: everything that the contract's function returned.
         warnings: what was said while the setting was applied.
         elapsed_seconds: how long it took.
@@ -157,6 +177,7 @@ class Iteration:
     deploy_runtime_priority: Priority | None = None
     seed: int | None = None
     engine: str | None = None
+    engine_fallbacks: tuple[EngineFallback, ...] = ()
     esp_ppq_version: str | None = None
     on_chip: OnChip | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)

@@ -10,6 +10,7 @@ from espdl_quantize.errors import SettingError
 from espdl_quantize.history._history import HistoryWarning
 from espdl_quantize.history._iteration import (
     Direction,
+    EngineFallback,
     Failure,
     Iteration,
     LayerError,
@@ -97,6 +98,7 @@ def read_iteration(
         deploy_runtime_priority=_priority(index.get("deploy_runtime_priority")),
         seed=integer(index.get("seed")),
         engine=text(index.get("engine")),
+        engine_fallbacks=_fallbacks(index.get("engine_fallbacks")),
         esp_ppq_version=text(index.get("esp_ppq_version")),
         on_chip=_on_chip(index.get("chip_check")),
         metrics={key: item for key, item in metrics.items() if not key.startswith("_")},
@@ -119,6 +121,16 @@ def _direction(index: dict[str, Any], metrics: dict[str, Any]) -> Direction | No
     if stated == "max":
         return "max"
     return "min" if stated == "min" else None
+
+
+def _fallbacks(stated: object) -> tuple[EngineFallback, ...]:
+    found = (
+        (text(item.get("part")), text(item.get("layer")), text(item.get("reason")))
+        for item in objects(stated)
+    )
+    return tuple(
+        EngineFallback(part, layer or "", reason or "") for part, layer, reason in found if part
+    )
 
 
 def _priority(stated: object) -> Priority | None:

@@ -15,7 +15,7 @@ from espdl_quantize.iteration._options import RunOptions
 from espdl_quantize.iteration._prepared import Prepared
 from espdl_quantize.iteration._score import Score
 from espdl_quantize.jsonio import Json
-from espdl_quantize.quantize import Progress, ReusedPass
+from espdl_quantize.quantize import Fallback, Progress, ReusedPass
 from espdl_quantize.setting import Setting
 
 
@@ -42,6 +42,12 @@ class Run:
     float_key: str | None = None
     reused: tuple[ReusedPass, ...] = ()
     facts: Json = field(default_factory=dict)
+    fallback: Fallback = field(default_factory=Fallback)
+
+    @property
+    def all_warnings(self) -> list[str]:
+        """What the user should know, what plain esp-ppq had to do for the fast engine included."""
+        return [*self.warnings, *self.fallback.warnings]
 
     @property
     def outputs(self) -> Path:

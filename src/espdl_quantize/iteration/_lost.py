@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from espdl_quantize.errors import EspdlQuantizeError, IterationError
+from espdl_quantize.errors import EspdlQuantizeError, IterationError, is_full_disk
 from espdl_quantize.iteration._folder import INDEX
 from espdl_quantize.jsonio import Json, write_json
 from espdl_quantize.setting import Setting
@@ -19,12 +18,6 @@ _WORKING_FILES = ("float_model.onnx", "float_model.onnx.data", SPILLED)
 _WHILE_A_MODEL_IS_MADE = ("export", "check model")
 _HALF_WRITTEN = ".*.tmp"
 """What :func:`espdl_quantize.jsonio.write_json` writes to before it renames."""
-
-
-def is_full_disk(error: BaseException) -> bool:
-    """Tell whether an error says that there is no space left; some say so in words only."""
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return full or "No space left on device" in str(error)
 
 
 def full_disk(outputs: Path, stage: str) -> IterationError:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from espdl_quantize.contract import located
-from espdl_quantize.errors import EspdlQuantizeError, IterationError
+from espdl_quantize.errors import EspdlQuantizeError, IterationError, is_full_disk
 from espdl_quantize.iteration import _artifacts as artifacts
 from espdl_quantize.iteration._current import Run
 from espdl_quantize.iteration._folder import INDEX
-from espdl_quantize.iteration._lost import full_disk, is_full_disk, sweep_up
+from espdl_quantize.iteration._lost import full_disk, sweep_up
 from espdl_quantize.jsonio import Json, write_json
 from espdl_quantize.quantize import describe_failure, esp_ppq_version
 
@@ -65,9 +65,10 @@ def index_of(run: Run, failure: EspdlQuantizeError | None, elapsed: float) -> Js
         "graphwise_jumps_count": run.counts.get("graphwise_jumps_count", 0),
         "chip_check": run.chip_check,
         "top_5_error_layers": [{"op": op, "snr": snr} for op, snr in worst],
-        "applied_setting_warnings": run.warnings,
+        "applied_setting_warnings": run.all_warnings,
         "seed": run.options.seed,
         "engine": run.options.engine,
+        "engine_fallbacks": [record.as_json() for record in run.fallback.records],
         "reduced_memory": run.options.reduced_memory,
         "esp_ppq_version": esp_ppq_version(),
     }

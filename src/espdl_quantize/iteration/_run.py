@@ -131,7 +131,7 @@ def run_staged(
     with captured(staging / "console.log"):
         try:
             spilled = staging / SPILLED if options.reduced_memory else None
-            with spilling_to(spilled), at_work(options.engine):
+            with spilling_to(spilled), at_work(options.engine) as run.fallback:
                 _run_stages(run)
         except OutputFolderError:
             # It has no place in this output folder: not even a failed iteration is left.
@@ -194,7 +194,9 @@ def _run_stages(run: Run) -> None:
         )
         run.reused = quantized.reused
     run.warnings += quantized.warnings
-    artifacts.write_applied(run.staging, resolved, quantized, target, run.warnings, options.seed)
+    artifacts.write_applied(
+        run.staging, resolved, quantized, target, run.all_warnings, options.seed
+    )
     if not options.is_aside:
         _analyse(run, quantized, batches)
     with run.timed("export"):

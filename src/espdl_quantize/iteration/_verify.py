@@ -37,11 +37,13 @@ class Verification:
         file: which one.
         same_file: making the model again gives the same bytes.
         check: the rules, and the integers of that very file.
+        engine_warnings: what plain esp-ppq did for the fast engine when the model was made again.
     """
 
     file: Path
     same_file: bool
     check: ChipCheck
+    engine_warnings: tuple[str, ...] = ()
 
     @property
     def holds(self) -> bool:
@@ -54,7 +56,7 @@ class Verification:
             "holds": self.holds,
             "file": str(self.file),
             "same_file": self.same_file,
-            "warnings": [*self.check.warnings()],
+            "warnings": [*self.check.warnings(), *self.engine_warnings],
             **self.check.as_json(),
         }
 
@@ -89,7 +91,7 @@ def verify_iteration(
     engine: Engine = "reference" if index.get("engine") == "reference" else "fast"
     with tempfile.TemporaryDirectory() as scratch, Prepared(contract) as prepared:
         fresh = Path(scratch) / MODEL
-        with captured(Path(scratch) / "console.log"), at_work(engine):
+        with captured(Path(scratch) / "console.log"), at_work(engine) as fallback:
             check_installation()
             check_device(config.device)
             target = probe_target(config.target, config.num_of_bits)
@@ -107,4 +109,5 @@ def verify_iteration(
                 found = check_model(
                     file, config.target, made.graph, layouts, batches, config.device, samples
                 )
-        return Verification(file, fresh.read_bytes() == file.read_bytes(), found)
+        same = fresh.read_bytes() == file.read_bytes()
+        return Verification(file, same, found, tuple(fallback.warnings))

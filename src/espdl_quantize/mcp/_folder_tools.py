@@ -219,5 +219,16 @@ def _row(row: dict[str, Any]) -> Row:
         agreement=signals.get("agreement"),
         changed=row["changed"],
         slower_on_chip=row["affects_inference_speed"],
+        engine=_engine(row),
         error=row["error"],
     )
+
+
+def _engine(row: dict[str, Any]) -> str | None:
+    engine, fallbacks = row["engine"], row["engine_fallbacks"]
+    if engine is None or not fallbacks:
+        return engine
+    parts = [
+        f"{one['part']} ({one['layer']})" if one["layer"] else one["part"] for one in fallbacks
+    ]
+    return f"{engine}, and plain esp-ppq for {'; '.join(parts)}"

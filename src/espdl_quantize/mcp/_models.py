@@ -110,6 +110,9 @@ class Row(BaseModel):
     agreement: float | None = Field(description="How often the float model decides alike, 0 to 1.")
     changed: str
     slower_on_chip: str
+    engine: str | None = Field(
+        description="What computed it; plain esp-ppq does what the fast engine fails at."
+    )
     error: str | None
 
 

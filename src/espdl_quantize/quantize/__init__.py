@@ -1,7 +1,16 @@
 """The esp-ppq backend: float model, quantization and export. Every hook into esp-ppq is here."""
 
+from espdl_quantize.quantize._blame import failure_of
 from espdl_quantize.quantize._engine import Engine, at_work
 from espdl_quantize.quantize._export import export
+from espdl_quantize.quantize._fallback import (
+    ANALYSIS,
+    CHIP_CHECK,
+    Fallback,
+    FallbackRecord,
+    fallback_at_work,
+    keep_graph,
+)
 from espdl_quantize.quantize._graph import (
     FloatModel,
     describe_failure,
@@ -29,8 +38,12 @@ from espdl_quantize.quantize._spill import is_spilling, spill, spill_batch, spil
 from espdl_quantize.quantize._watch import batch_digests, sample_digests, watched
 
 __all__ = [
+    "ANALYSIS",
+    "CHIP_CHECK",
     "SUPPORTED_VERSIONS",
     "Engine",
+    "Fallback",
+    "FallbackRecord",
     "FloatModel",
     "NoProgress",
     "Progress",
@@ -44,7 +57,10 @@ __all__ = [
     "describe_failure",
     "esp_ppq_version",
     "export",
+    "failure_of",
+    "fallback_at_work",
     "is_spilling",
+    "keep_graph",
     "load_torch_model",
     "parse_onnx",
     "prepare_float_model",

@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import contextlib
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from typing import Literal
+
+from espdl_quantize.quantize._fallback import ENGINE, Fallback, installed
 
 Engine = Literal["fast", "reference"]
 """The fast engine, or plain esp-ppq."""
 
 
-def at_work(engine: Engine) -> AbstractContextManager[None]:
-    """Return a context in which esp-ppq's executors compute as the engine does."""
-    if engine == "reference":
-        return contextlib.nullcontext()
-    from espdl_quantize.quantize.fast import fast_engine
+@contextlib.contextmanager
+def at_work(engine: Engine) -> Iterator[Fallback]:
+    """Make esp-ppq's executors compute as the engine does within the block.
 
-    return fast_engine()
+    Yields:
+        What tells which parts plain esp-ppq had to do for the fast engine; of the reference engine
+        it has no records.
+    """
+    fallback = Fallback()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(installed(fallback))
+        if engine == "fast":
+
+            def start() -> None:
+                from espdl_quantize.quantize.fast import fast_engine
+
+                stack.enter_context(fast_engine(fallback))
+
+            fallback.attempt(ENGINE, start, fallback.give_up)
+        else:
+            fallback.give_up()
+        yield fallback

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from espdl_quantize.errors import IterationError
-from espdl_quantize.quantize._graph import describe_failure
+from espdl_quantize.quantize._blame import failure_of
+from espdl_quantize.quantize._fallback import EXPORT, Restore, fallback_at_work, keep_graph
 from espdl_quantize.quantize._quantize import QuantizedModel
 
 
@@ -30,31 +31,65 @@ def export(
     Raises:
         IterationError: esp-ppq cannot export an op.
     """
-    import esp_ppq.lib as ppq_lib
-    from esp_ppq.core import TargetPlatform
-    from esp_ppq.parser.espdl.espdl_typedef import ExporterPatternInfo
-
     layouts: dict[str, tuple[int, ...]] = {}
+
+    def write() -> None:
+        _write(model, file, with_info, with_native, layouts)
+
+    def snapshot() -> Restore:
+        put_back = keep_graph(model.graph)
+
+        def restore() -> None:
+            put_back()
+            layouts.clear()
+            _reset_exporter()
+
+        return restore
+
     try:
-        with _kept(layouts):
-            ppq_lib.Exporter(platform=model.platform).export(
-                file_path=str(file), graph=model.graph, export_config=with_info
-            )
-        if with_native:
-            ppq_lib.Exporter(platform=TargetPlatform.NATIVE).export(
-                file_path=str(file.with_suffix(".native")), graph=model.graph
-            )
-    except OSError:
+        # The same code: within, it is esp-ppq's or the fast engine's hooks that do the writing.
+        fallback_at_work().attempt(EXPORT, write, write, lambda: file.name, snapshot)
+    except (OSError, IterationError):
         raise
     except Exception as error:
-        raise IterationError(
-            f"esp-ppq cannot export the model: {describe_failure(error)}",
+        raise failure_of(
+            error,
+            "esp-ppq cannot export the model",
+            "export the model",
             "console.log has the whole trace; the op that it names has no ESP-DL form",
         ) from error
     finally:
-        # A singleton of esp-ppq, which its exporter clears only where the export went well.
-        ExporterPatternInfo().reset()
+        _reset_exporter()
     return layouts
+
+
+def _reset_exporter() -> None:
+    """Reset esp-ppq's global state, which its exporter clears only where the export went well."""
+    from esp_ppq.parser.espdl import helper
+    from esp_ppq.parser.espdl.espdl_typedef import ExporterPatternInfo
+
+    ExporterPatternInfo().reset()
+    helper.reset_global_fbs_builder()
+
+
+def _write(
+    model: QuantizedModel,
+    file: Path,
+    with_info: bool,
+    with_native: bool,
+    layouts: dict[str, tuple[int, ...]],
+) -> None:
+    import esp_ppq.lib as ppq_lib
+    from esp_ppq.core import TargetPlatform
+
+    with _kept(layouts):
+        ppq_lib.Exporter(platform=model.platform).export(
+            file_path=str(file), graph=model.graph, export_config=with_info
+        )
+    if with_native:
+        ppq_lib.Exporter(platform=TargetPlatform.NATIVE).export(
+            file_path=str(file.with_suffix(".native")), graph=model.graph
+        )
 
 
 @contextlib.contextmanager

@@ -31,6 +31,7 @@ REQUIRED: tuple[tuple[str, str], ...] = (
     ("esp_ppq.parser.espdl.espdl_typedef", "ExporterPatternInfo.reset"),
     ("esp_ppq.parser.espdl.espdl_typedef", "ExporterPatternInfo.var_permute"),
     ("esp_ppq.parser.espdl.helper", "Model.Model.GetRootAs"),
+    ("esp_ppq.parser.espdl.helper", "reset_global_fbs_builder"),
     ("esp_ppq.parser.espdl.helper", "TensorTypeAndShape.TensorTypeAndShape"),
     ("esp_ppq.quantization.analyse", "graphwise_error_analyse"),
     ("esp_ppq.quantization.analyse", "layerwise_error_analyse"),

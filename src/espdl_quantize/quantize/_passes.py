@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from espdl_quantize.errors import IterationError
+from espdl_quantize.quantize._blame import failure_of
 from espdl_quantize.quantize._engine import Engine
-from espdl_quantize.quantize._graph import describe_failure
+from espdl_quantize.quantize._fallback import PASS, REUSE, Fallback, Restore
 from espdl_quantize.quantize._progress import Progress
 
 if TYPE_CHECKING:
@@ -14,7 +16,11 @@ if TYPE_CHECKING:
 
 
 def prepare_passes(
-    quantizer: Any, progress: Progress, engine: Engine, memory: PassMemory | None = None
+    quantizer: Any,
+    progress: Progress,
+    engine: Engine,
+    fallback: Fallback,
+    memory: PassMemory | None = None,
 ) -> None:
     """Make a quantizer tell ``progress`` of every pass that it runs, with the engine's own parts.
 
@@ -24,11 +30,16 @@ def prepare_passes(
     ``optimize`` that is wrapped in a stage.
     """
     for builder in ("build_prequant_pipeline", "build_quant_pipeline"):
-        _wrap_builder(quantizer, builder, progress, engine, memory)
+        _wrap_builder(quantizer, builder, progress, engine, fallback, memory)
 
 
 def _wrap_builder(
-    quantizer: Any, builder: str, progress: Progress, engine: Engine, memory: PassMemory | None
+    quantizer: Any,
+    builder: str,
+    progress: Progress,
+    engine: Engine,
+    fallback: Fallback,
+    memory: PassMemory | None,
 ) -> None:
     build = getattr(quantizer, builder)
 
@@ -36,15 +47,37 @@ def _wrap_builder(
         pipeline = build(*args, **kwargs)
         for optimization in pipeline:
             if engine == "fast":
-                from espdl_quantize.quantize.fast import speed_up_pass
-
-                speed_up_pass(optimization)
+                fallback.attempt(PASS, *_either(_speed_up, optimization, fallback))
             if memory is not None:
-                memory.attach(optimization)
+                fallback.attempt(REUSE, *_either(memory.attach, optimization))
             _wrap_pass(optimization, progress)
         return pipeline
 
     setattr(quantizer, builder, reporting)
+
+
+def _either(
+    change: Callable[..., None], optimization: Any, *given: Any
+) -> tuple[Callable[[], None], Callable[[], None], Callable[[], str], Callable[[], Restore]]:
+    """Return what attempts to change a pass, and leaves it as it is where that fails."""
+
+    def snapshot() -> Restore:
+        from espdl_quantize.quantize._snapshot import Snapshot
+
+        return Snapshot([optimization]).restore
+
+    return (
+        lambda: change(optimization, *given),
+        lambda: None,
+        lambda: readable(optimization.name),
+        snapshot,
+    )
+
+
+def _speed_up(optimization: Any, fallback: Fallback) -> None:
+    from espdl_quantize.quantize.fast import speed_up_pass
+
+    speed_up_pass(optimization, fallback)
 
 
 def _wrap_pass(optimization: Any, progress: Progress) -> None:
@@ -55,11 +88,13 @@ def _wrap_pass(optimization: Any, progress: Progress) -> None:
         try:
             with progress.stage(name):
                 optimize(*args, **kwargs)
-        except OSError:
+        except (OSError, IterationError):
             raise
         except Exception as error:
-            raise IterationError(
-                f"esp-ppq's pass {name!r} fails: {describe_failure(error)}",
+            raise failure_of(
+                error,
+                f"esp-ppq's pass {name!r} fails",
+                f"run the pass {name!r}",
                 "console.log has the whole trace; where an op is named, esp-ppq cannot run it so",
             ) from error
 
@@ -74,7 +109,8 @@ def _count_blocks(optimization: Any, progress: Progress) -> None:
     begun = [0]
 
     def splitting(*args: Any, **kwargs: Any) -> Any:
-        blocks[:] = split(*args, **kwargs)
+        # A pass that is run again counts from the first block.
+        blocks[:], begun[0] = split(*args, **kwargs), 0
         return list(blocks)
 
     def collecting(*args: Any, **kwargs: Any) -> Any:

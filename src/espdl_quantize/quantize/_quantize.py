@@ -11,8 +11,10 @@ from typing import Any
 
 from espdl_quantize.contract import Batch, QuantConfig
 from espdl_quantize.errors import IterationError
+from espdl_quantize.quantize._blame import failure_of
 from espdl_quantize.quantize._engine import Engine
-from espdl_quantize.quantize._graph import FloatModel, describe_failure, parse_onnx
+from espdl_quantize.quantize._fallback import fallback_at_work
+from espdl_quantize.quantize._graph import FloatModel, parse_onnx
 from espdl_quantize.quantize._limits import reject_unsupported
 from espdl_quantize.quantize._passes import prepare_passes, readable
 from espdl_quantize.quantize._progress import Progress
@@ -136,9 +138,11 @@ def quantize(
         )
         simplified_ops = simplified_ops_of(graph)
         reject_unsupported(graph)
+        fallback = fallback_at_work()
+        fallback.graph = graph
         quantizer = ppq_lib.Quantizer(platform, graph)
-        known = None if memory is None else PassMemory(memory)
-        prepare_passes(quantizer, progress, engine, known)
+        known = None if memory is None else PassMemory(memory, fallback=fallback)
+        prepare_passes(quantizer, progress, engine, fallback, known)
         executor = TorchExecutor(graph=graph, device=config.device)
         quantizer.quantize(
             inputs=model.dummy_inputs(),
@@ -151,8 +155,10 @@ def quantize(
     except (OSError, IterationError):
         raise
     except Exception as error:
-        raise IterationError(
-            f"esp-ppq cannot quantize the model: {describe_failure(error)}",
+        raise failure_of(
+            error,
+            "esp-ppq cannot quantize the model",
+            "quantize the model",
             "console.log has the whole trace; if an op is named, esp-ppq cannot run it as set",
         ) from error
     return QuantizedModel(

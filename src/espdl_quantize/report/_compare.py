@@ -11,6 +11,7 @@ from espdl_quantize.history import History, LazyEvidence, is_foreign_comparison,
 from espdl_quantize.jsonio import to_jsonable, write_json
 from espdl_quantize.report._best_folder import free_name, write_best
 from espdl_quantize.report._comparison import build_comparison
+from espdl_quantize.report._engine import engine_warnings
 from espdl_quantize.report._final_report import render_report, write_report
 from espdl_quantize.report._finalize import FinalizePlan, RunStop, plan_finalize
 from espdl_quantize.report._html import render_html, write_html
@@ -78,7 +79,7 @@ def look(outputs: Path, options: SearchOptions | None = None) -> Standing:
     history = read_history(Path(outputs))
     situation = settle(history, LazyEvidence(history), options)
     decision = decide(history, situation.evidence, situation.options)
-    warnings = [warning.text for warning in history.warnings]
+    warnings = [*(warning.text for warning in history.warnings), *engine_warnings(history)]
     comparison = build_comparison(situation, decision, FinalizePlan(), warnings)
     return Standing(to_jsonable(comparison), history, decision)
 
@@ -123,7 +124,7 @@ def compare(
         run_stop=run_stop,
     )
     done, written = _finalize(situation, decision, plan, force)
-    warnings = [warning.text for warning in history.warnings]
+    warnings = [*(warning.text for warning in history.warnings), *engine_warnings(history)]
     warnings += situation.best_evidence.problems
     comparison = to_jsonable(build_comparison(situation, decision, plan, warnings))
     done += _write_comparison(outputs, comparison)

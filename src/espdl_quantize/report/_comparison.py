@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from espdl_quantize.history import GENERATOR, History, Iteration
@@ -113,6 +114,8 @@ def _row(history: History, row: Iteration) -> Json:
             {"op": layer.op, "snr": layer.snr} for layer in row.top_5_error_layers
         ],
         "rationale": row.rationale,
+        "engine": row.engine,
+        "engine_fallbacks": [asdict(one) for one in row.engine_fallbacks],
         "applied_setting_warnings": list(row.warnings),
     }
 

@@ -16,6 +16,7 @@ from espdl_quantize.report._certainty import (
 )
 from espdl_quantize.report._chip import chip_lines
 from espdl_quantize.report._comparison import changes_of, cost_of, delta_of, outcome_of, rank_of
+from espdl_quantize.report._engine import engine_of
 from espdl_quantize.report._escape import json_block, md, number
 from espdl_quantize.report._finalize import FinalizeReason
 from espdl_quantize.report._findings import float_value, key_findings, remaining_gap
@@ -110,6 +111,9 @@ def _summary(situation: Situation, best: Iteration) -> list[str]:
     lines.append(f"Iterations: {len(history.iterations)}, {len(history.failed)} of them failed")
     if seconds:
         lines.append(f"Time on the PC: {seconds / 60:.1f} minutes")
+    engine = engine_of(history)
+    if engine:
+        lines.append(f"Engine: {md(engine, 300)}")
     lines += [f"Warning: {md(warning)}" for warning in history.warnings]
     return lines
 

@@ -25,6 +25,7 @@ from espdl_quantize.report._comparison import (
     rank_of,
     ready_to_save,
 )
+from espdl_quantize.report._engine import engine_of
 from espdl_quantize.report._escape import number, plain
 from espdl_quantize.report._finalize import FinalizeReason
 from espdl_quantize.report._findings import key_findings, remaining_gap
@@ -191,7 +192,10 @@ def _facts(history: History) -> list[tuple[str, str]]:
         ("Iterations", f"{len(history.iterations)}, {len(history.failed)} of them failed"),
         ("Time on the PC", duration(seconds or None)),
     ]
-    for title, name in (("esp-ppq", "esp_ppq_version"), ("Engine", "engine"), ("Seed", "seed")):
+    engine = engine_of(history)
+    if engine:
+        facts.append(("Engine", plain(engine, 300)))
+    for title, name in (("esp-ppq", "esp_ppq_version"), ("Seed", "seed")):
         used = Counter(getattr(row, name) for row in history.iterations)
         used.pop(None, None)
         if used:

@@ -13,11 +13,11 @@ import threading
 import traceback
 from typing import BinaryIO
 
-from espdl_quantize.errors import EspdlQuantizeError
+from espdl_quantize.errors import EspdlQuantizeError, is_out_of_memory
 from espdl_quantize.jsonio import Json
 from espdl_quantize.worker._job import Job, Order, open_job
 from espdl_quantize.worker._relay import Relay
-from espdl_quantize.worker._wire import decode, encode, is_out_of_memory, pack_error
+from espdl_quantize.worker._wire import decode, encode, pack_error
 
 _PR_SET_PDEATHSIG = 1
 """Of prctl(2)."""

@@ -10,17 +10,6 @@ from espdl_quantize.contract import ContractFaultsError, Fault
 from espdl_quantize.errors import EspdlQuantizeError, IterationError
 from espdl_quantize.jsonio import Json, to_jsonable
 
-_OUT_OF_MEMORY = (
-    "out of memory",
-    "not enough memory",
-    "cannot allocate memory",
-    "can't allocate memory",
-    "std::bad_alloc",
-    "failed to allocate",
-    "unable to allocate",
-)
-"""What torch on a CPU, CUDA, glibc, C++ and numpy say, in lower case."""
-
 
 def encode(message: Json) -> bytes:
     """Return a message as one line."""
@@ -56,16 +45,3 @@ def unpack_error(form: Any) -> EspdlQuantizeError:
     if isinstance(kind, type) and issubclass(kind, EspdlQuantizeError):
         return kind(cause, mend)
     return IterationError(cause, mend)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error comes of too little memory, of the machine or of a GPU."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, MemoryError):
-            return True
-        said = str(cause).lower()
-        if any(words in said for words in _OUT_OF_MEMORY):
-            return True
-        cause = cause.__cause__ or cause.__context__
-    return False

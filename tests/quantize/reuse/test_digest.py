@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from espdl_quantize.quantize._random import random_state, restore_random_state
 from espdl_quantize.quantize.reuse._digest import Digest, UndigestibleError
-from espdl_quantize.quantize.reuse._random import random_state, restore_random_state
 
 
 def digest(*values: object) -> str:

@@ -21,7 +21,8 @@ from espdl_quantize.chip.integers._agreement import (
 )
 from espdl_quantize.chip.integers._arithmetic import to_integers, to_reals
 from espdl_quantize.chip.integers._call import KERNELS, Call, Misfit, Unsupported
-from espdl_quantize.quantize.fast import OpRunner, inputs_of
+from espdl_quantize.quantize import CHIP_CHECK, fallback_at_work
+from espdl_quantize.quantize.fast import OpRunner, inputs_of, quantize_plainly
 
 Layouts = Mapping[str, tuple[int, ...]]
 
@@ -174,7 +175,11 @@ class _Check:
                 real = real.permute([axes.index(axis) for axis in range(len(axes))])
             values[variable.name] = real.to(self._device)
         try:
-            outputs = OpRunner(self._device).run(op, inputs_of(op, values))
+            outputs = fallback_at_work().attempt(
+                CHIP_CHECK,
+                lambda: OpRunner(self._device).run(op, inputs_of(op, values)),
+                lambda: OpRunner(self._device, quantize_plainly).run(op, inputs_of(op, values)),
+            )
         except RuntimeError:
             return None
         return [

@@ -6,11 +6,13 @@ from espdl_quantize.quantize.fast._layout import Layout
 from espdl_quantize.quantize.fast._memory import give_back_freed_memory
 from espdl_quantize.quantize.fast._ops import bounds_of
 from espdl_quantize.quantize.fast._runner import (
+    OpError,
     OpRunner,
     channels_last,
     count_readers,
     feed,
     inputs_of,
+    quantize_plainly,
     release,
     store,
 )
@@ -18,6 +20,7 @@ from espdl_quantize.quantize.fast._runner import (
 __all__ = [
     "NO_BOUNDS",
     "Layout",
+    "OpError",
     "OpRunner",
     "bounds_of",
     "channels_last",
@@ -27,6 +30,7 @@ __all__ = [
     "feed",
     "give_back_freed_memory",
     "inputs_of",
+    "quantize_plainly",
     "release",
     "speed_up_pass",
     "store",

@@ -11,6 +11,7 @@ from esp_ppq.core import QuantizationStates
 from esp_ppq.executor import TorchExecutor
 from torch import Tensor
 
+from espdl_quantize.quantize._fallback import FORWARD, Fallback
 from espdl_quantize.quantize.fast._fake_quant import NO_BOUNDS, Bounds, fake_quantize
 from espdl_quantize.quantize.fast._layout import Layout
 from espdl_quantize.quantize.fast._runner import (
@@ -30,9 +31,27 @@ _LARGE = 1 << 15
 
 
 @contextlib.contextmanager
-def fast_forward() -> Iterator[None]:
+def fast_forward(fallback: Fallback) -> Iterator[None]:
     """Within the block, forwards without hooks run on a CPU by :func:`run_ops`."""
     original = getattr(TorchExecutor, _FORWARD)
+
+    def fast(
+        self: Any,
+        inputs: Any,
+        executing_order: list[Any],
+        output_names: list[str] | None = None,
+        hooks: Any = None,
+    ) -> list[Any]:
+        given = _given(self, inputs)
+        if given is None:
+            return original(  # type: ignore[no-any-return]
+                self, inputs, executing_order, output_names, hooks
+            )
+        names = list(self._graph.outputs) if output_names is None else output_names
+        runner = OpRunner(self._device, _quantizer(self), _layout(self, given))
+        return run_ops(self._graph, executing_order, given, names, runner)
+
+    guarded = fallback.guarded(FORWARD, fast, original)
 
     def forward(
         self: Any,
@@ -41,14 +60,9 @@ def fast_forward() -> Iterator[None]:
         output_names: list[str] | None = None,
         hooks: Any = None,
     ) -> list[Any]:
-        given = None if hooks else _given(self, inputs)
-        if given is None:
-            return original(  # type: ignore[no-any-return]
-                self, inputs, executing_order, output_names, hooks
-            )
-        names = list(self._graph.outputs) if output_names is None else output_names
-        runner = OpRunner(self._device, _quantizer(self), _layout(self, given))
-        return run_ops(self._graph, executing_order, given, names, runner)
+        # Hooks see what runs, and must not see it twice; it is esp-ppq's own loop then.
+        run = original if hooks else guarded
+        return run(self, inputs, executing_order, output_names, hooks)  # type: ignore[no-any-return]
 
     setattr(TorchExecutor, _FORWARD, forward)
     try:

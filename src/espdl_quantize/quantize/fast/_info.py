@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from espdl_quantize.quantize._fallback import INFO, Fallback
+
 _LONG = 1000
 """Numbers from which on an array's text is made here."""
 
@@ -20,12 +22,17 @@ _TYPES = (np.dtype(np.int8), np.dtype(np.int16))
 
 
 @contextlib.contextmanager
-def fast_info() -> Iterator[None]:
+def fast_info(fallback: Fallback) -> Iterator[None]:
     """Make esp-ppq's exporter write the values of long integer tensors faster within the block."""
     from esp_ppq.parser.espdl import helper
 
     original = helper.printable_tensor_value
-    helper.printable_tensor_value = lambda tensor: _described(tensor, original)
+    helper.printable_tensor_value = fallback.guarded(
+        INFO,
+        lambda tensor: _described(tensor, original),
+        original,
+        layer=lambda tensor: str(tensor.Name().decode("utf-8")),
+    )
     try:
         yield
     finally:

@@ -18,6 +18,7 @@ from esp_ppq.quantization.observer.range import (
 )
 from torch import Tensor
 
+from espdl_quantize.quantize._fallback import OBSERVER, Fallback
 from espdl_quantize.quantize.fast import _observer_kernels as kernels
 from espdl_quantize.quantize.fast._fake_quant import flat
 
@@ -28,13 +29,24 @@ Observe = Callable[[Any, Tensor], None]
 
 
 @contextlib.contextmanager
-def fast_observers() -> Iterator[None]:
-    """Within the block, esp-ppq's observers count by the kernels wherever these fit."""
+def fast_observers(fallback: Fallback) -> Iterator[None]:
+    """Within the block, esp-ppq's observers count by the kernels wherever these fit.
+
+    An observer's own state changes only once everything is counted: esp-ppq's own can take over
+    from a failure without a snapshot.
+    """
     histogram, percentile = TorchHistObserver.observe, TorchPercentileObserver.observe
     mse = TorchMSEObserver.compute_mse_loss
-    TorchHistObserver.observe = _histogram(histogram)
-    TorchPercentileObserver.observe = _percentile(percentile)
-    TorchMSEObserver.compute_mse_loss = _mse(mse)
+
+    def layer(observer: Any, *_: Any, **__: Any) -> str:
+        names = fallback.layer_of(observer._quant_cfg), str(observer._watch_on.name)
+        return ", tensor ".join(name for name in names if name)
+
+    TorchHistObserver.observe = fallback.guarded(OBSERVER, _histogram(histogram), histogram, layer)
+    TorchPercentileObserver.observe = fallback.guarded(
+        OBSERVER, _percentile(percentile), percentile, layer
+    )
+    TorchMSEObserver.compute_mse_loss = fallback.guarded(OBSERVER, _mse(mse), mse, layer)
     try:
         yield
     finally:
@@ -107,9 +119,8 @@ def _histogram(original: Observe) -> Observe:
         if counts.max() >= _COUNTABLE:
             original(self, value)
             return
-        if self._hist is None:
-            self._hist = torch.zeros(size=(self._hist_bins,), dtype=torch.int32)
-        self._hist += torch.from_numpy(counts).int()
+        counted = torch.from_numpy(counts).int()
+        self._hist = counted if self._hist is None else self._hist + counted
 
     return observe
 

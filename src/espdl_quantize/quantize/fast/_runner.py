@@ -7,9 +7,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import torch
+from esp_ppq.core import QuantizationStates
 from esp_ppq.executor.base import OPERATION_FORWARD_TABLE
 from esp_ppq.executor.op import TorchBackendContext
 from esp_ppq.IR import QuantableOperation
+from esp_ppq.quantization.qfunction import PPQuantFunction
 from torch import Tensor
 
 from espdl_quantize.quantize.fast._fake_quant import NO_BOUNDS, Bounds, fake_quantize
@@ -18,6 +20,31 @@ from espdl_quantize.quantize.fast._ops import IN_DOUBLE, bounds_of
 
 Quantize = Callable[[Any, Any, Bounds], Any]
 """``(tensor, configuration, activation) -> tensor``: the activation of the tensor, quantized."""
+
+
+class OpError(RuntimeError):
+    """An op fails.
+
+    Args:
+        op: an esp-ppq ``Operation``.
+
+    Attributes:
+        op_name: its name.
+    """
+
+    def __init__(self, op: Any) -> None:
+        # esp-ppq's own words, which the failure report looks for.
+        super().__init__(f"Op Execution Error: {op}")
+        self.op_name = str(op.name)
+
+
+def quantize_plainly(tensor: Any, config: Any, bounds: Bounds = NO_BOUNDS) -> Any:
+    """Quantize the activation of a tensor by esp-ppq alone."""
+    if tensor is None:
+        return tensor
+    if not QuantizationStates.is_activated(config.state):
+        return bounds.of(tensor)
+    return PPQuantFunction(bounds.of(tensor), config)
 
 
 class OpRunner:
@@ -73,8 +100,7 @@ class OpRunner:
                 configs = op.config.output_quantization_config
                 outputs = self._all_quantized(op, outputs, configs, bounds)
         except Exception as error:
-            # esp-ppq's own words, which the failure report looks for.
-            raise RuntimeError(f"Op Execution Error: {op}") from error
+            raise OpError(op) from error
         return outputs
 
     def _all_quantized(

@@ -13,8 +13,10 @@ import torch
 from esp_ppq.quantization.optim import RuntimeCalibrationPass
 from esp_ppq.quantization.optim.training import TrainingBasedPass
 
+from espdl_quantize.quantize._fallback import REUSE, Fallback
+from espdl_quantize.quantize._random import random_state, restore_random_state
+from espdl_quantize.quantize._snapshot import state_of_ops
 from espdl_quantize.quantize.reuse._digest import Digest, UndigestibleError, add_ops, environment
-from espdl_quantize.quantize.reuse._random import random_state, restore_random_state
 from espdl_quantize.quantize.reuse._state import Arrays, State, difference
 from espdl_quantize.quantize.reuse._store import Store
 
@@ -46,13 +48,15 @@ class PassMemory:
     Args:
         folder: where they are kept; may be deleted at any time.
         limit: bytes on disk.
+        fallback: guards what is looked up and kept here: a failure costs a result, no iteration.
 
     Attributes:
         reused: what was taken from the memory so far.
     """
 
-    def __init__(self, folder: Path, limit: int = LIMIT) -> None:
+    def __init__(self, folder: Path, limit: int = LIMIT, fallback: Fallback | None = None) -> None:
         self._store = Store(folder, limit)
+        self._fallback = fallback or Fallback()
         self.reused: list[Reuse] = []
 
     def attach(self, optimization: Any) -> None:
@@ -121,37 +125,90 @@ class PassMemory:
         compute: Callable[[], Any],
     ) -> Any:
         """Return what ``compute`` returns, and leave the ops as it would."""
+        fallback, name = self._fallback, optimization.name
+        if fallback.is_plain:
+            # What plain esp-ppq is to find is not taken from the fast engine.
+            return compute()
+
+        def look_up() -> _Entry:
+            entry = _Entry.of(ops, device, inputs)
+            kept = None if entry.key is None else self._store.get(entry.key)
+            if kept is not None and entry.state.fits(_part(kept, _CHANGE)):
+                entry.state.apply(_part(kept, _CHANGE))
+                if drawn := _part(kept, _RANDOM):
+                    restore_random_state(drawn)
+                self.reused.append(Reuse(name, float(kept["seconds"])))
+                entry.result = tuple(kept["result"])
+            elif entry.key is not None:
+                entry.before, entry.drawn_before = entry.state.arrays(), random_state()
+            return entry
+
+        entry = fallback.attempt(
+            REUSE,
+            look_up,
+            lambda: None,
+            lambda: str(name),
+            lambda: state_of_ops(ops).restore,
+        )
+        if entry is not None and entry.result is not None:
+            return entry.result
+        known, started = len(fallback.records), time.perf_counter()
+        result = compute()
+        seconds = time.perf_counter() - started
+        # What plain esp-ppq did in this iteration is not kept as the fast engine's.
+        if entry is not None and entry.key is not None and len(fallback.records) == known:
+            fallback.attempt(
+                REUSE,
+                lambda: self._keep(entry, result, seconds),
+                lambda: None,
+                lambda: str(name),
+            )
+        return result
+
+    def _keep(self, entry: _Entry, result: Any, seconds: float) -> None:
+        changed = difference(entry.before, entry.state.arrays())
+        if changed is None or entry.key is None:
+            return
+        drawn = random_state() if difference(entry.drawn_before, random_state()) else {}
+        self._store.put(
+            entry.key,
+            {
+                "seconds": np.array(seconds),
+                "result": np.array(() if result is None else result, dtype=np.float64),
+                **{_CHANGE + name: value for name, value in changed.items()},
+                **{_RANDOM + name: value for name, value in drawn.items()},
+            },
+        )
+
+
+@dataclass
+class _Entry:
+    """What is looked up and kept for one call.
+
+    Attributes:
+        key: None where the inputs cannot be told from others.
+        state: of the ops.
+        before: their arrays.
+        drawn_before: the state of the random generators.
+        result: of the call; None where it is not known.
+    """
+
+    key: str | None
+    state: State
+    before: Arrays
+    drawn_before: Arrays
+    result: Any = None
+
+    @classmethod
+    def of(cls, ops: Sequence[Any], device: str, inputs: tuple[Any, ...]) -> _Entry:
+        """Digest the state that a call begins with."""
+        digest, state = Digest(), State(ops, device)
         try:
-            digest = Digest()
             digest.add(environment(), torch.get_num_threads(), device, inputs, random_state())
             add_ops(digest, ops)
         except UndigestibleError:
-            return compute()
-        key, state = digest.hex(), State(ops, device)
-        kept = self._store.get(key)
-        if kept is not None and state.fits(_part(kept, _CHANGE)):
-            state.apply(_part(kept, _CHANGE))
-            if drawn := _part(kept, _RANDOM):
-                restore_random_state(drawn)
-            self.reused.append(Reuse(optimization.name, float(kept["seconds"])))
-            return tuple(kept["result"])
-        before, drawn_before = state.arrays(), random_state()
-        started = time.perf_counter()
-        result = compute()
-        seconds = time.perf_counter() - started
-        changed = difference(before, state.arrays())
-        if changed is not None:
-            drawn = random_state() if difference(drawn_before, random_state()) else {}
-            self._store.put(
-                key,
-                {
-                    "seconds": np.array(seconds),
-                    "result": np.array(() if result is None else result, dtype=np.float64),
-                    **{_CHANGE + name: value for name, value in changed.items()},
-                    **{_RANDOM + name: value for name, value in drawn.items()},
-                },
-            )
-        return result
+            return cls(None, state, {}, {})
+        return cls(digest.hex(), state, {}, {})
 
 
 _WHICH_BLOCKS = ("name", "interested_layers", "collecting_device", "block_size")

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from espdl_quantize.quantize.fast._runner import OpRunner, inputs_of, store
+from espdl_quantize.quantize.fast._runner import OpError, OpRunner, inputs_of, store
 from espdl_quantize.quantize.fast.training._scales import Scales
 from espdl_quantize.quantize.fast.training._units import find_units
 
@@ -41,7 +41,10 @@ class BlockRunner:
         for op in self._ops:
             unit = self._units.get(op.name)
             if unit is not None:
-                unit.run(values)
+                try:
+                    unit.run(values)
+                except Exception as error:
+                    raise OpError(op) from error
             elif op.name not in self._covered:
                 store(op, self._runner.run(op, inputs_of(op, values)), values)
         return values

@@ -29,6 +29,16 @@ class Collector:
         self._caches: tuple[Activations, Activations] | None = None
         self._last: Any = None
 
+    def name_of(self, block: Any) -> str:
+        """Name a block by its place, and its first and last op."""
+        ends = f"{block.sp.name} to {block.ep.name}"
+        places = [place for place, one in enumerate(self._blocks, 1) if one is block]
+        return f"block {places[0]} of {len(self._blocks)}: {ends}" if places else ends
+
+    def forget(self) -> None:
+        """Free what was kept for the blocks to come."""
+        self._caches, self._last = None, None
+
     def split_graph_into_blocks(self, *args: Any, **kwargs: Any) -> list[Any]:
         """Split as esp-ppq does, and take note of what will be asked for."""
         self._blocks = list(self._split(*args, **kwargs))
