@@ -15,6 +15,7 @@ from espdl_quantize.quantize._hooks import (
     check_installation,
     esp_ppq_version,
 )
+from espdl_quantize.quantize._passes import field_of_pass
 from espdl_quantize.quantize._probe import probe_float_model, probe_torch_model
 from espdl_quantize.quantize._progress import NoProgress, Progress
 from espdl_quantize.quantize._quantize import (
@@ -44,6 +45,7 @@ __all__ = [
     "describe_failure",
     "esp_ppq_version",
     "export",
+    "field_of_pass",
     "is_spilling",
     "load_torch_model",
     "parse_onnx",
