@@ -220,4 +220,5 @@ def _row(row: dict[str, Any]) -> Row:
         changed=row["changed"],
         slower_on_chip=row["affects_inference_speed"],
         error=row["error"],
+        attempts=row["attempts"],
     )

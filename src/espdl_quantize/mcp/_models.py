@@ -111,6 +111,9 @@ class Row(BaseModel):
     changed: str
     slower_on_chip: str
     error: str | None
+    attempts: list[dict[str, Any]] = Field(
+        default=[], description="Earlier ones in the same folder that failed, the latest last."
+    )
 
 
 class NextStep(BaseModel):

@@ -121,7 +121,7 @@ class Search:
         self._ran = self._counted = self._done = 0
         self._saved: tuple[int, float | None] | None = None
         self._measured = ""
-        self._failures: list[Iteration] = []
+        self._forgiven: set[int] = set()
         self._noted: set[str] = set()
 
     def run(self) -> TuneResult:
@@ -130,7 +130,10 @@ class Search:
         for text in check_folder(history, self._facts):
             self._observer.notice(text)
         again: list[Iteration] | None = None
-        self._failures = _alike_at_end(history, self._options.same_failures)
+        # A search that such failures have ended was started again: one more of them ends it.
+        self._forgiven = {
+            row.id for row in _alike_at_end(history)[: 1 - self._options.same_failures or None]
+        }
         while True:
             step = compare(self._outputs, options=self.options)
             history, decision = step.history, step.decision
@@ -286,11 +289,12 @@ class Search:
         self._watch_failures(row, now)
 
     def _watch_failures(self, row: Iteration, history: History) -> None:
-        self._failures = _with_failure(self._failures, row, history)
-        if row.failure is None or row not in self._failures:
+        self._forgiven.discard(row.id)
+        if row.failure is None:
             return
-        if len(self._failures) >= self._options.same_failures:
-            names = " and ".join(failed.name for failed in self._failures[-2:])
+        alike = [other for other in _alike_at_end(history) if other.id not in self._forgiven]
+        if row in alike and len(alike) >= self._options.same_failures:
+            names = " and ".join(failed.name for failed in alike[-2:])
             raise IterationError(
                 f"{names} failed alike: {row.failure.stage}: {row.failure.cause}",
                 row.failure.mend or f"{row.name}/console.log has the whole trace",
@@ -356,30 +360,21 @@ def _is_in_optional_pass(row: Iteration) -> bool:
     return where is not None and where.field not in ("", "calib_algorithm")
 
 
-def _with_failure(before: list[Iteration], row: Iteration, history: History) -> list[Iteration]:
-    """Return the failures in a row that are alike, after one more iteration.
+def _alike_at_end(history: History) -> list[Iteration]:
+    """Return the last iterations in a row that failed alike; none where the last one went well.
 
-    An iteration that is repeated in its folder counts once. What is not legal on the chip counts
+    An iteration that was repeated in its folder counts once. What is not legal on the chip counts
     for nothing, and so does a crashed pass once there is a score: the search goes on without it.
     """
-    if row.failure is None:
-        return []
-    if row.failure.is_of_setting or (history.scored and _is_in_optional_pass(row)):
-        return before
-    alike = [one for one in before if one.failure and one.failure.kind == row.failure.kind]
-    return [*(one for one in alike if one.id != row.id), row]
-
-
-def _alike_at_end(history: History, limit: int) -> list[Iteration]:
-    """Return the failures that an interrupted search has counted so far.
-
-    Where they are as many as end a search it has ended: whoever starts it again has repaired the
-    cause, or sees it once more.
-    """
-    failures: list[Iteration] = []
+    alike: list[Iteration] = []
     for row in history.iterations:
-        failures = _with_failure(failures, row, history)
-    return failures[-(limit - 1) :] if limit > 1 else []
+        if row.failure is None:
+            alike = []
+        elif not row.failure.is_of_setting and not (history.scored and _is_in_optional_pass(row)):
+            kind = row.failure.kind
+            alike = [other for other in alike if other.failure and other.failure.kind == kind]
+            alike.append(row)
+    return alike
 
 
 def _is_illegal_throughout(history: History, decision: Decision) -> bool:
