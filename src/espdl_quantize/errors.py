@@ -7,6 +7,7 @@ prints it as one line; a traceback is for faults of this program, not of its inp
 from __future__ import annotations
 
 import errno
+from dataclasses import dataclass
 from typing import TypeVar
 
 EXIT_OK = 0
@@ -68,6 +69,45 @@ class IterationError(EspdlQuantizeError):
     """An iteration could not be finished."""
 
     exit_code = EXIT_ITERATION
+
+
+@dataclass(frozen=True)
+class FailedPass:
+    """Where in esp-ppq's quantizer an iteration failed.
+
+    Attributes:
+        name: of the pass, as it is shown while it runs.
+        field: the field of the setting that turns it on; empty for a pass that always runs.
+        layer: the block, or the op, that it was at; empty where that is not known.
+        layers: all ops of that block.
+        other_layers: the computing ops of the other blocks of the pass.
+    """
+
+    name: str
+    field: str = ""
+    layer: str = ""
+    layers: tuple[str, ...] = ()
+    other_layers: tuple[str, ...] = ()
+
+
+class PassError(IterationError):
+    """A pass of esp-ppq's quantizer failed.
+
+    Args:
+        cause: as for every error.
+        mend: as for every error.
+        failed_pass: which pass, and where.
+    """
+
+    def __init__(self, cause: str, mend: str = "", failed_pass: FailedPass | None = None) -> None:
+        super().__init__(cause, mend)
+        self.failed_pass = failed_pass
+
+    def reworded(self, cause: str, mend: str) -> PassError:
+        """Return the same failure in other words."""
+        found = PassError(cause, mend, self.failed_pass)
+        found.__cause__ = self.__cause__
+        return found
 
 
 class InstallationError(EspdlQuantizeError):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from espdl_quantize.errors import EspdlQuantizeError, IterationError
 from espdl_quantize.history import Evidence, HotOp, LayerError
-from espdl_quantize.iteration import locked, staged
+from espdl_quantize.iteration import error_of, locked, staged
 from espdl_quantize.search import int16_ops, split_layers
 from espdl_quantize.setting import Setting, canonical, setting_key
 from espdl_quantize.tune import BackendFacts
@@ -69,7 +70,8 @@ def seconds_of(setting: Setting) -> float:
 class MadeBackend:
     """Computes what :class:`RecordedBackend` would read.
 
-    ``scripted`` holds what happens at the n-th run instead: an exception to raise.
+    ``scripted`` holds what happens at the n-th run instead: an exception to raise. ``fault`` finds
+    one for a setting.
     """
 
     score: Any = response
@@ -82,6 +84,7 @@ class MadeBackend:
     pool: tuple[Setting, ...] | None = None
     stage: str = "quantize"
     contract_key: str | None = None
+    fault: Callable[[Setting], BaseException | None] = lambda setting: None
 
     @property
     def facts(self) -> BackendFacts:
@@ -102,7 +105,7 @@ class MadeBackend:
         number = len(self.runs)
         self.runs.append(setting)
         self.seconds += seconds_of(setting)
-        error = self.scripted.get(number)
+        error = self.scripted.get(number) or self.fault(setting)
         if error is not None and not isinstance(error, EspdlQuantizeError):
             raise error
         value = None if error is not None else self.score(setting)
@@ -130,7 +133,7 @@ class MadeBackend:
             "float_value": sign * FLOAT,
         }
         if isinstance(error, EspdlQuantizeError):
-            index["error"] = {"stage": self.stage, "cause": error.cause, "mend": error.mend}
+            index["error"] = error_of(self.stage, error)
         scratch = staging / "scratch"
         written = write_run(scratch, row, self.found(setting), **index)
         for file in written.iterdir():

@@ -13,6 +13,7 @@ from espdl_quantize.history._evidence import (
 from espdl_quantize.history._final import FinalScore
 from espdl_quantize.history._history import NO_LOSS, History, HistoryWarning
 from espdl_quantize.history._iteration import (
+    Attempt,
     Direction,
     EngineFallback,
     Failure,
@@ -33,6 +34,7 @@ __all__ = [
     "GENERATOR",
     "NO_LOSS",
     "Applied",
+    "Attempt",
     "Direction",
     "EngineFallback",
     "Evidence",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from espdl_quantize.contract import Origin
+from espdl_quantize.errors import FailedPass
 from espdl_quantize.setting import Setting
 
 Direction = Literal["max", "min"]
@@ -56,13 +59,58 @@ class Signals:
     outputs: tuple[OutputSignal, ...] = ()
 
 
+_QUOTED = re.compile(r"(?<!\w)('[^']*'|\"[^\"]*\")")
+_WORD = re.compile(r"[\w./:-]+")
+
+
+def _is_name(word: str, ops: frozenset[str]) -> bool:
+    """Tell whether a word of a message is a number, or names an op or a file."""
+    return word in ops or "/" in word or any(letter.isdigit() for letter in word)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A failed attempt at an iteration that was run again in its folder.
+
+    Attributes:
+        failure: why it failed.
+        ended_at: when, as local time.
+        seconds: how long it took.
+    """
+
+    failure: Failure
+    ended_at: str = ""
+    seconds: float | None = None
+
+
 @dataclass(frozen=True)
 class Failure:
-    """Why an iteration has no score."""
+    """Why an iteration has no score; in which pass of esp-ppq, where the folder says so."""
 
     stage: str
     cause: str
     mend: str = ""
+    failed_pass: FailedPass | None = None
+
+    @property
+    def kind(self) -> str:
+        """Return the stage, the pass and the cause; equal for failures that are alike."""
+        where = self.failed_pass
+        return f"{self.stage}: {'' if where is None else where.name}: {self.kind_of_cause}"
+
+    @cached_property
+    def kind_of_cause(self) -> str:
+        """The cause without names and numbers.
+
+        One cause may show in another layer, or after more steps.
+        """
+        text, where = self.cause, self.failed_pass
+        ops: frozenset[str] = frozenset()
+        if where is not None:
+            text = text.replace(f" at {where.layer}", "") if where.layer else text
+            ops = frozenset((*where.layers, *where.other_layers))
+        text = _QUOTED.sub("~", text)
+        return _WORD.sub(lambda word: "~" if _is_name(word[0], ops) else word[0], text)
 
     @property
     def is_of_setting(self) -> bool:
@@ -150,6 +198,7 @@ class Iteration:
         final_by: the contract's function of the final score, where the search scores by another.
         model_sha256: of the exported model, in a final score.
         samples_shared_with_search: samples of a final score that the search scored, too.
+        attempts: earlier ones in the same folder that failed, the latest last.
     """
 
     id: int
@@ -191,6 +240,7 @@ class Iteration:
     final_by: str | None = None
     model_sha256: str | None = None
     samples_shared_with_search: int | None = None
+    attempts: tuple[Attempt, ...] = ()
 
     @property
     def has_samples(self) -> bool:

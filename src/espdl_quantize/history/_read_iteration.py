@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from espdl_quantize.errors import SettingError
+from espdl_quantize.errors import FailedPass, SettingError
 from espdl_quantize.history._history import HistoryWarning
 from espdl_quantize.history._iteration import (
+    Attempt,
     Direction,
     EngineFallback,
     Failure,
@@ -22,6 +23,7 @@ from espdl_quantize.history._iteration import (
 from espdl_quantize.history._values import integer, names, number, objects, read_any, text
 from espdl_quantize.setting import Setting, parse_setting
 
+_MOST_ATTEMPTS = 10
 _PRIORITIES: tuple[Priority, ...] = ("balanced", "speed", "pc_time")
 
 
@@ -112,6 +114,7 @@ def read_iteration(
         final_by=text(index.get("final_by")),
         model_sha256=text(index.get("model_sha256")),
         samples_shared_with_search=integer(index.get("samples_shared_with_search")),
+        attempts=_attempts(index.get("attempts")),
     )
     return row, notes
 
@@ -143,8 +146,7 @@ def _score(
     error = index.get("error")
     if marked_failed or "_error" in metrics:
         if isinstance(error, dict):
-            parts = [text(error.get(key)) or "" for key in ("stage", "cause", "mend")]
-            return None, Failure(*parts)
+            return None, _failure(error)
         cause = text(error) or text(metrics.get("_error")) or "no cause was recorded"
         return None, Failure("evaluate" if "_error" in metrics else "", cause)
     stated = index.get("primary_value", metrics.get("_primary_value"))
@@ -156,6 +158,30 @@ def _score(
             "let evaluate() return a finite int or float for the primary metric",
         )
     return value, None
+
+
+def _failure(error: dict[str, Any]) -> Failure:
+    stage, cause, mend = (text(error.get(key)) or "" for key in ("stage", "cause", "mend"))
+    name = text(error.get("pass"))
+    if not name:
+        return Failure(stage, cause, mend)
+    where = FailedPass(
+        name,
+        text(error.get("field")) or "",
+        text(error.get("layer")) or "",
+        names(error.get("layers")),
+        names(error.get("other_layers")),
+    )
+    return Failure(stage, cause, mend, where)
+
+
+def _attempts(value: object) -> tuple[Attempt, ...]:
+    return tuple(
+        Attempt(
+            _failure(item), text(item.get("ended_at")) or "", number(item.get("elapsed_seconds"))
+        )
+        for item in objects(value)
+    )[-_MOST_ATTEMPTS:]
 
 
 def _setting(folder: Path) -> tuple[Setting | None, str | None]:

@@ -12,7 +12,7 @@ from espdl_quantize.iteration._folder import (
     locked,
     staged,
 )
-from espdl_quantize.iteration._lost import record_lost
+from espdl_quantize.iteration._lost import error_of, record_lost
 from espdl_quantize.iteration._options import RunOptions
 from espdl_quantize.iteration._prepared import Prepared
 from espdl_quantize.iteration._run import numbered, run_iteration, run_staged
@@ -30,6 +30,7 @@ __all__ = [
     "Verification",
     "captured",
     "carry_over",
+    "error_of",
     "facts_of",
     "final_evaluator",
     "is_finished",

@@ -13,6 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from espdl_quantize.errors import OutputFolderError
+from espdl_quantize.iteration._attempts import keep_attempts
 from espdl_quantize.jsonio import load_json, read_json, remove_abandoned, write_json
 
 INDEX = "iteration_index.json"
@@ -105,7 +106,8 @@ def staged(folder: Path, overwrite: bool = False) -> Iterator[Path]:
     """Yield a folder beside ``folder`` to write into; it takes the place of ``folder`` at the end.
 
     Where the block raises, nothing of it is left. A folder that holds a setting.json or a failed
-    iteration is replaced, and the user's own files in it are carried over.
+    iteration is replaced, its failure stays on record in the new one, and the user's own files in
+    it are carried over.
 
     Raises:
         OutputFolderError: ``folder`` holds a finished iteration and ``overwrite`` is not set.
@@ -126,6 +128,9 @@ def staged(folder: Path, overwrite: bool = False) -> Iterator[Path]:
     try:
         yield staging
         carry_over(folder, staging)
+        # Better a whole iteration without its record than none, on a disk that is full.
+        with contextlib.suppress(OSError):
+            keep_attempts(folder / INDEX, staging / INDEX)
         if folder.exists():
             folder.rename(retired)
         staging.rename(folder)

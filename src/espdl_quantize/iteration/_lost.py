@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from espdl_quantize.errors import EspdlQuantizeError, IterationError, is_full_disk
+from espdl_quantize.errors import EspdlQuantizeError, IterationError, PassError, is_full_disk
 from espdl_quantize.iteration._folder import INDEX
 from espdl_quantize.jsonio import Json, write_json
 from espdl_quantize.setting import Setting
@@ -26,6 +26,21 @@ def full_disk(outputs: Path, stage: str) -> IterationError:
         f"the disk that holds {outputs} is full (while: {stage})",
         "free some space and run the same command again",
     )
+
+
+def error_of(stage: str, failure: EspdlQuantizeError) -> Json:
+    """Return what iteration_index.json says of a failure."""
+    error: Json = {"stage": stage, "cause": failure.cause, "mend": failure.mend}
+    where = failure.failed_pass if isinstance(failure, PassError) else None
+    if where is not None:
+        error |= {
+            "pass": where.name,
+            "field": where.field or None,
+            "layer": where.layer or None,
+            "layers": list(where.layers),
+            "other_layers": list(where.other_layers),
+        }
+    return error
 
 
 def sweep_up(staging: Path, failed_at: str | None) -> None:
@@ -75,7 +90,7 @@ def record_lost(
     index = {
         **draft,
         "status": "failed",
-        "error": {"stage": stage, "cause": failure.cause, "mend": failure.mend},
+        "error": error_of(stage, failure),
         "model_path": None,
         "primary_value": None,
         "elapsed_seconds": round(elapsed, 3),

@@ -9,7 +9,7 @@ from espdl_quantize.errors import EspdlQuantizeError, IterationError, is_full_di
 from espdl_quantize.iteration import _artifacts as artifacts
 from espdl_quantize.iteration._current import Run
 from espdl_quantize.iteration._folder import INDEX
-from espdl_quantize.iteration._lost import full_disk, sweep_up
+from espdl_quantize.iteration._lost import error_of, full_disk, sweep_up
 from espdl_quantize.jsonio import Json, write_json
 from espdl_quantize.quantize import describe_failure, esp_ppq_version
 
@@ -39,9 +39,7 @@ def index_of(run: Run, failure: EspdlQuantizeError | None, elapsed: float) -> Js
     return {
         "iteration_id": run.setting.iteration_id,
         "status": "failed" if failure else "ok",
-        "error": (
-            {"stage": run.stage, "cause": failure.cause, "mend": failure.mend} if failure else None
-        ),
+        "error": None if failure is None else error_of(run.stage, failure),
         "rationale": run.setting.rationale,
         "model_path": None if failure else "model.espdl",
         "contract_path": str(run.contract.path),

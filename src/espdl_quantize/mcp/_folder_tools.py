@@ -221,6 +221,7 @@ def _row(row: dict[str, Any]) -> Row:
         slower_on_chip=row["affects_inference_speed"],
         engine=_engine(row),
         error=row["error"],
+        attempts=row["attempts"],
     )
 
 

@@ -114,6 +114,9 @@ class Row(BaseModel):
         description="What computed it; plain esp-ppq does what the fast engine fails at."
     )
     error: str | None
+    attempts: list[dict[str, Any]] = Field(
+        default=[], description="Earlier ones in the same folder that failed, the latest last."
+    )
 
 
 class NextStep(BaseModel):

@@ -24,6 +24,7 @@ from espdl_quantize.quantize._hooks import (
     check_installation,
     esp_ppq_version,
 )
+from espdl_quantize.quantize._passes import field_of_pass
 from espdl_quantize.quantize._probe import probe_float_model, probe_torch_model, run_forward
 from espdl_quantize.quantize._progress import NoProgress, Progress
 from espdl_quantize.quantize._quantize import (
@@ -59,6 +60,7 @@ __all__ = [
     "export",
     "failure_of",
     "fallback_at_work",
+    "field_of_pass",
     "is_spilling",
     "keep_graph",
     "load_torch_model",

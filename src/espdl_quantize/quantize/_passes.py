@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from espdl_quantize.errors import IterationError
+from espdl_quantize.errors import FailedPass, IterationError, PassError, is_out_of_memory
 from espdl_quantize.quantize._blame import failure_of
 from espdl_quantize.quantize._engine import Engine
 from espdl_quantize.quantize._fallback import PASS, REUSE, Fallback, Restore
@@ -13,6 +13,21 @@ from espdl_quantize.quantize._progress import Progress
 
 if TYPE_CHECKING:
     from espdl_quantize.quantize.reuse import PassMemory
+
+_FIELDS = {
+    "tqt": "tqt_optimization",
+    "lsq": "lsq_optimization",
+    "block-wise adaround reconstruction": "blockwise_reconstruction",
+    "bias correction": "bias_correct",
+    "layerwise equalization": "equalization",
+    "layer split(lateral)": "weight_split",
+    "quantization alignment": "fusion_alignment",
+    "runtime calibration": "calib_algorithm",
+}
+"""The field of a setting that decides on each pass; the other passes run in any case."""
+
+_MOST_LAYERS = 4000
+"""Of a larger network no layer is left out, since a setting cannot list all the others."""
 
 
 def prepare_passes(
@@ -82,6 +97,9 @@ def _speed_up(optimization: Any, fallback: Fallback) -> None:
 
 def _wrap_pass(optimization: Any, progress: Progress) -> None:
     optimize = optimization.optimize
+    blocks = _Blocks()
+    if hasattr(optimization, "split_graph_into_blocks"):
+        blocks.watch(optimization, progress)
 
     def reporting(*args: Any, **kwargs: Any) -> None:
         name = readable(optimization.name)
@@ -91,36 +109,79 @@ def _wrap_pass(optimization: Any, progress: Progress) -> None:
         except (OSError, IterationError):
             raise
         except Exception as error:
-            raise failure_of(
+            where = blocks.failed_pass(name)
+            place = f" at {where.layer}" if where.layer else ""
+            failure = failure_of(
                 error,
-                f"esp-ppq's pass {name!r} fails",
-                f"run the pass {name!r}",
+                f"esp-ppq's pass {name!r} fails{place}",
+                f"run the pass {name!r}{place}",
                 "console.log has the whole trace; where an op is named, esp-ppq cannot run it so",
-            ) from error
+            )
+            if is_out_of_memory(error):
+                # Less memory may do: it does not lie in the pass.
+                raise failure from error
+            raise PassError(failure.cause, failure.mend, where) from error
 
     optimization.optimize = reporting
-    if hasattr(optimization, "split_graph_into_blocks"):
-        _count_blocks(optimization, progress)
 
 
-def _count_blocks(optimization: Any, progress: Progress) -> None:
-    split, collect = optimization.split_graph_into_blocks, optimization.collect
-    blocks: list[Any] = []
-    begun = [0]
+class _Blocks:
+    """The blocks that a pass goes through, and the one that it is at."""
 
-    def splitting(*args: Any, **kwargs: Any) -> Any:
-        # A pass that is run again counts from the first block.
-        blocks[:], begun[0] = split(*args, **kwargs), 0
-        return list(blocks)
+    def __init__(self) -> None:
+        self._all: list[Any] = []
+        self._chosen: list[Any] = []
+        self._begun = 0
 
-    def collecting(*args: Any, **kwargs: Any) -> Any:
-        # Every block begins by collecting its data.
-        progress.update(begun[0], len(blocks), f"block {begun[0] + 1} of {len(blocks)}")
-        begun[0] += 1
-        return collect(*args, **kwargs)
+    def watch(self, optimization: Any, progress: Progress) -> None:
+        """Follow the pass, and tell of every block as it begins."""
+        split, collect = optimization.split_graph_into_blocks, optimization.collect
 
-    optimization.split_graph_into_blocks = splitting
-    optimization.collect = collecting
+        def splitting(*args: Any, **kwargs: Any) -> Any:
+            self._chosen = list(split(*args, **kwargs))
+            self._begun = 0
+            self._all = self._chosen
+            if kwargs.get("interested_layers"):
+                # The others are left out by the setting, and can be named in the next one.
+                self._all = list(split(*args, **{**kwargs, "interested_layers": None}))
+            return list(self._chosen)
+
+        def collecting(*args: Any, **kwargs: Any) -> Any:
+            # Every block begins by collecting its data.
+            count = len(self._chosen)
+            progress.update(self._begun, count, f"block {self._begun + 1} of {count}")
+            self._begun += 1
+            return collect(*args, **kwargs)
+
+        optimization.split_graph_into_blocks = splitting
+        optimization.collect = collecting
+
+    def failed_pass(self, name: str) -> FailedPass:
+        """Return where the pass is now."""
+        field = field_of_pass(name)
+        if not 0 < self._begun <= len(self._chosen):
+            return FailedPass(name, field)
+        block = self._chosen[self._begun - 1]
+        first, last = block.sp.name, block.ep.name
+        failed = tuple(op.name for op in block.rps)
+        others = tuple(
+            op.name
+            for other in self._all
+            for op in other.rps
+            if op.is_computing_op and op.name not in failed
+        )
+        if len(failed) + len(others) > _MOST_LAYERS:
+            failed, others = (), ()
+        layer = f"op {first}" if first == last else f"the block {first} to {last}"
+        return FailedPass(name, field, layer, failed, others)
+
+
+def field_of_pass(name: str) -> str:
+    """Return the field of a setting that turns a pass on, by the pass's readable name.
+
+    It is empty for a pass that runs with every setting.
+    """
+    return _FIELDS.get(name, "")
 
 
 def readable(name: str) -> str:

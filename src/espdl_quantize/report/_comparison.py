@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from espdl_quantize.history import GENERATOR, History, Iteration
+from espdl_quantize.history import GENERATOR, Attempt, Failure, History, Iteration
 from espdl_quantize.report._certainty import certainty_of, final_of, score_source
 from espdl_quantize.report._commands import early_finalize_command, retry_command
 from espdl_quantize.report._finalize import FinalizePlan
-from espdl_quantize.search import Decision, Situation, describe_changes, runtime_cost
+from espdl_quantize.search import Crashes, Decision, Situation, describe_changes, runtime_cost
 from espdl_quantize.setting import Setting
 
 Json = dict[str, Any]
@@ -88,6 +88,37 @@ def changes_of(history: History, row: Iteration) -> str:
     return describe_changes(prior.setting if prior else None, row.setting)
 
 
+def failed_pass_of(failure: Failure) -> Json | None:
+    """Return the pass that a failure lies in, its field in a setting, and the layer."""
+    where = failure.failed_pass
+    if where is None:
+        return None
+    return {"pass": where.name, "field": where.field or None, "layer": where.layer or None}
+
+
+def attempt_of(attempt: Attempt) -> Json:
+    """Return an earlier attempt at an iteration."""
+    failure, where = attempt.failure, attempt.failure.failed_pass
+    return {
+        "ended_at": attempt.ended_at,
+        "elapsed_seconds": attempt.seconds,
+        "stage": failure.stage,
+        "pass": None if where is None else where.name,
+        "layer": None if where is None else where.layer or None,
+        "cause": failure.cause,
+    }
+
+
+def attempts_of(row: Iteration) -> str:
+    """Say how often an iteration failed before in its folder, and why last; empty where never."""
+    if not row.attempts:
+        return ""
+    count, last = len(row.attempts), row.attempts[-1]
+    told = f"{count} failed attempt{'s' if count > 1 else ''} before in this folder"
+    when = f", the last on {last.ended_at}" if last.ended_at else ""
+    return f"{told}{when}: {last.failure.stage}: {last.failure.cause}"
+
+
 def ready_to_save(setting: Setting) -> Json:
     """Return a setting as the content of setting.json."""
     return setting.model_dump(exclude_none=True)
@@ -99,6 +130,8 @@ def _row(history: History, row: Iteration) -> Json:
         "dir": str(row.folder.resolve()),
         "status": row.status,
         "error": None if row.failure is None else str(row.failure),
+        "failed_pass": None if row.failure is None else failed_pass_of(row.failure),
+        "attempts": [attempt_of(attempt) for attempt in row.attempts],
         "primary_metric": row.metric,
         "primary_value": row.value,
         "rank": rank_of(history, row),
@@ -150,6 +183,8 @@ def _hint(history: History, decision: Decision, plan: FinalizePlan) -> Json:
         {
             "iteration_id": number,
             "error": str(rows[number].failure),
+            "failed_pass": failed_pass_of(failure) if (failure := rows[number].failure) else None,
+            "attempts": len(rows[number].attempts) + 1,
             "retry_command": retry_command(rows[number]),
         }
         for number in decision.failed
@@ -163,6 +198,15 @@ def _hint(history: History, decision: Decision, plan: FinalizePlan) -> Json:
             {"lever": skip.lever, "reason": skip.reason} for skip in decision.skipped
         ],
         "failed_iterations": failed,
+        "crashed_passes": [
+            {
+                "pass": crashed.what,
+                "iterations": list(dict.fromkeys(crash.row.id for crash in crashed.crashes)),
+                "is_retired": crashed.is_retired,
+                "reason": crashed.reason,
+            }
+            for crashed in Crashes(history).passes
+        ],
         "notes": list(decision.notes),
     }
     if decision.phase.startswith(("phase-2", "phase-3")) and decision.setting is not None:

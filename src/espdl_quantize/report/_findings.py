@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from espdl_quantize.history import NO_LOSS, History, Iteration
+from espdl_quantize.report._comparison import attempts_of
 from espdl_quantize.report._escape import md, number
 from espdl_quantize.report._gap import gap_words
 from espdl_quantize.report.figures import TRAINED_TOGETHER
 from espdl_quantize.search import (
+    Crashes,
     Decision,
     Situation,
     findings,
@@ -48,6 +50,10 @@ def key_findings(situation: Situation) -> list[str]:
     if history.failed:
         told = "; ".join(f"{row.name}: {md(row.failure or 'no score')}" for row in history.failed)
         bullets.append(f"Failed: {told}.")
+    bullets += [
+        f"{row.name}: {md(attempts_of(row), 600)}." for row in history.iterations if row.attempts
+    ]
+    bullets += [f"{md(crashed.reason, 600)}." for crashed in Crashes(history).passes]
     bullets += [f"{best.name} ran with: {md(warning)}." for warning in best.warnings]
     bullets += _allowed_violations(situation)
     return bullets

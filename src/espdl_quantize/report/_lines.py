@@ -78,6 +78,10 @@ def _ranking(comparison: dict[str, Any]) -> Iterator[str]:
             f"{number(row['primary_value']):<10} {row['outcome']:<12}{_signal(row)} "
             f"{plain(row['changed'], 120)}"
         )
+        if row["attempts"]:
+            count, last = len(row["attempts"]), row["attempts"][-1]
+            attempts = f"{count} failed attempt{'s' if count > 1 else ''}"
+            yield f"    iter_{row['iteration_id']}: {attempts} before: {plain(last['cause'], 200)}"
     for row in comparison["excluded_iterations"]:
         yield (
             f"  iter_{row['iteration_id']:<3} rank -   {number(row['primary_value']):<10} "

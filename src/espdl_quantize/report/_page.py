@@ -18,6 +18,7 @@ from espdl_quantize.report._certainty import (
 )
 from espdl_quantize.report._chip import chip_lines
 from espdl_quantize.report._comparison import (
+    attempts_of,
     changes_of,
     cost_of,
     delta_of,
@@ -144,6 +145,7 @@ def _rows(situation: Situation) -> list[Json]:
             "changed": plain(changes_of(history, row), 600),
             "rationale": plain(row.rationale, _RATIONALE),
             "failure": plain(row.failure, 600) if row.failure else "",
+            "attempts": plain(attempts_of(row), 600),
             "value": number(row.value),
             "interval": show_interval(history.noise.interval(row)),
             "delta": number(delta_of(history, row), sign=True),

@@ -1,6 +1,7 @@
 """Decides the next step of a search: pure functions of the iterations and their artifacts."""
 
 from espdl_quantize.search._advice import findings
+from espdl_quantize.search._crashes import CRASH_LIMIT, Crash, CrashedPass, Crashes
 from espdl_quantize.search._decide import decide, searching, settle, signals_of
 from espdl_quantize.search._decision import (
     Decision,
@@ -11,7 +12,15 @@ from espdl_quantize.search._decision import (
     StopCategory,
 )
 from espdl_quantize.search._describe import cite, describe_changes, describe_setting, score
-from espdl_quantize.search._legs import LEGS, leg, leg_of, legs_complete_after, missing_leg
+from espdl_quantize.search._legs import (
+    LEGS,
+    covered_legs,
+    leg,
+    leg_of,
+    legs_complete_after,
+    missing_leg,
+    missing_legs,
+)
 from espdl_quantize.search._lint import Violation, cited_iterations, lint_setting
 from espdl_quantize.search._rules import Situation, phase5_cutoff
 from espdl_quantize.search._search_by import SearchBy
@@ -29,9 +38,13 @@ from espdl_quantize.search.triggers import Finding, find_triggers
 from espdl_quantize.setting import RuntimeCost, int16_ops, runtime_cost, split_layers
 
 __all__ = [
+    "CRASH_LIMIT",
     "DEFAULT_THRESHOLDS",
     "LEGS",
     "LEVERS",
+    "Crash",
+    "CrashedPass",
+    "Crashes",
     "Decision",
     "Finding",
     "Lever",
@@ -53,6 +66,7 @@ __all__ = [
     "both_last_worse",
     "cite",
     "cited_iterations",
+    "covered_legs",
     "decide",
     "describe_changes",
     "describe_seconds",
@@ -66,6 +80,7 @@ __all__ = [
     "linear_order",
     "lint_setting",
     "missing_leg",
+    "missing_legs",
     "phase5_cutoff",
     "plateau",
     "relative_loss",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from espdl_quantize.search._crashes import Crashes
 from espdl_quantize.search._rules import Situation
 from espdl_quantize.search.levers import LEVERS, improved, is_tried
 from espdl_quantize.search.phase5 import Phase5Signals
@@ -47,6 +48,7 @@ def phase5_advice(situation: Situation, reason: str, signals: Phase5Signals) -> 
     if lost:
         told = ", ".join(f"iter_{effect.iter} ({effect.added_pass})" for effect in lost)
         lines.append(f"These lost, do not stack them again as they were: {told}.")
+    lines += [f"{crashed.consequence}." for crashed in Crashes(situation.history).passes]
     for finding in findings(situation):
         lines.append(f"{finding.rule}: {finding.text} -> {finding.method}.")
     return " ".join(lines)

@@ -7,15 +7,17 @@ from dataclasses import replace
 
 from espdl_quantize.history import Evidence, History
 from espdl_quantize.search._advice import phase5_advice
+from espdl_quantize.search._crashes import Crashes
 from espdl_quantize.search._decision import Decision, SearchOptions
 from espdl_quantize.search._describe import cite, describe_changes
 from espdl_quantize.search._legs import leg
-from espdl_quantize.search._notes import near_misses, nothing_to_gain
+from espdl_quantize.search._notes import crash_notes, near_misses, nothing_to_gain
 from espdl_quantize.search._rules import (
     Outcome,
     Situation,
     first_outcome,
     phase5_cutoff,
+    pull,
     target_met,
     usable_levers,
 )
@@ -52,11 +54,14 @@ def decide(
             failed=failed,
             signals=signals,
             coverage_exhausted=_is_exhausted(situation, signals),
-            notes=tuple(nothing_to_gain(history)),
+            notes=(*crash_notes(history), *nothing_to_gain(history)),
         )
     if outcome.stop is not None:
         advice = f"The search is over: {outcome.reason}."
-        return Decision(phase=outcome.phase, advice=advice, failed=failed, stop=outcome.stop)
+        notes = tuple(crash_notes(history))
+        return Decision(
+            phase=outcome.phase, advice=advice, failed=failed, stop=outcome.stop, notes=notes
+        )
     setting = _next_setting(situation, outcome)
     misses = near_misses(history) if outcome.leg is not None else ()
     return Decision(
@@ -66,7 +71,7 @@ def decide(
         setting=setting,
         skipped=outcome.skipped,
         failed=failed,
-        notes=(*misses, *nothing_to_gain(history)),
+        notes=(*crash_notes(history), *misses, *nothing_to_gain(history)),
     )
 
 
@@ -106,18 +111,33 @@ def signals_of(situation: Situation) -> Phase5Signals:
 def _next_setting(situation: Situation, outcome: Outcome) -> Setting:
     next_id, history = situation.history.next_id, situation.history
     if outcome.leg is not None:
-        return leg(outcome.leg, next_id, _leg_rationale(situation, outcome))
+        told = _leg_rationale(situation, outcome)
+        plain = leg(outcome.leg, next_id, told)
+        changed = Crashes(history).without_crashed_layers(plain)
+        if changed is plain:
+            return plain
+        told += f" {_left_out(history)}."
+        return changed.model_copy(update={"rationale": told})
     context = situation.context
     if outcome.lever is None or context is None:
         return baseline(next_id)
     lever = LEVERS[outcome.lever]
-    changed = lever.change(context)
+    changed = pull(lever, context)
     told = (
         f"Lever {lever.id} on {context.best.name}: "
         f"{describe_changes(context.base, changed)}. {outcome.reason}. "
         f"{cite(history, context.best, context.evidence)}."
     )
+    if changed != lever.change(context):
+        told += f" {_left_out(history)}."
     return changed.model_copy(update={"iteration_id": next_id, "rationale": told})
+
+
+def _left_out(history: History) -> str:
+    """Say which layers the passes leave out, and why."""
+    found = [crash for crash in Crashes(history).all if crash.layers]
+    told = "; ".join(f"{crash.place} ({crash.what} crashed, {crash.row.name})" for crash in found)
+    return f"Left out: {told}"
 
 
 def _leg_rationale(situation: Situation, outcome: Outcome) -> str:

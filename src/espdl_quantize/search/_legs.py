@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from espdl_quantize.history import History
+from espdl_quantize.search._crashes import Crashes, leaves_out_crashed_layers
 from espdl_quantize.setting import Setting, TqtOptimization, canonical
 
 Leg = Literal["kl", "mse", "percentile"]
@@ -34,26 +35,48 @@ def leg(calibration: Leg, iteration_id: int = 0, rationale: str = "") -> Setting
     )
 
 
-def leg_of(setting: Setting) -> Leg | None:
-    """Return the leg that ``setting`` is, exactly; any other pass or schedule makes it none."""
+def leg_of(setting: Setting, history: History | None = None) -> Leg | None:
+    """Return the leg that ``setting`` is, exactly; any other pass or schedule makes it none.
+
+    Args:
+        setting: the setting.
+        history: where it is given, a leg whose training leaves out the layers of a crash on record
+            is that leg, too.
+    """
     form = canonical(setting)
+    if history is not None and leaves_out_crashed_layers(setting, history):
+        form = {**form, "tqt_optimization": {**form["tqt_optimization"], "interested_layers": None}}
     return next((name for name in LEGS if canonical(leg(name)) == form), None)
 
 
 def missing_leg(history: History) -> Leg | None:
-    """Return the next leg that no iteration covers; a failed iteration covers its leg."""
-    covered = {leg_of(row.setting) for row in history.iterations if row.setting is not None}
-    return next((name for name in LEGS if name not in covered), None)
+    """Return the next leg that no iteration covers and that no crash bars.
+
+    A failed iteration covers its leg.
+    """
+    return next(iter(missing_legs(history)), None)
+
+
+def missing_legs(history: History) -> list[Leg]:
+    """Return the legs that are left to run, in their order."""
+    covered, crashes = covered_legs(history), Crashes(history)
+    return [name for name in LEGS if name not in covered and bars_leg(crashes, name) is None]
+
+
+def bars_leg(crashes: Crashes, calibration: Leg) -> str | None:
+    """Say why a leg is not to be run for a pass that crashed; None where it is."""
+    return crashes.bars(crashes.without_crashed_layers(leg(calibration)))
+
+
+def covered_legs(history: History) -> set[Leg]:
+    """Return the legs that were run, whatever came of them."""
+    found = {leg_of(row.setting, history) for row in history.iterations if row.setting is not None}
+    return {name for name in found if name is not None}
 
 
 def legs_complete_after(history: History) -> int | None:
-    """Return how many iterations it took to cover every leg; None while one is missing."""
-    missing = set(LEGS)
-    for count, row in enumerate(history.iterations, start=1):
-        if row.setting is not None:
-            found = leg_of(row.setting)
-            if found is not None:
-                missing.discard(found)
-        if not missing:
+    """Return how many iterations it took until no leg was left to run; None while one is."""
+    for count in range(1, len(history.iterations) + 1):
+        if missing_leg(history.upto(count)) is None:
             return count
     return None

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from espdl_quantize.history import Evidence, History, Iteration
 from espdl_quantize.search._axes import escalations
+from espdl_quantize.search._crashes import Crashes
 from espdl_quantize.search._decide import settle
 from espdl_quantize.search._decision import SearchOptions
 from espdl_quantize.search._describe import describe_change, describe_changes
-from espdl_quantize.search._legs import DEFAULT_TQT, leg_of
+from espdl_quantize.search._legs import DEFAULT_TQT, bars_leg, leg_of
 from espdl_quantize.search._rules import Situation, first_outcome, phase5_cutoff
 from espdl_quantize.search.levers import LEVERS
 from espdl_quantize.search.phase5 import calibration
@@ -55,10 +56,12 @@ def lint_setting(
         options: as for :func:`decide`.
     """
     situation = settle(history, evidence, options)
-    if leg_of(setting) is not None and first_outcome(situation).leg == leg_of(setting):
+    this_leg = leg_of(setting, history)
+    if this_leg is not None and first_outcome(situation).leg == this_leg:
         return []
     is_open = phase5_cutoff(situation) >= 0
     found = _stacked(setting, situation, is_open)
+    found += _crashed(setting, history)
     found += _calibration_alone(setting, history)
     found += [
         Violation("no-further-step", row.id, told, mend)
@@ -159,12 +162,27 @@ def _nearer(setting: Setting, history: History, moves: int) -> Iteration | None:
     return nearest[2]
 
 
+def _crashed(setting: Setting, history: History) -> list[Violation]:
+    crashes = Crashes(history)
+    barred = crashes.bars(setting)
+    if barred is None:
+        return []
+    return [
+        Violation(
+            "crashed-pass",
+            crashes.all[-1].row.id,
+            barred,
+            "leave it out; where its cause is repaired, run the failed iteration again first",
+        )
+    ]
+
+
 def _calibration_alone(setting: Setting, history: History) -> list[Violation]:
     name = calibration(setting)
     best = history.best
     if best is None or best.setting is None or calibration(best.setting) == name:
         return []
-    if _trains(setting):
+    if _trains(setting) or bars_leg(Crashes(history), "kl") is not None:
         return []
     if any(
         row.setting is not None and calibration(row.setting) == name and _trains(row.setting)

@@ -5,21 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from espdl_quantize.history import History, Iteration
+from espdl_quantize.search._crashes import Crashes
 from espdl_quantize.search._describe import describe_change, score
-from espdl_quantize.search._legs import LEGS, Leg, leg, leg_of
+from espdl_quantize.search._legs import LEGS, Leg, covered_legs, leg
 from espdl_quantize.search.phase5 import calibration
 from espdl_quantize.setting import Change, diff
 
 
 def near_misses(history: History) -> Iterator[str]:
     """Name what keeps a calibration with training from being its leg of the sweep."""
-    covered = {leg_of(row.setting) for row in history.iterations if row.setting is not None}
+    covered = covered_legs(history)
     for name in LEGS:
         if name in covered:
             continue
         for row in history.iterations:
             if _is_near(row, name):
                 yield f"{row.name} does not cover the {name} leg: {_differences(row, name)}"
+
+
+def crash_notes(history: History) -> Iterator[str]:
+    """Say which passes crashed, and what is left out of the next settings for it."""
+    for crashed in Crashes(history).passes:
+        yield crashed.reason
 
 
 def nothing_to_gain(history: History) -> Iterator[str]:

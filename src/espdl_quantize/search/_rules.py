@@ -6,19 +6,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from espdl_quantize.history import Evidence, History
+from espdl_quantize.search._crashes import Crashes
 from espdl_quantize.search._decision import Phase, SearchOptions, SkippedLever, Stop
 from espdl_quantize.search._describe import score
 from espdl_quantize.search._legs import Leg, legs_complete_after, missing_leg
 from espdl_quantize.search._stops import both_last_worse, plateau, relative_loss, target_reached
 from espdl_quantize.search.levers import (
     LEVERS,
+    Lever,
     LeverContext,
+    Verdict,
     escalation_converged,
     is_tried,
     unstable_training,
     untried_levers,
 )
 from espdl_quantize.search.triggers import r3_uneven_channels, r5_mean_shift, r8_multi_input
+from espdl_quantize.setting import Setting
 
 
 @dataclass(frozen=True)
@@ -98,12 +102,27 @@ def usable_levers(situation: Situation) -> tuple[tuple[str, ...], tuple[SkippedL
         return (), tuple(SkippedLever(lever.id, f"{why} to change") for lever in untried)
     usable, skipped = [], []
     for lever in untried:
-        verdict = lever.applies(context)
+        verdict = judge_lever(lever, context)
         if verdict.applies:
             usable.append(lever.id)
         else:
             skipped.append(SkippedLever(lever.id, verdict.reason))
     return tuple(usable), tuple(skipped)
+
+
+def judge_lever(lever: Lever, context: LeverContext) -> Verdict:
+    """Judge a lever by best's artifacts, and by the crashes of the passes that it would run."""
+    verdict = lever.applies(context)
+    if not verdict.applies:
+        return verdict
+    barred = Crashes(context.history).bars(pull(lever, context))
+    return verdict if barred is None else Verdict(False, barred)
+
+
+def pull(lever: Lever, context: LeverContext) -> Setting:
+    """Return best's setting with the lever's change, without layers that a pass crashed in."""
+    changed = lever.change(context)
+    return Crashes(context.history).without_crashed_layers(changed, context.base)
 
 
 def _baseline_first(situation: Situation) -> Outcome | None:
@@ -202,7 +221,7 @@ def _converged(situation: Situation) -> str | None:
 
 def _applies(lever: str, situation: Situation) -> bool:
     context = situation.context
-    return context is not None and LEVERS[lever].applies(context).applies
+    return context is not None and judge_lever(LEVERS[lever], context).applies
 
 
 _ORDER: tuple[Callable[[Situation], Outcome | None], ...] = (

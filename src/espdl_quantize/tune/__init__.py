@@ -1,7 +1,7 @@
 """Runs a whole search by itself, on esp-ppq or on recorded iterations."""
 
 from espdl_quantize.tune._backend import AsideBackend, Backend, BackendFacts
-from espdl_quantize.tune._budget import Budget, SearchInterrupt, Spent, parse_duration
+from espdl_quantize.tune._budget import BUDGET_RULE, Budget, SearchInterrupt, Spent, parse_duration
 from espdl_quantize.tune._events import Move, Observer, Status
 from espdl_quantize.tune._final import take_final
 from espdl_quantize.tune._isolated import IsolatedBackend
@@ -15,6 +15,7 @@ from espdl_quantize.tune._repeat import REPEAT, Draws, compare_draws, confirm, r
 from espdl_quantize.tune._table import Table, pack
 
 __all__ = [
+    "BUDGET_RULE",
     "REPEAT",
     "AsideBackend",
     "Backend",

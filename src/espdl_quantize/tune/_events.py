@@ -20,12 +20,14 @@ class Move:
         phase: where the search stands.
         what: the leg, lever or kind of move, in a few words.
         covers: what coverage still owed and this covers.
+        is_repetition: it runs a failed iteration again, in its own folder.
     """
 
     setting: Setting
     phase: Phase
     what: str
     covers: tuple[str, ...] = ()
+    is_repetition: bool = False
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Status:
 
     Attributes:
         move: what is about to run.
-        number: of this iteration in this call, from 1.
+        number: of this iteration in this call, as the budget counts.
         budget: the user's ceiling.
         history: the iterations so far.
         estimate: how long it takes; None where nothing was measured.

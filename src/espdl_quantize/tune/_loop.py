@@ -119,10 +119,10 @@ class Search:
             thresholds,
             options.search_by,
         )
-        self._count = self._done = 0
+        self._ran = self._counted = self._done = 0
         self._saved: tuple[int, float | None] | None = None
         self._measured = ""
-        self._failures: list[Iteration] = []
+        self._forgiven: set[int] = set()
         self._noted: set[str] = set()
 
     def run(self) -> TuneResult:
@@ -131,6 +131,10 @@ class Search:
         for text in check_folder(history, self._facts):
             self._observer.notice(text)
         again: list[Iteration] | None = None
+        # A search that such failures have ended was started again: one more of them ends it.
+        self._forgiven = {
+            row.id for row in _alike_at_end(history)[: 1 - self._options.same_failures or None]
+        }
         while True:
             step = compare(self._outputs, options=self.options)
             history, decision = step.history, step.decision
@@ -141,12 +145,12 @@ class Search:
                 if self._take_final(history):
                     # Once more, so that the reports have it.
                     step = compare(self._outputs, options=self.options)
-                return TuneResult(decision.stop.category, decision.stop.detail, self._count, step)
-            if self._is_spent():
-                return self._finish("budget_reached", history)
+                return TuneResult(decision.stop.category, decision.stop.detail, self._ran, step)
             if again is None:
                 again = _to_try_again(history, decision)
             move = self._again(again, decision)
+            if self._is_spent(move):
+                return self._finish("budget_reached", history)
             if move is None and _is_illegal_throughout(history, decision):
                 raise _none_is_legal(history)
             move = move or self._next(history, decision)
@@ -248,15 +252,17 @@ class Search:
                     row.setting.model_copy(update={"iteration_id": row.id}),
                     decision.phase,
                     f"{row.name} once more, which failed",
+                    is_repetition=True,
                 )
         return None
 
     def _run(self, move: Move, history: History) -> None:
-        self._count += 1
+        self._ran += 1
+        self._counted += not move.is_repetition
         estimate = TimeModel(history).estimate(move.setting)
         budget = self._options.budget
         self._observer.iteration_started(
-            Status(move, self._count, budget, history, estimate, self._seconds_left())
+            Status(move, self._counted, budget, history, estimate, self._seconds_left())
         )
         number = move.setting.iteration_id
         failure: EspdlQuantizeError | None = None
@@ -278,7 +284,8 @@ class Search:
                 f"iter_{number} ran, but cannot be used: {next(told, 'it is not there')}",
                 "see 'espdl-quantize compare' for what is wrong with it",
             )
-        self._done += 1
+        # See BUDGET_RULE.
+        self._done += not move.is_repetition
         self._observer.iteration_ended(row, now)
         for warning in row.warnings:
             if warning.startswith(FEW) and warning not in self._noted:
@@ -287,17 +294,12 @@ class Search:
         self._watch_failures(row, now)
 
     def _watch_failures(self, row: Iteration, history: History) -> None:
+        self._forgiven.discard(row.id)
         if row.failure is None:
-            self._failures.clear()
             return
-        if row.failure.is_of_setting:
-            return
-        if self._failures and _cause(self._failures[-1]) != _cause(row):
-            self._failures.clear()
-        self._failures.append(row)
-        limit = self._options.same_failures if history.scored else 2
-        if len(self._failures) >= limit:
-            names = " and ".join(one.name for one in self._failures[-2:])
+        alike = [other for other in _alike_at_end(history) if other.id not in self._forgiven]
+        if row in alike and len(alike) >= self._options.same_failures:
+            names = " and ".join(failed.name for failed in alike[-2:])
             raise IterationError(
                 f"{names} failed alike: {row.failure.stage}: {row.failure.cause}",
                 row.failure.mend or f"{row.name}/console.log has the whole trace",
@@ -311,7 +313,7 @@ class Search:
         self._take_final(history)
         step = compare(self._outputs, run_stop=stop, options=self.options)
         reason = step.comparison["next_step_hint"]["finalize_reason"]
-        return TuneResult(reason["category"], reason["detail"], self._count, step)
+        return TuneResult(reason["category"], reason["detail"], self._ran, step)
 
     def _plan(self, history: History, decision: Decision) -> None:
         plan = make_plan(history, decision, self.options, self._options.budget)
@@ -319,11 +321,14 @@ class Search:
             self._measured = plan.measured
             self._observer.planned(plan)
 
-    def _is_spent(self) -> bool:
+    def _is_spent(self, move: Move | None) -> bool:
+        """Tell whether the budget has no room for one more; see BUDGET_RULE."""
         budget, left = self._options.budget, self._seconds_left()
-        if budget.iterations is not None and self._count >= budget.iterations:
+        if left is not None and left <= 0:
             return True
-        return left is not None and left <= 0
+        if move is not None and move.is_repetition:
+            return False
+        return budget.iterations is not None and self._counted >= budget.iterations
 
     def _fits(self, move: Move, history: History) -> bool:
         left, estimate = self._seconds_left(), TimeModel(history).estimate(move.setting)
@@ -340,16 +345,41 @@ class Search:
 
 
 def _to_try_again(history: History, decision: Decision) -> list[Iteration]:
-    """While nothing has a score, what failed before is tried again: its cause may be mended.
+    """While nothing has a score, what failed before is tried again: its cause may be repaired.
 
     What failed by its setting waits until the sweep has nothing else: by then only another contract
-    can help.
+    can help. What failed in a pass that a setting can do without is not tried again: the cause is
+    esp-ppq's, and each trial takes a training.
     """
     if history.scored:
         return []
     all_of = _is_illegal_throughout(history, decision)
     rows = [row for row in history.failed if row.setting and row.failure]
+    rows = [row for row in rows if not _is_in_optional_pass(row)]
     return [row for row in rows if all_of or not (row.failure and row.failure.is_of_setting)]
+
+
+def _is_in_optional_pass(row: Iteration) -> bool:
+    """Tell whether an iteration crashed in a pass other than calibration that it had turned on."""
+    where = row.failure.failed_pass if row.failure is not None else None
+    return where is not None and where.field not in ("", "calib_algorithm")
+
+
+def _alike_at_end(history: History) -> list[Iteration]:
+    """Return the last iterations in a row that failed alike; none where the last one went well.
+
+    An iteration that was repeated in its folder counts once. What is not legal on the chip counts
+    for nothing, and so does a crashed pass once there is a score: the search goes on without it.
+    """
+    alike: list[Iteration] = []
+    for row in history.iterations:
+        if row.failure is None:
+            alike = []
+        elif not row.failure.is_of_setting and not (history.scored and _is_in_optional_pass(row)):
+            kind = row.failure.kind
+            alike = [other for other in alike if other.failure and other.failure.kind == kind]
+            alike.append(row)
+    return alike
 
 
 def _is_illegal_throughout(history: History, decision: Decision) -> bool:
@@ -368,8 +398,3 @@ def _none_is_legal(history: History) -> IterationError:
         "see that the calibration images are preprocessed as those that evaluate() scores, in the "
         "same range; then run the same command again",
     )
-
-
-def _cause(row: Iteration) -> tuple[str, str]:
-    failure = row.failure
-    return ("", "") if failure is None else (failure.stage, failure.cause)

@@ -19,8 +19,9 @@ class TuneOptions:
         policy: the name of the policy of open exploration.
         seed: of the policy.
         ignore_plateau: go on where the metric has stopped moving.
-        same_failures: so many failures in a row with the same cause end the search; before
-            anything has a score, two do.
+        same_failures: so many failures in a row with the same cause end the search. Models that
+            are illegal on the chip do not count, nor do crashes of a pass that the search can go on
+            without.
         confirm_draws: so many draws of the calibration data for best and its nearest rival once the
             search is over; 0 for none.
         search_by: what the rules rank by; best/ and the target are judged by the metric.
@@ -31,7 +32,7 @@ class TuneOptions:
     policy: str = "evidence"
     seed: int = 0
     ignore_plateau: bool = False
-    same_failures: int = 3
+    same_failures: int = 2
     final: bool = True
     search_by: SearchBy = "metric"
     confirm_draws: int = 0

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 
 from espdl_quantize.history import History
 from espdl_quantize.search import (
-    LEGS,
     Decision,
     SearchOptions,
     TimeEstimate,
     TimeModel,
     leg,
-    leg_of,
     legs_complete_after,
+    missing_legs,
 )
 from espdl_quantize.setting import Setting
 from espdl_quantize.tune._budget import Budget
@@ -88,8 +87,7 @@ def make_plan(history: History, decision: Decision, options: SearchOptions, budg
     steps = []
     if not history.iterations:
         steps.append(PlanStep("baseline", 1))
-    legs = {leg_of(row.setting) for row in history.iterations if row.setting is not None}
-    missing = [name for name in LEGS if name not in legs]
+    missing = missing_legs(history)
     if missing:
         told = f"calibration sweep ({', '.join(missing)}, each with TQT)"
         estimate = _times(times, leg(missing[0]), len(missing))

@@ -8,10 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from espdl_quantize.errors import ContractError, EspdlQuantizeError, IterationError
+from espdl_quantize.errors import (
+    ContractError,
+    EspdlQuantizeError,
+    FailedPass,
+    IterationError,
+    PassError,
+)
 from espdl_quantize.iteration import INDEX, locked, numbered, record_lost, staged
 from espdl_quantize.jsonio import Json, read_json
-from espdl_quantize.quantize import Progress
+from espdl_quantize.quantize import Progress, field_of_pass
 from espdl_quantize.setting import Setting
 from espdl_quantize.worker._job import Order
 from espdl_quantize.worker._stages import Stages
@@ -159,10 +165,10 @@ class Runner:
             )
         except WorkerDiedError as died:
             self._drop(at_once=True)
-            place = stages.place
+            place, inner = stages.place, stages.inner
             stages.close(died)
             elapsed = time.monotonic() - started
-            return self._ended_with_its_process(attempt, stages, place, died, elapsed)
+            return self._ended_with_its_process(attempt, stages, place, inner, died, elapsed)
         except BaseException as error:
             stages.close(error)
             raise
@@ -177,14 +183,20 @@ class Runner:
         return _Ended(read_json(attempt.staging / INDEX), failure, bool(answer["memory"]))
 
     def _ended_with_its_process(
-        self, attempt: _Attempt, stages: Stages, place: str, died: WorkerDiedError, elapsed: float
+        self,
+        attempt: _Attempt,
+        stages: Stages,
+        place: str,
+        inner: str,
+        died: WorkerDiedError,
+        elapsed: float,
     ) -> _Ended:
         if (attempt.staging / INDEX).exists():
             # It is written last: all was done, and it failed to say so.
             index = read_json(attempt.staging / INDEX)
             if index.get("status") == "ok":
                 return _Ended(index)
-        failure = IterationError(f"{died.cause} (while: {place})", died.mend)
+        failure = _death_in(inner, f"{died.cause} (while: {place})", died.mend)
         draft = stages.draft or self._first_draft(attempt)
         index = record_lost(
             attempt.staging, attempt.setting, draft, stages.last, failure, elapsed, stages.seconds
@@ -241,6 +253,14 @@ class Runner:
             if at_once:
                 worker.kill()
             worker.close()
+
+
+def _death_in(stage: str, cause: str, mend: str) -> IterationError:
+    """Return the error of a process that died within a pass of the quantizer, or outside of it."""
+    field = field_of_pass(stage)
+    if not field:
+        return IterationError(cause, mend)
+    return PassError(cause, mend, FailedPass(stage, field))
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,11 @@ class Stages:
         """Return where in its stages the iteration is, such as "quantize: tqt"."""
         return ": ".join(one.name for one in self._open) or self.last
 
+    @property
+    def inner(self) -> str:
+        """Return the innermost open stage; empty where there is none within the outermost."""
+        return self._open[-1].name if len(self._open) > 1 else ""
+
     def hear(self, message: Json) -> None:
         """Take note of one message; those of other kinds are left alone."""
         event = message.get("event")

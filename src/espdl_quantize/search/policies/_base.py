@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import ClassVar
 
 from espdl_quantize.history import Evidence, History
+from espdl_quantize.search._crashes import Crashes
 from espdl_quantize.search._lint import lint_setting
 from espdl_quantize.search._rules import Situation
 from espdl_quantize.search.phase5 import Phase5Signals
@@ -67,10 +68,21 @@ class PolicyContext:
         """The keys of the settings that can be run; None for no limit."""
         return None if self.pool is None else frozenset(map(setting_key, self.pool))
 
+    @cached_property
+    def crashes(self) -> Crashes:
+        """The passes that crashed."""
+        return Crashes(self.history)
+
+    def without_crashed_layers(self, setting: Setting) -> Setting:
+        """Return a setting whose passes leave out the layers that one of them crashed in."""
+        return self.crashes.without_crashed_layers(setting, self.base)
+
     def is_new(self, setting: Setting) -> bool:
-        """Tell whether a setting can be run and never was."""
+        """Tell whether a setting can be run and never was; one with a crashed pass cannot."""
         key = setting_key(setting)
-        return key not in self.tried and (self.pool_keys is None or key in self.pool_keys)
+        if key in self.tried or (self.pool_keys is not None and key not in self.pool_keys):
+            return False
+        return self.crashes.bars(setting) is None
 
     def is_clean(self, setting: Setting) -> bool:
         """Tell whether a setting, with its rationale, keeps the composition discipline."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from espdl_quantize.search._describe import describe_changes
 from espdl_quantize.search._seconds import TimeModel
@@ -95,6 +95,10 @@ class EvidencePolicy(Policy):
             candidate
             for generator in self._generators
             for candidate in generator.candidates(context, self._parameters)
+        ]
+        found = [
+            replace(candidate, setting=context.without_crashed_layers(candidate.setting))
+            for candidate in found
         ]
         for setting in context.pool or ():
             told = f"recorded: {describe_changes(context.base, setting)}"

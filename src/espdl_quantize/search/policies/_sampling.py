@@ -32,7 +32,8 @@ def propose_sampled(
 
 def _settle(context: PolicyContext, choice: Mapping[str, str]) -> Setting | None:
     if context.pool is None:
-        return decode(choice)
+        setting = decode(choice)
+        return None if setting is None else context.without_crashed_layers(setting)
     left = [setting for setting in context.pool if context.is_new(setting)]
     return min(
         left,
