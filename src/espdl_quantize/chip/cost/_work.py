@@ -10,14 +10,11 @@ once per output pixel, and cost far more than the multiplications do.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from espdl_quantize.chip._model import ChipModel, Node, Tensor
-
-BYTES = {"S8": 1, "S16": 2, "W8A16": 2, "F32": 4}
-"""Of one activation."""
 
 Work = dict[str, float]
 """How much of each kind."""
@@ -50,11 +47,19 @@ class Caches:
 
 @dataclass(frozen=True)
 class Operand:
-    """A tensor that an op reads or writes."""
+    """A tensor that an op reads or writes.
+
+    Attributes:
+        bits: of one number.
+        shape: as in the file.
+        constant: whether the file holds its numbers.
+        internal: whether it lies in internal RAM, where no cache is needed.
+    """
 
     bits: int
     shape: tuple[int, ...]
     constant: bool = False
+    internal: bool = False
 
     @property
     def count(self) -> int:
@@ -115,18 +120,26 @@ class Operation:
 _BITS = {"int8": 8, "uint8": 8, "bool": 8, "int16": 16, "uint16": 16, "float64": 64, "int64": 64}
 
 
-def _operand(tensor: Tensor | None, constant: bool) -> Operand | None:
+def _operand(tensor: Tensor | None, constant: bool, internal: bool) -> Operand | None:
     if tensor is None or tensor.shape is None:
         return None
-    return Operand(_BITS.get(tensor.dtype, 32), tensor.shape, constant)
+    return Operand(_BITS.get(tensor.dtype, 32), tensor.shape, constant, internal)
 
 
-def operation_of(node: Node, model: ChipModel) -> Operation:
-    """Describe one op of a file."""
+def operation_of(node: Node, model: ChipModel, internal: Container[str] = ()) -> Operation:
+    """Describe one op of a file.
+
+    Args:
+        node: the op.
+        model: the file.
+        internal: names of the activations in internal RAM.
+    """
     operands = [
-        _operand(model.tensor(name), name in model.constants) for name in node.inputs if name
+        _operand(model.tensor(name), name in model.constants, name in internal)
+        for name in node.inputs
+        if name
     ]
-    outputs = [_operand(model.values.get(name), False) for name in node.outputs]
+    outputs = [_operand(model.values.get(name), False, name in internal) for name in node.outputs]
     inputs = tuple(one for one in operands if one is not None)
     attributes = node.attributes
     kernel = tuple(attributes.get("kernel_shape") or ())
@@ -206,8 +219,8 @@ def work_of(operation: Operation, caches: Caches, weights_in_flash: bool = False
         _products(operation, caches, weights_in_flash, work)
     else:
         _elements(operation, work)
-    read = sum(one.size for one in operation.inputs if not one.constant)
-    written = sum(one.size for one in operation.outputs)
+    read = sum(one.size for one in operation.inputs if not (one.constant or one.internal))
+    written = sum(one.size for one in operation.outputs if not one.internal)
     # A line that is written is first read into the cache and later written back.
     work["moved"] += (read + 2 * written) * _share_spilled(read + written, caches.data)
     return work
@@ -248,18 +261,30 @@ def _products(operation: Operation, caches: Caches, in_flash: bool, work: Work) 
     work["flash" if where == "flash" else "moved"] += weights.size
 
 
+_OF_A_CACHE = 0.9
+"""What weights can have of a cache; inputs, outputs and the stack take the rest."""
+
+
 def _share_missed(size: float, cache: int) -> float:
     """Return how much of what is read round and round is gone when it is read again.
 
-    A cyclic read of a little more than the cache holds misses nearly always, as the oldest line is
-    what a cache drops; inputs and outputs take a part of it, too.
+    In a cache that replaces lines at random, a share m of the reads misses where
+    m = 1 - exp(-m * size / cache). Nothing misses below the cache's size, a third at 1.2 times it,
+    four fifths at twice.
     """
-    return min(max((size / cache - 0.6) / 0.6, 0.0), 1.0)
+    ratio = size / (_OF_A_CACHE * cache)
+    if ratio <= 1:
+        return 0.0
+    low, high = 1e-9, 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if 1 - math.exp(-middle * ratio) > middle else (low, middle)
+    return high
 
 
 def _share_spilled(size: int, cache: int) -> float:
-    return max(1 - SPILL * cache / size, 0.0) if size else 0.0
-SPILL = 1.0
+    """Return how much of an op's inputs and outputs does not stay in the cache between ops."""
+    return max(1 - cache / size, 0.0) if size else 0.0
 
 
 def _elements(operation: Operation, work: Work) -> None:
