@@ -14,11 +14,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from espdl_quantize.chip.cost._work import KINDS, Caches, Operation, Work, work_of
+from espdl_quantize.chip.cost._work import KINDS, Caches, Operation, Work
 from espdl_quantize.errors import EspdlQuantizeError, UsageError
 from espdl_quantize.jsonio import Json, load_json
 
 _FILE = Path(__file__).parent / "constants.json"
+_TWO_CORES = 0.15
+"""Standard deviation, of the logarithm, that a second core adds: one network is published so."""
 _ONE_CHIP, _ONE_TOTAL, _ONE_LAYER = 0.5, 0.03, 0.2
 """Standard deviations, of logarithms: of a board's speed against the published one, of a measured
 total, and of what the model's structure leaves unexplained in one layer."""
@@ -63,6 +65,9 @@ class Constants:
         covariance: of the logarithms of the constants, in the order of ``KINDS``.
         spread: standard deviation of what the model leaves unexplained, of the logarithm.
         interval_factor: half the width of the interval, in standard deviations.
+        cores: how many the chip has.
+        second_core: share of the weights read again that two cores save, as one finds in the cache
+            what the other has just read.
         residual: of a calibration: root mean square of the logarithm's error on the measurements.
         flash_calibrated: of a calibration: whether the weights were read from flash.
     """
@@ -75,6 +80,8 @@ class Constants:
     covariance: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
     spread: float = 0.0
     interval_factor: float = 1.645
+    cores: int = 1
+    second_core: float = 0.0
     residual: float | None = None
     flash_calibrated: bool | None = None
 
@@ -82,10 +89,10 @@ class Constants:
         """Return the prediction for some work, on one core."""
         return sum(count * self.nanoseconds[kind] for kind, count in work.items()) / 1e6
 
-    def interval(self, work: Work, milliseconds: float) -> tuple[float, float]:
+    def interval(self, work: Work, milliseconds: float, cores: int = 1) -> tuple[float, float]:
         """Return from where to where nine of ten models come out."""
         total = self.milliseconds(work)
-        variance = self.spread**2
+        variance = self.spread**2 + (_TWO_CORES**2 if cores > 1 else 0.0)
         if total > 0 and self.covariance:
             slope = [work[kind] * self.nanoseconds[kind] / 1e6 / total for kind in KINDS]
             for left, line in zip(slope, self.covariance, strict=True):
@@ -104,6 +111,8 @@ class Constants:
             "covariance": [list(line) for line in self.covariance],
             "spread": self.spread,
             "interval_factor": self.interval_factor,
+            "cores": self.cores,
+            "second_core": self.second_core,
             "residual": self.residual,
             "flash_calibrated": self.flash_calibrated,
         }
@@ -128,6 +137,8 @@ def constants_of_json(value: Any) -> Constants:
             covariance=covariance,
             spread=float(value["spread"]),
             interval_factor=float(value["interval_factor"]),
+            cores=int(value["cores"]),
+            second_core=float(value["second_core"]),
             residual=None if residual is None else float(residual),
             flash_calibrated=None if in_flash is None else bool(in_flash),
         )
@@ -136,7 +147,7 @@ def constants_of_json(value: Any) -> Constants:
             f"these are no constants of a chip: {type(error).__name__}: {error}",
             "write them with Constants.to_json()",
         ) from error
-    numbers = [*nanoseconds.values(), made.spread, made.interval_factor]
+    numbers = [*nanoseconds.values(), made.spread, made.interval_factor, made.second_core]
     numbers += [number for line in covariance for number in line]
     square = all(len(line) == len(KINDS) for line in covariance)
     if not all(map(math.isfinite, numbers)) or min(nanoseconds.values()) < 0:
@@ -188,10 +199,11 @@ def shipped_constants(chip: str) -> Constants:
     return _shipped()[chip]
 
 
-_SPLIT_TYPES = frozenset({"Conv"})
-_COMPUTED = frozenset(
+COMPUTED = frozenset(
     {"mac8", "mac8_ragged", "mac16", "mac16_ragged", "group", "pixel", "depthwise", "inner"}
 )
+"""Kinds of work that two cores do in half the time."""
+READ_AGAIN = frozenset({"flash", "psram"})
 
 
 def layer_milliseconds(
@@ -200,18 +212,19 @@ def layer_milliseconds(
     """Return the prediction for one op.
 
     With two cores the runtime shares out only a Conv whose input is more than four windows high,
-    by its rows; PSRAM and flash serve both cores, so that what goes over them takes as long.
+    by its rows; PSRAM and flash serve both cores, so that what goes over them takes about as long.
     """
     whole = constants.milliseconds(work)
     if deployment.cores == 1 or not is_split(operation):
         return whole
-    computed = sum(work[kind] * constants.nanoseconds[kind] for kind in _COMPUTED) / 1e6
-    return whole - computed / 2
+    computed = sum(work[kind] * constants.nanoseconds[kind] for kind in COMPUTED) / 1e6
+    again = sum(work[kind] * constants.nanoseconds[kind] for kind in READ_AGAIN) / 1e6
+    return whole - computed / 2 - constants.second_core * again
 
 
 def is_split(operation: Operation) -> bool:
     """Whether two cores share the op."""
-    if operation.op_type not in _SPLIT_TYPES or not operation.kernel:
+    if operation.op_type != "Conv" or not operation.kernel:
         return False
     height = operation.inputs[0].shape[1] if len(operation.inputs[0].shape) == 4 else 1
     window = operation.kernel[0] if len(operation.kernel) > 1 else 1
@@ -261,7 +274,9 @@ def calibrated(
         raise CalibrationError("nothing was measured that the model predicts a time for")
     for one in usable:
         if not (math.isfinite(one.milliseconds) and one.milliseconds > 0):
-            raise CalibrationError(f"a measured time is {one.milliseconds} ms, expected more than 0")
+            raise CalibrationError(
+                f"a measured time is {one.milliseconds} ms, expected more than 0"
+            )
     kinds = list(KINDS)
     start = np.array([max(constants.nanoseconds[kind], 1e-9) for kind in kinds])
     counts = np.array([[one.work[kind] for kind in kinds] for one in usable]) / 1e6
@@ -306,8 +321,3 @@ def calibrated(
         residual=residual,
         flash_calibrated=weights_in_flash,
     )
-
-
-def work_in(operation: Operation, constants: Constants, deployment: Deployment) -> Work:
-    """Count an op's work as it is deployed."""
-    return work_of(operation, constants.caches, deployment.weights_in_flash)

@@ -31,14 +31,20 @@ _BYTES = {
     "float64": 8,
 }
 
+
+def name_set(names: str) -> frozenset[str]:
+    """Return the names in a text."""
+    return frozenset(names.split())
+
+
 _SHARES_INPUT = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
 """Ops whose output is their input under another shape: the bytes stay as they are."""
-_OVERWRITES_INPUT = frozenset(
+_OVERWRITES_INPUT = name_set(
     "Add And Clip DequantizeLinear Elu Equal Exp Gelu Greater GreaterOrEqual HardSigmoid HardSwish "
     "LUT LayerNormalization LeakyRelu Less LessOrEqual Log LpNormalization Max Min Mod Neg Not Or "
     "PRelu QuantizeLinear RMSNormalization ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp "
     "ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu RequantizeLinear "
-    "ReverseSequence ScatterND Sigmoid Sqrt Swish Tanh Xor".split()
+    "ReverseSequence ScatterND Sigmoid Sqrt Swish Tanh Xor"
 )
 """Ops that may write their output over an input. Mul, Sub, Div and Pow are not among them."""
 

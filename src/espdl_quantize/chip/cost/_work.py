@@ -1,10 +1,10 @@
 """What one op asks of the chip: vector instructions, calls, elements and bytes, by kind.
 
 Each kind of work has one constant per chip (``constants.json``): so many cycles or nanoseconds for
-one of it. What is counted follows ESP-DL's kernels: a Conv goes over its output pixels, and for each
-pixel over groups of as many output channels as a vector has lanes; for every group it reads all of
-the group's weights again. So weights that do not fit into the cache are read from PSRAM or flash
-once per output pixel, and cost far more than the multiplications do.
+one of it. What is counted follows ESP-DL's kernels: a Conv goes over its output pixels, and for
+each pixel over groups of as many output channels as a vector has lanes; for every group it reads
+all of the group's weights again. So weights that do not fit into the cache are read from PSRAM or
+flash once per output pixel, and cost far more than the multiplications do.
 """
 
 from __future__ import annotations
@@ -15,17 +15,29 @@ from dataclasses import dataclass
 from typing import Any
 
 from espdl_quantize.chip._model import ChipModel, Node, Tensor
+from espdl_quantize.chip.cost._plan import name_set
 
 Work = dict[str, float]
 """How much of each kind."""
 
-_TABLED = frozenset(
-    "Clip Elu Exp Gelu HardSigmoid HardSwish LUT LeakyRelu Log Sigmoid Sqrt Swish Tanh".split()
+_TABLED = name_set(
+    "Clip Elu Exp Gelu HardSigmoid HardSwish LUT LeakyRelu Log Sigmoid Sqrt Swish Tanh"
 )
-_FLOAT = frozenset(
+_FLOAT = name_set(
     "Div Elu Exp GRU HardSigmoid HardSwish LSTM LayerNormalization Log LogSoftmax LpNormalization "
-    "Mod Pow RMSNormalization Sigmoid Softmax Sqrt Swish Tanh".split()
+    "Mod Pow RMSNormalization Sigmoid Softmax Sqrt Swish Tanh"
 )
+RUNTIME_OPS = name_set(
+    "Add AveragePool Clip Concat Conv DepthToSpace DequantizeLinear Div Elu Equal Exp Flatten GRU "
+    "Gather Gelu Gemm GlobalAveragePool Greater GreaterOrEqual HardSigmoid HardSwish Identity "
+    "InsertZeros LSTM LUT LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax "
+    "LpNormalization MatMul MaxPool Mod Mul Neg PRelu Pad Pow QuantizeLinear RMSNormalization "
+    "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd "
+    "ReduceSum ReduceSumSquare Relu RequantizeLinear Reshape Resize ReverseSequence ScatterND "
+    "Sigmoid Slice Softmax SpaceToDepth Split Sqrt Squeeze StreamingCache Sub Swish Tanh Transpose "
+    "Unsqueeze"
+)
+"""What ESP-DL 3.3 has a kernel for; a model with another op does not load."""
 _FREE = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
 _COPIES = frozenset({"Concat", "DepthToSpace", "Gather", "Pad", "Slice", "SpaceToDepth", "Split"})
 _CONVERTS = frozenset({"DequantizeLinear", "QuantizeLinear", "RequantizeLinear"})
@@ -162,7 +174,9 @@ def operation_of_row(row: Mapping[str, Any]) -> Operation:
     """Describe one op of the published figures."""
 
     def operand(one: list[Any]) -> Operand:
-        return Operand(_BITS.get(one[0], 32), tuple(one[1]), bool(one[2]) if len(one) > 2 else False)
+        return Operand(
+            _BITS.get(one[0], 32), tuple(one[1]), bool(one[2]) if len(one) > 2 else False
+        )
 
     inputs = tuple(map(operand, row["in"]))
     kernel = tuple(row.get("kernel_shape") or ())
@@ -292,6 +306,7 @@ def _elements(operation: Operation, work: Work) -> None:
     count = sum(one.count for one in operation.outputs)
     lanes = {"S8": 16, "F32": 1}.get(operation.width, 8)
     whole = max([one.count for one in operation.inputs if not one.constant], default=0)
+    tabled = operation.table and op_type in _TABLED
     if op_type in _COPIES:
         return
     if op_type in _CONVERTS:
@@ -305,7 +320,12 @@ def _elements(operation: Operation, work: Work) -> None:
         pixels = output.count / max(channels, 1)
         work["vector"] += pixels * taps * -(-channels // lanes)
         work["pixel"] += pixels
-    elif operation.width == "F32" or (op_type in _FLOAT and not (operation.table and op_type in _TABLED)):
+    elif op_type in ("GRU", "LSTM"):
+        steps = operation.inputs[0].shape[0] if operation.inputs[0].shape else 1
+        products = sum(one.count for one in operation.inputs[1:] if one.constant)
+        work["vector"] += steps * products / lanes
+        work["float"] += 4 * count
+    elif operation.width == "F32" or (op_type in _FLOAT and not tabled):
         work["float"] += max(whole, count)
     elif op_type == "Transpose":
         work["permute"] += count
