@@ -11,8 +11,8 @@ Unknown are the logarithms of the constants, one per kind of work and chip. What
 before any model is seen (cycles of the inner loops, the speed of PSRAM and flash) enters as a
 guess with a width; constants in cycles are also drawn to a mean of both chips, as the kernels are
 alike. Minimised is the sum of squares of the errors' logarithms and of the distances from the
-guesses, each by its width. A family of networks that are near equal counts as two models and is left
-out as one.
+guesses, each by its width. A family of near-equal networks counts as two models and is left out
+as one.
 """
 
 from __future__ import annotations
