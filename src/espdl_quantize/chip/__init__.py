@@ -4,15 +4,20 @@ from espdl_quantize.chip._check import Legality, check_legality, reject_illegal
 from espdl_quantize.chip._read import UnreadableModelError, parse_model, read_model
 from espdl_quantize.chip._rules import Fault
 from espdl_quantize.chip._whole import ALWAYS, ChipCheck, check_model
+from espdl_quantize.chip.cost import ChipCost, Deployment, calibrate, cost_of
 
 __all__ = [
     "ALWAYS",
     "ChipCheck",
+    "ChipCost",
+    "Deployment",
     "Fault",
     "Legality",
     "UnreadableModelError",
+    "calibrate",
     "check_legality",
     "check_model",
+    "cost_of",
     "parse_model",
     "read_model",
     "reject_illegal",

@@ -65,6 +65,15 @@ def read_model(file: Path) -> ChipModel:
         OutputFolderError: the file cannot be opened, or is larger than any chip's flash.
         UnreadableModelError: it is no .espdl, encrypted, cut off, or its offsets lead nowhere.
     """
+    return parse_model(read_content(file))
+
+
+def read_content(file: Path) -> bytes:
+    """Read the bytes of a file that a chip's flash could hold.
+
+    Raises:
+        OutputFolderError: the file cannot be opened, or is larger than any chip's flash.
+    """
     try:
         size = file.stat().st_size
         if size > _LARGEST:
@@ -72,10 +81,9 @@ def read_model(file: Path) -> ChipModel:
                 f"{file} has {size // _MIB} MiB, the limit is {_LARGEST // _MIB} MiB",
                 "no chip holds such a model",
             )
-        content = file.read_bytes()
+        return file.read_bytes()
     except OSError as error:
         raise OutputFolderError(f"{file} cannot be read: {error.strerror or error}") from error
-    return parse_model(content)
 
 
 def parse_model(content: bytes) -> ChipModel:

@@ -10,6 +10,7 @@ import typer
 
 from espdl_quantize import __version__
 from espdl_quantize.cli._aside import add_commands
+from espdl_quantize.cli._cost import add_cost
 from espdl_quantize.cli._folder_commands import add_folder_commands
 from espdl_quantize.cli._options import (
     AsJson,
@@ -306,6 +307,7 @@ def verify(
 
 
 add_folder_commands(app)
+add_cost(app)
 add_commands(app)
 
 
