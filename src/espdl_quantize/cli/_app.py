@@ -121,6 +121,14 @@ def run(
     native: Annotated[
         bool, typer.Option("--native", help="Export esp-ppq's .native graph, too.")
     ] = False,
+    test_values: Annotated[
+        bool,
+        typer.Option(
+            "--test-values/--no-test-values",
+            help="Write model_test.espdl, too: the model with a recorded input and output, for "
+            "ESP-DL's model->test().",
+        ),
+    ] = True,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a finished iteration.")
     ] = False,
@@ -156,6 +164,7 @@ def run(
         engine,
         score_float=not no_float_score,
         reuse=not no_reuse,
+        test_values=test_values,
     )
     if dry_run:
         from espdl_quantize.cli._dry_run import preview_iteration

@@ -1,7 +1,7 @@
 """The esp-ppq backend: float model, quantization and export. Every hook into esp-ppq is here."""
 
 from espdl_quantize.quantize._engine import Engine, at_work
-from espdl_quantize.quantize._export import export
+from espdl_quantize.quantize._export import TEST_MODEL, export
 from espdl_quantize.quantize._graph import (
     FloatModel,
     describe_failure,
@@ -30,6 +30,7 @@ from espdl_quantize.quantize._watch import batch_digests, sample_digests, watche
 
 __all__ = [
     "SUPPORTED_VERSIONS",
+    "TEST_MODEL",
     "Engine",
     "FloatModel",
     "NoProgress",
