@@ -2,7 +2,7 @@
 
 from espdl_quantize.chip._check import Legality, check_legality, reject_illegal
 from espdl_quantize.chip._facts import chip_facts
-from espdl_quantize.chip._model import ChipModel, Tensor
+from espdl_quantize.chip._model import ChipModel, Node, Tensor
 from espdl_quantize.chip._read import UnreadableModelError, parse_model, read_model
 from espdl_quantize.chip._rules import Fault
 from espdl_quantize.chip._whole import ALWAYS, ChipCheck, check_model, first_samples
@@ -13,6 +13,7 @@ __all__ = [
     "ChipModel",
     "Fault",
     "Legality",
+    "Node",
     "Tensor",
     "UnreadableModelError",
     "check_legality",

@@ -10,6 +10,7 @@ import typer
 
 from espdl_quantize import __version__
 from espdl_quantize.cli._aside import add_commands
+from espdl_quantize.cli._deploy import add_board_commands
 from espdl_quantize.cli._folder_commands import add_folder_commands
 from espdl_quantize.cli._options import (
     AsJson,
@@ -315,6 +316,7 @@ def verify(
 
 
 add_folder_commands(app)
+add_board_commands(app)
 add_commands(app)
 
 

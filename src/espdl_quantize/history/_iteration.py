@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from espdl_quantize.contract import Origin
+from espdl_quantize.deploy import Measurement
 from espdl_quantize.setting import Setting
 
 Direction = Literal["max", "min"]
@@ -117,6 +118,7 @@ class Iteration:
         float_reference_key: stands for the contract and the float model that it was run with.
         contract_key: stands for the contract alone, which is known before anything runs.
         on_chip: what was found in the exported file; None where it was not checked.
+        device: what a board measured of its model; None where nobody has tried.
         metrics: everything that the contract's function returned.
         warnings: what was said while the setting was applied.
         elapsed_seconds: how long it took.
@@ -159,6 +161,7 @@ class Iteration:
     engine: str | None = None
     esp_ppq_version: str | None = None
     on_chip: OnChip | None = None
+    device: Measurement | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     sample_count: int | None = None

@@ -12,6 +12,7 @@ from espdl_quantize.iteration import locked
 from espdl_quantize.mcp._artifacts import first_that_fit, lines_of, list_folder, read_page
 from espdl_quantize.mcp._models import (
     ArtifactPage,
+    BoardSummary,
     Finalized,
     LintResult,
     NextStep,
@@ -219,5 +220,6 @@ def _row(row: dict[str, Any]) -> Row:
         agreement=signals.get("agreement"),
         changed=row["changed"],
         slower_on_chip=row["affects_inference_speed"],
+        on_board=None if row["device"] is None else BoardSummary(**row["device"]),
         error=row["error"],
     )
