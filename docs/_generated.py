@@ -75,7 +75,9 @@ def _parameter(one: Any, hint: Any) -> tuple[str, str, str]:
     else:
         choices = get_args(hint) if get_origin(hint) is Literal else ()
         value = "|".join(map(str, choices)) or _value_name(one)
-        name = f"`{', '.join(one.opts)}{'' if one.is_flag else ' ' + value}`"
+        name = (
+            f"`{', '.join([*one.opts, *one.secondary_opts])}{'' if one.is_flag else ' ' + value}`"
+        )
     default = "" if one.default is None or one.default is False else f"`{one.default}`"
     return name, "needed" if one.required else default, _prose(one.help or "")
 

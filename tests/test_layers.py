@@ -18,6 +18,7 @@ LAYERS = (
     "quantize",
     "analysis",
     "chip",
+    "deploy",
     "iteration",
     "worker",
     "history",

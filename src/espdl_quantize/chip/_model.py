@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Width = Literal["S8", "S16", "W8A16", "F32"]
@@ -74,6 +74,8 @@ class ChipModel:
         values: activations, by name.
         inputs: names of the model's inputs.
         outputs: names of the model's outputs.
+        test_inputs: a recorded value of each input, by name; empty where the file has none.
+        test_outputs: what the model gives for them.
     """
 
     nodes: tuple[Node, ...]
@@ -81,6 +83,8 @@ class ChipModel:
     values: Mapping[str, Tensor]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    test_inputs: Mapping[str, Tensor] = field(default_factory=dict)
+    test_outputs: Mapping[str, Tensor] = field(default_factory=dict)
 
     def tensor(self, name: str) -> Tensor | None:
         """Return the constant or activation of a name."""

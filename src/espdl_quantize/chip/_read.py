@@ -126,6 +126,8 @@ class _Reader:
             values=_by_name(iter(values)),
             inputs=tuple(_text(value.Name()) for value in self._each(graph, "Input")),
             outputs=tuple(_text(value.Name()) for value in self._each(graph, "Output")),
+            test_inputs=self._test_values(graph, "TestInputsValue"),
+            test_outputs=self._test_values(graph, "TestOutputsValue"),
         )
 
     def _each(self, table: Any, field: str, size: int = 4) -> Iterator[Any]:
@@ -189,6 +191,9 @@ class _Reader:
         elif count and shape:
             raise ValueError(f"{name!r} has no numbers, its shape {shape} has {count}")
         return Tensor(name, dtype, shape, self._numbers(tensor, "Exponents"), data)
+
+    def _test_values(self, graph: Any, field: str) -> dict[str, Tensor]:
+        return _by_name(self._constant(tensor) for tensor in self._each(graph, field))
 
     def _value(self, value: Any) -> Tensor:
         kind, held = self._shape_type(), value.ValueInfoType().Value()

@@ -117,7 +117,7 @@ def check_model(
     from espdl_quantize.chip.integers import check_integers
 
     try:
-        chosen = _samples(batches, samples)
+        chosen = first_samples(batches, samples)
         found = check_integers(legality.model, chip_facts(chip), graph, layouts, chosen, device)
     except OSError:
         raise
@@ -127,7 +127,7 @@ def check_model(
     return ChipCheck(legality, found)
 
 
-def _samples(batches: list[Batch], count: int) -> list[Any]:
+def first_samples(batches: list[Batch], count: int) -> list[Any]:
     """Return the first samples, each as a batch of one: the file has shapes of batch 1."""
     found: list[Any] = []
     for batch in batches:

@@ -11,6 +11,7 @@ import typer
 from espdl_quantize import __version__
 from espdl_quantize.cli._aside import add_commands
 from espdl_quantize.cli._cost import add_cost
+from espdl_quantize.cli._deploy import add_board_commands
 from espdl_quantize.cli._folder_commands import add_folder_commands
 from espdl_quantize.cli._options import (
     AsJson,
@@ -122,6 +123,14 @@ def run(
     native: Annotated[
         bool, typer.Option("--native", help="Export esp-ppq's .native graph, too.")
     ] = False,
+    test_values: Annotated[
+        bool,
+        typer.Option(
+            "--test-values/--no-test-values",
+            help="Write model_test.espdl, too: the model with a recorded input and output, for "
+            "ESP-DL's model->test().",
+        ),
+    ] = True,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a finished iteration.")
     ] = False,
@@ -157,6 +166,7 @@ def run(
         engine,
         score_float=not no_float_score,
         reuse=not no_reuse,
+        test_values=test_values,
     )
     if dry_run:
         from espdl_quantize.cli._dry_run import preview_iteration
@@ -308,6 +318,7 @@ def verify(
 
 add_folder_commands(app)
 add_cost(app)
+add_board_commands(app)
 add_commands(app)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from espdl_quantize.contract import Origin
+from espdl_quantize.deploy import Measurement
 from espdl_quantize.errors import FailedPass
 from espdl_quantize.setting import Setting
 
@@ -185,6 +186,7 @@ class Iteration:
         on_chip: what was found in the exported file; None where it was not checked.
         engine: "fast", or "reference" for plain esp-ppq.
         engine_fallbacks: the parts that plain esp-ppq did for the fast engine.
+        device: what a board measured of its model; None where nobody has tried.
         metrics: everything that the contract's function returned.
         warnings: what was said while the setting was applied.
         elapsed_seconds: how long it took.
@@ -229,6 +231,7 @@ class Iteration:
     engine_fallbacks: tuple[EngineFallback, ...] = ()
     esp_ppq_version: str | None = None
     on_chip: OnChip | None = None
+    device: Measurement | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     sample_count: int | None = None

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from espdl_quantize.deploy import DEVICE, Measurement, parse_measurement
 from espdl_quantize.errors import FailedPass, SettingError
 from espdl_quantize.history._history import HistoryWarning
 from espdl_quantize.history._iteration import (
@@ -74,6 +75,9 @@ def read_iteration(
     setting, problem = _setting(folder)
     if problem is not None:
         warn("setting", f"{problem}; nothing can be derived from this iteration")
+    device, problem = _device(folder)
+    if problem is not None:
+        warn("device", f"{problem}; what a board measured is left out")
     row = Iteration(
         id=number_in_name,
         folder=folder,
@@ -103,6 +107,7 @@ def read_iteration(
         engine_fallbacks=_fallbacks(index.get("engine_fallbacks")),
         esp_ppq_version=text(index.get("esp_ppq_version")),
         on_chip=_on_chip(index.get("chip_check")),
+        device=device,
         metrics={key: item for key, item in metrics.items() if not key.startswith("_")},
         warnings=names(index.get("applied_setting_warnings")),
         sample_count=_count(index.get("sample_count")),
@@ -197,6 +202,16 @@ def _setting(folder: Path) -> tuple[Setting | None, str | None]:
         return None, "setting.json holds text that is not Unicode"
     except SettingError as error:
         return None, f"setting.json: {text(error.cause)}"
+
+
+def _device(folder: Path) -> tuple[Measurement | None, str | None]:
+    content, problem = read_any(folder / DEVICE)
+    if problem == "is missing":
+        return None, None
+    if problem is not None:
+        return None, f"{DEVICE} {problem}"
+    found = parse_measurement(content)
+    return found, None if found is not None else f"{DEVICE} holds no measurement"
 
 
 def _on_chip(value: object) -> OnChip | None:

@@ -25,6 +25,7 @@ class RunOptions:
             whose float scores and whose results of long passes it takes.
         final: score by evaluate_final, or by evaluate where there is none; analyse nothing.
         draw: of the calibration data; 0 is as the loader gives it. Another analyses nothing.
+        test_values: leave model_test.espdl, the model with a recorded input and output, too.
     """
 
     full_eval: bool = False
@@ -39,6 +40,7 @@ class RunOptions:
     home: str = ""
     final: bool = False
     draw: int = 0
+    test_values: bool = True
 
     @property
     def is_aside(self) -> bool:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from espdl_quantize.analysis import measure
-from espdl_quantize.chip import check_model, reject_illegal
+from espdl_quantize.chip import ChipCheck, check_model, first_samples, reject_illegal
 from espdl_quantize.contract import Batch, Contract, count_samples, warn_of_few
+from espdl_quantize.deploy import RecordedValues, problem_of, simulate, write_card
 from espdl_quantize.errors import ContractError, EspdlQuantizeError, OutputFolderError
 from espdl_quantize.iteration import _artifacts as artifacts
 from espdl_quantize.iteration._admission import check_admission, has_scored_beside
@@ -36,12 +37,14 @@ from espdl_quantize.iteration._score import (
 from espdl_quantize.iteration._signals import FloatOutputs
 from espdl_quantize.jsonio import Json
 from espdl_quantize.quantize import (
+    TEST_MODEL,
     Progress,
     QuantizedModel,
     at_work,
     batch_digests,
     check_device,
     check_installation,
+    describe_failure,
     export,
     quantize,
     run_forward,
@@ -201,12 +204,15 @@ def _run_stages(run: Run) -> None:
         _analyse(run, quantized, batches)
     with run.timed("export"):
         file = run.staging / "model.espdl"
-        layouts = export(quantized, file, options.with_info, options.with_native)
+        values = _test_values(run, quantized, batches)
+        layouts = export(quantized, file, options.with_info, options.with_native, values)
     with run.timed("check model"):
         found = check_model(file, config.target, quantized.graph, layouts, batches, config.device)
         run.chip_check = artifacts.write_chip_check(run.staging, found)
         reject_illegal(found.legality, run.setting)
         run.warnings += found.warnings()
+        if not options.is_aside:
+            _describe(run, found, quantized, layouts, first_samples(batches, 1)[0], values)
     # Last, so that an evaluation that fails, or that changes the graph, costs nothing else.
     with run.timed("evaluate"):
         seed_everything(options.seed)
@@ -231,6 +237,58 @@ def _analyse(run: Run, quantized: QuantizedModel, batches: list[Batch]) -> None:
             quantized.graph, batches, config.device, config.analyse_steps, run.progress, engine
         )
         run.counts = artifacts.write_analyses(run.staging, run.measured, quantized, config)
+
+
+def _test_values(
+    run: Run, quantized: QuantizedModel, batches: list[Batch]
+) -> RecordedValues | None:
+    """Return a calibration sample and what the graph makes of it, where they are asked for."""
+    if run.options.is_aside or not run.options.test_values:
+        return None
+    try:
+        sample = first_samples(batches, 1)[0]
+        return simulate(quantized.graph, sample, run.contract.config.device)
+    except Exception as error:
+        # The model does not depend on them.
+        traceback.print_exc()
+        run.warnings.append(f"no test values were recorded: {describe_failure(error)}")
+        return None
+
+
+def _describe(
+    run: Run,
+    found: ChipCheck,
+    quantized: QuantizedModel,
+    layouts: dict[str, tuple[int, ...]],
+    sample: Any,
+    values: RecordedValues | None,
+) -> None:
+    """Check the copy with test values, and write what a program needs to know of the model."""
+    model, chip = found.legality.model, run.contract.config.target
+    if model is None:
+        return
+    if values is not None:
+        problem = problem_of(model, run.staging / TEST_MODEL, values, layouts, chip)
+        if problem:
+            (run.staging / TEST_MODEL).unlink(missing_ok=True)
+            run.warnings.append(f"no test values were recorded: {problem}")
+    integers = found.integers
+    if integers is not None and integers.end_to_end is not None:
+        whole = integers.end_to_end
+        if whole.exact < whole.outputs:
+            # The check is of several samples, and one of them is recorded.
+            alone = check_model(
+                run.staging / "model.espdl",
+                chip,
+                quantized.graph,
+                layouts,
+                [sample],
+                run.contract.config.device,
+                samples=1,
+            )
+            integers = alone.integers
+    agreement = integers.end_to_end if integers else None
+    write_card(run.staging, model, layouts, chip, sample, agreement)
 
 
 def _read_calibration(run: Run) -> list[Batch]:

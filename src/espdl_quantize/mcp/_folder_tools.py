@@ -12,6 +12,7 @@ from espdl_quantize.iteration import locked
 from espdl_quantize.mcp._artifacts import first_that_fit, lines_of, list_folder, read_page
 from espdl_quantize.mcp._models import (
     ArtifactPage,
+    BoardSummary,
     Finalized,
     LintResult,
     NextStep,
@@ -220,13 +221,15 @@ def _row(row: dict[str, Any]) -> Row:
         changed=row["changed"],
         slower_on_chip=row["affects_inference_speed"],
         engine=_engine(row),
+        on_board=None if row["device"] is None else BoardSummary(**row["device"]),
         error=row["error"],
         attempts=row["attempts"],
     )
 
 
 def _engine(row: dict[str, Any]) -> str | None:
-    engine, fallbacks = row["engine"], row["engine_fallbacks"]
+    engine: str | None = row["engine"]
+    fallbacks = row["engine_fallbacks"]
     if engine is None or not fallbacks:
         return engine
     parts = [

@@ -97,6 +97,43 @@ class Status(BaseModel):
     folder: FolderStatus | None = None
 
 
+class BoardSummary(BaseModel):
+    """What a board measured of a model."""
+
+    chip: str | None
+    ms: float | None = Field(description="Milliseconds of a run.")
+    runs: int
+    test: str | None = Field(description="passed or failed: the board's output for a known input.")
+    loaded: bool | None
+    internal_bytes: int | None = Field(description="RAM inside the chip.")
+    psram_bytes: int | None
+    problem: str = Field(description="Why it failed; empty where it did not.")
+
+
+class BoardProject(BaseModel):
+    """An ESP-IDF project that was written."""
+
+    project: str
+    source: str = Field(description="The iteration's folder whose model is in it.")
+    chip: str
+    esp_dl: str
+    model_in: str = Field(description="rodata or partition.")
+    has_test_values: bool
+    copies_parameters: bool
+    notes: list[str]
+
+
+class BoardLog(BaseModel):
+    """What a board measured, and where it was stored."""
+
+    iteration: int
+    path: str
+    sentence: str
+    holds: bool = Field(description="Nothing speaks against the model.")
+    measured: BoardSummary
+    slowest_layers: list[dict[str, Any]] = Field(description="op, op_type and us; at most 10.")
+
+
 class Row(BaseModel):
     """One iteration in the ranking."""
 
@@ -113,6 +150,7 @@ class Row(BaseModel):
     engine: str | None = Field(
         description="What computed it; plain esp-ppq does what the fast engine fails at."
     )
+    on_board: BoardSummary | None = Field(description="What a board measured, if one was tried.")
     error: str | None
     attempts: list[dict[str, Any]] = Field(
         default=[], description="Earlier ones in the same folder that failed, the latest last."

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from espdl_quantize import __version__
 from espdl_quantize.errors import EXIT_OUTPUT_FOLDER, EXIT_USAGE, EspdlQuantizeError
 from espdl_quantize.jsonio import dumps
+from espdl_quantize.mcp._board_tools import BoardTools
 from espdl_quantize.mcp._folder_tools import FolderTools
 from espdl_quantize.mcp._job_tools import JobTools
 from espdl_quantize.mcp._resources import add_resources
@@ -29,8 +30,9 @@ Searches esp-ppq settings for the best int8 accuracy that an ESP32 chip can run.
 The user's contract (user_quant.py) says model, data and score. Begin with check_contract, then
 let tune search by itself, or go step by step: next_step, run_iteration, artifacts, and again.
 Iterations take from seconds to hours: they run as jobs, which status follows and cancel ends.
-finalize ends a search; report has the result. The resources explain the methods and the fields of
-a setting. check_contract, run_iteration and tune execute the user's module."""
+finalize ends a search; report has the result. deploy writes a project that runs the model on a
+board, device_log stores what the board measured. The resources explain the methods and the fields
+of a setting. check_contract, run_iteration and tune execute the user's module."""
 _LOGGER = logging.getLogger(__name__)
 _TEND = 1.0
 """Seconds between two looks at the jobs."""
@@ -74,6 +76,7 @@ def make_server(roots: Roots, store: JobStore) -> MCPServer[None]:
         log_level="WARNING",
     )
     jobs, folders = JobTools(roots, store), FolderTools(roots, store)
+    boards = BoardTools(roots)
     runs = ToolAnnotations(
         read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=True
     )
@@ -82,6 +85,9 @@ def make_server(roots: Roots, store: JobStore) -> MCPServer[None]:
     reads = ToolAnnotations(read_only_hint=True, idempotent_hint=True, open_world_hint=False)
     ends = ToolAnnotations(
         read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=False
+    )
+    writes = ToolAnnotations(
+        read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False
     )
     tools: list[tuple[Callable[..., Any], str, ToolAnnotations]] = [
         (jobs.check_contract, "Check a contract", runs),
@@ -94,6 +100,8 @@ def make_server(roots: Roots, store: JobStore) -> MCPServer[None]:
         (folders.artifacts, "Read the files of an iteration", reads),
         (folders.finalize, "End a search", ends),
         (folders.report, "Read the final report", reads),
+        (boards.deploy, "Write a project for a board", writes),
+        (boards.device_log, "Read a board's log", ends),
     ]
     for function, title, hints in tools:
         server.add_tool(

@@ -2,7 +2,7 @@
 
 from espdl_quantize.quantize._blame import failure_of
 from espdl_quantize.quantize._engine import Engine, at_work
-from espdl_quantize.quantize._export import export
+from espdl_quantize.quantize._export import TEST_MODEL, export
 from espdl_quantize.quantize._fallback import (
     ANALYSIS,
     CHIP_CHECK,
@@ -42,6 +42,7 @@ __all__ = [
     "ANALYSIS",
     "CHIP_CHECK",
     "SUPPORTED_VERSIONS",
+    "TEST_MODEL",
     "Engine",
     "Fallback",
     "FallbackRecord",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import traceback
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,16 @@ from espdl_quantize.quantize._blame import failure_of
 from espdl_quantize.quantize._fallback import EXPORT, Restore, fallback_at_work, keep_graph
 from espdl_quantize.quantize._quantize import QuantizedModel
 
+TEST_MODEL = "model_test.espdl"
+"""The same model with a recorded input and output, for ESP-DL's ``model->test()``."""
+
 
 def export(
-    model: QuantizedModel, file: Path, with_info: bool = False, with_native: bool = False
+    model: QuantizedModel,
+    file: Path,
+    with_info: bool = False,
+    with_native: bool = False,
+    test_values: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, tuple[int, ...]]:
     """Write ``file`` (.espdl); the graph stays as it is, since esp-ppq exports a copy of it.
 
@@ -23,6 +31,9 @@ def export(
         file: where the .espdl goes.
         with_info: write .info (readable text) and .json (scales) beside it.
         with_native: write .native, esp-ppq's own pickled graph, beside it.
+        test_values: tensors by name under "inputs" and "outputs"; ``model_test.espdl`` beside the
+            file is the same model with these recorded in it. It is left out where esp-ppq cannot
+            record them: the model itself does not depend on it.
 
     Returns:
         By variable, the axes of the graph's tensor in the order in which the file keeps them; the
@@ -34,7 +45,7 @@ def export(
     layouts: dict[str, tuple[int, ...]] = {}
 
     def write() -> None:
-        _write(model, file, with_info, with_native, layouts)
+        _write(model, file, with_info, with_native, test_values, layouts)
 
     def snapshot() -> Restore:
         put_back = keep_graph(model.graph)
@@ -77,19 +88,54 @@ def _write(
     file: Path,
     with_info: bool,
     with_native: bool,
+    test_values: Mapping[str, Mapping[str, Any]] | None,
     layouts: dict[str, tuple[int, ...]],
 ) -> None:
     import esp_ppq.lib as ppq_lib
     from esp_ppq.core import TargetPlatform
 
-    with _kept(layouts):
-        ppq_lib.Exporter(platform=model.platform).export(
-            file_path=str(file), graph=model.graph, export_config=with_info
-        )
+    exporter = ppq_lib.Exporter(platform=model.platform)
+    with _kept(layouts), _recording(exporter, test_values, file.with_name(TEST_MODEL)):
+        exporter.export(file_path=str(file), graph=model.graph, export_config=with_info)
     if with_native:
         ppq_lib.Exporter(platform=TargetPlatform.NATIVE).export(
             file_path=str(file.with_suffix(".native")), graph=model.graph
         )
+
+
+@contextlib.contextmanager
+def _recording(
+    exporter: Any, test_values: Mapping[str, Mapping[str, Any]] | None, file: Path
+) -> Iterator[None]:
+    """Have an exporter write its model a second time, with test values in it.
+
+    Preparing a graph takes most of an export's time, and is done once: both files come from the
+    same prepared graph, so their weights and exponents are equal.
+    """
+    if test_values is None:
+        yield
+        return
+    from esp_ppq.parser.espdl import helper
+
+    original = exporter.export_graph
+
+    def export_graph(**arguments: Any) -> bytes:
+        plain: bytes = original(**arguments)
+        try:
+            recorded = original(**{**arguments, "values_for_test": test_values})
+        except Exception:
+            traceback.print_exc()
+            helper.reset_global_fbs_builder()
+        else:
+            helper.save(recorded, str(file))
+        return plain
+
+    exporter.export_graph = export_graph
+    try:
+        yield
+    finally:
+        # esp-ppq hands out the same exporter every time.
+        del exporter.export_graph
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """Compares iterations, writes comparison.json, ``best/`` and the final report; needs no torch."""
 
 from espdl_quantize.report._best_folder import write_best
+from espdl_quantize.report._board import deploy, record_log
 from espdl_quantize.report._certainty import certainty_lines, final_lines, final_of
 from espdl_quantize.report._commands import early_finalize_command, retry_command
 from espdl_quantize.report._compare import CompareResult, Standing, compare, lint, look
@@ -28,6 +29,7 @@ __all__ = [
     "certainty_lines",
     "compare",
     "delta_of",
+    "deploy",
     "early_finalize_command",
     "final_lines",
     "final_of",
@@ -37,6 +39,7 @@ __all__ = [
     "outcome_of",
     "plan_finalize",
     "python_snippet",
+    "record_log",
     "render_html",
     "render_report",
     "retry_command",

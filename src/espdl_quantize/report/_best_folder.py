@@ -6,11 +6,17 @@ import os
 import shutil
 from pathlib import Path
 
+from espdl_quantize.deploy import CARD, whole_card
 from espdl_quantize.errors import OutputFolderError
 from espdl_quantize.history import Iteration
 from espdl_quantize.iteration import carry_over
+from espdl_quantize.jsonio import write_json
 
 FILES = ("model.espdl", "setting.json", "metrics.json", "iteration_index.json")
+EXTRAS = ("model_test.espdl", "model.info")
+"""Copied where the iteration has them: one of an earlier version has none."""
+_DESCRIPTION = "model.json"
+_OURS = (*FILES, *EXTRAS, _DESCRIPTION)
 _MARK = "iteration_index.json"
 """Every ``best/`` of ours has it; a folder without it is somebody else's."""
 
@@ -32,12 +38,15 @@ def write_best(outputs: Path, best: Iteration) -> list[str]:
     try:
         _recover(folder, fresh, retired)
         fresh.mkdir()
-        for name in FILES:
+        for name in (*FILES, *EXTRAS):
             source = best.folder / name
             if _is_inside(source, outputs):
                 shutil.copyfile(source, fresh / name)
-            else:
+            elif name in FILES:
                 notes.append(f"best/ has no {name}: {best.name} has no such file")
+        card = whole_card(best.folder) if _is_inside(best.folder / CARD, outputs) else None
+        if card is not None:
+            write_json(fresh / _DESCRIPTION, card)
         if os.path.lexists(folder):
             if _is_empty(folder):
                 folder.rmdir()
@@ -46,7 +55,7 @@ def write_best(outputs: Path, best: Iteration) -> list[str]:
                 folder.rename(aside)
                 notes.append(f"best/ was not written by this tool; it is now {aside.name}")
             else:
-                carry_over(folder, fresh, FILES)
+                carry_over(folder, fresh, _OURS)
                 folder.rename(retired)
         fresh.rename(folder)
     except OSError as error:

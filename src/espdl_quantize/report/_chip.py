@@ -9,12 +9,13 @@ def chip_lines(history: History) -> list[str]:
     """Say whether best's file is legal and how its integers agree; nothing where nobody looked."""
     best = history.best
     found = best.on_chip if best is not None else None
+    measured = [] if best is None or best.device is None else [best.device.sentence()]
     if best is None or found is None or found.legal is None:
-        return []
+        return measured
     chip = best.target_chip or "the chip"
     lines = [
         f"The exported file was read back: it {'obeys' if found.legal else 'breaks'} the rules "
-        f"known of {chip}. That is no run on a chip."
+        f"known of {chip}." + ("" if measured else " That is no run on a chip.")
     ]
     if found.doubts:
         lines.append(
@@ -45,7 +46,7 @@ def chip_lines(history: History) -> list[str]:
             f"{found.overflows} sums do not fit into the chip's accumulator, which the simulation "
             f"does not know; {best.name}/chip_check.json names the ops."
         )
-    return lines
+    return measured + lines
 
 
 def _percent(value: float) -> str:

@@ -143,6 +143,7 @@ def _row(history: History, row: Iteration) -> Json:
         "float_value": row.float_value,
         **certainty_of(history, row),
         "elapsed_seconds": row.elapsed_seconds,
+        "device": None if row.device is None else row.device.summary(),
         "top_5_error_layers": [
             {"op": layer.op, "snr": layer.snr} for layer in row.top_5_error_layers
         ],

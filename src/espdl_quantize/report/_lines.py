@@ -79,14 +79,29 @@ def _ranking(comparison: dict[str, Any]) -> Iterator[str]:
             f"{plain(row['changed'], 120)}"
         )
         if row["attempts"]:
-            count, last = len(row["attempts"]), row["attempts"][-1]
-            attempts = f"{count} failed attempt{'s' if count > 1 else ''}"
-            yield f"    iter_{row['iteration_id']}: {attempts} before: {plain(last['cause'], 200)}"
+            earlier, latest = len(row["attempts"]), row["attempts"][-1]
+            attempts = f"{earlier} failed attempt{'s' if earlier > 1 else ''}"
+            yield f"    iter_{row['iteration_id']}: {attempts} before: {plain(latest['cause'], 200)}"
+        if row["device"] is not None:
+            yield f"           {_on_board(row['device'])}"
     for row in comparison["excluded_iterations"]:
         yield (
             f"  iter_{row['iteration_id']:<3} rank -   {number(row['primary_value']):<10} "
             f"{'excluded':<12} see the warning below"
         )
+
+
+def _on_board(device: dict[str, Any]) -> str:
+    """Write what a board measured of an iteration's model."""
+    parts = []
+    if device["loaded"] is False:
+        parts.append("the model does not load")
+    if device["ms"] is not None:
+        parts.append(f"{device['ms']:.4g} ms per run")
+    if device["test"] is not None:
+        parts.append(f"test {device['test']}")
+    chip = f" ({plain(device['chip'], 20)})" if device["chip"] else ""
+    return f"measured on a board{chip}: {', '.join(parts) or plain(device['problem']) or 'nothing'}"
 
 
 def _signal(row: dict[str, Any]) -> str:

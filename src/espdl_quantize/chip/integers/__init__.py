@@ -6,6 +6,7 @@ from espdl_quantize.chip.integers._agreement import (
     OpAgreement,
     SkippedOp,
 )
+from espdl_quantize.chip.integers._arithmetic import to_integers
 from espdl_quantize.chip.integers._run import check_integers
 from espdl_quantize.chip.integers._unpack import unpack, unpack_matrices
 
@@ -15,6 +16,7 @@ __all__ = [
     "OpAgreement",
     "SkippedOp",
     "check_integers",
+    "to_integers",
     "unpack",
     "unpack_matrices",
 ]

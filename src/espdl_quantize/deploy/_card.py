@@ -1,0 +1,189 @@
+"""What a program needs to know of a model: inputs, outputs, exponents, layout, size and score.
+
+The facts of the file are written when it is exported, since the file itself does not say what was
+done to the axes; the score joins them in ``best/model.json``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from espdl_quantize.chip import ChipModel, Tensor, chip_facts
+from espdl_quantize.errors import OutputFolderError
+from espdl_quantize.jsonio import Json, read_json, write_json
+from espdl_quantize.quantize import TEST_MODEL, esp_ppq_version
+
+if TYPE_CHECKING:
+    from espdl_quantize.chip.integers import Agreement
+
+CARD = "model_card.json"
+"""In an iteration's folder: the facts of its file. ``best/model.json`` has the score, too."""
+MODEL, INFO = "model.espdl", "model.info"
+
+Layouts = Mapping[str, tuple[int, ...]]
+
+_LAYOUTS = {(0, 2, 3, 1): "NHWC", (0, 2, 1): "NWC", (0, 2, 3, 4, 1): "NDHWC"}
+_PLAIN = {3: "NCW", 4: "NCHW", 5: "NCDHW"}
+_FROM_INDEX = {
+    "model_name": "model_name",
+    "iteration_id": "iteration",
+    "target_chip": "chip",
+    "esp_ppq_version": "esp_ppq_version",
+    "primary_metric": "metric",
+    "metric_direction": "metric_direction",
+    "float_value": "float_score",
+    "primary_value": "quantized_score",
+    "evaluated_by": "scored_by",
+    "sample_count": "scored_samples",
+}
+"""From keys of iteration_index.json to those of the card."""
+
+
+def write_card(
+    folder: Path,
+    model: ChipModel,
+    layouts: Layouts,
+    chip: str,
+    sample: Any = None,
+    agreement: Agreement | None = None,
+) -> None:
+    """Write model_card.json and, where the export has written none, model.info.
+
+    Args:
+        folder: an iteration's, with its exported files.
+        model: what model.espdl holds.
+        layouts: by variable, the axes of the graph's tensor in the order of the file.
+        chip: what it was exported for.
+        sample: a calibration input, whose range tells of the preprocessing.
+        agreement: of the integers, computed as on the chip, with the recorded outputs; None where
+            that is not known.
+    """
+    card = describe(folder / MODEL, model, layouts, chip)
+    for entry, found in zip(card["inputs"], _ranges(sample, model.inputs), strict=False):
+        entry["calibration_sample"] = found
+    test_file = folder / TEST_MODEL
+    if test_file.is_file():
+        card["test_values"] = {
+            "file": TEST_MODEL,
+            "sha256": _digest(test_file),
+            "integers": asdict(agreement) if agreement else None,
+        }
+    write_json(folder / CARD, card)
+    if not (folder / INFO).is_file():
+        (folder / INFO).write_text(_as_text(folder / MODEL), encoding="utf-8")
+
+
+def describe(file: Path, model: ChipModel, layouts: Layouts, chip: str) -> Json:
+    """Return the facts of a file.
+
+    Args:
+        file: the .espdl.
+        model: what it holds.
+        layouts: by variable, the axes of the graph's tensor in the order of the file; empty where
+            nobody knows them any more.
+        chip: what it was exported for.
+    """
+    rounding = chip_facts(chip).rounding
+    return {
+        "format": 1,
+        "chip": chip,
+        "model": MODEL,
+        "bytes": file.stat().st_size,
+        "sha256": _digest(file),
+        "rounding": rounding,
+        "inputs": [
+            {
+                **_tensor(name, model.values.get(name), layouts.get(name)),
+                "preprocessing": "as in the contract's calibration data, then quantized",
+            }
+            for name in model.inputs
+        ],
+        "outputs": [
+            _tensor(name, model.values.get(name), layouts.get(name)) for name in model.outputs
+        ],
+        "ops": dict(sorted(Counter(node.op_type for node in model.nodes).items())),
+        "op_widths": dict(sorted(Counter(node.width for node in model.nodes).items())),
+        "esp_ppq_version": esp_ppq_version(),
+        "test_values": None,
+    }
+
+
+def whole_card(folder: Path) -> Json | None:
+    """Return the card with the setting and the scores; None where the iteration has no card.
+
+    Args:
+        folder: an iteration's, or best/.
+    """
+    try:
+        card = read_json(folder / CARD)
+        index = read_json(folder / "iteration_index.json")
+    except OutputFolderError:
+        return None
+    card |= {ours: index[theirs] for theirs, ours in _FROM_INDEX.items() if theirs in index}
+    try:
+        card["setting"] = read_json(folder / "setting.json")
+    except OutputFolderError:
+        card["setting"] = None
+    return card
+
+
+def _tensor(name: str, tensor: Tensor | None, axes: tuple[int, ...] | None) -> Json:
+    if tensor is None:
+        return {"name": name, "dtype": None, "shape": None, "exponent": None}
+    exponent = tensor.exponent if tensor.is_integer else None
+    return {
+        "name": name,
+        "dtype": tensor.dtype,
+        "shape": None if tensor.shape is None else list(tensor.shape),
+        "layout": _layout(axes),
+        "axes_of_the_graph": None if axes is None else list(axes),
+        "exponent": exponent,
+        "scale": None if exponent is None else 2.0**exponent,
+        "real_value": "as it is" if exponent is None else f"integer * 2^{exponent}",
+    }
+
+
+def _layout(axes: tuple[int, ...] | None) -> str | None:
+    """Name the order of the axes where it has a name, on the usual reading of the graph's."""
+    if axes is None:
+        return None
+    if list(axes) == sorted(axes):
+        return _PLAIN.get(len(axes), "as in the graph")
+    return _LAYOUTS.get(tuple(axes), "permuted")
+
+
+def _ranges(sample: Any, names: tuple[str, ...]) -> list[Json]:
+    if sample is None:
+        return []
+    if isinstance(sample, dict):
+        tensors = [sample[name] for name in names if name in sample]
+    else:
+        tensors = sample if isinstance(sample, list) else [sample]
+    found = []
+    for tensor in tensors:
+        value = tensor.detach().cpu().double()
+        found.append(
+            {
+                "min": float(value.min()),
+                "max": float(value.max()),
+                "mean": float(value.mean()),
+                "shape": list(value.shape),
+            }
+        )
+    return found
+
+
+def _as_text(file: Path) -> str:
+    """Return ops, tensors and exponents in esp-ppq's own words, without the numbers of weights."""
+    from esp_ppq.parser.espdl import helper
+
+    return str(helper.printable_graph(file.read_bytes()[16:], print_value_info=True)) + "\n"
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -1,0 +1,136 @@
+"""Recorded inputs and outputs, with which the chip itself can be asked: ``model->test()``.
+
+ESP-DL runs the recorded inputs and compares: int8 and float outputs must be equal, int16 outputs
+may differ by one step (``Model::test`` of ESP-DL 3.3.9).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from espdl_quantize.chip import (
+    ChipModel,
+    Tensor,
+    UnreadableModelError,
+    chip_facts,
+    read_model,
+)
+
+RecordedValues = Mapping[str, Mapping[str, Any]]
+"""Tensors by name, under "inputs" and "outputs"; in the axes of the graph, not of the file."""
+
+
+def simulate(graph: Any, sample: Any, device: str) -> RecordedValues:
+    """Return a sample and what the quantized graph makes of it.
+
+    Args:
+        graph: the quantized ``BaseGraph``.
+        sample: one input of batch 1: a tensor, or a list or dict of tensors.
+        device: where the simulation runs.
+    """
+    import torch
+    from esp_ppq.executor import TorchExecutor
+
+    if isinstance(sample, dict):
+        inputs = dict(sample)
+    else:
+        tensors = sample if isinstance(sample, list) else [sample]
+        inputs = dict(zip(graph.inputs, tensors, strict=True))
+    with torch.no_grad():
+        outputs = TorchExecutor(graph=graph, device=device).forward(dict(inputs))
+    return {
+        "inputs": {name: tensor.to(device) for name, tensor in inputs.items()},
+        "outputs": dict(zip(graph.outputs, outputs, strict=True)),
+    }
+
+
+def problem_of(
+    model: ChipModel,
+    file: Path,
+    values: RecordedValues,
+    layouts: Mapping[str, tuple[int, ...]],
+    chip: str,
+) -> str:
+    """Hold a file with test values against the model that it is a copy of.
+
+    Args:
+        model: what the deployed file holds.
+        file: the copy with test values.
+        values: what was to be recorded.
+        layouts: by variable, the axes of the graph's tensor in the order of the file.
+        chip: its rounding decides the integers.
+
+    Returns:
+        What is wrong with the copy; empty where it is the same model and records these values.
+    """
+    if not file.is_file():
+        return "esp-ppq could not record them; console.log has the whole trace"
+    try:
+        copy = read_model(file)
+    except UnreadableModelError as error:
+        return f"{file.name} cannot be read back: {error.cause}"
+    if not _is_same_model(model, copy):
+        return f"{file.name} holds another model than the exported one"
+    for kind, names, recorded in (
+        ("inputs", model.inputs, copy.test_inputs),
+        ("outputs", model.outputs, copy.test_outputs),
+    ):
+        if set(names) != set(recorded):
+            return f"{file.name} records the {kind} {sorted(recorded)}, not {sorted(names)}"
+        for name in names:
+            problem = _difference(model.values[name], recorded[name])
+            if problem:
+                return f"{file.name}: {kind} {name!r} {problem}"
+            expected = _as_in_file(
+                values[kind][name], layouts.get(name), model.values[name], chip_facts(chip).rounding
+            )
+            data = recorded[name].data
+            if data is None or data.tolist() != expected:
+                return f"{file.name}: the recorded {name!r} is not what the simulation gives"
+    return ""
+
+
+def _is_same_model(model: ChipModel, copy: ChipModel) -> bool:
+    return (
+        [(node.name, node.op_type, node.inputs, node.outputs) for node in model.nodes]
+        == [(node.name, node.op_type, node.inputs, node.outputs) for node in copy.nodes]
+        and model.values == copy.values
+        and model.constants.keys() == copy.constants.keys()
+        and all(_is_same(one, copy.constants[name]) for name, one in model.constants.items())
+    )
+
+
+def _is_same(one: Tensor, other: Tensor) -> bool:
+    if (one.dtype, one.shape, one.exponents) != (other.dtype, other.shape, other.exponents):
+        return False
+    if one.data is None or other.data is None:
+        return one.data is other.data
+    return bool(one.data.tobytes() == other.data.tobytes())
+
+
+def _difference(tensor: Tensor, recorded: Tensor) -> str:
+    """Name what ESP-DL's comparison looks at before the numbers."""
+    if recorded.dtype != tensor.dtype:
+        return f"is recorded as {recorded.dtype}, the model has {tensor.dtype}"
+    # A scalar has no shape in the file; it is recorded as one number.
+    if tensor.shape and recorded.shape != tensor.shape:
+        return f"is recorded with the shape {recorded.shape}, the model has {tensor.shape}"
+    if tensor.is_integer and recorded.exponents != tensor.exponents:
+        return f"is recorded with the exponents {recorded.exponents}, not {tensor.exponents}"
+    return ""
+
+
+def _as_in_file(
+    value: Any, axes: tuple[int, ...] | None, tensor: Tensor, rounding: Any
+) -> list[Any]:
+    from espdl_quantize.chip.integers import to_integers
+
+    value = value.detach().cpu()
+    if axes is not None and len(axes) == value.dim():
+        value = value.permute(axes)
+    if tensor.is_integer:
+        value = to_integers(value, tensor.exponent, tensor.dtype, rounding)
+    numbers: list[Any] = value.reshape(-1).tolist()
+    return numbers

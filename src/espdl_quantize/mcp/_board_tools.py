@@ -1,0 +1,77 @@
+"""The tools that lead to a board and back."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from espdl_quantize.deploy import ESP_DL, ProjectOptions
+from espdl_quantize.mcp._models import BoardLog, BoardProject, BoardSummary
+from espdl_quantize.mcp._roots import Roots
+from espdl_quantize.report import deploy, record_log
+
+OutputDir = Annotated[str, Field(description="The output folder, which holds iter_0.")]
+_SLOWEST = 10
+
+
+class BoardTools:
+    """None of them runs the user's module, or talks to a board."""
+
+    def __init__(self, roots: Roots) -> None:
+        self._roots = roots
+
+    def deploy(
+        self,
+        project: Annotated[str, Field(description="A new or empty folder for the project.")],
+        output_dir: OutputDir = "outputs",
+        iteration: Annotated[
+            int | Literal["best"], Field(description="The N of iter_N, or 'best'.")
+        ] = "best",
+        chip: Annotated[
+            str | None, Field(description="Of the same family; needed for the target 'c'.")
+        ] = None,
+        esp_dl_version: Annotated[str, Field(description="Three numbers, such as 3.3.9.")] = ESP_DL,
+        flash: Annotated[int | None, Field(description="MiB of flash on the board.")] = None,
+        psram: Annotated[
+            int | None, Field(description="MiB of PSRAM on the board; 0 for none.")
+        ] = None,
+    ) -> BoardProject:
+        """Write an ESP-IDF project that loads, tests, profiles and times a model on its chip.
+
+        Its README has the commands to build and flash it, for the user to run.
+        """
+        outputs = self._roots.resolve(output_dir, "output_dir")
+        source = outputs
+        if iteration != "best":
+            source = self._roots.resolve(outputs / f"iter_{iteration}", "the iteration's folder")
+        written = deploy(
+            source,
+            self._roots.resolve(project, "project"),
+            ProjectOptions(chip, esp_dl_version, flash, psram),
+        )
+        return BoardProject(**written.as_json())
+
+    def device_log(
+        self,
+        log: Annotated[str, Field(description="The file with the board's serial output.")],
+        output_dir: OutputDir = "outputs",
+        iteration: Annotated[
+            int | None, Field(description="Whose model it was, where the log does not say.")
+        ] = None,
+    ) -> BoardLog:
+        """Read a board's log and store what it measured with the iteration: test, times, memory.
+
+        An earlier measurement of that iteration is replaced.
+        """
+        outputs = self._roots.resolve(output_dir, "output_dir")
+        row, path, found = record_log(outputs, self._roots.resolve(log, "log"), iteration)
+        slowest = sorted(found.layers, key=lambda layer: -layer.us)[:_SLOWEST]
+        return BoardLog(
+            iteration=row.id,
+            path=str(path),
+            sentence=found.sentence(),
+            holds=not found.is_against_the_model,
+            measured=BoardSummary(**found.summary()),
+            slowest_layers=[vars(layer) for layer in slowest],
+        )
