@@ -469,3 +469,35 @@ def test_history_of_a_min_metric(tmp_path):
     found = compare(tmp_path).comparison
     assert found["best_iteration"]["iteration_id"] == 2
     assert found["iteration_ranks"] == {"0": 3, "1": 2, "2": 1}
+
+
+def test_which_engine_did_what_is_said_wherever_results_are_read(tmp_path):
+    write_history(tmp_path, swept(*SWEEP))
+    index = tmp_path / "iter_1" / "iteration_index.json"
+    record = {
+        "part": "the training of a block",
+        "layer": "block 2 of 7: conv1 to relu3",
+        "reason": "TypingError: no implementation",
+    }
+    # Another version, or an edit, may have left anything in the list.
+    fallbacks = [record, {"part": 3}, "x", {"part": "the export"}]
+    stated = {"engine": "fast", "engine_fallbacks": fallbacks}
+    index.write_text(json.dumps({**json.loads(index.read_text()), **stated}))
+
+    result = compare(tmp_path, finalize=True, force_finalize=True)
+    rows = {row["iteration_id"]: row for row in result.comparison["iterations"]}
+    assert rows[1]["engine"] == "fast"
+    assert rows[1]["engine_fallbacks"] == [
+        record,
+        {"part": "the export", "layer": "", "reason": ""},
+    ]
+    assert rows[2]["engine_fallbacks"] == []
+    told = (
+        "iter_1: the fast engine failed, and plain esp-ppq did instead: the training of a block "
+        "(block 2 of 7: conv1 to relu3); the export"
+    )
+    assert told in result.comparison["ranking_warnings"]
+    assert f"warning: {told}" in result.lines
+    said = "plain esp-ppq did what the fast engine failed at in iter_1"
+    assert said in result.report.read_text().replace("\\", "")
+    assert said in result.html.read_text()

@@ -18,17 +18,20 @@ from esp_ppq.quantization.optim.training import (
 from numba.core.errors import TypingError
 
 from espdl_quantize.analysis import _sweep
+from espdl_quantize.chip.integers import _run
 from espdl_quantize.errors import IterationError, is_out_of_memory
 from espdl_quantize.iteration import RunOptions, run_iteration
 from espdl_quantize.jsonio import Json
 from espdl_quantize.quantize import Engine, NoProgress, at_work
 from espdl_quantize.quantize.fast import (
+    OpRunner,
     _executor,
     _fake_quant,
     _info,
     _install,
     _observers,
     _pack,
+    fake_quantize,
     speed_up_pass,
 )
 from espdl_quantize.quantize.fast.training._activations import Activations
@@ -110,7 +113,7 @@ HOOKS: list[tuple[Any, str, int, dict[str, Any], str, str]] = [
     (_install, "give_back_freed_memory", 1, {}, "a pass", "Pass"),
     (_install, "give_back_freed_memory", 5, {}, "a pass", "Pass"),
     (_fake_quant.kernels, "forward_channels", 1, {}, "fake quantization", "Conv"),
-    (_fake_quant.kernels, "forward", 1, {}, "a forward of the graph", "/Relu"),
+    (_fake_quant.kernels, "forward", 1, {}, "a forward of the graph", "Conv"),
     (_fake_quant.kernels, "forward", 9, {}, "the error analyses", "/Relu"),
     (_observers.kernels, "histogram_of_sizes", 1, {}, "an observer", "tensor"),
     (_observers.kernels, "histogram_of_sizes", 6, {}, "an observer", "tensor"),
@@ -121,7 +124,7 @@ HOOKS: list[tuple[Any, str, int, dict[str, Any], str, str]] = [
     (_sweep, "statistics_row", 4, {}, "the error analyses", ""),
     (_pack, "prepend", 1, {}, "the export", "model.espdl"),
     (_pack, "prepend", 40, {}, "the export", "model.espdl"),
-    (_info, "repr_of", 2, {}, "the text of the .info file", "Conv"),
+    (_info, "repr_of", 2, {}, "the text of the .info file", "weight"),
     (_memory, "add_ops", 1, {}, "the reuse of earlier results", "Calibration"),
     (_memory, "difference", 1, {}, "the reuse of earlier results", "Calibration"),
     (Activations, "get", 2, BIAS, "collecting the data of a block", "block 1 of"),
@@ -234,8 +237,11 @@ def test_a_training_that_fails_midway_starts_again_from_clean_weights(
         assert torch.equal(one, other)
 
 
-@pytest.mark.parametrize("fields", [TQT, BLOCKWISE, BIAS], ids=["tqt", "blockwise", "bias"])
-@pytest.mark.parametrize("at", [1, 30])
+@pytest.mark.parametrize(
+    ("fields", "at"),
+    [(TQT, 1), (TQT, 30), (BIAS, 1), (BLOCKWISE, 30)],
+    ids=["tqt", "tqt, later", "bias", "blockwise"],
+)
 def test_an_engine_without_a_working_kernel_still_trains(
     fields: dict[str, Any], at: int, network: Network, plainly: Any, broken: Any
 ) -> None:
@@ -281,7 +287,7 @@ def test_what_plain_esp_ppq_cannot_do_either_is_its_own_fault_and_is_run_once(
 
 @pytest.mark.parametrize(
     ("error", "said"),
-    [(MemoryError, "memory is too short to run the pass"), (KeyboardInterrupt, "")],
+    [(MemoryError, "memory is too short to run the pass"), (KeyboardInterrupt, "no impl")],
 )
 def test_too_little_memory_and_an_interrupt_are_no_reason_for_a_second_try(
     error: type[BaseException], said: str, network: Network, monkeypatch: Any, broken: Any
@@ -293,6 +299,25 @@ def test_too_little_memory_and_an_interrupt_are_no_reason_for_a_second_try(
     assert calls[0] == 1
     assert plain_calls[0] == 0
     assert is_out_of_memory(caught.value) == (error is MemoryError)
+
+
+def test_the_chip_check_does_without_the_kernels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = Network("detector", tmp_path)
+    _, wanted = network.run("fast")
+
+    class Broken(OpRunner):
+        def run(self, *given: Any) -> list[Any]:
+            if self._quantize is fake_quantize:
+                raise TypingError(CAUSE)
+            return super().run(*given)
+
+    monkeypatch.setattr(_run, "OpRunner", Broken)
+    index, folder = network.run("fast")
+    assert [one["part"] for one in index["engine_fallbacks"]] == ["the chip check"]
+    found, known = ((one / "chip_check.json").read_text() for one in (folder, wanted))
+    assert found == known
 
 
 def test_a_full_disk_is_told_at_once(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:

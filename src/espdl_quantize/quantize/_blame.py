@@ -6,10 +6,11 @@ import importlib.util
 from pathlib import Path
 
 from espdl_quantize.errors import IterationError, is_out_of_memory
-from espdl_quantize.quantize._fallback import is_esp_ppqs_failure
+from espdl_quantize.quantize import _fallback
 from espdl_quantize.quantize._graph import describe_failure
 
 _OWN = Path(__file__).parents[1]
+_GUARD = Path(_fallback.__file__)
 
 
 def failure_of(error: BaseException, message: str, doing: str, hint: str) -> IterationError:
@@ -35,17 +36,18 @@ def failure_of(error: BaseException, message: str, doing: str, hint: str) -> Ite
 def is_own_fault(error: BaseException) -> bool:
     """Tell whether an error was raised by code of this project, or by what that called.
 
-    What plain esp-ppq raised when it did the work of the fast engine is esp-ppq's.
+    It is esp-ppq's where the last of the two that was called is esp-ppq. The guard of the fast
+    engine's hooks lies between any two functions, and counts for neither.
     """
-    if is_esp_ppqs_failure(error):
-        return False
     while error.__cause__ is not None:
         error = error.__cause__
     trace, own = error.__traceback__, False
     esp_ppq = _esp_ppq()
     while trace is not None:
         file = Path(trace.tb_frame.f_code.co_filename)
-        if file.is_relative_to(_OWN):
+        if file == _GUARD:
+            pass
+        elif file.is_relative_to(_OWN):
             own = True
         elif esp_ppq is not None and file.is_relative_to(esp_ppq):
             own = False

@@ -251,14 +251,10 @@ def keep_graph(graph: Any) -> Restore:
     return state_of_graph(graph).restore
 
 
-def is_esp_ppqs_failure(error: BaseException) -> bool:
-    """Tell whether plain esp-ppq raised an error, without any part of the fast engine."""
-    return any(getattr(one, _BY_ESP_PPQ, False) for one in _chain(error))
-
-
 def _is_no_fault_of_ours(error: BaseException) -> bool:
-    return is_esp_ppqs_failure(error) or any(
-        isinstance(one, (EspdlQuantizeError, ConnectionError))
+    return any(
+        getattr(one, _BY_ESP_PPQ, False)
+        or isinstance(one, (EspdlQuantizeError, ConnectionError))
         or is_full_disk(one)
         or is_out_of_memory(one)
         for one in _chain(error)

@@ -66,7 +66,8 @@ class Snapshot:
 
 class _KeptTensor:
     def __init__(self, tensor: Tensor) -> None:
-        self._tensor, self._gradient = tensor, tensor.grad
+        # One that is no leaf has no gradient to speak of.
+        self._tensor, self._gradient = tensor, tensor.grad if tensor.is_leaf else None
         self._trains = tensor.requires_grad
         # The memory that it had: a training may give it another.
         self._memory, self._copy = tensor.data, tensor.detach().clone()
@@ -76,7 +77,7 @@ class _KeptTensor:
         self._tensor.data = self._memory
         if self._tensor.is_leaf:
             self._tensor.requires_grad_(self._trains)
-        self._tensor.grad = self._gradient
+            self._tensor.grad = self._gradient
 
 
 def state_of_graph(graph: Any, *others: Any, contents: bool = True) -> Snapshot:
