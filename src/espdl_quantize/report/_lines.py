@@ -79,9 +79,10 @@ def _ranking(comparison: dict[str, Any]) -> Iterator[str]:
             f"{plain(row['changed'], 120)}"
         )
         if row["attempts"]:
-            count, last = len(row["attempts"]), row["attempts"][-1]
+            count = len(row["attempts"])
             attempts = f"{count} failed attempt{'s' if count > 1 else ''}"
-            yield f"    iter_{row['iteration_id']}: {attempts} before: {plain(last['cause'], 200)}"
+            cause = plain(row["attempts"][-1]["cause"], 200)
+            yield f"    iter_{row['iteration_id']}: {attempts} before: {cause}"
     for row in comparison["excluded_iterations"]:
         yield (
             f"  iter_{row['iteration_id']:<3} rank -   {number(row['primary_value']):<10} "
