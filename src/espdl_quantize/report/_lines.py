@@ -79,8 +79,8 @@ def _ranking(comparison: dict[str, Any]) -> Iterator[str]:
             f"{plain(row['changed'], 120)}"
         )
         if row["attempts"]:
-            count = len(row["attempts"])
-            attempts = f"{count} failed attempt{'s' if count > 1 else ''}"
+            number_of = len(row["attempts"])
+            attempts = f"{number_of} failed attempt{'s' if number_of > 1 else ''}"
             cause = plain(row["attempts"][-1]["cause"], 200)
             yield f"    iter_{row['iteration_id']}: {attempts} before: {cause}"
     for row in comparison["excluded_iterations"]:
