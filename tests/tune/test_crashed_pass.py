@@ -22,8 +22,8 @@ MODEL = """import torch
     class Net(torch.nn.Module):
         def __init__(self):
             super().__init__()
-            self.stem = torch.nn.Conv2d(1, 4, 3, stride=2, padding=1)
-            self.cells = torch.nn.LSTM(4, 6, batch_first=True)
+            self.stem = torch.nn.Conv2d(1, 6, 3, stride=2, padding=1)
+            self.cells = torch.nn.LSTM(6, 6, batch_first=True)
             self.head = torch.nn.Linear(6, 10)
         def forward(self, x):
             rows = self.stem(x).relu().flatten(2).transpose(1, 2)

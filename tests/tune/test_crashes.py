@@ -207,6 +207,8 @@ def test_a_folder_without_the_new_fields_is_read_ranked_and_resumed(tmp_path: Pa
     assert result.history.get(3).setting.tqt_optimization.interested_layers is None
 
 
+_ITERATIONS = 10
+
 FAULTS = st.lists(
     st.one_of(
         st.none(),
@@ -261,7 +263,7 @@ def run_to_the_end(
 ) -> list[tuple[int, str]]:
     """Search, and go on after each interruption; return the iterations."""
     backend = MadeBackend(fault=fault, scripted={at: KeyboardInterrupt() for at in interrupts})
-    options = TuneOptions(Budget(18), policy, ignore_plateau=True)
+    options = TuneOptions(Budget(_ITERATIONS), policy, ignore_plateau=True)
     for _ in range(len(interrupts) + 1):
         try:
             tune(backend, outputs, options, clock=backend.clock)
@@ -283,7 +285,7 @@ def run_to_the_end(
     st.sampled_from([name for name in POLICIES if name != "optuna"]),
     st.frozensets(st.integers(0, 20), max_size=3),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_no_sequence_of_failures_trains_a_third_time_for_one_cause(
     outcomes: list[Any], salt: str, always: bool, policy: str, interrupts: frozenset[int]
 ) -> None:
@@ -295,7 +297,23 @@ def test_no_sequence_of_failures_trains_a_third_time_for_one_cause(
         for outputs in (whole, resumed):
             counts = crashed_trainings(read_history(outputs))
             assert all(count <= 2 for count in counts.values()), counts
-        assert len(expected) <= 18
+        assert len(expected) <= _ITERATIONS
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "docs/how-to/budgets.md",
+        "docs/how-to/resume.md",
+        "skill/espdl-quantize/SKILL.md",
+        "skill/espdl-quantize/references/troubleshooting.md",
+    ],
+)
+def test_the_rule_of_the_budget_is_the_same_sentence_everywhere(page: str) -> None:
+    text = " ".join((Path(__file__).parents[2] / page).read_text(encoding="utf-8").split())
+    assert BUDGET_RULE in text
+    # No second wording beside it.
+    assert "Failed iterations count" not in text
 
 
 def test_every_pass_of_a_setting_can_be_told_by_its_name() -> None:

@@ -88,6 +88,11 @@ def test_a_death_is_a_failed_iteration_that_says_how(
             "stage": "quantize",
             "cause": caught.value.cause,
             "mend": caught.value.mend,
+            "pass": "tqt",
+            "field": "tqt_optimization",
+            "layer": None,
+            "layers": [],
+            "other_layers": [],
         }
         assert index["primary_value"] is None
         # What the process had told of itself before.

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from espdl_quantize import __version__
+from espdl_quantize.budget_rule import BUDGET_RULE
 from espdl_quantize.cli._aside import add_commands
 from espdl_quantize.cli._cost import add_cost
 from espdl_quantize.cli._deploy import add_board_commands
@@ -184,7 +185,9 @@ def tune(
     output_dir: OutputFolder = Path("outputs"),
     iterations: Annotated[
         int | None,
-        typer.Option(help="How many iterations this call may run; call it again for more."),
+        typer.Option(
+            help=f"How many iterations this call may run; call it again for more. {BUDGET_RULE}"
+        ),
     ] = None,
     time: Annotated[
         str | None,

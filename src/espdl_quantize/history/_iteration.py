@@ -96,8 +96,9 @@ class Failure:
     @property
     def kind(self) -> str:
         """Return the stage, the pass and the cause; equal for failures that are alike."""
-        where = self.failed_pass
-        return f"{self.stage}: {'' if where is None else where.name}: {self.kind_of_cause}"
+        if self.failed_pass is None:
+            return f"{self.stage}: {self.cause}"
+        return f"{self.stage}: {self.failed_pass.name}: {self.kind_of_cause}"
 
     @cached_property
     def kind_of_cause(self) -> str:

@@ -10,6 +10,7 @@ import anyio
 from mcp.server.mcpserver import Context
 from pydantic import Field
 
+from espdl_quantize.budget_rule import BUDGET_RULE
 from espdl_quantize.errors import EspdlQuantizeError, UsageError
 from espdl_quantize.history import read_history
 from espdl_quantize.mcp._folder_status import folder_status
@@ -157,7 +158,8 @@ class JobTools:
         ] = None,
         output_dir: OutputDir = "outputs",
         iterations: Annotated[
-            int | None, Field(ge=1, description="How many iterations this call may run.")
+            int | None,
+            Field(ge=1, description=f"How many iterations this call may run. {BUDGET_RULE}"),
         ] = None,
         time: Annotated[
             str | None, Field(description="How long this call may take: 45m, 1h30m, 90s.")

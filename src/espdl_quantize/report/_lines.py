@@ -79,9 +79,10 @@ def _ranking(comparison: dict[str, Any]) -> Iterator[str]:
             f"{plain(row['changed'], 120)}"
         )
         if row["attempts"]:
-            earlier, latest = len(row["attempts"]), row["attempts"][-1]
-            attempts = f"{earlier} failed attempt{'s' if earlier > 1 else ''}"
-            yield f"    iter_{row['iteration_id']}: {attempts} before: {plain(latest['cause'], 200)}"
+            number_of = len(row["attempts"])
+            attempts = f"{number_of} failed attempt{'s' if number_of > 1 else ''}"
+            cause = plain(row["attempts"][-1]["cause"], 200)
+            yield f"    iter_{row['iteration_id']}: {attempts} before: {cause}"
         if row["device"] is not None:
             yield f"           {_on_board(row['device'])}"
     for row in comparison["excluded_iterations"]:

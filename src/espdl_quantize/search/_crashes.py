@@ -85,9 +85,12 @@ class Crashes:
 
     def __init__(self, history: History) -> None:
         self.all = tuple(_crashes(history.failed))
-        self._scored_with = frozenset(
-            name for row in history.scored if row.setting for name in canonical(row.setting)
-        )
+        self._history = history
+
+    @cached_property
+    def _scored_with(self) -> frozenset[str]:
+        rows = self._history.scored
+        return frozenset(name for row in rows if row.setting for name in canonical(row.setting))
 
     @cached_property
     def passes(self) -> tuple[CrashedPass, ...]:
@@ -110,6 +113,8 @@ class Crashes:
 
     def bars(self, setting: Setting) -> str | None:
         """Say why a setting is not to be proposed, for a pass in it that crashed; else None."""
+        if not self.all:
+            return None
         retired = {crashed.what: crashed.reason for crashed in self.passes if crashed.is_retired}
         for what in _parts(setting):
             if what in retired:

@@ -76,7 +76,15 @@ def covered_legs(history: History) -> set[Leg]:
 
 def legs_complete_after(history: History) -> int | None:
     """Return how many iterations it took until no leg was left to run; None while one is."""
-    for count in range(1, len(history.iterations) + 1):
-        if missing_leg(history.upto(count)) is None:
+    left = set(LEGS)
+    for count, row in enumerate(history.iterations, start=1):
+        if row.setting is not None:
+            found = leg_of(row.setting, history)
+            if found is not None:
+                left.discard(found)
+        if row.failure is not None and row.failure.failed_pass is not None:
+            crashes = Crashes(history.upto(count))
+            left -= {name for name in left if bars_leg(crashes, name) is not None}
+        if not left:
             return count
     return None

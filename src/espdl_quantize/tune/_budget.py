@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from espdl_quantize.errors import UsageError
 from espdl_quantize.search import describe_seconds
 
-BUDGET_RULE = "A failed iteration counts; its repetition in place does not count again."
-"""How iterations are counted against a budget; the skill and the docs have the same sentence."""
-
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
 _DURATION = re.compile(
     r"(?:([0-9]+(?:\.[0-9]+)?)h)?(?:([0-9]+(?:\.[0-9]+)?)m(?:in)?)?(?:([0-9]+(?:\.[0-9]+)?)s?)?"
@@ -23,7 +20,7 @@ class Budget:
     """A ceiling; None for none.
 
     Attributes:
-        iterations: how many iterations this call may run, see :data:`BUDGET_RULE`.
+        iterations: how many iterations this call may run. See BUDGET_RULE.
         seconds: how long this call may take. No iteration is begun that is expected to end later.
 
     Raises:
@@ -63,7 +60,7 @@ class Spent:
 
     Attributes:
         budget: the ceiling.
-        iterations: that ended, see :data:`BUDGET_RULE`.
+        iterations: that ended. See BUDGET_RULE.
         seconds: since the call began.
     """
 

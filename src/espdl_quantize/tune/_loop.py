@@ -25,7 +25,7 @@ from espdl_quantize.search import (
     signals_of,
 )
 from espdl_quantize.search.policies import Policy, PolicyContext, Proposal, make_policy
-from espdl_quantize.setting import Setting, setting_key
+from espdl_quantize.setting import Setting, canonical, setting_key
 from espdl_quantize.tune._backend import AsideBackend, Backend
 from espdl_quantize.tune._budget import SearchInterrupt, Spent
 from espdl_quantize.tune._events import Move, Observer, Status
@@ -362,7 +362,9 @@ def _to_try_again(history: History, decision: Decision) -> list[Iteration]:
 def _is_in_optional_pass(row: Iteration) -> bool:
     """Tell whether an iteration crashed in a pass other than calibration that it had turned on."""
     where = row.failure.failed_pass if row.failure is not None else None
-    return where is not None and where.field not in ("", "calib_algorithm")
+    if where is None or row.setting is None:
+        return False
+    return where.field != "calib_algorithm" and where.field in canonical(row.setting)
 
 
 def _alike_at_end(history: History) -> list[Iteration]:
