@@ -10,7 +10,7 @@ from typing import Literal
 
 from espdl_quantize import __version__
 from espdl_quantize.errors import EspdlQuantizeError, OutputFolderError
-from espdl_quantize.jsonio import write_json
+from espdl_quantize.jsonio import beside_of, create_beside, write_json
 from espdl_quantize.skill._agents import Place
 from espdl_quantize.skill._manifest import MANIFEST, Manifest, hash_of, read_manifest
 from espdl_quantize.skill._source import skill_files, skill_source
@@ -200,9 +200,10 @@ def _perform_remove(action: Action, dry_run: bool) -> Outcome:
 def _write(path: Path, content: bytes) -> None:
     """Write a file so that a reader sees the whole old one or the whole new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    beside = beside_of(path)
     try:
-        beside.write_bytes(content)
+        with create_beside(beside) as file:
+            file.write(content)
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
