@@ -20,6 +20,7 @@ import os
 import select
 import signal
 import subprocess
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -30,6 +31,9 @@ _DEAD = ("Z", "X")
 _PROCESS_GROUP = 1 << 2
 """PIDFD_SIGNAL_PROCESS_GROUP of pidfd_send_signal(2), Linux 6.9: the group of that number which the
 descriptor's process has led, also after its end, and no later group of the same number."""
+
+_STARTING = 0.5
+"""Seconds for a process that has no command line yet."""
 
 
 class JobProcess(Protocol):
@@ -168,8 +172,8 @@ def identify(pid: int, mark: str, command: Sequence[str]) -> JobProcess | None:
         # What is read under the number is of the descriptor's process until that has ended.
         fits = (
             mark_of(pid) == mark
-            and _has_command(pid, command)
             and _leads_a_session_of_ours(pid)
+            and _has_command(pid, command)
             and not _is_readable(descriptor)
         )
     except BaseException:
@@ -218,7 +222,11 @@ def _has_command(pid: int, command: Sequence[str]) -> bool:
     if not (_PROC / "self" / "stat").exists():
         return _ps(pid, "-ww", "-o", "command=") == " ".join(command).strip()
     try:
-        content = (_PROC / str(pid) / "cmdline").read_bytes()
+        file = _PROC / str(pid) / "cmdline"
+        deadline = time.monotonic() + _STARTING
+        # It is empty for a moment while the program is being loaded.
+        while not (content := file.read_bytes()) and time.monotonic() < deadline:
+            time.sleep(0.01)
         return content.split(b"\0")[:-1] == [os.fsencode(one) for one in command]
     except (FileNotFoundError, ProcessLookupError, PermissionError, UnicodeError):
         return False

@@ -229,6 +229,8 @@ class JobStore:
         """
         for job_id in self._ids():
             with self._mutex, contextlib.suppress(UsageError):
+                if job_id not in self._ended:
+                    self._problems.pop(job_id, None)
                 record = self._looked_at(job_id)
                 if record is not None and record.is_live and record.cancel_at is not None:
                     try:
@@ -308,7 +310,6 @@ class JobStore:
         # What has ended does not change any more.
         if job_id in self._ended:
             return self._ended[job_id]
-        self._problems.pop(job_id, None)
         record = self._read(job_id)
         if record.is_live and record.pid is None:
             # Another server is about to write the process down, or was killed before it could.
