@@ -15,6 +15,7 @@ from espdl_quantize.errors import OutputFolderError, UsageError
 from espdl_quantize.mcp.jobs import JobStore, _process, _store
 from espdl_quantize.mcp.jobs._process import Verified, identify, mark_of
 from espdl_quantize.mcp.jobs._record import load
+from tests.mcp.client import GUARD
 from tests.mcp.jobs.forge import JOB, SLEEP, forge, signals_due, survives, victim, wait_for
 
 SLEEPS = "import time; time.sleep(600)"
@@ -137,20 +138,12 @@ def test_what_is_left_of_a_foreign_group_is_not_swept(
 def test_numbers_that_mean_more_than_a_process_reach_nobody(tmp_path: Path, pid: object) -> None:
     """In a process of its own, which today's fault would end, with its whole group."""
     number = {"own": "os.getpid()", "own group": "os.getpgrp()"}.get(str(pid), repr(pid))
-    code = f"""
+    code = f"""{GUARD}
 import os, pathlib, sys
 from espdl_quantize.mcp.jobs import JobStore, _process
 from tests.mcp.jobs.forge import forge, signals_due
 from tests.mcp.jobs.test_foreign import exercise
 root = pathlib.Path({str(tmp_path)!r})
-# Were it to go wrong: no process outside of this test may be hit.
-real = os.killpg
-def guarded(group, number):
-    if group in (0, 1, os.getpgrp()) or group < 0:
-        os._exit(9)
-    real(group, number)
-os.killpg = guarded
-os.kill = guarded
 for case, fields in enumerate(signals_due()):
     for mark in (None, _process.mark_of(os.getpid())):
         job_id = f"tune-20200101-000000-{{'a' if mark else 'b'}}0000{{case}}"
