@@ -12,8 +12,9 @@ import json
 import math
 import os
 import re
+import stat
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from espdl_quantize.errors import OutputFolderError
 
@@ -57,6 +58,19 @@ def beside_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
+def create_beside(beside: Path) -> IO[bytes]:
+    """Create what :func:`beside_of` names, for writing.
+
+    Whatever lies there is removed first and never followed: a link of that name that came with the
+    folder would lead the writing to any file of the user's.
+
+    Raises:
+        OSError: it cannot be created.
+    """
+    beside.unlink(missing_ok=True)
+    return beside.open("xb")
+
+
 def remove_abandoned(folder: Path) -> None:
     """Remove what processes that were killed have left of :func:`beside_of` in a folder."""
     if os.name != "posix":
@@ -82,8 +96,8 @@ def write_json(path: Path, value: Any) -> None:
     """Write ``value`` so that a reader sees the whole old file or the whole new one."""
     beside = beside_of(path)
     try:
-        with beside.open("w", encoding="utf-8") as file:
-            file.write(dumps(value))
+        with create_beside(beside) as file:
+            file.write(dumps(value).encode("utf-8"))
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
@@ -99,31 +113,66 @@ DEEPEST = 64
 limit depends on who calls, and ends some walks over the value and not others."""
 
 
-def load_json(path: Any, largest: int = LARGEST) -> Any:
+def open_regular(path: Path, *, follow: bool = True) -> IO[bytes]:
+    """Open a regular file for reading; anything else is refused, and never waited for.
+
+    A pipe would be waited for, a device may never end.
+
+    Args:
+        path: the file.
+        follow: accept a link to a file. Not where the folder may come from somebody else and what
+            it holds is shown to a third.
+
+    Raises:
+        OSError: it is missing, unreadable, or no regular file.
+    """
+    # Not every system has these two; there, the check of the opened file has to do.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    if not follow:
+        flags |= getattr(os, "O_NOFOLLOW", 0)
+        if path.is_symlink():
+            raise OSError(errno.ELOOP, "it is a link, which is not followed", str(path))
+    try:
+        descriptor = os.open(path, flags)
+    except OSError as error:
+        # A socket cannot be opened, nor a device that is not there; some systems refuse a folder.
+        if error.errno in (errno.ENXIO, errno.ENODEV, errno.EISDIR):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path)) from None
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def load_json(path: Any, largest: int = LARGEST, *, follow: bool = True) -> Any:
     """Read JSON of any shape from a file that anybody may have written.
 
     Args:
         path: a ``Path``, or a ``zipfile.Path``.
         largest: bytes that are read at most.
+        follow: accept a link to a file, as of :func:`open_regular`.
 
     Raises:
         OSError: it is missing, unreadable, or no regular file.
         ValueError: it is too large, too deep, no UTF-8 or no JSON.
     """
-    # A pipe or a device would be waited for, or never end.
-    if isinstance(path, Path) and path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, "it is no regular file", str(path))
-    with path.open("rb") as file:
+    with open_regular(path, follow=follow) if isinstance(path, Path) else path.open("rb") as file:
         content = file.read(largest + 1)
     if len(content) > largest:
-        raise ValueError(f"it has more than {largest // _MIB} MiB")
+        raise ValueError(f"it has more than {largest / _MIB:g} MiB")
     try:
         value = json.loads(content.decode("utf-8"))
     except RecursionError:
         raise ValueError(f"it is nested more than {DEEPEST} deep") from None
-    if _deeper_than(value, DEEPEST):
+    if is_too_deep(value):
         raise ValueError(f"it is nested more than {DEEPEST} deep")
     return value
+
+
+def is_too_deep(value: Any) -> bool:
+    """Tell whether a value from outside is nested deeper than :data:`DEEPEST`."""
+    return _deeper_than(value, DEEPEST)
 
 
 def _deeper_than(value: Any, limit: int) -> bool:

@@ -51,6 +51,8 @@ ARTIFACTS = frozenset(
 """What an iteration writes; any other file in its folder is the user's and is kept."""
 
 
+_HOLDER_BYTES = 4096
+_SINCE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}")
 _ITERATION_NAME = re.compile(r"iter_(0|[1-9][0-9]{0,8})")
 
 
@@ -191,8 +193,12 @@ def _unusable(outputs: Path, error: OSError) -> OutputFolderError:
 
 
 def _describe_holder(holder: Path) -> str:
+    """Say who holds a lock, for people; whatever a folder from elsewhere says there is no fact."""
     try:
-        found = load_json(holder)
-        return f"process {int(found['pid'])}, since {found['since']}"
+        found = load_json(holder, _HOLDER_BYTES, follow=False)
+        pid, since = found["pid"], found["since"]
+        if type(pid) is int and pid > 0 and _SINCE.fullmatch(since):
+            return f"process {pid}, since {since}"
     except (OSError, ValueError, KeyError, TypeError):
-        return "another process"
+        pass
+    return "another process"

@@ -237,11 +237,8 @@ class JobTools:
         if job_id is not None:
             job = await _in_thread(lambda: self._store.get(job_id))
             return Status(jobs=[await self._wait(job, wait_seconds, ctx)], folder=folder)
-        records = await _in_thread(self._store.records)
-        if folder is not None:
-            records = [one for one in records if one.output_dir == folder.output_dir]
-        ids = [one.job_id for one in records[:_SHOWN]]
-        jobs = [await _in_thread(lambda one=one: self._store.get(one)) for one in ids]
+        writes_into = None if folder is None else folder.output_dir
+        jobs = await _in_thread(lambda: self._store.jobs(_SHOWN, writes_into))
         return Status(jobs=list(map(_brief, jobs)), folder=folder)
 
     async def cancel(self, ctx: Ctx, job_id: JobId, wait_seconds: Wait = 10) -> Job:

@@ -7,7 +7,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 Kind = Literal["check_contract", "run_iteration", "tune"]
-State = Literal["running", "cancelling", "finished", "failed", "interrupted", "lost"]
+RecordedState = Literal["running", "cancelling", "finished", "failed", "interrupted", "lost"]
+State = Literal[RecordedState, "damaged"]
 LIVE: tuple[State, ...] = ("running", "cancelling")
 
 
@@ -56,7 +57,8 @@ class Job(BaseModel):
     kind: Kind
     state: State = Field(
         description="finished and failed are its own words; interrupted: cancelled, what was "
-        "finished is kept and the same call goes on from there; lost: killed or crashed."
+        "finished is kept and the same call goes on from there; lost: killed or crashed; damaged: "
+        "its record on disk cannot be relied on, error says why."
     )
     command: list[str]
     output_dir: str | None = None
@@ -68,6 +70,7 @@ class Job(BaseModel):
     recent: list[str] = Field(default=[], description="What it told last, oldest first.")
     result: dict[str, Any] | None = Field(default=None, description="What the command printed.")
     error: ErrorInfo | None = None
+    warnings: list[str] = Field(default=[], description="What the server could not do about it.")
     next: str = Field(description="What to do now.")
 
 

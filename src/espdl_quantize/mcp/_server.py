@@ -116,12 +116,17 @@ def make_server(roots: Roots, store: JobStore) -> MCPServer[None]:
 
 
 async def _tend(store: JobStore) -> None:
+    """Look after the jobs for as long as the server runs, whatever goes wrong meanwhile."""
+    logged = ""
     while True:
         try:
             await anyio.to_thread.run_sync(store.tend)
-        except (EspdlQuantizeError, OSError) as error:
+        except Exception as error:
             # A full disk, say: the tools tell of it, and it may pass.
-            _LOGGER.warning("the jobs cannot be looked after: %s", error)
+            text = f"{type(error).__name__}: {error}"
+            if text != logged:
+                _LOGGER.warning("the jobs cannot be looked after: %s", text, exc_info=error)
+            logged = text
         await anyio.sleep(_TEND)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from espdl_quantize.errors import OutputFolderError
-from espdl_quantize.jsonio import beside_of
+from espdl_quantize.jsonio import beside_of, create_beside
 
 
 def write_text(path: Path, text: str) -> None:
@@ -16,7 +16,8 @@ def write_text(path: Path, text: str) -> None:
     """
     beside = beside_of(path)
     try:
-        beside.write_text(text, encoding="utf-8", errors="replace")
+        with create_beside(beside) as file:
+            file.write(text.encode("utf-8", errors="replace"))
         beside.replace(path)
     except OSError as error:
         raise OutputFolderError(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from espdl_quantize import __version__
 from espdl_quantize.errors import EspdlQuantizeError, OutputFolderError
-from espdl_quantize.jsonio import write_json
+from espdl_quantize.jsonio import beside_of, create_beside, write_json
 from espdl_quantize.skill._agents import Place
 from espdl_quantize.skill._manifest import MANIFEST, Manifest, hash_of, read_manifest
 from espdl_quantize.skill._source import skill_files, skill_source
@@ -112,6 +113,7 @@ def _plan_install(place: Place) -> Action:
     folder, manifest = place.folder, read_manifest(place.folder)
     known = manifest.files if manifest is not None else {}
     new = {name: hash_of(file) for name, file in skill_files(skill_source()).items()}
+    _refuse_links_inside(folder, (*new, *known))
     write, conflicts = [], []
     for name, digest in new.items():
         there = hash_of(folder / name)
@@ -131,6 +133,7 @@ def _plan_remove(place: Place) -> Action:
     manifest = read_manifest(place.folder)
     if manifest is None:
         return Action(place)
+    _refuse_links_inside(place.folder, (*manifest.files, "scripts/__pycache__"))
     there = [name for name in manifest.files if os.path.lexists(place.folder / name)]
     changed = [name for name in there if hash_of(place.folder / name) != manifest.files[name]]
     return Action(place, delete=tuple(there), conflicts=tuple(changed))
@@ -144,6 +147,22 @@ def _refuse_link(folder: Path) -> None:
         )
     if folder.exists() and not folder.is_dir():
         raise OutputFolderError(f"{folder} is a file", "move it away")
+
+
+def _refuse_links_inside(folder: Path, names: Iterable[str]) -> None:
+    """Refuse to write or delete through a link in the skill's folder.
+
+    The folder may have come with a project, its manifest too: what lies behind a link, even with
+    the content that the manifest tells, was not written there by this package.
+    """
+    parents = {parent for name in names for parent in Path(name).parents}
+    for parent in sorted(parents):
+        if parent != Path() and (folder / parent).is_symlink():
+            raise OutputFolderError(
+                f"{folder / parent} is a link to {(folder / parent).resolve()}, and files of the "
+                "skill are neither written nor deleted through it",
+                "remove the link",
+            )
 
 
 def _refuse_conflicts(actions: list[Action], force: bool, verb: str) -> None:
@@ -200,9 +219,10 @@ def _perform_remove(action: Action, dry_run: bool) -> Outcome:
 def _write(path: Path, content: bytes) -> None:
     """Write a file so that a reader sees the whole old one or the whole new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    beside = beside_of(path)
     try:
-        beside.write_bytes(content)
+        with create_beside(beside) as file:
+            file.write(content)
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from espdl_quantize.jsonio import beside_of, create_beside
 
 SAMPLES = "samples.npz"
 """The file in an iteration's folder."""
@@ -48,9 +49,9 @@ def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
     """
     import numpy as np
 
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    beside = beside_of(path)
     try:
-        with beside.open("wb") as file:
+        with create_beside(beside) as file:
             np.savez_compressed(file, **dict(arrays))
         beside.replace(path)
     finally:

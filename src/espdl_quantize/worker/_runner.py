@@ -134,7 +134,8 @@ class Runner:
         assert ended.failure is not None
         for entry in attempt.staging.iterdir():
             if entry.name != _LOG:
-                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+                is_folder = entry.is_dir() and not entry.is_symlink()
+                shutil.rmtree(entry) if is_folder else entry.unlink()
         cause = ended.failure.cause
         with (attempt.staging / _LOG).open("a", encoding="utf-8") as log:
             log.write(f"\n--- {cause}; once more with less memory ---\n")

@@ -16,7 +16,7 @@ import pytest
 from espdl_quantize.errors import OutputFolderError, UsageError
 from espdl_quantize.mcp._models import Job
 from espdl_quantize.mcp.jobs import JobStore, _process, _store
-from espdl_quantize.mcp.jobs._process import is_running, mark_of
+from espdl_quantize.mcp.jobs._process import mark_of
 from espdl_quantize.mcp.jobs._record import load, save
 
 IGNORES = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print('{}', end='', flush=True); time.sleep(600)"  # noqa: E501
@@ -35,9 +35,9 @@ def make(tmp_path: Path) -> Iterator[Callable[[str], JobStore]]:
 
     yield one
     for store in made:
-        for child in store._children.values():
-            child.kill()
-            child.wait()
+        for process in store._processes.values():
+            process.signal(signal.SIGKILL)
+            process.close()
 
 
 def ended(store: JobStore, job: Job, seconds: float = 20) -> Job:
@@ -84,12 +84,12 @@ def test_what_ignores_ctrl_c_is_ended_all_the_same(
     while not printed.stat().st_size:
         time.sleep(0.01)
     assert store.cancel(job.job_id).state == "cancelling"
-    assert store._children[job.job_id].poll() is None
+    assert not store._processes[job.job_id].has_ended()
     printed.write_text("")
     # Another server takes it from there.
     other = make(SLEEPS)
     deadline = time.monotonic() + 20
-    while store._children and time.monotonic() < deadline:
+    while store._processes and time.monotonic() < deadline:
         other.tend()
         store.get(job.job_id)
         time.sleep(0.02)
@@ -103,16 +103,17 @@ def test_another_process_of_the_same_number_is_not_the_job(
 ) -> None:
     store = make(SLEEPS)
     job = store.start("tune", [])
-    child = store._children[job.job_id]
     folder = store._folder / job.job_id
     record = load(folder)
-    assert record.mark is not None and is_running(child.pid, record.mark)
+    assert record.mark is not None and mark_of(record.pid or 0) == record.mark
     save(folder, replace(record, mark="of another time"))
     other = make(SLEEPS)
     assert other.cancel(job.job_id).state == "lost"
     other.tend()
     time.sleep(0.1)
-    assert child.poll() is None
+    assert not store._processes[job.job_id].has_ended()
+    # The server that started it believes what it knows, and not the disk.
+    assert store.get(job.job_id).state == "running"
 
 
 @pytest.mark.parametrize("look", [_process._mark_by_proc, _process._mark_by_ps])
@@ -185,8 +186,15 @@ def test_a_damaged_record_hides_no_other(make: Callable[[str], JobStore]) -> Non
     # A store does not read again what it has seen end.
     other = make(SLEEPS)
     assert [record.job_id for record in other.records()] == [good.job_id]
-    with pytest.raises(OutputFolderError):
-        other.get(bad.job_id)
+    told = other.get(bad.job_id)
+    assert told.state == "damaged"
+    assert told.error is not None and "is not JSON" in told.error.message
+    assert {job.job_id: job.state for job in other.jobs(20)} == {
+        good.job_id: "finished",
+        bad.job_id: "damaged",
+    }
+    with pytest.raises(OutputFolderError, match="is not JSON"):
+        other.cancel(bad.job_id)
 
 
 def test_old_jobs_are_forgotten_and_living_ones_are_not(

@@ -1,4 +1,4 @@
-"""What came of a job, by what it left on disk."""
+"""What came of a job, by what it left on disk; all of it is only shown."""
 
 from __future__ import annotations
 
@@ -6,49 +6,55 @@ import json
 import re
 import signal
 import time
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from espdl_quantize.errors import EXIT_INTERRUPTED, EXIT_REFUSED
-from espdl_quantize.mcp._models import ErrorInfo, Fault, Job, JobProgress, State
-from espdl_quantize.mcp.jobs._record import STDERR, STDOUT, JobRecord
+from espdl_quantize.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_OUTPUT_FOLDER,
+    EXIT_REFUSED,
+    EspdlQuantizeError,
+)
+from espdl_quantize.mcp._models import ErrorInfo, Job, JobProgress, RecordedState
+from espdl_quantize.mcp.jobs._read import plain, read_end
+from espdl_quantize.mcp.jobs._record import STDERR, STDOUT, JobRecord, kind_of, time_of
 
 _TAIL = 2000
 """Characters of stderr that are shown of a job that said nothing else."""
+_LARGEST = 64 << 20
+"""Bytes of what a command printed that are read; the result comes last."""
 
 
-def outcome(record: JobRecord, folder: Path, exit_code: int | None) -> JobRecord:
-    """Return the record of a process that has ended.
-
-    Args:
-        record: the last one.
-        folder: the job's.
-        exit_code: where this process is the parent; negative for a signal.
-    """
-    told = _printed(folder)
-    error = None if told is None else told.get("error")
-    code = exit_code
-    state: State
-    if isinstance(error, dict):
-        code = int(error.get("exit_code", 1))
-        state = "interrupted" if code == EXIT_INTERRUPTED else "failed"
-    elif told is not None:
-        state = "finished"
-    else:
+def outcome(record: JobRecord, folder: Path) -> JobRecord:
+    """Return the record of a process that has ended; its exit code only where it printed one."""
+    printed = _printed(folder)
+    code = None
+    state: RecordedState
+    if printed is None:
         # The command prints its result last: without one it was killed, or it crashed.
         state = "lost" if record.cancel_at is None else "interrupted"
+    elif printed.error is not None:
+        code = printed.error.exit_code
+        state = "interrupted" if code == EXIT_INTERRUPTED else "failed"
+    else:
+        state = "finished"
     return replace(record, state=state, exit_code=code, ended_at=time.time())
 
 
 def describe(
-    record: JobRecord, folder: Path, progress: JobProgress | None, recent: list[str]
+    record: JobRecord,
+    folder: Path,
+    progress: JobProgress | None,
+    recent: list[str],
+    warnings: Sequence[str] = (),
 ) -> Job:
     """Return what a client is told of a job."""
-    told = None if record.is_live else _printed(folder)
+    printed = None if record.is_live else _printed(folder)
     error = None
     if record.state in ("failed", "interrupted", "lost"):
-        error = _error(record, folder, told)
+        error = _error(record, folder, printed)
     return Job(
         job_id=record.job_id,
         kind=record.kind,
@@ -56,52 +62,82 @@ def describe(
         command=list(record.command),
         output_dir=record.output_dir,
         pid=record.pid,
-        started_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.started_at)),
+        started_at=_iso(record.started_at),
         elapsed_seconds=round((record.ended_at or time.time()) - record.started_at, 3),
         exit_code=record.exit_code,
         progress=progress if record.is_live else None,
         recent=recent,
-        result=told if record.state == "finished" else None,
+        result=printed.result if printed is not None and record.state == "finished" else None,
         error=error,
+        warnings=list(warnings),
         next=_next(record),
     )
 
 
-def _printed(folder: Path) -> dict[str, Any] | None:
-    """Return the object that the command printed; None where it is not whole.
+def describe_damaged(job_id: str, error: Exception) -> Job:
+    """Return what a client is told of a job whose record cannot be relied on."""
+    message = f"{type(error).__name__}: {str(error)!a}"
+    mend = "call status again; the server's stderr says more"
+    if isinstance(error, EspdlQuantizeError):
+        message, mend = error.cause, error.mend
+    return Job(
+        job_id=job_id,
+        kind=kind_of(job_id),
+        state="damaged",
+        command=[],
+        started_at=_iso(time_of(job_id)),
+        elapsed_seconds=0.0,
+        error=ErrorInfo(message=message, mend=mend, exit_code=EXIT_OUTPUT_FOLDER),
+        next="see error.mend; other jobs are not affected",
+    )
+
+
+@dataclass(frozen=True)
+class _Printed:
+    """The object that a command printed: its result, and its error where it had one."""
+
+    result: dict[str, Any]
+    error: ErrorInfo | None
+
+
+def _printed(folder: Path) -> _Printed | None:
+    """Return the object that the command printed; None where it is not whole, or of no such form.
 
     A user's module may print as well, as it is left, say: the object begins a line.
     """
-    try:
-        text = (folder / STDOUT).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
+    content = read_end(folder / STDOUT, _LARGEST)
+    text = (content or b"").decode("utf-8", errors="replace")
     for begin in re.finditer(r"^\{", text, flags=re.MULTILINE):
         try:
-            told, _ = json.JSONDecoder().raw_decode(text, begin.start())
+            value, _ = json.JSONDecoder().raw_decode(text, begin.start())
+            value = plain(value)
+            if isinstance(value, dict):
+                return _Printed(value, _printed_error(value))
         except (ValueError, RecursionError):
             continue
-        if isinstance(told, dict):
-            return told
     return None
 
 
-def _error(record: JobRecord, folder: Path, told: dict[str, Any] | None) -> ErrorInfo:
-    error = (told or {}).get("error")
-    if isinstance(error, dict):
-        faults = [Fault.model_validate(one) for one in (told or {}).get("faults", [])]
-        return ErrorInfo(
-            message=str(error.get("message", "")),
-            mend=str(error.get("mend", "")),
-            exit_code=int(error.get("exit_code", 1)),
-            faults=faults,
-        )
+def _printed_error(value: dict[str, Any]) -> ErrorInfo | None:
+    error = value.get("error")
+    if not isinstance(error, dict):
+        return None
+    form = {"message": "", "mend": "", "exit_code": 1, **error, "faults": value.get("faults", [])}
+    found = ErrorInfo.model_validate(form, strict=True)
+    if not 0 < found.exit_code < 256:
+        raise ValueError(f"no exit code: {found.exit_code}")
+    return found
+
+
+def _error(record: JobRecord, folder: Path, printed: _Printed | None) -> ErrorInfo:
+    if printed is not None and printed.error is not None:
+        return printed.error
     how = "ended without a result"
     if record.exit_code is not None and record.exit_code < 0:
         how = f"was killed by {_signal_name(-record.exit_code)}"
     elif record.exit_code is not None:
         how += f", with exit code {record.exit_code}"
-    tail = _tail(folder / STDERR)
+    tail = (read_end(folder / STDERR, _TAIL) or b"").decode("utf-8", errors="replace").strip()
     return ErrorInfo(
         message=f"the process {record.pid} {how}" + (f"; it said last: {tail}" if tail else ""),
         mend="finished iterations are kept: the same call goes on from there",
@@ -140,9 +176,5 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _tail(path: Path) -> str:
-    try:
-        content = path.read_bytes()[-_TAIL:]
-    except OSError:
-        return ""
-    return content.decode("utf-8", errors="replace").strip()
+def _iso(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from espdl_quantize.jsonio import beside_of, remove_abandoned
+from espdl_quantize.jsonio import beside_of, create_beside, remove_abandoned
 
 Arrays = dict[str, Any]
 
@@ -56,7 +56,7 @@ class Store:
             self._folder.mkdir(parents=True, exist_ok=True)
             remove_abandoned(self._folder)
             self._make_room(size)
-            with beside.open("wb") as target:
+            with create_beside(beside) as target:
                 np.savez(target, **arrays)
             beside.replace(file)
         except OSError:
