@@ -21,6 +21,8 @@ from espdl_quantize.jsonio import Json, load_json
 _FILE = Path(__file__).parent / "constants.json"
 _TWO_CORES = 0.15
 """Standard deviation, of the logarithm, that a second core adds: one network is published so."""
+_ONE_MEMORY = 0.7
+"""Standard deviation, of the logarithm, by which boards' PSRAM, flash and caches differ."""
 _ONE_CHIP, _ONE_TOTAL, _ONE_LAYER = 0.5, 0.03, 0.2
 """Standard deviations, of logarithms: of a board's speed against the published one, of a measured
 total, and of what the model's structure leaves unexplained in one layer."""
@@ -204,6 +206,8 @@ COMPUTED = frozenset(
 )
 """Kinds of work that two cores do in half the time."""
 READ_AGAIN = frozenset({"flash", "psram"})
+IN_MEMORY = READ_AGAIN | {"moved"}
+"""Kinds of work that a board's memory decides about."""
 
 
 def layer_milliseconds(
@@ -254,9 +258,10 @@ def calibrated(
 ) -> Constants:
     """Correct a chip's constants by what a board measured.
 
-    The published constants are taken as a guess with their covariance, and the board's speed as one
-    factor on all of them; each measurement moves both as far as it is surer than they are. So one
-    total rescales everything, and a profile by layers tells the kinds apart.
+    The published constants are taken as a guess with their covariance, the board's memory as of
+    another speed, and its clock as one factor on all of them; each measurement moves these as far
+    as it is surer than they are. So one total rescales everything, and a profile by layers tells
+    the kinds apart.
 
     Args:
         constants: of the chip.
@@ -284,6 +289,9 @@ def calibrated(
     deviation = np.array([_ONE_LAYER if one.is_layer else _ONE_TOTAL for one in usable])
     size = len(kinds)
     prior = np.array(constants.covariance) if constants.covariance else 0.25 * np.eye(size)
+    if constants.residual is None:
+        for place, kind in enumerate(kinds):
+            prior[place, place] += _ONE_MEMORY**2 if kind in IN_MEMORY else 0.0
     # The last of the unknowns is the board's speed, which all constants share.
     precision = np.zeros((size + 1, size + 1))
     precision[:size, :size] = np.linalg.inv(prior + 1e-9 * np.eye(size))
