@@ -23,7 +23,7 @@ SHA = "ab" * 32
 
 
 def ours(*lines: str, sha: str = SHA, end: bool = True) -> str:
-    begin = f"espdlq begin format=1 chip=esp32s3 esp_dl=3.3.9 iteration=2 sha256={sha}"
+    begin = f"espdlq begin format=1 chip=esp32p4 esp_dl=3.3.9 iteration=2 sha256={sha}"
     return "\n".join([begin, *lines, *(["espdlq end"] if end else [])])
 
 
@@ -87,7 +87,7 @@ def test_hostile_content_stays_harmless() -> None:
             "espdlq run us=-5",
             "espdlq run us=inf",
             "espdlq run us=1e400",
-            "espdlq memory internal=99999999999999999999 psram=-1 flash=١",
+            "espdlq memory internal=99999999999999999999 psram=-1 flash=\u0661",
             "espdlq run us=7",
         )
     )
@@ -119,28 +119,9 @@ def test_a_log_is_bounded(tmp_path: Path) -> None:
 
 WORDS = st.sampled_from(
     [
-        "espdlq ",
-        "begin ",
-        "output ",
-        "run ",
-        "us=",
-        "count=3 ",
-        "differing=",
-        "|",
-        " 12us ",
-        "name=",
-    ]
-    + [
-        "\n",
-        "\r",
-        "\x1b[0m",
-        "total",
-        "1.00KB",
-        "run:1 ms",
-        "sha256=",
-        "Test Pass!",
-        "\x00",
-        "9" * 30,
+        *("espdlq ", "begin ", "output ", "run ", "us=", "count=3 ", "differing=", "|", " 12us "),
+        *("name=", "\n", "\r", "\x1b[0m", "total", "1.00KB", "run:1 ms", "sha256=", "Test Pass!"),
+        *("\x00", "9" * 30),
     ]
 )
 
@@ -179,7 +160,7 @@ def digest_of(outputs: Path, number: int) -> str:
 
 @pytest.fixture
 def made(tmp_path: Path) -> Path:
-    return Path(write_history(tmp_path / "outputs", swept(*SWEEP, target_chip="esp32s3")))
+    return Path(write_history(tmp_path / "outputs", swept(*SWEEP)))
 
 
 def write_log(folder: Path, text: str) -> Path:
@@ -202,7 +183,7 @@ def test_it_is_stored_with_the_iteration_that_ran(made: Path, tmp_path: Path) ->
     result = compare(made)
     (compared,) = [one for one in result.comparison["iterations"] if one["iteration_id"] == 1]
     assert compared["device"]["ms"] == 12.3
-    assert any("measured on a board (esp32s3): 12.3 ms per run" in line for line in result.lines)
+    assert any("measured on a board (esp32p4): 12.3 ms per run" in line for line in result.lines)
 
 
 def test_the_reports_show_what_best_measured(made: Path, tmp_path: Path) -> None:
@@ -225,8 +206,8 @@ def test_a_log_of_another_model_or_chip_is_refused(made: Path, tmp_path: Path) -
         record_log(made, right, 2)
     with pytest.raises(EspdlQuantizeError, match="has no iter_77"):
         record_log(made, right, 77)
-    foreign = write_log(tmp_path, "ESP-ROM:esp32p4-eco2-20240710\nrun:3 ms\n")
-    with pytest.raises(EspdlQuantizeError, match="the log is of esp32p4"):
+    foreign = write_log(tmp_path, "ESP-ROM:esp32s3-20210327\nrun:3 ms\n")
+    with pytest.raises(EspdlQuantizeError, match="the log is of esp32s3"):
         record_log(made, foreign)
     assert not list(made.rglob("device.json"))
 

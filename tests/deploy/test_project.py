@@ -296,7 +296,7 @@ def test_a_board_that_is_too_small(
     with pytest.raises(EspdlQuantizeError, match="--flash is 3 MiB"):
         deploy(outputs, tmp_path / "other", ProjectOptions(flash_mib=3))
     monkeypatch.setattr(_project, "least_activations", lambda model: 3 << 20)
-    with pytest.raises(EspdlQuantizeError, match="at least 3072 KiB.*which has no PSRAM"):
+    with pytest.raises(EspdlQuantizeError, match=r"at least 3072 KiB.*which has no PSRAM"):
         deploy(outputs, tmp_path / "other", ProjectOptions(psram_mib=0))
     with pytest.raises(EspdlQuantizeError, match="with 2 MiB of PSRAM"):
         deploy(outputs, tmp_path / "other", ProjectOptions(psram_mib=2))
