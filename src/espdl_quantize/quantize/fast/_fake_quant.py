@@ -237,5 +237,9 @@ def fake_quantize(tensor: Any, config: TensorQuantizationConfig, bounds: Bounds 
 
 
 def fits(tensor: Tensor) -> bool:
-    """Tell whether there is a kernel for tensors of this kind."""
-    return tensor.dtype in _TYPES and not tensor.is_cuda and tensor.numel() > 0
+    """Tell whether there is a kernel for tensors of this kind.
+
+    To one without a dimension, esp-ppq's arithmetic gives the type and the dimension of the scale.
+    """
+    is_dense = tensor.dim() > 0 and tensor.numel() > 0
+    return is_dense and tensor.dtype in _TYPES and not tensor.is_cuda

@@ -63,6 +63,9 @@ class Unit:
         """Return the grids as they are now; None where a kernel does not fit what is quantized
         here."""
         *inputs, output = self._grids()
+        if any(self._scales.trained(config) is not None for config in self._configs[2:]):
+            # That of a bias follows from others; esp-ppq's quantizers never leave it to itself.
+            return None
         constants = [variable.value for variable in self._variables[1:]]
         for grid, value in zip(inputs, constants, strict=True):
             if grid is None or not grid.takes(value):
