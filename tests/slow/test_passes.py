@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from esp_ppq.core import defs
 from esp_ppq.quantization.algorithm.training import TQTDelegator
 from esp_ppq.quantization.optim.training import TrainedQuantizationThresholdPass
 
@@ -60,15 +60,6 @@ class Outcome:
     failure: str = ""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def small_heap() -> Iterator[None]:
-    """esp-ppq collects garbage all the time; let it not look through what pytest has loaded."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Any:
     @cache
@@ -89,7 +80,9 @@ def outcome(
     resolved = resolve(setting, probe_target(target))
     batches = list(calibration_images(4).split(1 if kind == "transformer" else 2))[:2]
     losses: list[float] = []
-    with pytest.MonkeyPatch.context() as patch, at_work(engine):
+    with at_work(engine), pytest.MonkeyPatch.context() as patch:
+        # Collecting garbage takes most of the time of networks as small as these.
+        patch.setattr(defs, "gc", SimpleNamespace(collect=lambda: 0))
         for trainer in (TrainedQuantizationThresholdPass, TqtTrainer):
             _note(patch, trainer, losses)
         try:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
+from esp_ppq.core import defs
 
 
 @pytest.fixture(scope="module", autouse=True)
-def small_heap() -> Iterator[None]:
-    """esp-ppq collects garbage all the time; let it not look through what pytest has loaded."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
+def no_garbage_collection() -> Iterator[None]:
+    """esp-ppq collects garbage in many of its functions, and would look through all of pytest."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(defs, "gc", SimpleNamespace(collect=lambda: 0))
+        yield
