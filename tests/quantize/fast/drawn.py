@@ -175,7 +175,7 @@ def _geometry(
     if op_type == "Gemm":
         outputs, inputs = draw(SMALL), draw(SMALL)
         return (outputs, inputs), {"transB": 1, "alpha": 1.0, "beta": 1.0}, inputs, ()
-    groups = draw(SMALL)
+    groups = draw(st.sampled_from((1, 1, 2, 3)))
     inputs, outputs = (1, 1) if draw(st.booleans()) else (draw(SMALL), draw(SMALL))
     kernel = tuple(draw(st.sampled_from((1, 2, 3, 5))) for _ in range(spatial))
     dilations = [draw(st.integers(1, 2)) for _ in range(spatial)]

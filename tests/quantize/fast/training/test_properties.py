@@ -9,7 +9,7 @@ from esp_ppq.core import QuantizationStates
 from esp_ppq.executor import TorchExecutor
 from esp_ppq.quantization.algorithm.training import TQTDelegator, TrainableBlock
 from esp_ppq.quantization.optim.training import TrainedQuantizationThresholdPass
-from hypothesis import assume, event, given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
@@ -215,18 +215,3 @@ def test_adam_is_torchs(
         near = 16 * torch.finfo(wanted.dtype).eps
         # A step is of the size of the rate.
         torch.testing.assert_close(found, wanted, rtol=near, atol=near * (1 + rate * steps))
-
-
-def test_a_layer_of_one_channel_is_among_them() -> None:
-    # What broke once: a scale per channel without a dimension, on a fused convolution.
-    drawn: list[Layer] = []
-
-    @settings(deadline=None, max_examples=40, database=None)
-    @given(layers(("Conv2",), exact=True))
-    def look(layer: Layer) -> None:
-        weight = layer.graph.operations["layer"].config.input_quantization_config[1]
-        assume(weight.scale.dim() == 0 and weight._channel_axis == 0)
-        drawn.append(layer)
-
-    look()
-    assert drawn
