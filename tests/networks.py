@@ -107,6 +107,20 @@ class _Detector(nn.Module):
         return self.boxes(fused), torch.sigmoid(self.scores(high))
 
 
+class _OneClass(nn.Module):
+    """A detector of one class: the layer of its scores has one channel, and another reads it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, 8, 3, stride=2, padding=1)
+        self.scores = nn.Conv2d(8, 1, 1)
+        self.boxes = nn.Conv2d(1, 4, 3, padding=1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        scores = torch.relu(self.scores(torch.relu(self.stem(x))))
+        return self.boxes(scores), scores
+
+
 class _Transformer(nn.Module):
     """One pre-norm encoder block over 7x7 patches, with its attention written out."""
 
@@ -170,6 +184,7 @@ KINDS: dict[str, type[nn.Module]] = {
     "depthwise": _DepthwiseCnn,
     "residual": _ResidualCnn,
     "detector": _Detector,
+    "one class": _OneClass,
     "transformer": _Transformer,
     "lstm": _Recurrent,
     "gru": _Gru,

@@ -291,7 +291,8 @@ def engines(
 ) -> None:
     """Run one setting by plain esp-ppq and by the fast engine; compare results and times.
 
-    Exits with 1 where they differ by more than 1e-4 in an analysis, or in the score.
+    Exits with 1 where the scores differ, or, in an analysis, a noise amplitude (the root of noise
+    power over signal power) by more than 1e-6 of the signal.
     """
     from espdl_quantize.cli._engines import compare_engines
 

@@ -25,6 +25,9 @@ from espdl_quantize.quantize.fast import _kernels as kernels
 _UP = {RoundingPolicy.ROUND_HALF_EVEN: False, RoundingPolicy.ROUND_HALF_UP: True}
 _TYPES = (torch.float32, torch.float64)
 
+_EXPONENTS = 120
+"""Of a scale, at most: its inverse is a normal float32 number then."""
+
 
 @dataclass(frozen=True)
 class Bounds:
@@ -60,7 +63,7 @@ class Grid:
     """The integers that a tensor is rounded to.
 
     Attributes:
-        scale: a number, or an array of one number per channel.
+        scale: a number, or a one-dimensional array of one number per channel.
         axis: of the channels; None for one scale.
         low: the smallest integer.
         high: the largest.
@@ -73,9 +76,16 @@ class Grid:
     high: int
     up: bool
 
-    def takes(self, bounds: Bounds) -> bool:
-        """Tell whether there is a kernel for an activation and this quantization in one pass."""
-        return self.axis is None or bounds is NO_BOUNDS
+    def takes(self, tensor: Tensor, bounds: Bounds = NO_BOUNDS) -> bool:
+        """Tell whether there is a kernel for an activation of a tensor and this quantization in one
+        pass.
+
+        Where the scales are not one for each channel of the tensor, esp-ppq broadcasts or fails.
+        """
+        if self.axis is None:
+            return True
+        is_axis = 0 <= self.axis < tensor.dim()
+        return is_axis and tensor.shape[self.axis] == len(self.scale) and bounds is NO_BOUNDS
 
 
 def grid_of(config: TensorQuantizationConfig) -> Grid | None:
@@ -98,16 +108,26 @@ def grid_of(config: TensorQuantizationConfig) -> Grid | None:
 
 
 def make_grid(config: TensorQuantizationConfig, scale: Any) -> Grid | None:
-    """Return the grid of a configuration with another scale, an array; None as in grid_of."""
+    """Return the grid of a configuration with another scale; None as in grid_of.
+
+    Args:
+        config: how a tensor is quantized.
+        scale: a number or an array. That of a tensor with one channel may have no dimension, also
+            where there is a scale per channel.
+    """
     axis = None
     if config.policy.has_property(QuantizationProperty.PER_CHANNEL):
         axis = config.channel_axis
-        powers = np.frexp(scale)[0] == 0.5
-        if not powers.all():
+        scale = np.reshape(scale, -1)
+        mantissas, exponents = np.frexp(scale)
+        if not ((mantissas == 0.5) & (abs(exponents) <= _EXPONENTS)).all():
             return None
     else:
-        scale = float(scale)
-        if math.frexp(scale)[0] != 0.5:
+        if np.size(scale) != 1:
+            return None
+        scale = float(np.reshape(scale, ())) if np.ndim(scale) else float(scale)
+        mantissa, exponent = math.frexp(scale)
+        if mantissa != 0.5 or abs(exponent) > _EXPONENTS:
             return None
     return Grid(scale, axis, config.quant_min, config.quant_max, _UP[config.rounding])
 
@@ -209,7 +229,7 @@ def fake_quantize(tensor: Any, config: TensorQuantizationConfig, bounds: Bounds 
         masks = not config.policy.has_property(QuantizationProperty.PER_CHANNEL)
         return gpu.fake_quantize(bounds.of(tensor), config, None, masks)
     grid = grid_of(config) if fits(tensor) else None
-    if grid is None or not grid.takes(bounds):
+    if grid is None or not grid.takes(tensor, bounds):
         return PPQuantFunction(bounds.of(tensor), config)
     if tensor.requires_grad and torch.is_grad_enabled():
         return _FakeQuant.apply(tensor, grid, bounds)  # type: ignore[no-untyped-call]
@@ -217,5 +237,9 @@ def fake_quantize(tensor: Any, config: TensorQuantizationConfig, bounds: Bounds 
 
 
 def fits(tensor: Tensor) -> bool:
-    """Tell whether there is a kernel for tensors of this kind."""
-    return tensor.dtype in _TYPES and not tensor.is_cuda and tensor.numel() > 0
+    """Tell whether there is a kernel for tensors of this kind.
+
+    To one without a dimension, esp-ppq's arithmetic gives the type and the dimension of the scale.
+    """
+    is_dense = tensor.dim() > 0 and tensor.numel() > 0
+    return is_dense and tensor.dtype in _TYPES and not tensor.is_cuda

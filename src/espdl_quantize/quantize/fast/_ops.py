@@ -62,5 +62,7 @@ def bounds_of(op: Any, values: Sequence[Any]) -> Bounds:
         limits = [op.attributes.get("min"), op.attributes.get("max")]
     else:
         limits = [*values[1:], None][:2]
+    # Quantized by a trained scale, a limit comes with a gradient, which nobody uses.
+    limits = [one.detach() if isinstance(one, Tensor) else one for one in limits]
     least, most = (None if one is None else float(one) for one in limits)
     return Bounds(-math.inf if least is None else least, math.inf if most is None else most)

@@ -23,7 +23,7 @@ from tests.slow.test_networks import contract_for
 
 CASES = [
     (kind, target, 4)
-    for kind in ("depthwise", "residual", "detector", "transformer")
+    for kind in ("depthwise", "residual", "detector", "one class", "transformer")
     for target in ("esp32s3", "esp32p4")
 ]
 CASES += [("depthwise", "esp32s3", 2)]

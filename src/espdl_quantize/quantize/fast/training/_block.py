@@ -40,13 +40,16 @@ class BlockRunner:
         values = {name: value.to(self.device) for name, value in inputs.items()}
         for op in self._ops:
             unit = self._units.get(op.name)
-            if unit is not None:
-                try:
-                    unit.run(values)
-                except Exception as error:
-                    raise OpError(op) from error
-            elif op.name not in self._covered:
-                store(op, self._runner.run(op, inputs_of(op, values)), values)
+            if op.name in self._covered:
+                continue
+            try:
+                done = unit is not None and unit.run(values)
+            except Exception as error:
+                raise OpError(op) from error
+            if done:
+                continue
+            for each in (op,) if unit is None else unit.ops:
+                store(each, self._runner.run(each, inputs_of(each, values)), values)
         return values
 
     def work(self, inputs: dict[str, Tensor]) -> int:

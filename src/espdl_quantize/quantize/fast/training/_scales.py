@@ -25,6 +25,9 @@ from espdl_quantize.quantize.fast._fake_quant import (
     quantized,
 )
 
+_USUAL = 1000
+"""Size of the exponents of double precision."""
+
 
 class Scales:
     """Quantizes with the scales that are being trained, and with the fixed ones elsewhere.
@@ -58,7 +61,10 @@ class Scales:
         if log2_scale.is_cuda:
             return None
         if log2_scale.numel() == 1:
-            return make_grid(config, math.ldexp(1.0, round(log2_scale.item())))
+            exponent = log2_scale.item()
+            # Training may run away; esp-ppq goes on with infinity and NaN.
+            is_usual = abs(exponent) < _USUAL
+            return make_grid(config, math.ldexp(1.0, round(exponent))) if is_usual else None
         return make_grid(config, np.exp2(np.rint(log2_scale.detach().numpy())))
 
     def __call__(self, tensor: Any, config: Any, bounds: Bounds = NO_BOUNDS) -> Any:
@@ -69,7 +75,7 @@ class Scales:
         if tensor.is_cuda and gpu.takes(tensor, config):
             return gpu.fake_quantize(bounds.of(tensor), config, self.trained(config), masks=True)
         grid = self.grid(config) if fits(tensor) else None
-        if grid is None or not grid.takes(bounds):
+        if grid is None or not grid.takes(tensor, bounds):
             return delegator(bounds.of(tensor), config)
         return _Trained.apply(  # type: ignore[no-untyped-call]
             tensor, self.trained(config), grid, bounds

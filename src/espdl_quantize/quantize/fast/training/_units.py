@@ -31,6 +31,9 @@ from espdl_quantize.quantize.fast.training._convolution import (
 )
 from espdl_quantize.quantize.fast.training._scales import Scales, slope
 
+Grids = tuple[Grid, Grid | None, Grid | None]
+"""Of the weights, of the bias, where there is one, and of the output, where it is quantized."""
+
 
 class Unit:
     """A Conv of a block, and the activation behind it that has it for itself.
@@ -56,20 +59,24 @@ class Unit:
         self._output = self.ops[-1].outputs[0].name
         self._output_config = self.ops[-1].config.output_quantization_config[0]
 
-    def fits(self) -> bool:
-        """Tell whether all that is quantized here is quantized by kernels."""
+    def grids(self) -> Grids | None:
+        """Return the grids as they are now; None where a kernel does not fit what is quantized
+        here."""
         *inputs, output = self._grids()
-        if None in inputs:
-            return False
+        if any(self._scales.trained(config) is not None for config in self._configs[2:]):
+            # That of a bias follows from others; esp-ppq's quantizers never leave it to itself.
+            return None
+        constants = [variable.value for variable in self._variables[1:]]
+        for grid, value in zip(inputs, constants, strict=True):
+            if grid is None or not grid.takes(value):
+                return None
         if not QuantizationStates.is_activated(self._output_config.state):
             # What stands behind the block quantizes it, or nobody does.
-            return self.bounds is NO_BOUNDS
-        return output is not None and output.takes(self.bounds)
-
-    def grids(self) -> tuple[Grid, Grid | None, Grid | None]:
-        """Return the grids as they are now: of the weights, of the bias, where there is one, and of
-        the output, where it is quantized."""
-        weight, *bias, output = self._grids()
+            if self.bounds is not NO_BOUNDS:
+                return None
+        elif output is None or output.axis is not None:
+            return None
+        weight, *bias = inputs
         return cast(Grid, weight), bias[0] if bias else None, output
 
     def _grids(self) -> list[Grid | None]:
@@ -77,8 +84,15 @@ class Unit:
         is_quantized = QuantizationStates.is_activated(self._output_config.state)
         return [*found, self._scales.grid(self._output_config) if is_quantized else None]
 
-    def run(self, values: dict[str, Tensor]) -> None:
-        """Compute the output from the values of a block, and put it there."""
+    def run(self, values: dict[str, Tensor]) -> bool:
+        """Compute the output from the values of a block, and put it there.
+
+        Returns:
+            Whether the kernels fit; if not, the ops are to be run one by one.
+        """
+        grids = self.grids()
+        if grids is None:
+            return False
         first, weight, *rest = self._variables
         values[self._output] = _Convolution.apply(  # type: ignore[no-untyped-call]
             self._scales(values[first.name], self._configs[0]),
@@ -87,7 +101,9 @@ class Unit:
             self._scales.trained(self._configs[1]),
             self._scales.trained(self._output_config),
             self,
+            grids,
         )
+        return True
 
 
 def find_units(ops: Iterable[Any], kept: Collection[str], scales: Scales) -> list[Unit]:
@@ -105,7 +121,7 @@ def find_units(ops: Iterable[Any], kept: Collection[str], scales: Scales) -> lis
             continue
         activation, bounds = _activation(op, inside, kept)
         unit = Unit(op, activation, bounds, geometry, scales)
-        if unit.fits():
+        if unit.grids() is not None:
             found.append(unit)
     return found
 
@@ -148,8 +164,9 @@ class _Convolution(Function):
         log2_weight: Tensor | None,
         log2_output: Tensor | None,
         unit: Unit,
+        grids: Grids,
     ) -> Tensor:
-        weight_grid, bias_grid, output_grid = unit.grids()
+        weight_grid, bias_grid, output_grid = grids
         rounded, weight = quantized(weight, weight_grid)
         addend = None
         if bias is not None and bias_grid is not None:
@@ -163,7 +180,7 @@ class _Convolution(Function):
         if output_grid is not None:
             result, exact = quantized(exact, output_grid, unit.bounds)
         ctx.save_for_backward(x, weight, rounded, bias, exact, log2_weight, log2_output)
-        ctx.grids = weight_grid, bias_grid, output_grid
+        ctx.grids = grids
         ctx.bounds, ctx.geometry = unit.bounds, geometry
         return result
 
@@ -182,4 +199,4 @@ class _Convolution(Function):
         if bias is not None:
             dbias = gradients(bias, dz.sum((0, 2, 3)), bias_grid)[0]
         slopes = slope(dscale, weight_grid, log2_weight), slope(doutput, output_grid, log2_output)
-        return dx, dweight, dbias, *slopes, None
+        return dx, dweight, dbias, *slopes, None, None
