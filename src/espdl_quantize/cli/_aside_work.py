@@ -91,7 +91,7 @@ def repeat_setting(
         InterruptedCommandError: the user interrupted it.
         EspdlQuantizeError: whatever stopped it.
     """
-    asked = baseline() if setting is None else load_setting(setting)
+    asked = baseline(num_of_bits=None) if setting is None else load_setting(setting)
     try:
         with (
             shown(as_json, progress_lines) as progress,

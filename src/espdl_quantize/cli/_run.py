@@ -32,7 +32,7 @@ def run_once(
         EspdlQuantizeError: whatever stopped it; a folder that was begun says so.
     """
     if setting_path is None:
-        setting = baseline(iteration_number(folder.resolve()) or 0)
+        setting = baseline(iteration_number(folder.resolve()) or 0, num_of_bits=None)
     else:
         setting = load_setting(setting_path)
     with (

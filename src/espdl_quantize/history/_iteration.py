@@ -106,7 +106,8 @@ class Iteration:
     Attributes:
         id: the number in the folder's name, which is the identity of an iteration.
         folder: where its artifacts lie.
-        setting: what was asked for; None where setting.json is missing or not valid.
+        setting: what was asked for, with its calibration spelled out; None where setting.json is
+            missing or not valid.
         value: the primary metric; None where the iteration failed or scored no finite number.
         metric: name of the primary metric.
         direction: whether a larger or a smaller value is better; None where the folder is silent.
@@ -117,6 +118,7 @@ class Iteration:
         float_reference_key: stands for the contract and the float model that it was run with.
         contract_key: stands for the contract alone, which is known before anything runs.
         on_chip: what was found in the exported file; None where it was not checked.
+        num_of_bits: the contract's default width; None where the folder is silent.
         metrics: everything that the contract's function returned.
         warnings: what was said while the setting was applied.
         elapsed_seconds: how long it took.
@@ -154,6 +156,7 @@ class Iteration:
     contract_path: str | None = None
     model_name: str | None = None
     target_chip: str | None = None
+    num_of_bits: int | None = None
     deploy_runtime_priority: Priority | None = None
     seed: int | None = None
     engine: str | None = None

@@ -18,8 +18,9 @@ from espdl_quantize.history._iteration import (
     Priority,
     Signals,
 )
-from espdl_quantize.history._values import integer, names, number, objects, read_any, text
-from espdl_quantize.setting import Setting, parse_setting
+from espdl_quantize.history._read_applied import applied_width
+from espdl_quantize.history._values import integer, names, number, objects, read_any, text, width
+from espdl_quantize.setting import DEFAULT_BITS, Setting, parse_setting, with_calibration
 
 _PRIORITIES: tuple[Priority, ...] = ("balanced", "speed", "pc_time")
 
@@ -71,6 +72,10 @@ def read_iteration(
     setting, problem = _setting(folder)
     if problem is not None:
         warn("setting", f"{problem}; nothing can be derived from this iteration")
+    # Indices of earlier versions do not state the width.
+    num_of_bits = width(index.get("num_of_bits")) or applied_width(folder)
+    if setting is not None:
+        setting = with_calibration(setting, num_of_bits or DEFAULT_BITS)
     row = Iteration(
         id=number_in_name,
         folder=folder,
@@ -94,6 +99,7 @@ def read_iteration(
         contract_path=text(index.get("contract_path")),
         model_name=text(index.get("model_name")),
         target_chip=text(index.get("target_chip")),
+        num_of_bits=num_of_bits,
         deploy_runtime_priority=_priority(index.get("deploy_runtime_priority")),
         seed=integer(index.get("seed")),
         engine=text(index.get("engine")),

@@ -81,6 +81,7 @@ def settle(
         options,
         target=history.target if options.target is None else options.target,
         priority=options.priority or history.priority,
+        num_of_bits=options.num_of_bits or history.num_of_bits,
     )
     return Situation(history, evidence or {}, settled)
 
@@ -109,7 +110,7 @@ def _next_setting(situation: Situation, outcome: Outcome) -> Setting:
         return leg(outcome.leg, next_id, _leg_rationale(situation, outcome))
     context = situation.context
     if outcome.lever is None or context is None:
-        return baseline(next_id)
+        return baseline(next_id, situation.options.num_of_bits)
     lever = LEVERS[outcome.lever]
     changed = lever.change(context)
     told = (

@@ -117,6 +117,7 @@ class Search:
             options.budget.is_set,
             thresholds,
             options.search_by,
+            self._facts.num_of_bits,
         )
         self._count = self._done = 0
         self._saved: tuple[int, float | None] | None = None

@@ -11,7 +11,7 @@ from espdl_quantize.history import Evidence, History
 from espdl_quantize.search._lint import lint_setting
 from espdl_quantize.search._rules import Situation
 from espdl_quantize.search.phase5 import Phase5Signals
-from espdl_quantize.setting import Setting, baseline, setting_key
+from espdl_quantize.setting import Setting, baseline, setting_key, unequal_exponents
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,9 @@ class PolicyContext:
     def base(self) -> Setting:
         """Best's setting, which the next one changes; the baseline where there is none."""
         best = self.history.best
-        return best.setting if best is not None and best.setting is not None else baseline()
+        if best is not None and best.setting is not None:
+            return best.setting
+        return baseline(num_of_bits=self.situation.options.width)
 
     @property
     def base_name(self) -> str:
@@ -68,8 +70,10 @@ class PolicyContext:
         return None if self.pool is None else frozenset(map(setting_key, self.pool))
 
     def is_new(self, setting: Setting) -> bool:
-        """Tell whether a setting can be run and never was."""
-        key = setting_key(setting)
+        """Tell whether a setting can be run, also on the chip, and never was."""
+        if unequal_exponents(setting) is not None:
+            return False
+        key = setting_key(setting, self.situation.options.width)
         return key not in self.tried and (self.pool_keys is None or key in self.pool_keys)
 
     def is_clean(self, setting: Setting) -> bool:
