@@ -55,16 +55,19 @@ RUNS = {
         found = [session.run(None, {name: one.numpy()})[0] for one in images.split(1)]
     return rate(torch.cat([torch.from_numpy(one) for one in found]))""",
     "another process": DECIDE
-    + """import pickle, subprocess, sys, tempfile, torch
-    code = ("import pickle, sys, torch; from esp_ppq.executor import TorchExecutor; "
-        "graph, images = pickle.load(open(sys.argv[1], 'rb')); "
-        "torch.save(TorchExecutor(graph=graph, device='cpu').forward(images)[0], sys.argv[2])")
+    + """import subprocess, sys, tempfile, torch
+    from esp_ppq.api import export_ppq_graph
+    from esp_ppq.core import TargetPlatform
+    code = ("import sys, torch; from esp_ppq.api import load_native_graph; "
+        "from esp_ppq.executor import TorchExecutor; "
+        "run = TorchExecutor(graph=load_native_graph(sys.argv[1]), device='cpu'); "
+        "torch.save(run.forward(torch.load(sys.argv[2]))[0], sys.argv[3])")
     with tempfile.TemporaryDirectory() as folder:
-        with open(f"{folder}/graph", "wb") as file:
-            pickle.dump((quant_graph, images), file)
-        command = [sys.executable, "-c", code, f"{folder}/graph", f"{folder}/logits"]
-        subprocess.run(command, check=True, capture_output=True)
-        logits = torch.load(f"{folder}/logits")
+        files = [f"{folder}/{name}" for name in ("graph.native", "images", "logits")]
+        export_ppq_graph(quant_graph.copy(), TargetPlatform.NATIVE, files[0])
+        torch.save(images, files[1])
+        subprocess.run([sys.executable, "-c", code, *files], check=True, capture_output=True)
+        logits = torch.load(files[2])
     return rate(logits)""",
 }
 

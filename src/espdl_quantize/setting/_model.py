@@ -126,8 +126,7 @@ class FusionAlignment(_Section):
     align_avgpooling_to: InputOrOutput | None = None
     """Of AveragePool."""
     align_elementwise_to: LargeOrOutput | None = None
-    """Of Add and Sub. ESP-DL needs one exponent for their inputs and output, which only Align to
-    Output, the default, gives: with the others the chip computes other numbers."""
+    """Of Add and Sub. The chip adds raw integers: leave it at Align to Output, the default."""
     align_concat_to: LargeOrOutput | None = None
     """Of Concat."""
     align_resize_to: InputOrOutput | None = None
@@ -153,8 +152,7 @@ class Setting(_Section):
     rationale: str = ""
     """Why this setting; several changes at once cite the iterations that speak for them."""
     calib_algorithm: Annotated[CalibAlgorithm, BeforeValidator(_lower)] | None = None
-    """How the scales of activations are chosen; null means esp-ppq's default for the contract's
-    width: kl at 8 bits, minmax at 16."""
+    """How activations are scaled; null is esp-ppq's default: kl, at `num_of_bits` 16 minmax."""
     equalization: Equalization | None = None
     """Layer-wise equalization."""
     bias_correct: BiasCorrect | None = None
