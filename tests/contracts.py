@@ -24,6 +24,8 @@ CALIBRATION = """from tests.networks import calibration_images
     return DataLoader(calibration_images(64), batch_size=16)"""
 MODEL = "from tests.networks import depthwise_cnn\n    return depthwise_cnn()"
 EVALUATE = "from tests.networks import agreement\n    return {'top1': agreement(quant_graph, 256)}"
+RUN = "from tests.networks import agreement; agreement(quant_graph, 8)\n    "
+"""Runs the graph, for an evaluation that then returns whatever a test is about."""
 
 
 def write_contract(

@@ -175,6 +175,47 @@ class StatelessLstm(nn.Module):
         return self.cells(x.squeeze(1))[0].mean(dim=1)
 
 
+class _SmallTanh(nn.Module):
+    """A Sub of two Tanh so small that their 16-bit exponents, -18 and -17, are near 1e-5."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, 8, 3, padding=1)
+        self.second = nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.tanh(self.first(x) * 0.05)
+        return x - torch.tanh(self.second(x))
+
+
+class _AddsConstant(nn.Module):
+    """An Add of an activation and a much smaller constant."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 8, 3, padding=1)
+        self.constant = nn.Parameter(0.01 * torch.randn(1, 8, 28, 28))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(3 * self.conv(x)) + self.constant
+
+
+class _Relu6Residual(nn.Module):
+    """Residual blocks whose Add joins a large and a small branch, behind ReLU6 (a Clip)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, 8, 3, stride=2, padding=1)
+        self.blocks = nn.ModuleList(nn.Conv2d(8, 8, 3, padding=1) for _ in range(3))
+        self.head = nn.Linear(8, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.relu6(self.stem(x))
+        for block in self.blocks:
+            x = nn.functional.relu6(x + 0.05 * block(x))
+        return self.head(x.mean(dim=(2, 3)))
+
+
 def depthwise_cnn() -> nn.Module:
     """Return a MobileNet-like network."""
     return _seeded(_DepthwiseCnn)
@@ -191,9 +232,17 @@ KINDS: dict[str, type[nn.Module]] = {
 }
 
 
+SPECIAL: dict[str, type[nn.Module]] = {
+    "small tanh": _SmallTanh,
+    "adds constant": _AddsConstant,
+    "relu6 residual": _Relu6Residual,
+}
+"""Networks for one question each; what goes through every kind need not go through these."""
+
+
 def network(kind: str) -> nn.Module:
     """Return a network of one kind, in eval mode."""
-    return _seeded(KINDS[kind])
+    return _seeded({**KINDS, **SPECIAL}[kind])
 
 
 def export_network(kind: str, file: Path) -> None:

@@ -48,6 +48,16 @@ def test_hot_ops_are_ranked_by_their_worst_variable() -> None:
     }
 
 
+def test_constants_are_listed_and_have_no_say() -> None:
+    rows = [row("six", "Clip", "max", 0.98, inp=True, parameter=True), *STATISTICS]
+    rows += [row("six", "Clip", "f", 0.01)]
+    ops = non_computing_hot_ops(rows, COMPUTING, 10)
+    assert [(op["op_name"], op["max_snr"]) for op in ops][-1] == ("six", 0.01)
+    assert ops[-1]["per_var_snrs"][0]["snr"] == 0.98
+    constants = [row("six", "Clip", "max", 0.98, inp=True, parameter=True)]
+    assert non_computing_hot_ops(constants, COMPUTING, 10)[0]["max_snr"] == 0.0
+
+
 def test_the_std_ratio_counts_inputs_that_are_no_parameters() -> None:
     ratios = {
         op["op_name"]: op["inputs_float_std_ratio"]

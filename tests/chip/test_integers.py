@@ -13,9 +13,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from espdl_quantize.chip import check_model
+from espdl_quantize.chip import check_model, read_model
+from espdl_quantize.chip._facts import chip_facts
 from espdl_quantize.chip._model import Tensor as FileTensor
-from espdl_quantize.chip.integers import unpack, unpack_matrices
+from espdl_quantize.chip.integers import check_integers, unpack, unpack_matrices
 from espdl_quantize.chip.integers._arithmetic import rescale
 from espdl_quantize.targets import Rounding
 from tests.chip.made import Bytes, Export, make_export
@@ -120,6 +121,19 @@ def test_a_wrong_weight_is_found_where_it_is(residual: Export, tmp_path: Path) -
     assert [one.op for one in wrong] == ["/second/Conv"]
     assert found.integers.end_to_end.exact < found.integers.end_to_end.outputs
     assert any("/second/Conv" in warning for warning in found.warnings())
+
+
+def test_an_add_is_of_raw_integers_whatever_the_exponents_are(tmp_path: Path) -> None:
+    alignment = {"fusion_alignment": {"align_elementwise_to": "None"}}
+    made = make_export(tmp_path, "residual", "esp32s3", setting=alignment)
+    # The whole check refuses the file; of its integers, this is what the chip would make.
+    refused = check_model(made.file, made.chip, made.graph, made.layouts, made.batches)
+    assert refused.problem == "the model is illegal"
+    sample = made.batches[0][:1]
+    model, facts = read_model(made.file), chip_facts(made.chip)
+    found = check_integers(model, facts, made.graph, made.layouts, [sample])
+    adds = [one.agreement for one in found.ops if one.op_type == "Add"]
+    assert [one.percent < 50 for one in adds] == [True]
 
 
 def test_a_wrong_table_is_found_where_it_is(residual: Export, tmp_path: Path) -> None:

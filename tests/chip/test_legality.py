@@ -14,6 +14,9 @@ from espdl_quantize.chip import (
     parse_model,
     reject_illegal,
 )
+from espdl_quantize.chip._facts import chip_facts
+from espdl_quantize.chip._model import ChipModel, Node, Tensor
+from espdl_quantize.chip._rules import faults_of
 from espdl_quantize.errors import IterationError, OutputFolderError
 from espdl_quantize.setting import parse_setting
 from tests.chip.made import Bytes, Export, make_export
@@ -118,6 +121,57 @@ def test_a_changed_export_is_illegal(name: str, residual: Export, tmp_path: Path
     with pytest.raises(IterationError, match="illegal on esp32s3") as caught:
         reject_illegal(found, BASELINE)
     assert caught.value.mend
+
+
+ALIGNMENT = {"fusion_alignment": {"align_elementwise_to": "None"}}
+
+
+@pytest.mark.parametrize("chip", ["esp32s3", "esp32p4", "c"])
+@pytest.mark.parametrize(("kind", "op"), [("residual", "/Add"), ("adds constant", "/Add")])
+def test_an_add_of_several_exponents_is_illegal(
+    kind: str, op: str, chip: str, tmp_path: Path
+) -> None:
+    made = make_export(tmp_path, kind, chip, setting=ALIGNMENT)
+    found = check_legality(made.file, chip, made.graph, made.layouts)
+    assert [(fault.rule, fault.op) for fault in found.faults] == [("one exponent", op)]
+    with pytest.raises(IterationError, match="adds raw integers") as caught:
+        reject_illegal(found, parse_setting({"iteration_id": 1, **ALIGNMENT}))
+    assert "align_elementwise_to is 'None'" in caught.value.mend
+    made = make_export(tmp_path / "default", kind, chip)
+    assert check_legality(made.file, chip, made.graph, made.layouts).legal
+
+
+def test_a_requantization_that_the_exporter_leaves_out_is_found(tmp_path: Path) -> None:
+    plain = {"calib_algorithm": "minmax"}
+    made = make_export(tmp_path, "small tanh", "esp32s3", 16, plain)
+    found = check_legality(made.file, "esp32s3", made.graph, made.layouts)
+    assert [(fault.rule, fault.op_type) for fault in found.faults] == [("one exponent", "Sub")]
+    assert "-18" in found.faults[0].cause
+    assert "-17" in found.faults[0].cause
+    with pytest.raises(IterationError) as caught:
+        reject_illegal(found, parse_setting({"iteration_id": 0, **plain}))
+    assert "force_alignment_overlap to true" in caught.value.mend
+    # What the error says to do helps.
+    mended = plain | {"fusion_alignment": {"force_alignment_overlap": True}}
+    made = make_export(tmp_path / "mended", "small tanh", "esp32s3", 16, mended)
+    assert check_legality(made.file, "esp32s3", made.graph, made.layouts).legal
+
+
+@pytest.mark.parametrize("op_type", ["Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"])
+@pytest.mark.parametrize(("exponents", "legal"), [((-5, -5), True), ((-5, -6), False)])
+def test_a_comparison_needs_one_exponent_of_its_inputs(
+    op_type: str, exponents: tuple[int, int], legal: bool
+) -> None:
+    first, second = (
+        Tensor(name, "int8", (1, 4), (exponent,))
+        for name, exponent in zip("ab", exponents, strict=True)
+    )
+    out = Tensor("c", "bool", (1, 4), (0,))
+    node = Node("compare", op_type, ("a", "b"), ("c",), {"quant_type": "S8"})
+    for constants, values in (({}, {"a": first, "b": second}), ({"b": second}, {"a": first})):
+        model = ChipModel((node,), constants, {**values, "c": out}, ("a",), ("c",))
+        found = [fault.rule for fault in faults_of(model, chip_facts("esp32p4"))]
+        assert ("one exponent" not in found) is legal
 
 
 def test_every_channel_is_looked_at(per_channel: Export, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Command
-from tests.contracts import CONFIG, write_contract
+from tests.contracts import CONFIG, RUN, write_contract
 
 
 def test_the_float_model_is_scored(command: Command, tmp_path: Path) -> None:
@@ -16,7 +16,7 @@ def test_the_float_model_is_scored(command: Command, tmp_path: Path) -> None:
     assert "float value: 100.0" in told.stdout
     assert "evaluated by: evaluate()" in told.stdout
     assert told.stdout.endswith("the contract holds\n")
-    extra = "def evaluate_fast(quant_graph):\n    return {'top1': 12.5}\n"
+    extra = f"def evaluate_fast(quant_graph):\n    {RUN}return {{'top1': 12.5}}\n"
     facts = json.loads(command("check", write_contract(tmp_path, extra=extra), "--json").stdout)
     assert (facts["float_value"], facts["evaluated_by"]) == (12.5, "evaluate_fast()")
 
@@ -27,6 +27,7 @@ def test_the_float_model_is_scored(command: Command, tmp_path: Path) -> None:
         ("return {'top5': 1.0}", "evaluate() returned no 'top1', only ['top5']"),
         ("return 71.0", "evaluate() returned a float, expected a dict"),
         ("return {'top1': float('nan')}", "expected a finite number"),
+        ("return {'top1': 92.2}", "evaluate() in user_quant.py never runs the graph"),
         ("return 1 / 0", "ZeroDivisionError: division by zero (user_quant.py:10, in evaluate())"),
     ],
 )

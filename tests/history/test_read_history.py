@@ -10,8 +10,8 @@ from espdl_quantize.history import (
     load_evidence,
     read_history,
 )
-from espdl_quantize.search import leg
-from espdl_quantize.setting import setting_key
+from espdl_quantize.search import decide, leg, leg_of
+from espdl_quantize.setting import baseline, setting_key
 from tests.search.made_runs import (
     SWEEP,
     evidence,
@@ -400,3 +400,70 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path):
     os.mkfifo(index)
     (warning,) = [one for one in read_history(tmp_path).warnings if one.iteration_id == 0]
     assert "iteration_index.json is no file" in warning.text
+
+
+def test_constants_have_no_say_in_hot_ops_of_earlier_versions(tmp_path):
+    folder = write_run(tmp_path, run(0, 0.5), evidence())
+    six = {"snr": 0.98, "is_parameter": True}
+    rows = [
+        {"op_name": "clip", "op_type": "Clip", "max_snr": 0.98, "per_var_snrs": [six]},
+        {"op_name": "add", "op_type": "Add", "max_snr": 0.25, "per_var_snrs": [{"snr": 0.25}]},
+        {"op_name": "mul", "op_type": "Mul", "max_snr": 0.3, "per_var_snrs": []},
+    ]
+    (folder / "non_computing_hot_ops.json").write_text(json.dumps(rows))
+    hot_ops = load_evidence(read_history(tmp_path).iterations[0]).hot_ops
+    assert [(op.op, op.max_snr) for op in hot_ops] == [("mul", 0.3), ("add", 0.25), ("clip", 0.0)]
+
+
+def unnamed(folder):
+    """Leave the calibration of an iteration to esp-ppq."""
+    path = folder / "setting.json"
+    setting = json.loads(path.read_text())
+    del setting["calib_algorithm"]
+    path.write_text(json.dumps(setting))
+
+
+def test_the_width_says_what_an_unnamed_calibration_is(tmp_path):
+    write_history(tmp_path, swept(0.7))
+    folder = tmp_path / "iter_0"
+    unnamed(folder)
+    assert read_history(tmp_path).iterations[0].setting.calib_algorithm == "kl"
+    # Earlier versions state it in this file alone.
+    summary = folder / "applied_setting_summary.json"
+    summary.write_text(json.dumps({"target": {"num_of_bits": 16}}))
+    for past in (read_history(tmp_path), read_history(tmp_path)):
+        assert past.num_of_bits == 16
+        assert past.iterations[0].setting.calib_algorithm == "minmax"
+        assert past.baseline.id == 0
+        assert load_applied(past.iterations[0]).num_of_bits == 16
+        edit(folder, "iteration_index.json", num_of_bits=16)
+        summary.unlink(missing_ok=True)
+    edit(folder, "iteration_index.json", num_of_bits="many")
+    assert read_history(tmp_path).num_of_bits is None
+
+
+def test_a_16_bit_folder_whose_baseline_is_kl_is_read_and_goes_on(tmp_path):
+    rows = [run(0, 0.70, baseline(0)), run(1, 0.72, leg("kl"))]
+    for row in rows:
+        write_run(tmp_path, row, evidence(), num_of_bits=16)
+    past = read_history(tmp_path)
+    assert past.warnings == ()
+    # It holds no baseline of esp-ppq's default there: the first iteration stands for it.
+    assert past.baseline.id == 0
+    decision = decide(past, LazyEvidence(past))
+    assert decision.phase == "phase-2-calib-tqt-sweep"
+    assert leg_of(decision.setting) == "mse"
+    write_run(tmp_path, run(2, 0.71, baseline(2, 16)), evidence(), num_of_bits=16)
+    assert read_history(tmp_path).baseline.id == 2
+
+
+def test_a_baseline_that_wins_at_16_bits_stays_best(tmp_path):
+    settings = [baseline(0, 16), leg("kl", 1), leg("mse", 2), leg("percentile", 3)]
+    values = (0.92, 0.917, 0.918, 0.919)
+    for value, setting in zip(values, settings, strict=True):
+        row = run(setting.iteration_id, value, setting)
+        write_run(tmp_path, row, evidence(), num_of_bits=16)
+    past = read_history(tmp_path)
+    assert (past.best.id, past.baseline.id) == (0, 0)
+    decision = decide(past, LazyEvidence(past))
+    assert decision.setting.calib_algorithm == "minmax"

@@ -12,7 +12,7 @@ from espdl_quantize.jsonio import read_json
 from espdl_quantize.quantize import NoProgress
 from espdl_quantize.setting import baseline
 from espdl_quantize.tune import RealBackend, tune
-from tests.contracts import CONFIG, write_contract
+from tests.contracts import CONFIG, RUN, write_contract
 from tests.search.made_runs import run, write_run
 
 
@@ -26,7 +26,7 @@ def contract(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         raise ReachedQuantizingError
 
     monkeypatch.setattr("espdl_quantize.iteration._run.quantize", stop)
-    path = write_contract(tmp_path, evaluate="return {'top1': 0.9}")
+    path = write_contract(tmp_path, evaluate=f"{RUN}return {{'top1': 0.9}}")
     return load_contract(path, ["esp32s3", "esp32p4"])
 
 
@@ -102,6 +102,8 @@ def test_a_higher_target_goes_on_in_the_same_folder(contract: Any, tmp_path: Pat
     outputs = tmp_path / "outputs"
     beside(outputs, float_reference_key=key_of(contract, tmp_path / "first"))
     config = {**CONFIG, "target_metric": 0.99}
-    path = write_contract(tmp_path, config=config, evaluate="return {'top1': 0.9}  # as before")
+    path = write_contract(
+        tmp_path, config=config, evaluate=f"{RUN}return {{'top1': 0.9}}  # as before"
+    )
     with pytest.raises(Exception, match="ReachedQuantizing"):
         begin(load_contract(path, ["esp32s3"]), outputs / "iter_2")

@@ -35,7 +35,10 @@ def begin(folder: Path, options: RunOptions | None = None, **parts: Any) -> Espd
     return caught.value
 
 
-@pytest.mark.parametrize("evaluate", ["return {'top5': 1.0}", "return None", "return 1 / 0"])
+@pytest.mark.parametrize(
+    "evaluate",
+    ["return {'top5': 1.0}", "return None", "return 1 / 0", "return {'top1': 92.2}"],
+)
 def test_a_fault_of_the_evaluation_stops_it_before_quantizing(
     tmp_path: Path, stages: list[str], evaluate: str
 ) -> None:

@@ -4,7 +4,7 @@ from esp_ppq.api import get_target_platform
 from esp_ppq.api.setting import QuantizationSettingFactory
 
 from espdl_quantize.quantize._to_esp_ppq import to_esp_ppq
-from espdl_quantize.setting import parse_setting
+from espdl_quantize.setting import baseline, parse_setting
 from tests.setting.test_model import FULL
 
 
@@ -89,3 +89,14 @@ def test_every_alignment_that_the_model_allows_is_one_that_esp_ppq_takes() -> No
         QuantAlignmentPass(elementwise_alignment=value, concat_alignment=value)
     for value in get_args(InputOrOutput):
         QuantAlignmentPass(pooling_alignment=value, resize_alignment=value)
+
+
+def test_a_baseline_is_esp_ppqs_default_of_each_width() -> None:
+    for bits in (8, 16):
+        asked = baseline(num_of_bits=bits).model_dump(exclude_none=True)
+        del asked["iteration_id"]
+        setting, warnings = mapped(bits, **asked)
+        assert as_dict(setting) == plain(bits)
+        assert warnings == []
+    # The weights are calibrated as esp-ppq does it there, too.
+    assert setting.quantize_parameter_setting.calib_algorithm == "minmax"

@@ -24,7 +24,12 @@ PLAIN_TQT = {"enabled": True, "lr": 1e-5, "steps": 500, "block_size": 4}
 def test_rule_1_an_empty_folder_gets_a_baseline():
     decision = decide(history())
     assert decision.phase == "phase-1-baseline"
-    assert decision.setting == baseline(0)
+    # Of what width the contract is, an empty folder does not say: the run fills it in.
+    assert decision.setting == baseline(0, num_of_bits=None)
+    for bits, calibration in ((8, "kl"), (16, "minmax")):
+        found = decide_on(history(), num_of_bits=bits).setting
+        assert found == baseline(0, bits)
+        assert found.calib_algorithm == calibration
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def context(base=None, **found):
 
 
 WHERE_IT_APPLIES = {
-    "3c": {"hot_ops": (hot("Add", 0.25),)},
+    "3c": {"hot_ops": (hot("Concat", 0.25),)},
     "3f": {"stats": (weight("conv1", 12.0),)},
 }
 
@@ -79,11 +79,21 @@ def test_3d_is_not_tried_by_an_abbreviated_setting():
 
 
 @pytest.mark.parametrize(
+    ("op_type", "told"), [("Add", "raw integers"), ("Sub", "raw integers"), ("Mul", "no alignment")]
+)
+def test_3c_proposes_nothing_that_the_chip_cannot_run(op_type, told):
+    given = context(hot_ops=(hot(op_type, 0.25), hot("Concat", 0.24)))
+    verdict = LEVERS["3c"].applies(given)
+    assert not verdict.applies
+    assert f"{op_type} {op_type.lower()}_1 has max SNR 0.25" in verdict.reason
+    assert told in verdict.reason
+    with pytest.raises(ValueError, match="3c does not apply"):
+        LEVERS["3c"].change(given)
+
+
+@pytest.mark.parametrize(
     ("op_type", "key", "value"),
     [
-        ("Add", "align_elementwise_to", "Align to Large"),
-        ("Sub", "align_elementwise_to", "Align to Large"),
-        ("Mul", "align_elementwise_to", "Align to Large"),
         ("Concat", "align_concat_to", "Align to Large"),
         ("Resize", "align_resize_to", "Align to Input"),
         ("AveragePool", "align_avgpooling_to", "Align to Input"),

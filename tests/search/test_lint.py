@@ -1,5 +1,6 @@
 import pytest
 
+from espdl_quantize.history import GraphOp
 from espdl_quantize.search import LEVERS, lint_setting, runtime_cost
 from espdl_quantize.setting import baseline
 from tests.search.made_runs import (
@@ -54,6 +55,42 @@ LOST = swept(*SWEEP, rest=((0.6, trained(bias_correct=BIAS)),))
 )
 def test_phase_3(setting, expected):
     assert rules(setting, LOST) == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "place"),
+    [
+        ({"fusion_alignment": {"align_elementwise_to": "None"}}, "fusion_alignment.align_element"),
+        ({"fusion_alignment": {"align_elementwise_to": "Align to Large"}}, "'Align to Large'"),
+        ({"extra": {"fusion_setting.align_elementwise_to": "None"}}, "extra.fusion_setting.align"),
+        ({"extra": {"fusion_setting": {"align_elementwise_to": "None"}}}, "extra.fusion_setting"),
+        ({"extra": {"fusion": False}}, "extra.fusion is False"),
+    ],
+)
+def test_what_leaves_an_add_with_several_exponents_is_named(fields, place):
+    setting, past = trained(**fields), swept(*SWEEP)
+    for names, rule in (((("a", "Add"),), True), ((("c", "Concat"),), False), ((), True)):
+        ops = tuple(GraphOp(*name) for name in names)
+        found = lint_setting(setting, past, {2: evidence(ops=ops)})
+        told = [one.found for one in found if one.rule == "one-exponent"]
+        assert bool(told) is rule
+        assert not told or place in told[0]
+    # In an empty folder nothing of the model is known.
+    assert lint_setting(setting, history())[0].rule == "one-exponent"
+
+
+def test_aligned_to_the_output_an_add_has_one_exponent():
+    setting = trained(fusion_alignment={"align_elementwise_to": "Align to Output"})
+    assert rules(setting, swept(*SWEEP)) == []
+
+
+def test_null_means_another_calibration_at_16_bits():
+    rows = [run(0, 0.5, baseline(0, 16), num_of_bits=16)]
+    found = lint_setting(make(tqt_optimization=tqt()), history(*rows))
+    assert [one.rule for one in found] == []
+    found = lint_setting(make(calib_algorithm="mse"), history(*rows))
+    assert [one.rule for one in found] == ["calibration-with-tqt"]
+    assert lint_setting(make(bias_correct=BIAS), history(*rows)) == []
 
 
 def test_a_calibration_is_not_judged_without_tqt():

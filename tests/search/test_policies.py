@@ -37,7 +37,7 @@ from espdl_quantize.search.policies.generators import (
     TurnKnobs,
     transplant,
 )
-from espdl_quantize.setting import baseline, canonical, setting_key
+from espdl_quantize.setting import baseline, canonical, setting_key, unequal_exponents
 from tests.search.made_runs import (
     EQUALIZED,
     SWEEP,
@@ -102,6 +102,32 @@ def test_a_proposal_is_new_clean_and_cites(name, past):
     assert all(f"iter_{number}" in found.setting.rationale for number in found.citations)
     assert found.covers == covers(context.signals, context.base, found.setting)
     assert found == make_policy(name).propose(context_of(past))
+
+
+def test_what_the_chip_cannot_run_is_no_candidate():
+    large = {"fusion_alignment": {"align_elementwise_to": "Align to Large"}}
+    past = opened((0.8, trained("mse", **large)), (0.9, trained("mse", bias_correct=BIAS, **large)))
+    context = context_of(past)
+    assert not context.is_new(trained("kl", **large))
+    turned = [one.setting for one in TurnKnobs().candidates(context, DEFAULT_PARAMETERS)]
+    aligned = [one.fusion_alignment.align_elementwise_to for one in turned]
+    assert "Align to Output" in aligned
+    assert "None" not in aligned
+    for name in POLICIES:
+        for seed in range(5):
+            found = make_policy(name).propose(context_of(past, seed=seed))
+            assert found is None or unequal_exponents(found.setting) is None
+
+
+def test_the_space_at_16_bits_has_esp_ppqs_default_there():
+    past = history(run(0, 0.5, baseline(0, 16), num_of_bits=16))
+    for bits in (None, 16):
+        context = context_of(past, num_of_bits=bits)
+        assert context.base.calib_algorithm == "minmax"
+        assert not context.is_new(make(rationale="null means minmax here"))
+        assert context.is_new(make(calib_algorithm="kl"))
+    empty = context_of(history(), num_of_bits=16)
+    assert empty.base.calib_algorithm == "minmax"
 
 
 @pytest.mark.parametrize("name", list(POLICIES))

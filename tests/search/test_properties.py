@@ -148,4 +148,4 @@ def test_drive_reaches_the_cap():
     past, decision = drive(lambda _, number: number / 100, evidence())
     assert decision.phase == "phase-5-agent-driven"
     assert len(past.iterations) == 9
-    assert past.iterations[0].setting == baseline(0)
+    assert past.iterations[0].setting == baseline(0, num_of_bits=None)

@@ -4,11 +4,32 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from espdl_quantize.setting import Setting, baseline, canonical, diff, parse_setting, setting_key
+from espdl_quantize.setting import (
+    Setting,
+    baseline,
+    canonical,
+    diff,
+    parse_setting,
+    setting_key,
+    with_calibration,
+)
 
 
 def setting(**fields: Any) -> Setting:
     return parse_setting({"iteration_id": 7, **fields})
+
+
+def test_a_calibration_that_is_not_named_depends_on_the_width() -> None:
+    unnamed = setting()
+    for bits, name in ((8, "kl"), (16, "minmax")):
+        assert canonical(unnamed, bits)["calib_algorithm"] == name
+        assert setting_key(unnamed, bits) == setting_key(setting(calib_algorithm=name), bits)
+        assert with_calibration(unnamed, bits).calib_algorithm == name
+        assert with_calibration(setting(calib_algorithm="mse"), bits).calib_algorithm == "mse"
+        assert baseline(3, bits).calib_algorithm == name
+        assert name in baseline(3, bits).rationale
+    assert setting_key(unnamed, 8) != setting_key(unnamed, 16)
+    assert baseline(3, None).calib_algorithm is None
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contracts import write_contract
+from tests.contracts import RUN, write_contract
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent.parent
@@ -40,7 +40,9 @@ def test_it_compares_results_and_times(tmp_path: Path) -> None:
 
 def test_a_difference_is_told(tmp_path: Path) -> None:
     # A score that depends on the process stands for an engine that is wrong.
-    contract = write_contract(tmp_path, evaluate="import os\n    return {'top1': os.getpid()}")
+    contract = write_contract(
+        tmp_path, evaluate=f"{RUN}import os\n    return {{'top1': os.getpid()}}"
+    )
     done = engines(str(contract))
     assert done.returncode == 1
     assert "do not agree" in done.stdout

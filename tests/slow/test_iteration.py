@@ -19,7 +19,7 @@ from espdl_quantize.jsonio import Json
 from espdl_quantize.quantize import Engine, NoProgress
 from espdl_quantize.setting import baseline, parse_setting
 from espdl_quantize.targets import target_names
-from tests.contracts import CONFIG, write_contract
+from tests.contracts import CONFIG, RUN, write_contract
 
 pytestmark = pytest.mark.slow
 
@@ -314,7 +314,7 @@ def test_a_failure_says_so_in_the_folder(tmp_path: Path, name: str) -> None:
         assert read(folder, "iteration_index.json")["status"] == "ok"
 
 
-IS_QUANTIZED = (
+IS_QUANTIZED = RUN + (
     "from esp_ppq.IR import QuantableOperation as Q\n"
     "    quantized = any(isinstance(op, Q) for op in quant_graph.operations.values())\n"
 )
@@ -370,7 +370,7 @@ def test_the_float_model_is_scored_once_per_folder_and_another_model_needs_anoth
 
 
 def test_full_eval_compares_with_the_full_float_score(tmp_path: Path) -> None:
-    fast = "def evaluate_fast(quant_graph):\n    return {'top1': 12.0}\n"
+    fast = f"def evaluate_fast(quant_graph):\n    {RUN}return {{'top1': 12.0}}\n"
     contract = write_contract(tmp_path, extra=fast)
     index = run(contract, tmp_path / "outputs" / "iter_0")
     assert (index["evaluated_by"], index["primary_value"], index["float_value"]) == (

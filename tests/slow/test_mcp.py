@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
-from tests.contracts import write_contract
+from tests.contracts import RUN, write_contract
 from tests.mcp.client import call, connect, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.anyio]
@@ -68,7 +68,7 @@ async def test_a_real_iteration_that_hangs_is_cancelled_and_leaves_nothing_half_
     root.mkdir()
     mark = root / "scoring"
     evaluate = (
-        f"import pathlib, time; pathlib.Path({str(mark)!r}).touch()\n"
+        f"{RUN}import pathlib, time; pathlib.Path({str(mark)!r}).touch()\n"
         "    while not pathlib.Path(__file__).with_name('go').exists(): time.sleep(0.05)\n"
         "    return {'top1': 1.0}"
     )

@@ -96,6 +96,7 @@ class MadeBackend:
             target=self.target,
             pool=self.pool,
             contract_key=self.contract_key,
+            num_of_bits=8,
         )
 
     def clock(self) -> float:

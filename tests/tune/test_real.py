@@ -26,6 +26,7 @@ def test_the_real_backend_is_run_iteration_with_a_contract(
         target=0.9,
         priority="speed",
         contract_key=contract.fingerprint,
+        num_of_bits=8,
     )
     called = []
     monkeypatch.setattr(_real, "run_iteration", lambda *given: called.append(given) or {"ok": 1})

@@ -1,4 +1,4 @@
-"""Ops that the layerwise analysis cannot see, ranked by the error of their variables."""
+"""Ops that the layerwise analysis cannot see, ranked by the error of their activations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ SNR = "Noise:Signal Power Ratio"
 def non_computing_hot_ops(
     statistics: list[Row], computing_types: Collection[str], top_k: int
 ) -> list[dict[str, Any]]:
-    """Rank the non-computing ops by the highest SNR among their variables.
+    """Rank the non-computing ops by the highest SNR among their activations.
+
+    Constants (the limits of a Clip, factors) are listed and have no say: their noise is the same
+    for every input, and no lever changes it.
 
     Args:
         statistics: rows of the statistical analysis.
@@ -23,8 +26,9 @@ def non_computing_hot_ops(
 
     Returns:
         ``op_name, op_type, max_snr, per_var_snrs, inputs_float_std_ratio`` per op, by max_snr
-        descending. The ratio is the largest over the smallest "Float Std" of the inputs that are
-        no parameters; None below two such inputs or where the smallest is 0.
+        descending. ``max_snr`` is 0 where none of its activations has a number. The ratio is the
+        largest over the smallest "Float Std" of the inputs that are no constants; None below two
+        such inputs or where the smallest is 0.
     """
     by_op: dict[str, list[Row]] = {}
     for row in statistics:
@@ -36,7 +40,7 @@ def non_computing_hot_ops(
 
 
 def _describe(name: str, rows: list[Row]) -> dict[str, Any]:
-    snrs = [row[SNR] for row in rows if math.isfinite(row[SNR])]
+    snrs = [row[SNR] for row in rows if not row["Is parameter"] and math.isfinite(row[SNR])]
     return {
         "op_name": name,
         "op_type": rows[0]["Op type"],

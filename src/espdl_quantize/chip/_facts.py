@@ -37,6 +37,12 @@ alignment pass treats alike) and the rearrangements of pixels."""
 SUMS = frozenset({"Conv", "Gemm", "MatMul"})
 """Ops that sum products, with weights of their own or not."""
 
+RAW_SUMS = frozenset({"Add", "Sub"})
+"""Ops that add the integers of their inputs, whatever the exponents are."""
+
+COMPARISONS = frozenset({"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"})
+"""Ops that compare the integers of their inputs, whatever the exponents are."""
+
 _INT8, _INT16 = "int8", "int16"
 WIDTHS: dict[str, tuple[str, str]] = {
     "S8": (_INT8, _INT8),

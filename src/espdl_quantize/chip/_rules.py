@@ -1,7 +1,8 @@
 """The rules that a model must obey to run on a chip, op by op.
 
 Each rule names where it comes from. ESP-DL's own sources are no part of this package; what is
-known of its kernels is what esp-ppq's exporter checks, packs and says in its comments.
+known of its kernels is what esp-ppq's exporter checks, packs and says in its comments, and what a
+rule says that was read in them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from espdl_quantize.chip._facts import MOVES, SUMS, WIDTHS, ChipFacts
+from espdl_quantize.chip._facts import COMPARISONS, MOVES, RAW_SUMS, SUMS, WIDTHS, ChipFacts
 from espdl_quantize.chip._model import ChipModel, Node, Tensor
 
 _REGISTER = {"int8": 32, "int16": 64}
@@ -205,6 +206,25 @@ def _share(model: ChipModel, node: Node, facts: ChipFacts) -> Iterator[str]:
         yield f"it hands integers on as they are, and their exponents differ: {told}"
 
 
+def _one_exponent(model: ChipModel, node: Node, facts: ChipFacts) -> Iterator[str]:
+    """ESP-DL's Add, Sub and comparisons read no exponent: they add, subtract and compare raw
+    integers (its C sources, version 3.3.9, run on a PC against exported models)."""
+    if node.op_type not in RAW_SUMS | COMPARISONS or node.width == "F32":
+        return
+    names = node.inputs if node.op_type in COMPARISONS else (*node.inputs, *node.outputs)
+    tensors = [model.tensor(name) for name in dict.fromkeys(names) if name]
+    sharing = [one for one in tensors if one is not None and one.is_integer]
+    if len({one.exponents for one in sharing}) > 1:
+        told = ", ".join(f"{one.name!r} {_shown(one.exponents)}" for one in sharing)
+        verb = "compares" if node.op_type in COMPARISONS else "adds"
+        whose = "inputs" if node.op_type in COMPARISONS else "inputs and output"
+        yield f"ESP-DL {verb} raw integers, so that its {whose} need one exponent, and have {told}"
+
+
+def _shown(exponents: tuple[int, ...]) -> str:
+    return str(exponents[0]) if len(exponents) == 1 else str(exponents)
+
+
 def _table(model: ChipModel, node: Node, facts: ChipFacts) -> Iterator[str]:
     """``AddLUTPattern`` and ``HardwareEmulator``: an entry per int8, or per step of int16 and one
     more, in the output's type and exponent."""
@@ -255,6 +275,7 @@ RULES: dict[str, Rule] = {
     "shift": _shift,
     "bias": _bias,
     "shared exponent": _share,
+    "one exponent": _one_exponent,
     "lookup table": _table,
     "weights": _weights,
 }

@@ -94,7 +94,7 @@ def repeat_setting(
         EspdlQuantizeError: whatever stopped it.
     """
     contract, outputs = whole(contract), whole(outputs)
-    asked = baseline() if setting is None else load_setting(setting)
+    asked = baseline(num_of_bits=None) if setting is None else load_setting(setting)
     try:
         with (
             shown(as_json, whole_if_given(progress_lines)) as progress,

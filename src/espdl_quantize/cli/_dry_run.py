@@ -14,7 +14,7 @@ from espdl_quantize.iteration import RunOptions, is_finished, iteration_number
 from espdl_quantize.jsonio import dumps
 from espdl_quantize.report import lint
 from espdl_quantize.search import TimeEstimate, TimeModel, describe_changes
-from espdl_quantize.setting import Setting, baseline, load_setting, resolve
+from espdl_quantize.setting import Setting, baseline, load_setting, resolve, with_calibration
 from espdl_quantize.tune import Backend, Preview, TuneOptions, preview
 
 
@@ -35,12 +35,13 @@ def preview_iteration(
 
     contract_path, folder = whole(contract_path), whole(folder).resolve()
     number = iteration_number(folder)
-    setting = baseline() if setting_path is None else load_setting(setting_path)
+    setting = baseline(num_of_bits=None) if setting_path is None else load_setting(setting_path)
     if number is not None:
         setting = setting.model_copy(update={"iteration_id": number})
     contract = load(contract_path)
     config = contract.config
     check_device(config.device)
+    setting = with_calibration(setting, config.num_of_bits)
     resolved = resolve(setting, probe_target(config.target, config.num_of_bits), config.device)
     if is_finished(folder) and not options.overwrite:
         raise OutputFolderError(

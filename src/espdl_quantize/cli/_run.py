@@ -34,7 +34,7 @@ def run_once(
     """
     place = whole(folder).resolve()
     if setting_path is None:
-        setting = baseline(iteration_number(place) or 0)
+        setting = baseline(iteration_number(place) or 0, num_of_bits=None)
     else:
         setting = load_setting(setting_path)
     with (

@@ -10,7 +10,7 @@ from pathlib import Path
 from espdl_quantize.history._final import FinalScore
 from espdl_quantize.history._iteration import Direction, Iteration, Priority
 from espdl_quantize.history._noise import Noise
-from espdl_quantize.setting import baseline, runtime_cost, setting_key
+from espdl_quantize.setting import DEFAULT_BITS, baseline, runtime_cost, setting_key
 from espdl_quantize.stats import Comparison
 
 DEFAULT_DIRECTION: Direction = "max"
@@ -104,6 +104,12 @@ class History:
         return next(
             (row.deploy_runtime_priority for row in rows if row.deploy_runtime_priority), "balanced"
         )
+
+    @cached_property
+    def num_of_bits(self) -> int | None:
+        """The contract's default width, from the latest iteration that states it."""
+        rows = reversed(self.iterations)
+        return next((row.num_of_bits for row in rows if row.num_of_bits), None)
 
     @cached_property
     def top(self) -> Iteration | None:
@@ -233,8 +239,11 @@ class History:
 
     @cached_property
     def baseline(self) -> Iteration | None:
-        """The first scored iteration with esp-ppq's default setting, else the first scored one."""
-        plain = setting_key(baseline())
+        """The first scored iteration with esp-ppq's default setting, else the first scored one.
+
+        What the default is depends on the width: kl calibration at 8 bits, minmax at 16.
+        """
+        plain = setting_key(baseline(num_of_bits=self.num_of_bits or DEFAULT_BITS))
         first = (row for row in self.scored if row.setting and setting_key(row.setting) == plain)
         return next(first, next(iter(self.scored), None))
 

@@ -174,7 +174,8 @@ class Iteration:
     Attributes:
         id: the number in the folder's name, which is the identity of an iteration.
         folder: where its artifacts lie.
-        setting: what was asked for; None where setting.json is missing or not valid.
+        setting: what was asked for, with its calibration spelled out; None where setting.json is
+            missing or not valid.
         value: the primary metric; None where the iteration failed or scored no finite number.
         metric: name of the primary metric.
         direction: whether a larger or a smaller value is better; None where the folder is silent.
@@ -188,6 +189,7 @@ class Iteration:
         engine: "fast", or "reference" for plain esp-ppq.
         engine_fallbacks: the parts that plain esp-ppq did for the fast engine.
         device: what a board measured of its model; None where nobody has tried.
+        num_of_bits: the contract's default width; None where the folder is silent.
         metrics: everything that the contract's function returned.
         warnings: what was said while the setting was applied.
         elapsed_seconds: how long it took.
@@ -226,6 +228,7 @@ class Iteration:
     contract_path: str | None = None
     model_name: str | None = None
     target_chip: str | None = None
+    num_of_bits: int | None = None
     deploy_runtime_priority: Priority | None = None
     seed: int | None = None
     engine: str | None = None

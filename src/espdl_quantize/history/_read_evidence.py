@@ -97,12 +97,21 @@ def _hot_ops(value: object) -> list[HotOp]:
         HotOp(
             op=text(item.get("op_name")) or "",
             op_type=text(item.get("op_type")) or "",
-            max_snr=number(item.get("max_snr")) or 0.0,
+            max_snr=_max_snr(item),
             inputs_float_std_ratio=number(item.get("inputs_float_std_ratio")),
         )
         for item in objects(value)
     ]
     return sorted(ops, key=lambda op: -op.max_snr)
+
+
+def _max_snr(item: Mapping[str, Any]) -> float:
+    """Return the worst ratio of an op's activations; earlier versions counted constants, too."""
+    rows = list(objects(item.get("per_var_snrs")))
+    if not rows:
+        return number(item.get("max_snr")) or 0.0
+    ratios = (number(row.get("snr")) for row in rows if row.get("is_parameter") is not True)
+    return max((ratio for ratio in ratios if ratio is not None), default=0.0)
 
 
 def _jumps(value: object) -> list[Jump]:

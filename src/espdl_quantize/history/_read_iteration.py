@@ -21,8 +21,9 @@ from espdl_quantize.history._iteration import (
     Priority,
     Signals,
 )
-from espdl_quantize.history._values import integer, names, number, objects, read_any, text
-from espdl_quantize.setting import Setting, parse_setting
+from espdl_quantize.history._read_applied import applied_width
+from espdl_quantize.history._values import integer, names, number, objects, read_any, text, width
+from espdl_quantize.setting import DEFAULT_BITS, Setting, parse_setting, with_calibration
 
 _MOST_ATTEMPTS = 10
 _PRIORITIES: tuple[Priority, ...] = ("balanced", "speed", "pc_time")
@@ -78,6 +79,10 @@ def read_iteration(
     device, problem = _device(folder)
     if problem is not None:
         warn("device", f"{problem}; what a board measured is left out")
+    # Indices of earlier versions do not state the width.
+    num_of_bits = width(index.get("num_of_bits")) or applied_width(folder)
+    if setting is not None:
+        setting = with_calibration(setting, num_of_bits or DEFAULT_BITS)
     row = Iteration(
         id=number_in_name,
         folder=folder,
@@ -101,6 +106,7 @@ def read_iteration(
         contract_path=text(index.get("contract_path")),
         model_name=text(index.get("model_name")),
         target_chip=text(index.get("target_chip")),
+        num_of_bits=num_of_bits,
         deploy_runtime_priority=_priority(index.get("deploy_runtime_priority")),
         seed=integer(index.get("seed")),
         engine=text(index.get("engine")),

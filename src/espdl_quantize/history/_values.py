@@ -26,6 +26,12 @@ def integer(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
+def width(value: object) -> int | None:
+    """Return ``value`` where it is a width that a contract may state: 8 or 16."""
+    found = integer(value)
+    return found if found in (8, 16) else None
+
+
 def text(value: object) -> str | None:
     """Return ``value`` where it is a string, without halves of surrogate pairs.
 

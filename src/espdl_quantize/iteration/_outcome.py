@@ -45,6 +45,7 @@ def index_of(run: Run, failure: EspdlQuantizeError | None, elapsed: float) -> Js
         "contract_path": str(run.contract.path),
         "model_name": run.contract.model_name,
         "target_chip": config.target,
+        "num_of_bits": config.num_of_bits,
         "elapsed_seconds": round(elapsed, 3),
         "elapsed_by_stage": run.seconds,
         "reused": [asdict(one) for one in run.reused],

@@ -51,7 +51,7 @@ from espdl_quantize.quantize import (
     seed_everything,
     spilling_to,
 )
-from espdl_quantize.setting import Setting, resolve
+from espdl_quantize.setting import Setting, resolve, with_calibration
 from espdl_quantize.targets import probe_target
 
 
@@ -126,6 +126,8 @@ def run_staged(
     started = time.perf_counter()
     failure: EspdlQuantizeError | None = None
     contract = prepared.contract
+    # The folder says what ran, also to a reader that does not know the contract's width.
+    setting = with_calibration(setting, contract.config.num_of_bits)
     run = Run(contract, prepared, setting, options, progress, folder, staging)
     run.warnings += notes
     if tell is not None:
@@ -218,7 +220,9 @@ def _run_stages(run: Run) -> None:
         seed_everything(options.seed)
         calibration = {digest for batch in pool for digest in batch_digests(batch)}
         watch = meter_of(run.outputs, reference.key, quantized.graph, calibration)
-        run.scored = score(contract, quantized.graph, options.full_eval, watch, options.final)
+        run.scored = score(
+            contract, quantized.graph, options.full_eval, watch, options.final, reference.value
+        )
         run.facts, told = facts_of(run.scored, calibration, config)
         run.warnings += [*run.scored.warnings, *told]
         write_samples(run.staging, run.scored.per_sample, run.scored.watcher)

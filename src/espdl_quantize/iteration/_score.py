@@ -13,11 +13,14 @@ from espdl_quantize.errors import ContractError, IterationError
 from espdl_quantize.iteration._per_sample import PER_SAMPLE, score_facts, take_count, take_vector
 from espdl_quantize.iteration._signals import SignalMeter, Watcher
 from espdl_quantize.jsonio import Json, to_jsonable
-from espdl_quantize.quantize import describe_failure, watched
+from espdl_quantize.quantize import describe_failure, reads_of, scrambled, watched
 
 Evaluator = Literal["evaluate", "evaluate_fast", "evaluate_final"]
 SEARCHING: tuple[Evaluator, ...] = ("evaluate", "evaluate_fast")
 """What a search may score by."""
+
+Known = Callable[[Evaluator], float | None]
+"""Returns the float model's value by one function of the contract, where it is known."""
 
 MakeWatcher = Callable[[Evaluator], Watcher]
 """Makes what sees the forwards of one evaluation."""
@@ -52,6 +55,7 @@ def score(
     full: bool,
     make_watcher: MakeWatcher | None = None,
     final: bool = False,
+    known: Known | None = None,
 ) -> Score:
     """Score a graph, by evaluate_fast where there is one and ``full`` is not set.
 
@@ -60,14 +64,15 @@ def score(
 
     Raises:
         IterationError: evaluate raises, or returns no finite value of the primary metric.
+        ContractError: it never runs the graph.
     """
     used = evaluator_of(contract, full, final)
     if used != "evaluate_fast":
-        return score_with(contract, graph, used, make_watcher)
+        return score_with(contract, graph, used, make_watcher, known)
     try:
-        return score_with(contract, graph, used, make_watcher)
+        return score_with(contract, graph, used, make_watcher, known)
     except IterationError as error:
-        scored = score_with(contract, graph, "evaluate", make_watcher)
+        scored = score_with(contract, graph, "evaluate", make_watcher, known)
         warning = f"evaluate_fast failed, evaluate was used: {error.cause}"
         return replace(scored, warnings=(warning,))
 
@@ -111,16 +116,36 @@ def final_evaluator(contract: Contract, full: bool) -> Evaluator | None:
 
 
 def score_with(
-    contract: Contract, graph: Any, used: Evaluator, make_watcher: MakeWatcher | None = None
+    contract: Contract,
+    graph: Any,
+    used: Evaluator,
+    make_watcher: MakeWatcher | None = None,
+    known: Known | None = None,
 ) -> Score:
     """Score a graph with one function of the contract.
 
+    Args:
+        contract: whose function scores.
+        graph: what is scored.
+        used: the function.
+        make_watcher: makes what sees its forwards.
+        known: the float model's values. An evaluation that is not seen to run the graph and gives
+            another value than the float model's is not called again to find out whether it runs it.
+
     Raises:
         IterationError: it raises, or returns no finite value of the primary metric.
+        ContractError: it never runs the graph.
     """
     watcher = (make_watcher or (lambda _: Watcher()))(used)
+    forwards = 0
+
+    def see(inputs: list[Any], outputs: list[Any] | None) -> None:
+        nonlocal forwards
+        forwards += 1
+        watcher(inputs, outputs)
+
     try:
-        with watched(graph, watcher):
+        with watched(graph, see), reads_of(graph) as reads:
             returned = contract.call(used, graph)
     except Exception as error:
         fault = IterationError(
@@ -145,8 +170,44 @@ def score_with(
             "a NaN often means an empty test set or a division by zero",
         )
     vector, count = take_vector(returned, used), take_count(returned, used)
+    if not forwards and reads.any is not None:
+        of_float = known(used) if known is not None else None
+        doubted = of_float is None or of_float == value
+        if not reads.any:
+            raise _never_ran(contract, used, f"it returned {key} = {value:.6g} without reading it")
+        if doubted and _ignores_weights(contract, graph, used, value, vector):
+            told = f"it returned the same {key} = {value:.6g} with other weights in it"
+            raise _never_ran(contract, used, told)
     plain = _plain({key: item for key, item in returned.items() if key != PER_SAMPLE})
     return Score(plain, value, used, (), vector, count, watcher)
+
+
+def _never_ran(contract: Contract, used: Evaluator, told: str) -> ContractError:
+    return ContractError(
+        f"{used}() in {contract.path.name} never runs the graph that it is given: {told}",
+        f"score the argument of {used}(), such as by "
+        "TorchExecutor(graph=quant_graph).forward(batch); the model that get_torch_model() or "
+        "onnx_path gives is not what is quantized",
+    )
+
+
+def _ignores_weights(
+    contract: Contract, graph: Any, used: Evaluator, value: float, vector: Any
+) -> bool:
+    """Tell whether an evaluation that no forward was seen of scores other weights just as well."""
+    import numpy as np
+
+    for other in scrambled(graph):
+        try:
+            returned = contract.call(used, other)
+            changed = _number(returned[contract.config.primary_metric]) != value
+            results = take_vector(returned, used)
+        except Exception:
+            # It does something with the weights: these cannot be scored.
+            return False
+        if changed or (vector is not None and not np.array_equal(vector, results)):
+            return False
+    return True
 
 
 def _number(value: Any) -> float | None:

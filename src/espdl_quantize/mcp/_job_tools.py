@@ -290,7 +290,8 @@ def _choose(outputs: Path, setting: dict[str, Any] | str, iteration: int | None)
     number = 0 if history is None else history.next_id
     number = number if iteration is None else iteration
     if setting == "baseline" or (setting == "next" and history is None):
-        return baseline(number)
+        # Which calibration that is, the contract says; only the job reads it.
+        return baseline(number, num_of_bits=None)
     if isinstance(setting, dict):
         return parse_setting({**setting, "iteration_id": number})
     found = look(outputs).decision

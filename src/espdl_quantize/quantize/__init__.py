@@ -36,6 +36,7 @@ from espdl_quantize.quantize._quantize import (
     simplified_ops_of,
 )
 from espdl_quantize.quantize._spill import is_spilling, spill, spill_batch, spilling_to
+from espdl_quantize.quantize._unseen import reads_of, scrambled
 from espdl_quantize.quantize._watch import batch_digests, sample_digests, watched
 
 __all__ = [
@@ -70,8 +71,10 @@ __all__ = [
     "probe_float_model",
     "probe_torch_model",
     "quantize",
+    "reads_of",
     "run_forward",
     "sample_digests",
+    "scrambled",
     "seed_everything",
     "simplified_ops_of",
     "spill",

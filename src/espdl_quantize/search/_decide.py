@@ -86,6 +86,7 @@ def settle(
         options,
         target=history.target if options.target is None else options.target,
         priority=options.priority or history.priority,
+        num_of_bits=options.num_of_bits or history.num_of_bits,
     )
     return Situation(history, evidence or {}, settled)
 
@@ -120,7 +121,7 @@ def _next_setting(situation: Situation, outcome: Outcome) -> Setting:
         return changed.model_copy(update={"rationale": told})
     context = situation.context
     if outcome.lever is None or context is None:
-        return baseline(next_id)
+        return baseline(next_id, situation.options.num_of_bits)
     lever = LEVERS[outcome.lever]
     changed = pull(lever, context)
     told = (

@@ -9,7 +9,7 @@ from espdl_quantize.history import Priority
 from espdl_quantize.search._search_by import SearchBy
 from espdl_quantize.search._thresholds import DEFAULT_THRESHOLDS, Thresholds
 from espdl_quantize.search.phase5._signals import Phase5Signals
-from espdl_quantize.setting import Setting
+from espdl_quantize.setting import DEFAULT_BITS, Setting
 
 Phase = Literal[
     "phase-1-baseline",
@@ -34,6 +34,8 @@ class SearchOptions:
             ideas is no reason to stop.
         thresholds: limits of the rules.
         search_by: what the rules rank by; the metric is the judge of the target and of best/.
+        num_of_bits: the contract's default width, by which the baseline differs. It stays None
+            where neither the caller nor an iteration says.
     """
 
     target: float | None = None
@@ -41,6 +43,12 @@ class SearchOptions:
     user_budget: bool = False
     thresholds: Thresholds = DEFAULT_THRESHOLDS
     search_by: SearchBy = "metric"
+    num_of_bits: int | None = None
+
+    @property
+    def width(self) -> int:
+        """Return the contract's default width, 8 where nothing says what it is."""
+        return self.num_of_bits or DEFAULT_BITS
 
 
 @dataclass(frozen=True)

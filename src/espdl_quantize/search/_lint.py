@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from espdl_quantize.history import Evidence, History, Iteration
+from espdl_quantize.history import Evidence, GraphOp, History, Iteration
 from espdl_quantize.search._axes import escalations
 from espdl_quantize.search._crashes import Crashes
 from espdl_quantize.search._decide import settle
@@ -16,7 +16,15 @@ from espdl_quantize.search._legs import DEFAULT_TQT, bars_leg, leg_of
 from espdl_quantize.search._rules import Situation, first_outcome, phase5_cutoff
 from espdl_quantize.search.levers import LEVERS
 from espdl_quantize.search.phase5 import calibration
-from espdl_quantize.setting import Change, Setting, baseline, diff
+from espdl_quantize.setting import (
+    ONE_EXPONENT_OPS,
+    Change,
+    Setting,
+    baseline,
+    diff,
+    unequal_exponents,
+    with_calibration,
+)
 
 _CITATION = re.compile(r"\biter[\s_-]*(\d{1,9})\b", re.IGNORECASE)
 
@@ -56,11 +64,13 @@ def lint_setting(
         options: as for :func:`decide`.
     """
     situation = settle(history, evidence, options)
+    setting = with_calibration(setting, situation.options.width)
+    illegal = _one_exponent(setting, situation)
     this_leg = leg_of(setting, history)
     if this_leg is not None and first_outcome(situation).leg == this_leg:
         return []
     is_open = phase5_cutoff(situation) >= 0
-    found = _stacked(setting, situation, is_open)
+    found = illegal + _stacked(setting, situation, is_open)
     found += _crashed(setting, history)
     found += _calibration_alone(setting, history)
     found += [
@@ -72,6 +82,34 @@ def lint_setting(
     return found
 
 
+def _one_exponent(setting: Setting, situation: Situation) -> list[Violation]:
+    """Find what leaves an Add or Sub with exponents that the chip does not read."""
+    misaligned = unequal_exponents(setting)
+    if misaligned is None:
+        return []
+    rows = reversed(situation.history.iterations)
+    # All iterations of a folder are of one model.
+    known = next((ops for row in rows if (ops := _ops(situation, row))), ())
+    named = [op.name for op in known if op.op_type in ONE_EXPONENT_OPS]
+    if known and not named:
+        return []
+    example = f", such as {named[0]!r}" if named else ""
+    return [
+        Violation(
+            "one-exponent",
+            None,
+            f"{misaligned}: the chip adds raw integers, and the inputs and the output of an Add or "
+            f"Sub{example} would have several exponents",
+            "leave it out: esp-ppq's default aligns the inputs to the output",
+        )
+    ]
+
+
+def _ops(situation: Situation, row: Iteration) -> tuple[GraphOp, ...]:
+    found = situation.evidence.get(row.id)
+    return () if found is None else found.ops
+
+
 def cited_iterations(rationale: str) -> set[int]:
     """Return the ids that a rationale names as ``iter_<N>``."""
     return {int(match) for match in _CITATION.findall(rationale)}
@@ -80,7 +118,8 @@ def cited_iterations(rationale: str) -> set[int]:
 def _stacked(setting: Setting, situation: Situation, is_open: bool) -> list[Violation]:
     history = situation.history
     best = history.best
-    base = best.setting if best is not None and best.setting is not None else baseline()
+    plain = baseline(num_of_bits=situation.options.width)
+    base = best.setting if best is not None and best.setting is not None else plain
     base_name = best.name if best is not None else "the baseline"
     base_id = best.id if best is not None else None
     moves = _moves(base, setting)

@@ -6,6 +6,7 @@ Nothing here imports torch; :mod:`espdl_quantize.quantize` maps a setting to esp
 from espdl_quantize.setting._canonical import Change, canonical, diff, setting_key
 from espdl_quantize.setting._cost import RuntimeCost, int16_ops, runtime_cost, split_layers
 from espdl_quantize.setting._model import (
+    DEFAULT_BITS,
     PASS_FIELDS,
     BiasCorrect,
     BlockwiseReconstruction,
@@ -17,7 +18,10 @@ from espdl_quantize.setting._model import (
     TqtOptimization,
     WeightSplit,
     baseline,
+    default_calibration,
+    with_calibration,
 )
+from espdl_quantize.setting._one_exponent import ONE_EXPONENT_OPS, unequal_exponents
 from espdl_quantize.setting._parse import load_setting, nearest, parse_setting
 from espdl_quantize.setting._resolve import (
     ResolvedSetting,
@@ -29,6 +33,8 @@ from espdl_quantize.setting._resolve import (
 from espdl_quantize.setting._schema import json_schema
 
 __all__ = [
+    "DEFAULT_BITS",
+    "ONE_EXPONENT_OPS",
     "PASS_FIELDS",
     "BiasCorrect",
     "BlockwiseReconstruction",
@@ -45,6 +51,7 @@ __all__ = [
     "WeightSplit",
     "baseline",
     "canonical",
+    "default_calibration",
     "diff",
     "int16_ops",
     "json_schema",
@@ -55,6 +62,8 @@ __all__ = [
     "runtime_cost",
     "setting_key",
     "split_layers",
+    "unequal_exponents",
     "unknown_op_warnings",
     "unknown_ops",
+    "with_calibration",
 ]

@@ -7,18 +7,26 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from espdl_quantize.setting._model import PASS_FIELDS, Setting
+from espdl_quantize.setting._model import (
+    DEFAULT_BITS,
+    PASS_FIELDS,
+    Setting,
+    default_calibration,
+)
 
-DEFAULT_CALIB_ALGORITHM = "kl"
 
-
-def canonical(setting: Setting) -> dict[str, Any]:
+def canonical(setting: Setting, num_of_bits: int = DEFAULT_BITS) -> dict[str, Any]:
     """Return what ``setting`` changes, without iteration_id, rationale and what is off.
 
     Sections that are disabled or say nothing are dropped, sections that are on hold every field,
     and lists whose order has no meaning are sorted.
+
+    Args:
+        setting: any setting.
+        num_of_bits: the contract's width, which says what a calibration that is not named is.
     """
-    form: dict[str, Any] = {"calib_algorithm": setting.calib_algorithm or DEFAULT_CALIB_ALGORITHM}
+    calibration = setting.calib_algorithm or default_calibration(num_of_bits)
+    form: dict[str, Any] = {"calib_algorithm": calibration}
     for name in PASS_FIELDS:
         section = getattr(setting, name)
         if section is not None and section.enabled:
@@ -38,9 +46,10 @@ def canonical(setting: Setting) -> dict[str, Any]:
     return form
 
 
-def setting_key(setting: Setting) -> str:
+def setting_key(setting: Setting, num_of_bits: int = DEFAULT_BITS) -> str:
     """Return a SHA-256 of the canonical form: equal for settings that quantize alike."""
-    text = json.dumps(canonical(setting), sort_keys=True, ensure_ascii=False, default=str)
+    form = canonical(setting, num_of_bits)
+    text = json.dumps(form, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -126,7 +126,7 @@ class FusionAlignment(_Section):
     align_avgpooling_to: InputOrOutput | None = None
     """Of AveragePool."""
     align_elementwise_to: LargeOrOutput | None = None
-    """Of Add, Sub and Mul."""
+    """Of Add and Sub. The chip adds raw integers: leave it at Align to Output, the default."""
     align_concat_to: LargeOrOutput | None = None
     """Of Concat."""
     align_resize_to: InputOrOutput | None = None
@@ -152,7 +152,7 @@ class Setting(_Section):
     rationale: str = ""
     """Why this setting; several changes at once cite the iterations that speak for them."""
     calib_algorithm: Annotated[CalibAlgorithm, BeforeValidator(_lower)] | None = None
-    """How the scales of activations are chosen; null means kl."""
+    """How activations are scaled; null is esp-ppq's default: kl, at `num_of_bits` 16 minmax."""
     equalization: Equalization | None = None
     """Layer-wise equalization."""
     bias_correct: BiasCorrect | None = None
@@ -184,10 +184,41 @@ PASS_FIELDS = (
 """The fields of :class:`Setting` whose sections have an ``enabled`` switch."""
 
 
-def baseline(iteration_id: int = 0) -> Setting:
-    """Return the setting of a baseline: esp-ppq's own defaults and nothing else."""
+_DEFAULT_CALIBRATION: dict[int, CalibAlgorithm] = {8: "kl", 16: "minmax"}
+"""Of activations, by the contract's width: ``QuantizationSettingFactory.espdl_setting``."""
+
+DEFAULT_BITS = 8
+"""The width that is assumed where nothing says what it is."""
+
+
+def default_calibration(num_of_bits: int = DEFAULT_BITS) -> CalibAlgorithm:
+    """Return what esp-ppq calibrates activations with where a setting names nothing."""
+    return _DEFAULT_CALIBRATION[num_of_bits]
+
+
+def with_calibration(setting: Setting, num_of_bits: int) -> Setting:
+    """Return the setting with its calibration spelled out.
+
+    What null means depends on the contract's width, which a setting does not hold: wherever the
+    width is known, settings that are compared, keyed or described pass through here first.
+    """
+    if setting.calib_algorithm is not None:
+        return setting
+    return setting.model_copy(update={"calib_algorithm": default_calibration(num_of_bits)})
+
+
+def baseline(iteration_id: int = 0, num_of_bits: int | None = DEFAULT_BITS) -> Setting:
+    """Return the setting of a baseline: esp-ppq's own defaults and nothing else.
+
+    Args:
+        iteration_id: its number.
+        num_of_bits: the contract's default width, by which esp-ppq's calibration differs; None
+            where it is not known, which leaves the choice to esp-ppq.
+    """
+    name = None if num_of_bits is None else default_calibration(num_of_bits)
+    told = "" if name is None else f" ({name} calibration)"
     return Setting(
         iteration_id=iteration_id,
-        rationale="Baseline: esp-ppq's default ESP-DL setting (kl calibration), no other pass.",
-        calib_algorithm="kl",
+        rationale=f"Baseline: esp-ppq's default ESP-DL setting{told}, no other pass.",
+        calib_algorithm=name,
     )

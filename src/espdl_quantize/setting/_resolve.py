@@ -9,6 +9,7 @@ from typing import Any
 
 from espdl_quantize.errors import SettingError
 from espdl_quantize.setting._model import PASS_FIELDS, Setting
+from espdl_quantize.setting._one_exponent import unequal_exponents
 from espdl_quantize.targets import TargetFacts
 
 
@@ -64,6 +65,13 @@ def resolve(setting: Setting, target: TargetFacts, device: str = "cpu") -> Resol
         )
         changes["blockwise_reconstruction"] = blockwise.model_copy(
             update={"is_scale_trainable": False}
+        )
+
+    misaligned = unequal_exponents(setting)
+    if misaligned is not None:
+        warnings.append(
+            f"{misaligned}: ESP-DL adds raw integers, so that a model with an Add or Sub is "
+            "illegal on the chip unless their inputs and output have one exponent by chance"
         )
 
     warnings += _equalization_warnings(setting, target)

@@ -28,6 +28,7 @@ class BackendFacts:
         final_by: the contract's function of the final score, which the search does not score by;
             None where there is none.
         contract_key: stands for the code and the data of the contract.
+        num_of_bits: the contract's default width.
     """
 
     metric: str | None = None
@@ -40,6 +41,7 @@ class BackendFacts:
     pool: tuple[Setting, ...] | None = None
     final_by: str | None = None
     contract_key: str | None = None
+    num_of_bits: int | None = None
 
 
 class Backend(Protocol):

@@ -118,6 +118,7 @@ class Search:
             options.budget.is_set,
             thresholds,
             options.search_by,
+            self._facts.num_of_bits,
         )
         self._ran = self._counted = self._done = 0
         self._saved: tuple[int, float | None] | None = None

@@ -41,6 +41,7 @@ class RealBackend:
             priority=config.deploy_runtime_priority,
             final_by=final_evaluator(self._contract, self._options.full_eval),
             contract_key=self._contract.fingerprint,
+            num_of_bits=config.num_of_bits,
         )
 
     def run(self, setting: Setting, folder: Path, progress: Progress) -> Json:

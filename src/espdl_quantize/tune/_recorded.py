@@ -60,6 +60,7 @@ class RecordedBackend:
             contract_path=index.get("contract_path"),
             target=index.get("target_metric"),
             priority=index.get("deploy_runtime_priority"),
+            num_of_bits=index.get("num_of_bits"),
             pool=settings if self._unknown == "unavailable" else None,
         )
 

@@ -11,7 +11,7 @@ from espdl_quantize.errors import UsageError
 from espdl_quantize.history import History, Iteration, read_iteration
 from espdl_quantize.jsonio import Json, write_json
 from espdl_quantize.quantize import Progress
-from espdl_quantize.setting import Setting, setting_key
+from espdl_quantize.setting import DEFAULT_BITS, Setting, setting_key, with_calibration
 from espdl_quantize.stats import student_mean
 from espdl_quantize.tune._backend import AsideBackend
 
@@ -100,6 +100,7 @@ def repeat(
     """
     if draws < 2:
         raise UsageError(f"{draws} draw has no spread", "give --draws 2 or more")
+    setting = with_calibration(setting, backend.facts.num_of_bits or DEFAULT_BITS)
     home = outputs.resolve()
     folder = home / REPEAT / setting_key(setting)[:12]
     folder.mkdir(parents=True, exist_ok=True)

@@ -35,6 +35,7 @@ class ContractJob:
             "priority": config.deploy_runtime_priority,
             "final_by": final_evaluator(self._contract, full=False),
             "contract_key": self._contract.fingerprint,
+            "num_of_bits": config.num_of_bits,
         }
 
     def run(

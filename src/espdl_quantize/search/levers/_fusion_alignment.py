@@ -6,14 +6,18 @@ from typing import Any
 
 from espdl_quantize.search.levers._base import Lever, LeverContext, Verdict
 from espdl_quantize.search.triggers import judge_r8
-from espdl_quantize.setting import FusionAlignment, Setting
+from espdl_quantize.setting import ONE_EXPONENT_OPS, FusionAlignment, Setting
 
-_TO_LARGE = {
-    "Add": "align_elementwise_to",
-    "Sub": "align_elementwise_to",
-    "Mul": "align_elementwise_to",
-    "Concat": "align_concat_to",
+_TO_LARGE = {"Concat": "align_concat_to"}
+_NEVER = {
+    **dict.fromkeys(
+        ONE_EXPONENT_OPS,
+        "ESP-DL adds raw integers, so that its inputs and its output need one exponent, which "
+        "esp-ppq's default gives and an alignment of the inputs alone takes away",
+    ),
+    "Mul": "esp-ppq has no alignment for it: the one of element-wise ops is of Add and Sub",
 }
+"""Candidates of R8 that no alignment can help, and why."""
 _TO_INPUT = {"Resize": "align_resize_to", "AveragePool": "align_avgpooling_to"}
 """Ops with one data input. esp-ppq's QuantAlignmentPass asserts that these two keys are 'None',
 'Align to Input' or 'Align to Output'; with one input there is no larger of several to align to, so
@@ -36,15 +40,21 @@ class AlignInputs(Lever):
         return any(value in ("Align to Large", "Align to Input") for value in values)
 
     def applies(self, context: LeverContext) -> Verdict:
-        """Only where R8 fires on best: elsewhere the alignment was seen to cost accuracy."""
+        """Only where R8 fires on best: elsewhere the alignment was seen to cost accuracy.
+
+        Never on an Add or Sub: the chip could not run what comes of it.
+        """
         verdict = judge_r8(context.evidence, context.thresholds)
+        kind = verdict.candidate.op_type if verdict.candidate is not None else ""
+        if verdict.fires and kind in _NEVER:
+            return Verdict(False, f"R8: {verdict.reason}; {_NEVER[kind]}")
         return Verdict(verdict.fires, f"R8: {verdict.reason}")
 
     def change(self, context: LeverContext) -> Setting:
         """Set the one key that fits the type of R8's op."""
         candidate = judge_r8(context.evidence, context.thresholds).candidate
-        if candidate is None:
-            raise ValueError("lever 3c does not apply: no op for R8")
+        if candidate is None or candidate.op_type in _NEVER:
+            raise ValueError("lever 3c does not apply: no op for R8 that an alignment can help")
         update: dict[str, Any]
         if candidate.op_type in _TO_INPUT:
             update = {_TO_INPUT[candidate.op_type]: "Align to Input"}

@@ -52,9 +52,10 @@ def tunables(setting: Setting) -> tuple[Tunable, ...]:
         if key != "force_alignment_overlap":
             single = key in ("align_resize_to", "align_avgpooling_to")
             choice = "Align to Input" if single else "Align to Large"
-            found.append(
-                Tunable(f"fusion_alignment.{key}", value, f"None, {choice}, Align to Output")
-            )
+            common = f"None, {choice}, Align to Output"
+            if key == "align_elementwise_to":
+                common = "Align to Output alone: the chip adds raw integers"
+            found.append(Tunable(f"fusion_alignment.{key}", value, common))
     if form["calib_algorithm"] == "percentile":
         found.append(
             Tunable("percentile", 0.9999, "0.999 to 0.99999; esp-ppq's observer, no setting field")

@@ -12,7 +12,7 @@ from espdl_quantize.search._crashes import Crashes
 from espdl_quantize.search._lint import lint_setting
 from espdl_quantize.search._rules import Situation
 from espdl_quantize.search.phase5 import Phase5Signals
-from espdl_quantize.setting import Setting, baseline, setting_key
+from espdl_quantize.setting import Setting, baseline, setting_key, unequal_exponents
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,9 @@ class PolicyContext:
     def base(self) -> Setting:
         """Best's setting, which the next one changes; the baseline where there is none."""
         best = self.history.best
-        return best.setting if best is not None and best.setting is not None else baseline()
+        if best is not None and best.setting is not None:
+            return best.setting
+        return baseline(num_of_bits=self.situation.options.width)
 
     @property
     def base_name(self) -> str:
@@ -78,8 +80,13 @@ class PolicyContext:
         return self.crashes.without_crashed_layers(setting, self.base)
 
     def is_new(self, setting: Setting) -> bool:
-        """Tell whether a setting can be run and never was; one with a crashed pass cannot."""
-        key = setting_key(setting)
+        """Tell whether a setting can be run, also on the chip, and never was.
+
+        One with a crashed pass cannot be run.
+        """
+        if unequal_exponents(setting) is not None:
+            return False
+        key = setting_key(setting, self.situation.options.width)
         if key in self.tried or (self.pool_keys is not None and key not in self.pool_keys):
             return False
         return self.crashes.bars(setting) is None

@@ -11,7 +11,14 @@ from espdl_quantize.errors import SettingError
 from espdl_quantize.search._legs import DEFAULT_TQT, LEGS
 from espdl_quantize.search.levers import LEVERS
 from espdl_quantize.search.policies._base import PolicyContext
-from espdl_quantize.setting import PASS_FIELDS, Setting, canonical, parse_setting
+from espdl_quantize.setting import (
+    PASS_FIELDS,
+    Dispatch,
+    Setting,
+    baseline,
+    canonical,
+    parse_setting,
+)
 
 OFF = "null"
 FIELDS = ("calib_algorithm", *PASS_FIELDS, "fusion_alignment", "dispatching_table", "extra")
@@ -62,7 +69,7 @@ def distance(one: Mapping[str, str], other: Mapping[str, str]) -> int:
 
 def _common(context: PolicyContext) -> Iterator[Setting]:
     """Yield settings whose fields span the space: single levers, schedules and int16 sets."""
-    plain = Setting(iteration_id=0, calib_algorithm="kl")
+    plain = baseline(num_of_bits=context.situation.options.width)
     for calibration in (*LEGS, "minmax"):
         yield plain.model_copy(update={"calib_algorithm": calibration})
     for lr, steps, block_size in product(*_TQT.values()):
@@ -70,8 +77,8 @@ def _common(context: PolicyContext) -> Iterator[Setting]:
         yield plain.model_copy(update={"tqt_optimization": DEFAULT_TQT.model_copy(update=update)})
     worst = [op for op, _ in context.evidence.worst(_WORST_OPS)]
     for count in range(1, len(worst) + 1):
-        table = [{"op": op, "bits": 16} for op in worst[:count]]
-        yield parse_setting({"iteration_id": 0, "dispatching_table": table})
+        table = [Dispatch(op=op, bits=16) for op in worst[:count]]
+        yield plain.model_copy(update={"dispatching_table": table})
     lever_context = context.situation.context
     if lever_context is not None:
         for lever in LEVERS.values():

@@ -8,10 +8,15 @@ from espdl_quantize.history import Evidence, HotOp
 from espdl_quantize.search._describe import ratio
 from espdl_quantize.search._thresholds import Thresholds
 from espdl_quantize.search.triggers._finding import Finding
+from espdl_quantize.setting import ONE_EXPONENT_OPS
 
 CANDIDATES = frozenset({"Concat", "Add", "Sub", "Mul", "Resize", "AveragePool"})
 _VETOERS = frozenset({"Relu", "Clip", "Swish", "Sigmoid", "HardSwish"})
 """Activations whose own error an alignment cannot mend; Clip is how ONNX writes ReLU6."""
+
+UNALIGNABLE = frozenset({*ONE_EXPONENT_OPS, "Mul"})
+"""Candidates without an alignment to choose: the exponents of Add and Sub must be one, and esp-ppq
+aligns no Mul."""
 
 
 @dataclass(frozen=True)
@@ -60,4 +65,6 @@ def r8_multi_input(evidence: Evidence, limits: Thresholds) -> Finding | None:
     verdict = judge_r8(evidence, limits)
     if not verdict.fires or verdict.candidate is None:
         return None
-    return Finding("R8", "fusion_alignment", verdict.reason, (verdict.candidate.op,))
+    alignable = verdict.candidate.op_type not in UNALIGNABLE
+    method = "fusion_alignment" if alignable else "int16 on it: no alignment can help"
+    return Finding("R8", method, verdict.reason, (verdict.candidate.op,))

@@ -32,7 +32,8 @@ LADDERS: Mapping[str, Mapping[str, Sequence[float]]] = {
 """Common values, ascending: from the comments of esp-ppq's setting.py and from tuning runs."""
 
 _ALIGNMENTS: Mapping[str, Sequence[str]] = {
-    "align_elementwise_to": ("Align to Large", "Align to Output", "None"),
+    # The others leave Add and Sub with exponents that the chip does not read.
+    "align_elementwise_to": ("Align to Output",),
     "align_concat_to": ("Align to Large", "Align to Output", "None"),
     "align_resize_to": ("Align to Input", "Align to Output", "None"),
     "align_avgpooling_to": ("Align to Input", "Align to Output", "None"),
