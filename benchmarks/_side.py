@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from espdl_quantize.contract import Contract, load_contract
-from espdl_quantize.targets import target_names
+from espdl_quantize.ppq import target_names
 
 
 class Clock:

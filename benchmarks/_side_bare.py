@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks import _side_ours
-from espdl_quantize.quantize.fast import NO_BOUNDS
-from espdl_quantize.quantize.fast.training import _block, _scales
+from espdl_quantize.ppq.fast import NO_BOUNDS
+from espdl_quantize.ppq.fast.training import _block, _scales
 
 
 def _as_it_is(_scales: Any, tensor: Any, _config: Any, bounds: Any = NO_BOUNDS) -> Any:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 # Imported before the clock runs, as esp-ppq is on the other side.
-import espdl_quantize.quantize.fast  # noqa: F401
+import espdl_quantize.ppq.fast  # noqa: F401
 from benchmarks._side import Clock, contract_of, exponents_of, read_job, write_result
+from espdl_quantize.core import NoProgress
 from espdl_quantize.iteration import RunOptions, _run, run_iteration
-from espdl_quantize.quantize import NoProgress
 from espdl_quantize.setting import parse_setting
 
 _STAGES = {

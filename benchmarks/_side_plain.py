@@ -16,11 +16,11 @@ from esp_ppq.quantization.analyse import (
 )
 
 from benchmarks._side import Clock, contract_of, exponents_of, read_job, write_result
-from espdl_quantize.analysis._float_recorder import only_float_tensors
 from espdl_quantize.contract import Contract
-from espdl_quantize.quantize._to_esp_ppq import to_esp_ppq
+from espdl_quantize.ppq import probe_target
+from espdl_quantize.ppq._to_esp_ppq import to_esp_ppq
+from espdl_quantize.ppq.measure._float_recorder import only_float_tensors
 from espdl_quantize.setting import parse_setting, resolve
-from espdl_quantize.targets import probe_target
 
 
 def _iterate(contract: Contract, fields: dict[str, Any], clock: Clock) -> dict[str, Any]:

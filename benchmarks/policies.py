@@ -19,9 +19,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 
-from espdl_quantize.errors import IterationError
-from espdl_quantize.history import History, LazyEvidence, read_history
-from espdl_quantize.quantize import NoProgress
+from espdl_quantize.core import IterationError, NoProgress
+from espdl_quantize.record import History, LazyEvidence, read_history
 from espdl_quantize.search import SearchOptions, settle, signals_of
 from espdl_quantize.search.policies import POLICIES, PolicyContext, make_policy
 from espdl_quantize.setting import Setting, baseline, setting_key

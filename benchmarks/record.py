@@ -16,12 +16,11 @@ from pathlib import Path
 
 from benchmarks.policies import without_target
 from espdl_quantize.contract import load_contract
+from espdl_quantize.core import Json, Progress
 from espdl_quantize.iteration import RunOptions
-from espdl_quantize.jsonio import Json
-from espdl_quantize.quantize import Progress
+from espdl_quantize.ppq import target_names
 from espdl_quantize.search.policies import POLICIES
 from espdl_quantize.setting import Setting, setting_key
-from espdl_quantize.targets import target_names
 from espdl_quantize.tune import (
     BackendFacts,
     Budget,

@@ -21,16 +21,16 @@ import torch
 from torch import Tensor
 
 from espdl_quantize.contract import Contract, load_contract, read_batches
-from espdl_quantize.errors import IterationError
-from espdl_quantize.quantize import (
-    NoProgress,
+from espdl_quantize.core import IterationError, NoProgress
+from espdl_quantize.ppq import (
     at_work,
     prepare_float_model,
+    probe_target,
     quantize,
     seed_everything,
+    target_names,
 )
 from espdl_quantize.setting import resolve
-from espdl_quantize.targets import probe_target, target_names
 from espdl_quantize.tune import RecordedBackend
 
 CONTRACT = Path("examples/fashion_mnist/user_quant.py")

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
-from espdl_quantize import errors
+from espdl_quantize.core import errors
 from espdl_quantize.cli._app import app
 from espdl_quantize.contract import QuantConfig, starter_contract
 from espdl_quantize.contract._config import _EXPECTED

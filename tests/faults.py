@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from espdl_quantize.errors import EspdlQuantizeError
+from espdl_quantize.core import EspdlQuantizeError
 
 Fault = Literal["kill", "full", "never"]
 """Kill the process before the operation; fail it and all later ones that take space; count."""

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from espdl_quantize.errors import OutputFolderError
-from espdl_quantize.jsonio import dumps, read_json, write_json
+from espdl_quantize.core import OutputFolderError, dumps, read_json, write_json
 
 
 def test_what_is_not_json_becomes_null() -> None:

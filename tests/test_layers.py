@@ -9,21 +9,20 @@ import espdl_quantize
 
 PACKAGE = Path(espdl_quantize.__file__).parent
 LAYERS = (
-    "errors",
-    "jsonio",
+    "core",
     "stats",
-    "contract",
     "targets",
+    "contract",
     "setting",
-    "quantize",
+    "record",
+    "ppq",
     "analysis",
     "chip",
-    "deploy",
     "iteration",
     "worker",
-    "history",
     "search",
     "report",
+    "deploy",
     "tune",
     "skill",
     "mcp",
@@ -33,7 +32,7 @@ KNOW_NO_ESP_PPQ = (
     "stats",
     "contract",
     "worker",
-    "history",
+    "record",
     "search",
     "report",
     "tune",
@@ -41,7 +40,7 @@ KNOW_NO_ESP_PPQ = (
     "mcp",
     "cli",
 )
-KNOW_NO_TORCH = ("stats", "worker", "history", "search", "report", "tune", "skill", "mcp", "cli")
+KNOW_NO_TORCH = ("stats", "worker", "record", "search", "report", "tune", "skill", "mcp", "cli")
 
 
 def imports(file: Path) -> set[str]:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from esp_ppq.core.common import COMPUTING_OP
 
-from espdl_quantize.analysis import measure, non_computing_hot_ops
-from espdl_quantize.quantize import NoProgress
+from espdl_quantize.analysis import non_computing_hot_ops
+from espdl_quantize.core import NoProgress
+from espdl_quantize.ppq.measure import measure
 from tests.chip.made import make_export
 
 

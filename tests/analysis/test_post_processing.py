@@ -2,7 +2,7 @@ import math
 from typing import Any
 
 from espdl_quantize.analysis import graphwise_jumps, non_computing_hot_ops, worst_layer_stats
-from espdl_quantize.quantize import SimplifiedOp
+from espdl_quantize.ppq import SimplifiedOp
 
 COMPUTING = {"Conv", "Gemm"}
 

@@ -10,14 +10,14 @@ import torch
 from esp_ppq.utils.fetch import batch_random_fetch, tensor_random_fetch
 from torch import Tensor
 
-from espdl_quantize.analysis import _sweep, measure
-from espdl_quantize.analysis._alone import Alone
-from espdl_quantize.analysis._samples import sample, sample_each
 from espdl_quantize.cli._engines import TOLERANCE, largest_difference
 from espdl_quantize.contract import load_contract, read_batches
-from espdl_quantize.quantize import NoProgress, at_work, prepare_float_model, quantize
+from espdl_quantize.core import NoProgress
+from espdl_quantize.ppq import at_work, prepare_float_model, probe_target, quantize, target_names
+from espdl_quantize.ppq.measure import _sweep, measure
+from espdl_quantize.ppq.measure._alone import Alone
+from espdl_quantize.ppq.measure._samples import sample, sample_each
 from espdl_quantize.setting import parse_setting, resolve
-from espdl_quantize.targets import probe_target, target_names
 from tests.contracts import write_contract
 
 MIXING = """class Mixing(torch.nn.Module):

@@ -9,9 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from espdl_quantize.contract import Batch, load_contract, read_batches
-from espdl_quantize.quantize import NoProgress, at_work, export, prepare_float_model, quantize
+from espdl_quantize.core import NoProgress
+from espdl_quantize.ppq import (
+    at_work,
+    export,
+    prepare_float_model,
+    probe_target,
+    quantize,
+    target_names,
+)
 from espdl_quantize.setting import parse_setting, resolve
-from espdl_quantize.targets import probe_target, target_names
 from tests.contracts import CONFIG, write_contract
 
 

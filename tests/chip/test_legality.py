@@ -17,7 +17,7 @@ from espdl_quantize.chip import (
 from espdl_quantize.chip._facts import chip_facts
 from espdl_quantize.chip._model import ChipModel, Node, Tensor
 from espdl_quantize.chip._rules import faults_of
-from espdl_quantize.errors import IterationError, OutputFolderError
+from espdl_quantize.core import IterationError, OutputFolderError
 from espdl_quantize.setting import parse_setting
 from tests.chip.made import Bytes, Export, make_export
 from tests.networks import KINDS

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from espdl_quantize.cli._dry_run import preview_search
-from espdl_quantize.errors import OutputFolderError
+from espdl_quantize.core import OutputFolderError
 from espdl_quantize.search import leg
 from espdl_quantize.tune import Budget, TuneOptions, preview, tune
 from tests.cli.conftest import Command

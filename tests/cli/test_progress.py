@@ -7,8 +7,7 @@ import pytest
 
 from espdl_quantize.cli import _progress
 from espdl_quantize.cli._progress import TerminalProgress, shown
-from espdl_quantize.errors import OutputFolderError
-from espdl_quantize.quantize import NoProgress
+from espdl_quantize.core import NoProgress, OutputFolderError
 from espdl_quantize.setting import baseline
 from espdl_quantize.tune import RecordedBackend
 from tests.cli.conftest import Command

@@ -7,7 +7,7 @@ import pytest
 
 from espdl_quantize.cli._discipline import check_discipline
 from espdl_quantize.cli._tune import _table, search_and_print
-from espdl_quantize.errors import EXIT_INTERRUPTED, EspdlQuantizeError, InterruptedSearchError
+from espdl_quantize.core import EXIT_INTERRUPTED, EspdlQuantizeError, InterruptedSearchError
 from espdl_quantize.search import decide
 from espdl_quantize.search.policies import make_policy
 from espdl_quantize.setting import baseline

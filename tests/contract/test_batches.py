@@ -10,8 +10,8 @@ from espdl_quantize.contract import (
     read_batches,
     warn_of_few,
 )
-from espdl_quantize.errors import ContractError
-from espdl_quantize.quantize import probe_torch_model
+from espdl_quantize.core import ContractError
+from espdl_quantize.ppq import probe_torch_model
 from tests.contracts import CONFIG, write_contract
 
 TARGETS = ("esp32s3",)

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from espdl_quantize.contract import Contract, load_contract, located, read_batches, starter_contract
-from espdl_quantize.errors import ContractError
+from espdl_quantize.core import ContractError
 from tests.contracts import write_contract
 
 TARGETS = ("esp32s3",)

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from espdl_quantize.contract import ContractFaultsError, load_contract
-from espdl_quantize.errors import ContractError
+from espdl_quantize.core import ContractError
 from tests.contracts import CONFIG, write_contract
 
 TARGETS = ("esp32p4", "esp32s3")

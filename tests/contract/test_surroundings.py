@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from espdl_quantize.contract import Contract, load_contract, read_batches
-from espdl_quantize.errors import ContractError
+from espdl_quantize.core import ContractError
 from espdl_quantize.iteration import score_float
-from espdl_quantize.quantize import prepare_float_model, probe_torch_model
+from espdl_quantize.ppq import prepare_float_model, probe_torch_model
 from tests.contracts import write_contract
 
 TARGETS = ("esp32p4", "esp32s3")

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from espdl_quantize.contract import load_contract
+from espdl_quantize.core import NoProgress
 from espdl_quantize.iteration import RunOptions, run_iteration
-from espdl_quantize.quantize import NoProgress
+from espdl_quantize.ppq import target_names
 from espdl_quantize.setting import baseline
-from espdl_quantize.targets import target_names
 from tests.contracts import CONFIG, write_contract
 
 

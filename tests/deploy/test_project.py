@@ -17,12 +17,12 @@ from typer.testing import CliRunner
 
 from espdl_quantize.chip import ChipModel, Node, Tensor, chip_facts, read_model
 from espdl_quantize.cli._app import app
+from espdl_quantize.core import EspdlQuantizeError
 from espdl_quantize.deploy import ProjectOptions, board_of, parse_log
 from espdl_quantize.deploy._header import c_string, header
 from espdl_quantize.deploy._memory import least_activations, parameter_bytes
-from espdl_quantize.errors import EspdlQuantizeError
+from espdl_quantize.ppq import target_names
 from espdl_quantize.report import compare, deploy
-from espdl_quantize.targets import target_names
 
 STUB = Path(__file__).parent / "stub"
 GXX = shutil.which("g++")

@@ -12,12 +12,12 @@ import torch
 from espdl_quantize.chip import chip_facts, first_samples, read_model
 from espdl_quantize.chip.integers import check_integers, to_integers
 from espdl_quantize.contract import load_contract
+from espdl_quantize.core import NoProgress
 from espdl_quantize.deploy import problem_of, simulate
 from espdl_quantize.iteration import RunOptions, run_iteration
-from espdl_quantize.quantize import NoProgress, export, prepare_float_model, quantize
+from espdl_quantize.ppq import export, prepare_float_model, probe_target, quantize, target_names
 from espdl_quantize.report import compare
 from espdl_quantize.setting import baseline, resolve
-from espdl_quantize.targets import probe_target, target_names
 from tests.contracts import CONFIG, write_contract
 from tests.networks import calibration_images
 

@@ -6,10 +6,8 @@ from typing import Any
 import pytest
 
 from espdl_quantize.contract import load_contract
-from espdl_quantize.errors import EXIT_OUTPUT_FOLDER, OutputFolderError
+from espdl_quantize.core import EXIT_OUTPUT_FOLDER, NoProgress, OutputFolderError, read_json
 from espdl_quantize.iteration import RunOptions, run_iteration
-from espdl_quantize.jsonio import read_json
-from espdl_quantize.quantize import NoProgress
 from espdl_quantize.setting import baseline
 from espdl_quantize.tune import RealBackend, tune
 from tests.contracts import CONFIG, RUN, write_contract

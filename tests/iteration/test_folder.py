@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from espdl_quantize.errors import OutputFolderError
-from espdl_quantize.history import read_history
-from espdl_quantize.iteration import INDEX, is_finished, iteration_number, locked
-from espdl_quantize.iteration._folder import staged
+from espdl_quantize.core import OutputFolderError
+from espdl_quantize.record import INDEX, is_finished, iteration_number, locked, read_history
+from espdl_quantize.record._staging import staged
 from tests.search.made_runs import run, write_run
 
 

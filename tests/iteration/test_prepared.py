@@ -9,7 +9,7 @@ import torch
 
 from espdl_quantize.contract import Contract, load_contract
 from espdl_quantize.contract import _batches as batches_module
-from espdl_quantize.errors import OutputFolderError
+from espdl_quantize.core import OutputFolderError
 from espdl_quantize.iteration import Prepared, _prepared
 from tests.contracts import write_contract
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from espdl_quantize.contract import Contract, load_contract
-from espdl_quantize.errors import EXIT_CONTRACT, ContractError, IterationError
+from espdl_quantize.core import EXIT_CONTRACT, ContractError, IterationError
 from espdl_quantize.iteration._score import score, score_float
 from tests.contracts import write_contract
 

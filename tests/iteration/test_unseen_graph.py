@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from espdl_quantize.contract import load_contract
-from espdl_quantize.errors import EXIT_CONTRACT, ContractError
+from espdl_quantize.core import EXIT_CONTRACT, ContractError
 from espdl_quantize.iteration._score import score, score_float
-from espdl_quantize.quantize import prepare_float_model, reads_of
+from espdl_quantize.ppq import prepare_float_model, reads_of
 from tests.contracts import write_contract
 
 DECIDE = """from tests.networks import depthwise_cnn, held_out_images

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from espdl_quantize.contract import load_contract
-from espdl_quantize.errors import IterationError
+from espdl_quantize.core import IterationError
 from espdl_quantize.iteration._float_reference import FloatReference
 from espdl_quantize.iteration._score import facts_of, meter_of, score
 from espdl_quantize.iteration._signals import FloatOutputs, SignalMeter, Watcher
-from espdl_quantize.quantize import batch_digests, parse_onnx, prepare_float_model, watched
+from espdl_quantize.ppq import batch_digests, parse_onnx, prepare_float_model, watched
 from tests.contracts import CONFIG, write_contract
 from tests.networks import calibration_images, held_out_images
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from espdl_quantize.errors import OutputFolderError, UsageError
+from espdl_quantize.core import OutputFolderError, UsageError
 from espdl_quantize.mcp._artifacts import first_that_fit, list_folder, read_page
 from espdl_quantize.mcp._roots import Roots
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from espdl_quantize.errors import EspdlQuantizeError, UsageError
+from espdl_quantize.core import EspdlQuantizeError, UsageError
 from espdl_quantize.mcp._roots import Roots
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from espdl_quantize.errors import EspdlQuantizeError, InstallationError, OutputFolderError
+from espdl_quantize.core import EspdlQuantizeError, InstallationError, OutputFolderError
 from espdl_quantize.mcp import _serve, serve
 from espdl_quantize.mcp.jobs import JobStore
 

@@ -3,7 +3,7 @@ import shlex
 
 import pytest
 
-from espdl_quantize.errors import EspdlQuantizeError, OutputFolderError
+from espdl_quantize.core import EspdlQuantizeError, OutputFolderError
 from espdl_quantize.report import MARKER, compare, lint
 from espdl_quantize.report._commands import program
 from espdl_quantize.setting import load_setting, parse_setting

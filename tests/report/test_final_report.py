@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from espdl_quantize.history import Jump, LayerError
+from espdl_quantize.record import Jump, LayerError
 from espdl_quantize.report import compare
 from espdl_quantize.report._escape import json_block, md, plain
 from tests.search.made_runs import (
@@ -211,7 +211,7 @@ def test_a_best_without_a_usable_setting_still_gets_a_report(tmp_path):
 
 
 def test_what_was_found_in_the_exported_file_is_told(tmp_path):
-    from espdl_quantize.history import read_history
+    from espdl_quantize.record import read_history
 
     write_history(tmp_path, swept(*SWEEP))
     checked = {

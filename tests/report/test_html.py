@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from espdl_quantize.history import Jump, LayerError, LazyEvidence, read_history
+from espdl_quantize.record import Jump, LayerError, LazyEvidence, read_history
 from espdl_quantize.report import compare, render_html
 from espdl_quantize.report._certainty import score_source
 from espdl_quantize.report._escape import md, plain

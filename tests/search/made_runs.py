@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from espdl_quantize.history import (
+from espdl_quantize.record import (
     Evidence,
     Failure,
     GraphOp,

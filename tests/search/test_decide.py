@@ -1,6 +1,6 @@
 import pytest
 
-from espdl_quantize.history import LayerError
+from espdl_quantize.record import LayerError
 from espdl_quantize.search import DEFAULT_THRESHOLDS, LEVERS, decide, leg
 from espdl_quantize.setting import baseline, canonical, diff
 from tests.search.made_runs import (

@@ -1,6 +1,6 @@
 import pytest
 
-from espdl_quantize.history import Evidence, LayerError
+from espdl_quantize.record import Evidence, LayerError
 from espdl_quantize.search import DEFAULT_THRESHOLDS, LEVERS, LeverContext, leg, linear_order
 from espdl_quantize.setting import diff
 from tests.search.made_runs import (

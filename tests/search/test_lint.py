@@ -1,6 +1,6 @@
 import pytest
 
-from espdl_quantize.history import GraphOp
+from espdl_quantize.record import GraphOp
 from espdl_quantize.search import LEVERS, lint_setting, runtime_cost
 from espdl_quantize.setting import baseline
 from tests.search.made_runs import (

@@ -1,6 +1,6 @@
 import pytest
 
-from espdl_quantize.history import Jump
+from espdl_quantize.record import Jump
 from espdl_quantize.search import leg
 from espdl_quantize.search.phase5 import classify, lever_stack, tunables
 from espdl_quantize.setting import baseline

@@ -3,8 +3,8 @@ from dataclasses import replace
 
 import pytest
 
-from espdl_quantize.errors import InstallationError, UsageError
-from espdl_quantize.history import Iteration, Jump
+from espdl_quantize.core import InstallationError, UsageError
+from espdl_quantize.record import Iteration, Jump
 from espdl_quantize.search import (
     SearchOptions,
     TimeModel,

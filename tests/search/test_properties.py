@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from espdl_quantize.history import LayerError
+from espdl_quantize.record import LayerError
 from espdl_quantize.search import LEVERS, lint_setting
 from espdl_quantize.search.levers import is_tried
 from espdl_quantize.setting import baseline, parse_setting, setting_key

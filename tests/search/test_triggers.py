@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from espdl_quantize.history import Evidence, GraphOp, LayerError, VariableStats
+from espdl_quantize.record import Evidence, GraphOp, LayerError, VariableStats
 from espdl_quantize.search import DEFAULT_THRESHOLDS as LIMITS
 from espdl_quantize.search import find_triggers
 from espdl_quantize.search.triggers import gap_points, judge_r8

@@ -15,10 +15,18 @@ from typing import Any
 import pytest
 
 from espdl_quantize.cli._terminal import escape, printable
-from espdl_quantize.errors import EspdlQuantizeError, OutputFolderError, SettingError
-from espdl_quantize.history import read_history
-from espdl_quantize.iteration._folder import staged
-from espdl_quantize.jsonio import DEEPEST, LARGEST, load_json, read_json, write_json
+from espdl_quantize.core import (
+    DEEPEST,
+    LARGEST,
+    EspdlQuantizeError,
+    OutputFolderError,
+    SettingError,
+    load_json,
+    read_json,
+    write_json,
+)
+from espdl_quantize.record import read_history
+from espdl_quantize.record._staging import staged
 from espdl_quantize.report import compare
 from espdl_quantize.setting import load_setting
 from tests.search.made_runs import SWEEP, evidence, hot, swept, write_history

@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from espdl_quantize.errors import OutputFolderError
-from espdl_quantize.iteration import locked
-from espdl_quantize.jsonio import beside_of, load_json, write_json
-from espdl_quantize.quantize.reuse._store import Store
+from espdl_quantize.core import OutputFolderError, beside_of, load_json, write_json
+from espdl_quantize.ppq.reuse._store import Store
+from espdl_quantize.record import locked
 from espdl_quantize.report._text_file import write_text
 from espdl_quantize.skill import MANIFEST, install, place, remove
 from espdl_quantize.skill import _install as installing
@@ -90,8 +89,8 @@ def test_a_forged_holder_of_a_lock_is_nobody(tmp_path: Path, content: str) -> No
         (tmp_path / ".lock.json").write_text(content)
         code = (
             "import pathlib, sys\n"
-            "from espdl_quantize.errors import OutputFolderError\n"
-            "from espdl_quantize.iteration._folder import locked\n"
+            "from espdl_quantize.core import OutputFolderError\n"
+            "from espdl_quantize.record._staging import locked\n"
             "try:\n"
             "    with locked(pathlib.Path(sys.argv[1])): pass\n"
             "except OutputFolderError as error: print(error.cause)\n"

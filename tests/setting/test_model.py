@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from espdl_quantize.errors import SettingError
+from espdl_quantize.core import SettingError
 from espdl_quantize.setting import baseline, json_schema, load_setting, parse_setting
 
 FULL: dict[str, Any] = {

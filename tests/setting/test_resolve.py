@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from espdl_quantize.errors import SettingError
+from espdl_quantize.core import SettingError
 from espdl_quantize.setting import ResolvedSetting, parse_setting, resolve, unknown_op_warnings
 from espdl_quantize.targets import TargetFacts
 

@@ -10,8 +10,9 @@ from types import ModuleType
 
 import pytest
 
-from espdl_quantize import __version__, errors
-from espdl_quantize.iteration._folder import ARTIFACTS
+from espdl_quantize import __version__
+from espdl_quantize.core import errors
+from espdl_quantize.record._staging import ARTIFACTS
 from espdl_quantize.report import compare
 from espdl_quantize.search import DEFAULT_THRESHOLDS
 from espdl_quantize.search.levers import LEVERS, linear_order

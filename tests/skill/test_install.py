@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from espdl_quantize.errors import EspdlQuantizeError, OutputFolderError
+from espdl_quantize.core import EspdlQuantizeError, OutputFolderError
 from espdl_quantize.skill import (
     AGENTS,
     MANIFEST,

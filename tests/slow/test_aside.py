@@ -11,10 +11,9 @@ import pytest
 from espdl_quantize.cli._aside_work import score_finally
 from espdl_quantize.cli._backend import ProcessOptions
 from espdl_quantize.contract import load_contract
-from espdl_quantize.errors import ContractError, OutputFolderError
-from espdl_quantize.history import read_history
+from espdl_quantize.core import ContractError, NoProgress, OutputFolderError
 from espdl_quantize.iteration import RunOptions
-from espdl_quantize.quantize import NoProgress
+from espdl_quantize.record import read_history
 from espdl_quantize.report import compare
 from espdl_quantize.setting import baseline
 from espdl_quantize.tune import (

@@ -17,13 +17,11 @@ from esp_ppq.quantization.optim.training import (
 )
 from numba.core.errors import TypingError
 
-from espdl_quantize.analysis import _sweep
 from espdl_quantize.chip.integers import _run
-from espdl_quantize.errors import IterationError, is_out_of_memory
+from espdl_quantize.core import IterationError, Json, NoProgress, is_out_of_memory
 from espdl_quantize.iteration import RunOptions, run_iteration
-from espdl_quantize.jsonio import Json
-from espdl_quantize.quantize import Engine, NoProgress, at_work
-from espdl_quantize.quantize.fast import (
+from espdl_quantize.ppq import Engine, at_work
+from espdl_quantize.ppq.fast import (
     OpRunner,
     _executor,
     _fake_quant,
@@ -34,11 +32,12 @@ from espdl_quantize.quantize.fast import (
     fake_quantize,
     speed_up_pass,
 )
-from espdl_quantize.quantize.fast.training._activations import Activations
-from espdl_quantize.quantize.fast.training._parameters import Parameters
-from espdl_quantize.quantize.reuse import _memory
+from espdl_quantize.ppq.fast.training._activations import Activations
+from espdl_quantize.ppq.fast.training._parameters import Parameters
+from espdl_quantize.ppq.measure import _sweep
+from espdl_quantize.ppq.reuse import _memory
 from espdl_quantize.setting import parse_setting
-from tests.quantize.fast.training.test_block import Blocks
+from tests.ppq.fast.training.test_block import Blocks
 from tests.slow.test_networks import contract_for
 
 pytestmark = pytest.mark.slow

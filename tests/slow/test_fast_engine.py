@@ -12,21 +12,21 @@ import pytest
 import torch
 from esp_ppq.quantization.optim.training import TrainedQuantizationThresholdPass
 
-from espdl_quantize.analysis import Measurements, measure
 from espdl_quantize.cli._engines import TOLERANCE, largest_difference
 from espdl_quantize.contract import read_batches
-from espdl_quantize.quantize import (
+from espdl_quantize.core import NoProgress
+from espdl_quantize.ppq import (
     Engine,
-    NoProgress,
     QuantizedModel,
     at_work,
     export,
     prepare_float_model,
+    probe_target,
     quantize,
 )
-from espdl_quantize.quantize.fast.training import TqtTrainer
+from espdl_quantize.ppq.fast.training import TqtTrainer
+from espdl_quantize.ppq.measure import Measurements, measure
 from espdl_quantize.setting import parse_setting, resolve
-from espdl_quantize.targets import probe_target
 from tests.networks import KINDS
 from tests.slow.test_networks import contract_for
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from espdl_quantize.cli._engines import TOLERANCE, largest_difference
-from espdl_quantize.quantize.fast import _gpu
+from espdl_quantize.ppq.fast import _gpu
 from tests.slow.test_fast_engine import ENGINES, Case, same_weights, scales
 
 pytestmark = [

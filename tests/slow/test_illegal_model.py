@@ -10,12 +10,11 @@ import pytest
 
 from espdl_quantize.cli._verify import verify
 from espdl_quantize.contract import load_contract
-from espdl_quantize.errors import IterationError
-from espdl_quantize.history import read_history
+from espdl_quantize.core import IterationError, NoProgress
 from espdl_quantize.iteration import RunOptions, _run, run_iteration
-from espdl_quantize.quantize import NoProgress
+from espdl_quantize.ppq import target_names
+from espdl_quantize.record import read_history
 from espdl_quantize.setting import baseline, parse_setting
-from espdl_quantize.targets import target_names
 from tests.chip.made import Bytes
 from tests.contracts import write_contract
 

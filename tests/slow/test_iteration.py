@@ -13,12 +13,10 @@ from typing import Any
 import pytest
 
 from espdl_quantize.contract import load_contract, read_batches
-from espdl_quantize.errors import EspdlQuantizeError, OutputFolderError
+from espdl_quantize.core import EspdlQuantizeError, Json, NoProgress, OutputFolderError
 from espdl_quantize.iteration import RunOptions, run_iteration
-from espdl_quantize.jsonio import Json
-from espdl_quantize.quantize import Engine, NoProgress
+from espdl_quantize.ppq import Engine, target_names
 from espdl_quantize.setting import baseline, parse_setting
-from espdl_quantize.targets import target_names
 from tests.contracts import CONFIG, RUN, write_contract
 
 pytestmark = pytest.mark.slow
@@ -74,7 +72,7 @@ def test_the_same_setting_twice_gives_the_same_artifacts(tmp_path: Path) -> None
 def test_a_run_with_less_memory_gives_the_same_artifacts(
     tmp_path: Path, fields: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from espdl_quantize.quantize import _spill
+    from espdl_quantize.ppq import _spill
 
     monkeypatch.setattr(_spill, "_SMALLEST", 1)
     contract = write_contract(
@@ -131,8 +129,8 @@ def test_everything_equals_plain_esp_ppq(
         statistical_analyse,
     )
 
-    from espdl_quantize.analysis._float_recorder import only_float_tensors
-    from espdl_quantize.quantize import parse_onnx, seed_everything
+    from espdl_quantize.ppq import parse_onnx, seed_everything
+    from espdl_quantize.ppq.measure._float_recorder import only_float_tensors
 
     monkeypatch.setenv("ESPDL_TARGET", target)
     setting = QuantizationSettingFactory.espdl_setting()
@@ -193,10 +191,9 @@ def test_everything_equals_plain_esp_ppq(
 
 
 def test_analysis_leaves_the_graph_as_it_was(tmp_path: Path) -> None:
-    from espdl_quantize.analysis import measure
-    from espdl_quantize.quantize import export, prepare_float_model, quantize
+    from espdl_quantize.ppq import export, prepare_float_model, probe_target, quantize
+    from espdl_quantize.ppq.measure import measure
     from espdl_quantize.setting import resolve
-    from espdl_quantize.targets import probe_target
 
     contract = load_contract(write_contract(tmp_path), target_names())
     batches = read_batches(contract)

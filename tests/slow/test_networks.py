@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from espdl_quantize.contract import Contract, load_contract
+from espdl_quantize.core import NoProgress
 from espdl_quantize.iteration import RunOptions, run_iteration
-from espdl_quantize.iteration._folder import ARTIFACTS
-from espdl_quantize.quantize import NoProgress
+from espdl_quantize.ppq import target_names
+from espdl_quantize.record._staging import ARTIFACTS
 from espdl_quantize.setting import baseline
-from espdl_quantize.targets import target_names
 from tests.contracts import CONFIG, write_contract
 from tests.networks import KINDS, export_network
 

@@ -15,19 +15,18 @@ from esp_ppq.quantization.algorithm.training import TQTDelegator
 from esp_ppq.quantization.optim.training import TrainedQuantizationThresholdPass
 
 from espdl_quantize.contract import Contract
-from espdl_quantize.errors import IterationError
-from espdl_quantize.quantize import (
+from espdl_quantize.core import IterationError, NoProgress
+from espdl_quantize.ppq import (
     Engine,
     FloatModel,
-    NoProgress,
     QuantizedModel,
     at_work,
     prepare_float_model,
+    probe_target,
     quantize,
 )
-from espdl_quantize.quantize.fast.training import TqtTrainer
+from espdl_quantize.ppq.fast.training import TqtTrainer
 from espdl_quantize.setting import parse_setting, resolve
-from espdl_quantize.targets import probe_target
 from tests.networks import KINDS, calibration_images
 from tests.slow.test_fast_engine import ENGINES, parameters, scales
 from tests.slow.test_networks import contract_for

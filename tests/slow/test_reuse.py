@@ -9,18 +9,18 @@ import pytest
 import torch
 
 from espdl_quantize.contract import read_batches
-from espdl_quantize.history import read_history
+from espdl_quantize.core import NoProgress
 from espdl_quantize.iteration import RunOptions, run_iteration
-from espdl_quantize.quantize import (
-    NoProgress,
+from espdl_quantize.ppq import (
     QuantizedModel,
     at_work,
     export,
     prepare_float_model,
+    probe_target,
     quantize,
 )
+from espdl_quantize.record import read_history
 from espdl_quantize.setting import parse_setting, resolve
-from espdl_quantize.targets import probe_target
 from tests.slow.test_fast_engine import parameters, scales
 from tests.slow.test_networks import contract_for
 

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from espdl_quantize.contract import load_contract
-from espdl_quantize.history import read_history
+from espdl_quantize.core import NoProgress
 from espdl_quantize.iteration import RunOptions, run_iteration
-from espdl_quantize.quantize import Engine, NoProgress
+from espdl_quantize.ppq import Engine, target_names
+from espdl_quantize.record import read_history
 from espdl_quantize.report import compare
 from espdl_quantize.report._script import python_script
 from espdl_quantize.setting import parse_setting
-from espdl_quantize.targets import target_names
 from tests.contracts import CONFIG, write_contract
 from tests.networks import export_network
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from espdl_quantize.history import read_history
-from espdl_quantize.quantize import NoProgress
+from espdl_quantize.core import NoProgress
+from espdl_quantize.record import read_history
 from espdl_quantize.tune import Budget, IsolatedBackend, TuneOptions, tune
 from tests.contracts import EVALUATE, write_contract
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from espdl_quantize.errors import EspdlQuantizeError, IterationError
-from espdl_quantize.history import Evidence, HotOp, LayerError
-from espdl_quantize.iteration import error_of, locked, staged
+from espdl_quantize.core import EspdlQuantizeError, IterationError
+from espdl_quantize.iteration import error_of
+from espdl_quantize.record import Evidence, HotOp, LayerError, locked, staged
 from espdl_quantize.search import int16_ops, split_layers
 from espdl_quantize.setting import Setting, canonical, setting_key
 from espdl_quantize.tune import BackendFacts

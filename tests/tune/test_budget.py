@@ -1,6 +1,6 @@
 import pytest
 
-from espdl_quantize.errors import EXIT_USAGE, UsageError
+from espdl_quantize.core import EXIT_USAGE, UsageError
 from espdl_quantize.tune import Budget, parse_duration
 
 

@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 
 from espdl_quantize.contract import load_contract
-from espdl_quantize.errors import PassError
-from espdl_quantize.history import read_history
+from espdl_quantize.core import NoProgress, PassError
 from espdl_quantize.iteration import RunOptions, run_iteration
-from espdl_quantize.quantize import NoProgress
+from espdl_quantize.ppq import target_names
+from espdl_quantize.record import read_history
 from espdl_quantize.report import compare
 from espdl_quantize.setting import parse_setting
-from espdl_quantize.targets import target_names
 from espdl_quantize.tune import Budget, RealBackend, TuneOptions, tune
 from tests.contracts import CONFIG, write_contract
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from espdl_quantize.errors import EspdlQuantizeError, FailedPass, IterationError, PassError
-from espdl_quantize.history import History, read_history
+from espdl_quantize.core import EspdlQuantizeError, FailedPass, IterationError, PassError
+from espdl_quantize.record import History, read_history
 from espdl_quantize.report import compare
 from espdl_quantize.search import lint_setting
 from espdl_quantize.search.policies import POLICIES
@@ -317,7 +317,7 @@ def test_the_rule_of_the_budget_is_the_same_sentence_everywhere(page: str) -> No
 
 
 def test_every_pass_of_a_setting_can_be_told_by_its_name() -> None:
-    from espdl_quantize.quantize import field_of_pass
+    from espdl_quantize.ppq import field_of_pass
 
     known = ("tqt", "lsq", "block-wise adaround reconstruction", "bias correction")
     known += ("layerwise equalization", "layer split(lateral)")

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from espdl_quantize.errors import EspdlQuantizeError, OutputFolderError
-from espdl_quantize.history import read_history
+from espdl_quantize.core import EspdlQuantizeError, OutputFolderError
+from espdl_quantize.record import read_history
 from espdl_quantize.report import compare
 from espdl_quantize.tune import TuneOptions, tune
 from tests.faults import DONE, KILLED, REFUSED, Fault, every, operations, run_with_fault

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from espdl_quantize.errors import ContractError
-from espdl_quantize.history import History
+from espdl_quantize.core import ContractError
+from espdl_quantize.record import History
 from espdl_quantize.setting import baseline
 from espdl_quantize.tune import IsolatedBackend
 from espdl_quantize.tune._isolated import derived_limit

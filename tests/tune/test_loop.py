@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from espdl_quantize.errors import ContractError, IterationError, OutputFolderError
-from espdl_quantize.history import read_history
-from espdl_quantize.iteration import locked
+from espdl_quantize.core import ContractError, IterationError, OutputFolderError
+from espdl_quantize.record import locked, read_history
 from espdl_quantize.setting import setting_key
 from espdl_quantize.tune import Budget, Observer, TuneOptions, TuneResult, tune
 from tests.search.made_runs import run, write_run

@@ -8,8 +8,8 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from espdl_quantize.errors import IterationError
-from espdl_quantize.history import read_history
+from espdl_quantize.core import IterationError
+from espdl_quantize.record import read_history
 from espdl_quantize.search.policies import POLICIES
 from espdl_quantize.setting import setting_key
 from espdl_quantize.tune import Budget, TuneOptions, tune

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from espdl_quantize.contract import load_contract
+from espdl_quantize.core import NoProgress
 from espdl_quantize.iteration import RunOptions
-from espdl_quantize.quantize import NoProgress
 from espdl_quantize.setting import baseline
 from espdl_quantize.tune import BackendFacts, RealBackend, _real
 from tests.contracts import CONFIG, write_contract

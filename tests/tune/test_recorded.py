@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from espdl_quantize.errors import OutputFolderError, SettingError
-from espdl_quantize.history import VariableStats, load_evidence, read_history
+from espdl_quantize.core import OutputFolderError, SettingError
+from espdl_quantize.record import VariableStats, load_evidence, read_history
 from espdl_quantize.search import find_triggers, leg
 from espdl_quantize.search.policies import POLICIES
 from espdl_quantize.setting import baseline, setting_key

@@ -12,10 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from espdl_quantize.errors import ContractError, EspdlQuantizeError, IterationError
+from espdl_quantize.core import ContractError, EspdlQuantizeError, IterationError, Json, Progress
 from espdl_quantize.iteration import captured
-from espdl_quantize.jsonio import Json
-from espdl_quantize.quantize import Progress
 from espdl_quantize.tune import BackendFacts
 from espdl_quantize.worker import Order, Runner
 from tests.tune.made_table import MadeBackend

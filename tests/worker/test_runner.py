@@ -16,9 +16,8 @@ from typing import Any
 
 import pytest
 
-from espdl_quantize.errors import ContractError, IterationError, OutputFolderError
-from espdl_quantize.history import read_history
-from espdl_quantize.quantize import NoProgress
+from espdl_quantize.core import ContractError, IterationError, NoProgress, OutputFolderError
+from espdl_quantize.record import read_history
 from espdl_quantize.setting import baseline
 from espdl_quantize.tune import Budget, TuneOptions, tune
 from espdl_quantize.worker import Runner
@@ -225,7 +224,7 @@ def test_ctrl_c_ends_the_worker_and_leaves_no_half_written_folder(tmp_path: Path
 
 PARENT = """
 from pathlib import Path
-from espdl_quantize.quantize import NoProgress
+from espdl_quantize.ppq import NoProgress
 from espdl_quantize.setting import baseline
 from tests.worker.made_job import MadeIsolated
 import sys

@@ -3,14 +3,9 @@
 from espdl_quantize.analysis._hot_ops import non_computing_hot_ops
 from espdl_quantize.analysis._jumps import graphwise_jumps
 from espdl_quantize.analysis._layer_stats import worst_layer_stats
-from espdl_quantize.analysis._measure import measure
-from espdl_quantize.analysis._measurements import Measurements, Row
 
 __all__ = [
-    "Measurements",
-    "Row",
     "graphwise_jumps",
-    "measure",
     "non_computing_hot_ops",
     "worst_layer_stats",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from espdl_quantize.quantize import SimplifiedOp
+from espdl_quantize.ppq import SimplifiedOp
 
 
 def graphwise_jumps(

@@ -12,8 +12,7 @@ from espdl_quantize.chip._mend import mend_of
 from espdl_quantize.chip._model import ChipModel
 from espdl_quantize.chip._read import UnreadableModelError, read_model
 from espdl_quantize.chip._rules import Fault, doubts_of, faults_of
-from espdl_quantize.errors import IterationError
-from espdl_quantize.jsonio import Json
+from espdl_quantize.core import IterationError, Json
 from espdl_quantize.setting import Setting
 
 _SHOWN = 50
@@ -67,7 +66,7 @@ def check_legality(
         file: an .espdl file.
         chip: one of :func:`espdl_quantize.targets.target_names`.
         graph: the quantized ``BaseGraph`` that it was exported from; None checks the file alone.
-        layouts: what :func:`espdl_quantize.quantize.export` returned with it.
+        layouts: what :func:`espdl_quantize.ppq.export` returned with it.
 
     Raises:
         OutputFolderError: the file cannot be opened.

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from espdl_quantize.targets import Rounding, probe_target
+from espdl_quantize.ppq import probe_target
+from espdl_quantize.targets import Rounding
 
 MOVES = frozenset(
     {

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from espdl_quantize.chip._model import ChipModel, Node, Tensor
-from espdl_quantize.errors import EspdlQuantizeError, OutputFolderError
+from espdl_quantize.core import EspdlQuantizeError, OutputFolderError
 
 _HEADER = struct.Struct("<4sII4x")
 _CHUNK = 16

@@ -11,7 +11,7 @@ from espdl_quantize.chip._against_graph import Layouts
 from espdl_quantize.chip._check import Legality, check_legality
 from espdl_quantize.chip._facts import chip_facts
 from espdl_quantize.contract import Batch
-from espdl_quantize.jsonio import Json
+from espdl_quantize.core import Json
 
 if TYPE_CHECKING:
     from espdl_quantize.chip.integers import IntegerCheck
@@ -103,7 +103,7 @@ def check_model(
         file: an .espdl file.
         chip: one of :func:`espdl_quantize.targets.target_names`.
         graph: the quantized ``BaseGraph`` that it was exported from.
-        layouts: what :func:`espdl_quantize.quantize.export` returned with it.
+        layouts: what :func:`espdl_quantize.ppq.export` returned with it.
         batches: inputs, collated; the first samples of them are computed.
         device: where the simulation runs; the integers are computed on the CPU.
         samples: how many.

@@ -28,9 +28,7 @@ from espdl_quantize.cli._options import (
     SearchByName,
 )
 from espdl_quantize.cli._skill import skill_app
-from espdl_quantize.errors import (
-    EspdlQuantizeError,
-)
+from espdl_quantize.core import EspdlQuantizeError
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -14,17 +14,18 @@ from rich.table import Table
 from espdl_quantize.cli._backend import ProcessOptions, backend_of
 from espdl_quantize.cli._paths import whole, whole_if_given
 from espdl_quantize.cli._progress import shown
-from espdl_quantize.errors import (
+from espdl_quantize.core import (
     EXIT_OK,
     EXIT_REFUSED,
     EspdlQuantizeError,
     InterruptedCommandError,
     OutputFolderError,
+    Progress,
+    dumps,
 )
-from espdl_quantize.history import read_history
-from espdl_quantize.iteration import RunOptions, locked
-from espdl_quantize.jsonio import dumps
-from espdl_quantize.quantize import Engine, Progress
+from espdl_quantize.iteration import RunOptions
+from espdl_quantize.ppq import Engine
+from espdl_quantize.record import locked, read_history
 from espdl_quantize.report import final_lines, final_of
 from espdl_quantize.setting import baseline, load_setting
 from espdl_quantize.tune import AsideBackend, Draws, repeat, take_final

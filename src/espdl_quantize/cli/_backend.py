@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from espdl_quantize.cli._contract import load
-from espdl_quantize.errors import UsageError
+from espdl_quantize.core import NoProgress, Progress, UsageError
 from espdl_quantize.iteration import RunOptions
-from espdl_quantize.quantize import NoProgress, Progress
 from espdl_quantize.tune import Backend, IsolatedBackend, RealBackend, parse_duration
 
 

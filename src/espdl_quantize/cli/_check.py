@@ -21,9 +21,8 @@ from espdl_quantize.contract import (
     read_batches,
     warn_of_few,
 )
-from espdl_quantize.errors import EXIT_CONTRACT, EXIT_OK, EspdlQuantizeError
+from espdl_quantize.core import EXIT_CONTRACT, EXIT_OK, EspdlQuantizeError, dumps
 from espdl_quantize.iteration import RunOptions, Score, captured, facts_of, score_float
-from espdl_quantize.jsonio import dumps
 
 
 def check_contract(
@@ -68,15 +67,15 @@ def _probe(
     contract: Contract, with_score: bool, as_json: bool, progress_lines: Path | None
 ) -> dict[str, object]:
     """Read one batch, run the model on it and on a batch of one, and score the float graph."""
-    from espdl_quantize.quantize import (
+    from espdl_quantize.ppq import (
         batch_digests,
         check_device,
         prepare_float_model,
         probe_float_model,
+        probe_target,
         probe_torch_model,
         seed_everything,
     )
-    from espdl_quantize.targets import probe_target
 
     config = contract.config
     scored: Score | None = None

@@ -16,8 +16,7 @@ def load(path: Path) -> Contract:
         ContractError: it does not load, or breaks the contract.
         InstallationError: esp-ppq is missing or lacks something.
     """
-    from espdl_quantize.quantize import check_installation
-    from espdl_quantize.targets import target_names
+    from espdl_quantize.ppq import check_installation, target_names
 
     with captured(Path(os.devnull)):
         check_installation()

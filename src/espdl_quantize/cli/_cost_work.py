@@ -11,10 +11,16 @@ from rich.table import Table
 from espdl_quantize.chip import ChipCost, Deployment, cost_of
 from espdl_quantize.chip.cost import KINDS, Constants, LatencyCost, cost_chips, load_constants
 from espdl_quantize.cli._terminal import escape
-from espdl_quantize.errors import EspdlQuantizeError, OutputFolderError, UsageError
-from espdl_quantize.history import read_history
-from espdl_quantize.iteration import INDEX, captured
-from espdl_quantize.jsonio import Json, dumps, read_json
+from espdl_quantize.core import (
+    EspdlQuantizeError,
+    Json,
+    OutputFolderError,
+    UsageError,
+    dumps,
+    read_json,
+)
+from espdl_quantize.iteration import captured
+from espdl_quantize.record import INDEX, read_history
 
 _TOP = 10
 _KIB = 1024

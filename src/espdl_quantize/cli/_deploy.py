@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from espdl_quantize.cli._options import AsJson, OutputFolder
-from espdl_quantize.errors import EXIT_OK, EXIT_REFUSED
+from espdl_quantize.core import EXIT_OK, EXIT_REFUSED
 
 if TYPE_CHECKING:
     from espdl_quantize.deploy import Measurement
@@ -50,8 +50,8 @@ def deploy(
     Its README has the five commands from there to numbers of a board.
     """
     from espdl_quantize.cli._terminal import say
+    from espdl_quantize.core import dumps
     from espdl_quantize.deploy import ESP_DL, ProjectOptions
-    from espdl_quantize.jsonio import dumps
     from espdl_quantize.report import deploy as deploy_model
 
     options = ProjectOptions(chip, esp_dl_version or ESP_DL, flash, psram)
@@ -83,7 +83,7 @@ def device_log(
     Takes the log of the project that 'deploy' writes, of ESP-DL's test() and profile(), and of
     AutoQuant's latency program. Exits with 1 where the board speaks against the model.
     """
-    from espdl_quantize.jsonio import dumps
+    from espdl_quantize.core import dumps
     from espdl_quantize.report import record_log
 
     row, path, found = record_log(output_dir, log, iteration)

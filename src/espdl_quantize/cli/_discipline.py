@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from espdl_quantize.errors import EspdlQuantizeError
-from espdl_quantize.history import LazyEvidence, read_history
-from espdl_quantize.iteration import iteration_number
+from espdl_quantize.core import EspdlQuantizeError
+from espdl_quantize.record import LazyEvidence, iteration_number, read_history
 from espdl_quantize.search import lint_setting
 from espdl_quantize.setting import load_setting
 

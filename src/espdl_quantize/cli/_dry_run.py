@@ -8,10 +8,9 @@ from typing import Any
 from espdl_quantize.cli._contract import load
 from espdl_quantize.cli._paths import whole
 from espdl_quantize.cli._terminal import say
-from espdl_quantize.errors import OutputFolderError
-from espdl_quantize.history import History, read_history
-from espdl_quantize.iteration import RunOptions, is_finished, iteration_number
-from espdl_quantize.jsonio import dumps
+from espdl_quantize.core import OutputFolderError, dumps
+from espdl_quantize.iteration import RunOptions
+from espdl_quantize.record import History, is_finished, iteration_number, read_history
 from espdl_quantize.report import lint
 from espdl_quantize.search import TimeEstimate, TimeModel, describe_changes
 from espdl_quantize.setting import Setting, baseline, load_setting, resolve, with_calibration
@@ -30,8 +29,7 @@ def preview_iteration(
     Raises:
         EspdlQuantizeError: what would be refused before anything runs.
     """
-    from espdl_quantize.quantize import check_device
-    from espdl_quantize.targets import probe_target
+    from espdl_quantize.ppq import check_device, probe_target
 
     contract_path, folder = whole(contract_path), whole(folder).resolve()
     number = iteration_number(folder)

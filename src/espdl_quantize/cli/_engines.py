@@ -19,9 +19,15 @@ from rich.table import Table
 from espdl_quantize.cli._paths import whole, whole_if_given
 from espdl_quantize.cli._progress import TerminalProgress
 from espdl_quantize.cli._terminal import escape
-from espdl_quantize.errors import EXIT_OK, EXIT_REFUSED, IterationError, OutputFolderError
-from espdl_quantize.jsonio import Json, dumps
-from espdl_quantize.quantize import NoProgress
+from espdl_quantize.core import (
+    EXIT_OK,
+    EXIT_REFUSED,
+    IterationError,
+    Json,
+    NoProgress,
+    OutputFolderError,
+    dumps,
+)
 
 TOLERANCE = 1e-6
 """Difference of a noise amplitude that counts as agreement; see :func:`largest_difference`."""

@@ -6,8 +6,7 @@ import sys
 from typing import Any, NoReturn
 
 from espdl_quantize.cli._terminal import printable
-from espdl_quantize.errors import EXIT_USAGE, EspdlQuantizeError
-from espdl_quantize.jsonio import dumps
+from espdl_quantize.core import EXIT_USAGE, EspdlQuantizeError, dumps
 
 
 def fail(error: EspdlQuantizeError, as_json: bool) -> NoReturn:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from espdl_quantize.cli._options import AsJson, OutputFolder, SearchByName
-from espdl_quantize.errors import EXIT_OK, EXIT_REFUSED
+from espdl_quantize.core import EXIT_OK, EXIT_REFUSED
 
 
 def compare(
@@ -46,7 +46,7 @@ def compare(
 
     Once the target is reached or the metric has stopped moving, it finalizes by itself.
     """
-    from espdl_quantize.jsonio import dumps
+    from espdl_quantize.core import dumps
     from espdl_quantize.report import compare as compare_folder
     from espdl_quantize.search import SearchOptions
 
@@ -73,7 +73,7 @@ def lint(
     as_json: AsJson = False,
 ) -> None:
     """Check a hand-written setting against the rules of the search and the names of the ops."""
-    from espdl_quantize.jsonio import dumps
+    from espdl_quantize.core import dumps
     from espdl_quantize.report import lint as lint_folder
     from espdl_quantize.setting import load_setting
 

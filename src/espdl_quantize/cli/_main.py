@@ -7,7 +7,7 @@ import sys
 
 from espdl_quantize.cli._app import app
 from espdl_quantize.cli._failure import fail, print_usage_error
-from espdl_quantize.errors import (
+from espdl_quantize.core import (
     EXIT_INTERRUPTED,
     EXIT_USAGE,
     EspdlQuantizeError,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from espdl_quantize.errors import UsageError
+from espdl_quantize.core import UsageError
 
 
 def whole(path: Path) -> Path:

@@ -19,9 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from espdl_quantize.cli._terminal import printable
-from espdl_quantize.errors import OutputFolderError
-from espdl_quantize.jsonio import to_jsonable
-from espdl_quantize.quantize import NoProgress
+from espdl_quantize.core import NoProgress, OutputFolderError, to_jsonable
 
 _WORTH_A_LINE = 1.0
 """Seconds; stages that took less leave no line behind."""

@@ -13,8 +13,9 @@ from espdl_quantize.cli._backend import ProcessOptions, backend_of
 from espdl_quantize.cli._paths import whole, whole_if_given
 from espdl_quantize.cli._progress import shown
 from espdl_quantize.cli._terminal import escape
-from espdl_quantize.iteration import RunOptions, iteration_number
-from espdl_quantize.jsonio import Json, dumps
+from espdl_quantize.core import Json, dumps
+from espdl_quantize.iteration import RunOptions
+from espdl_quantize.record import iteration_number
 from espdl_quantize.setting import Setting, baseline, load_setting
 
 

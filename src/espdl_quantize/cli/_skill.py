@@ -12,8 +12,7 @@ from rich.table import Table
 from espdl_quantize import skill as skills
 from espdl_quantize.cli._options import AsJson
 from espdl_quantize.cli._terminal import escape
-from espdl_quantize.errors import UsageError
-from espdl_quantize.jsonio import dumps
+from espdl_quantize.core import UsageError, dumps
 
 skill_app = typer.Typer(
     no_args_is_help=True, help="Install the Agent Skill, with which a coding agent drives this."

@@ -16,11 +16,9 @@ from espdl_quantize.cli._dry_run import preview_search
 from espdl_quantize.cli._paths import whole, whole_if_given
 from espdl_quantize.cli._progress import ProgressLines, TerminalProgress, shown
 from espdl_quantize.cli._terminal import escape
-from espdl_quantize.errors import InterruptedSearchError
-from espdl_quantize.history import NO_LOSS, History, Iteration
+from espdl_quantize.core import InterruptedSearchError, Progress, dumps
 from espdl_quantize.iteration import RunOptions
-from espdl_quantize.jsonio import dumps
-from espdl_quantize.quantize import Progress
+from espdl_quantize.record import NO_LOSS, History, Iteration
 from espdl_quantize.report import certainty_lines, delta_of, final_lines, gap_words, outcome_of
 from espdl_quantize.search import describe_seconds
 from espdl_quantize.search.policies import Policy, make_policy

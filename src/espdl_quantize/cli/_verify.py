@@ -12,11 +12,9 @@ from espdl_quantize.cli._contract import load
 from espdl_quantize.cli._paths import whole
 from espdl_quantize.cli._progress import TerminalProgress
 from espdl_quantize.cli._terminal import escape
-from espdl_quantize.errors import EXIT_OK, EXIT_REFUSED, OutputFolderError
-from espdl_quantize.history import read_history
-from espdl_quantize.iteration import INDEX, Verification, verify_iteration
-from espdl_quantize.jsonio import dumps
-from espdl_quantize.quantize import NoProgress
+from espdl_quantize.core import EXIT_OK, EXIT_REFUSED, NoProgress, OutputFolderError, dumps
+from espdl_quantize.iteration import Verification, verify_iteration
+from espdl_quantize.record import INDEX, read_history
 
 
 def verify(contract: Path, folder: Path, samples: int, as_json: bool) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 from espdl_quantize.contract._blame import first_and_last_line, located
 from espdl_quantize.contract._load import Contract
-from espdl_quantize.errors import ContractError, OutputFolderError
+from espdl_quantize.core import ContractError, OutputFolderError
 
 Batch = Any
 """A tensor, a list of tensors (one per input), or a dict of tensors by input name."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from espdl_quantize.contract._load import Contract
-from espdl_quantize.errors import ErrorT
+from espdl_quantize.core import ErrorT
 
 _THIS_PACKAGE = Path(__file__).parent.parent
 _STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from espdl_quantize.errors import ContractError
+from espdl_quantize.core import ContractError
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from espdl_quantize.contract._config import QuantConfig, parse_config, unknown_k
 from espdl_quantize.contract._faults import ContractFaultsError, Fault
 from espdl_quantize.contract._fingerprint import fingerprint
 from espdl_quantize.contract._surroundings import Surroundings
-from espdl_quantize.errors import ContractError
+from espdl_quantize.core import ContractError
 
 
 @dataclass(frozen=True)

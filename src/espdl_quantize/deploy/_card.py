@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from espdl_quantize.chip import ChipModel, Tensor, chip_facts
-from espdl_quantize.errors import OutputFolderError
-from espdl_quantize.jsonio import Json, read_json, write_json
-from espdl_quantize.quantize import TEST_MODEL, esp_ppq_version
+from espdl_quantize.core import Json, OutputFolderError, read_json, write_json
+from espdl_quantize.ppq import TEST_MODEL, esp_ppq_version
 
 if TYPE_CHECKING:
     from espdl_quantize.chip.integers import Agreement

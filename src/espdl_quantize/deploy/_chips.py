@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from espdl_quantize.errors import UsageError
+from espdl_quantize.core import UsageError
 
 Family = Literal["c", "s3", "p4"]
 ESP_DL = "3.3.9"

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from espdl_quantize.core import EspdlQuantizeError, OutputFolderError
 from espdl_quantize.deploy._measurement import (
     LONGEST_NAME,
     MOST_LAYERS,
@@ -25,7 +26,6 @@ from espdl_quantize.deploy._measurement import (
     number,
     whole,
 )
-from espdl_quantize.errors import EspdlQuantizeError, OutputFolderError
 
 _MIB = 1 << 20
 _LARGEST = 16 * _MIB

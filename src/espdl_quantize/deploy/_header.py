@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from espdl_quantize.jsonio import Json
+from espdl_quantize.core import Json
 from espdl_quantize.targets import Rounding
 
 _HEAD = """\

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from espdl_quantize.jsonio import Json, write_json
+from espdl_quantize.core import Json, write_json
 
 DEVICE = "device.json"
 LONGEST_NAME = 200

@@ -10,13 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from espdl_quantize.chip import ChipModel, check_legality, chip_facts
+from espdl_quantize.core import (
+    EspdlQuantizeError,
+    IterationError,
+    Json,
+    OutputFolderError,
+    UsageError,
+    read_json,
+)
 from espdl_quantize.deploy._card import CARD, MODEL, describe, whole_card
 from espdl_quantize.deploy._chips import ESP_DL, Board, board_of, sdkconfig
 from espdl_quantize.deploy._header import c_string, header
 from espdl_quantize.deploy._memory import least_activations, parameter_bytes
-from espdl_quantize.errors import EspdlQuantizeError, IterationError, OutputFolderError, UsageError
-from espdl_quantize.jsonio import Json, read_json
-from espdl_quantize.quantize import TEST_MODEL
+from espdl_quantize.ppq import TEST_MODEL
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _KIB, _MIB = 1 << 10, 1 << 20

@@ -3,15 +3,6 @@
 from espdl_quantize.iteration._aside import FINAL, model_digest
 from espdl_quantize.iteration._console import captured
 from espdl_quantize.iteration._float_reference import FLOAT_REFERENCE
-from espdl_quantize.iteration._folder import (
-    FORWARD,
-    INDEX,
-    carry_over,
-    is_finished,
-    iteration_number,
-    locked,
-    staged,
-)
 from espdl_quantize.iteration._lost import error_of, record_lost
 from espdl_quantize.iteration._options import RunOptions
 from espdl_quantize.iteration._prepared import Prepared
@@ -23,25 +14,19 @@ __all__ = [
     "FINAL",
     "FLOAT_REFERENCE",
     "FORWARD",
-    "INDEX",
     "Prepared",
     "RunOptions",
     "Score",
     "Verification",
     "captured",
-    "carry_over",
     "error_of",
     "facts_of",
     "final_evaluator",
-    "is_finished",
-    "iteration_number",
-    "locked",
     "model_digest",
     "numbered",
     "record_lost",
     "run_iteration",
     "run_staged",
     "score_float",
-    "staged",
     "verify_iteration",
 ]

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from espdl_quantize.contract import Conflict, Origin, common_origin
-from espdl_quantize.errors import OutputFolderError
-from espdl_quantize.iteration._folder import INDEX, iteration_number
-from espdl_quantize.jsonio import read_json
+from espdl_quantize.core import OutputFolderError, read_json
+from espdl_quantize.record._staging import INDEX, iteration_number
 
 
 def check_admission(folder: Path, origin: Origin) -> None:

@@ -6,17 +6,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from espdl_quantize.analysis import (
-    Measurements,
-    graphwise_jumps,
-    non_computing_hot_ops,
-    worst_layer_stats,
-)
+from espdl_quantize.analysis import graphwise_jumps, non_computing_hot_ops, worst_layer_stats
 from espdl_quantize.chip import ChipCheck
 from espdl_quantize.contract import QuantConfig
+from espdl_quantize.core import Json, write_json
 from espdl_quantize.iteration._score import Score
-from espdl_quantize.jsonio import Json, write_json
-from espdl_quantize.quantize import QuantizedModel, esp_ppq_version
+from espdl_quantize.ppq import QuantizedModel, esp_ppq_version
+from espdl_quantize.ppq.measure import Measurements
 from espdl_quantize.setting import ResolvedSetting, Setting
 from espdl_quantize.targets import TargetFacts
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from espdl_quantize.contract import Batch
+from espdl_quantize.core import Json
 from espdl_quantize.iteration._float_reference import FloatReference
 from espdl_quantize.iteration._score import SEARCHING, Score
-from espdl_quantize.jsonio import Json
 
 FINAL = "final"
 """The folder of the final scores in an output folder."""

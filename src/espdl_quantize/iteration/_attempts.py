@@ -6,8 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from espdl_quantize.errors import OutputFolderError
-from espdl_quantize.jsonio import Json, read_json, write_json
+from espdl_quantize.core import Json, OutputFolderError, read_json, write_json
 
 MOST_ATTEMPTS = 10
 """So many of the latest failed attempts are kept."""

@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from espdl_quantize.analysis import Measurements
 from espdl_quantize.contract import Contract, Origin
-from espdl_quantize.iteration._folder import MEMORY
+from espdl_quantize.core import Json, Progress
 from espdl_quantize.iteration._options import RunOptions
 from espdl_quantize.iteration._prepared import Prepared
 from espdl_quantize.iteration._score import Score
-from espdl_quantize.jsonio import Json
-from espdl_quantize.quantize import Fallback, Progress, ReusedPass
+from espdl_quantize.ppq import Fallback, ReusedPass
+from espdl_quantize.ppq.measure import Measurements
+from espdl_quantize.record._staging import MEMORY
 from espdl_quantize.setting import Setting
 
 

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from espdl_quantize.contract import Contract
-from espdl_quantize.errors import OutputFolderError
+from espdl_quantize.core import OutputFolderError, read_json, write_json
 from espdl_quantize.iteration._score import Evaluator, Score
 from espdl_quantize.iteration._signals import FloatOutputs, float_samples, has_float_outputs
-from espdl_quantize.jsonio import read_json, write_json
-from espdl_quantize.quantize import FloatModel
+from espdl_quantize.ppq import FloatModel
 
 FLOAT_REFERENCE = "float_reference.json"
 

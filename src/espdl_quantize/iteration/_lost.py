@@ -6,9 +6,15 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from espdl_quantize.errors import EspdlQuantizeError, IterationError, PassError, is_full_disk
-from espdl_quantize.iteration._folder import INDEX
-from espdl_quantize.jsonio import Json, write_json
+from espdl_quantize.core import (
+    EspdlQuantizeError,
+    IterationError,
+    Json,
+    PassError,
+    is_full_disk,
+    write_json,
+)
+from espdl_quantize.record._staging import INDEX
 from espdl_quantize.setting import Setting
 
 SPILLED = "spilled"
@@ -17,7 +23,7 @@ SPILLED = "spilled"
 _WORKING_FILES = ("float_model.onnx", "float_model.onnx.data", SPILLED)
 _WHILE_A_MODEL_IS_MADE = ("export", "check model")
 _HALF_WRITTEN = ".*.tmp"
-"""What :func:`espdl_quantize.jsonio.write_json` writes to before it renames."""
+"""What :func:`espdl_quantize.core.write_json` writes to before it renames."""
 
 
 def full_disk(outputs: Path, stage: str) -> IterationError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from espdl_quantize.quantize import Engine
+from espdl_quantize.ppq import Engine
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from espdl_quantize.contract import located
-from espdl_quantize.errors import EspdlQuantizeError, IterationError, is_full_disk
+from espdl_quantize.core import EspdlQuantizeError, IterationError, Json, is_full_disk, write_json
 from espdl_quantize.iteration import _artifacts as artifacts
 from espdl_quantize.iteration._current import Run
-from espdl_quantize.iteration._folder import INDEX
 from espdl_quantize.iteration._lost import error_of, full_disk, sweep_up
-from espdl_quantize.jsonio import Json, write_json
-from espdl_quantize.quantize import describe_failure, esp_ppq_version
+from espdl_quantize.ppq import describe_failure, esp_ppq_version
+from espdl_quantize.record._staging import INDEX
 
 
 def as_failure(error: BaseException, run: Run) -> EspdlQuantizeError:

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from espdl_quantize.contract import QuantConfig
-from espdl_quantize.errors import IterationError
+from espdl_quantize.core import IterationError, Json
 from espdl_quantize.iteration._signals import SignalMeter, Watcher
-from espdl_quantize.jsonio import Json
 from espdl_quantize.stats import DIGEST, SAMPLES, write_arrays
 
 PER_SAMPLE = "per_sample"

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from espdl_quantize.contract import Batch, Contract, Keeper, read_batches, tensors_of
-from espdl_quantize.quantize import (
+from espdl_quantize.ppq import (
     FloatModel,
     is_spilling,
     prepare_float_model,

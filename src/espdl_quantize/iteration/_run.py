@@ -9,18 +9,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from espdl_quantize.analysis import measure
 from espdl_quantize.chip import ChipCheck, check_model, first_samples, reject_illegal
 from espdl_quantize.contract import Batch, Contract, count_samples, warn_of_few
+from espdl_quantize.core import ContractError, EspdlQuantizeError, Json, OutputFolderError, Progress
 from espdl_quantize.deploy import RecordedValues, problem_of, simulate, write_card
-from espdl_quantize.errors import ContractError, EspdlQuantizeError, OutputFolderError
 from espdl_quantize.iteration import _artifacts as artifacts
 from espdl_quantize.iteration._admission import check_admission, has_scored_beside
 from espdl_quantize.iteration._aside import aside_facts, drawn
 from espdl_quantize.iteration._console import captured
 from espdl_quantize.iteration._current import Run
 from espdl_quantize.iteration._float_reference import FloatReference
-from espdl_quantize.iteration._folder import FORWARD, iteration_number, locked, staged
 from espdl_quantize.iteration._lost import SPILLED
 from espdl_quantize.iteration._options import RunOptions
 from espdl_quantize.iteration._outcome import as_failure, index_of, write_outcome
@@ -35,10 +33,8 @@ from espdl_quantize.iteration._score import (
     score_float,
 )
 from espdl_quantize.iteration._signals import FloatOutputs
-from espdl_quantize.jsonio import Json
-from espdl_quantize.quantize import (
+from espdl_quantize.ppq import (
     TEST_MODEL,
-    Progress,
     QuantizedModel,
     at_work,
     batch_digests,
@@ -46,13 +42,15 @@ from espdl_quantize.quantize import (
     check_installation,
     describe_failure,
     export,
+    probe_target,
     quantize,
     run_forward,
     seed_everything,
     spilling_to,
 )
+from espdl_quantize.ppq.measure import measure
+from espdl_quantize.record._staging import FORWARD, iteration_number, locked, staged
 from espdl_quantize.setting import Setting, resolve, with_calibration
-from espdl_quantize.targets import probe_target
 
 
 def run_iteration(

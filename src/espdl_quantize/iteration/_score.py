@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from espdl_quantize.contract import Contract, QuantConfig, located
-from espdl_quantize.errors import ContractError, IterationError
+from espdl_quantize.core import ContractError, IterationError, Json, to_jsonable
 from espdl_quantize.iteration._per_sample import PER_SAMPLE, score_facts, take_count, take_vector
 from espdl_quantize.iteration._signals import SignalMeter, Watcher
-from espdl_quantize.jsonio import Json, to_jsonable
-from espdl_quantize.quantize import describe_failure, reads_of, scrambled, watched
+from espdl_quantize.ppq import describe_failure, reads_of, scrambled, watched
 
 Evaluator = Literal["evaluate", "evaluate_fast", "evaluate_final"]
 SEARCHING: tuple[Evaluator, ...] = ("evaluate", "evaluate_fast")

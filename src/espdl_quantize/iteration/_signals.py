@@ -11,8 +11,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from espdl_quantize.jsonio import Json
-from espdl_quantize.quantize import sample_digests
+from espdl_quantize.core import Json
+from espdl_quantize.ppq import sample_digests
 from espdl_quantize.stats import DIGEST, read_arrays, write_arrays
 
 FLOAT_OUTPUTS = "float_outputs_{}.npz"

@@ -8,23 +8,21 @@ from pathlib import Path
 
 from espdl_quantize.chip import ChipCheck, check_model
 from espdl_quantize.contract import Contract
-from espdl_quantize.errors import OutputFolderError
+from espdl_quantize.core import Json, OutputFolderError, Progress, read_json
 from espdl_quantize.iteration._console import captured
-from espdl_quantize.iteration._folder import INDEX
 from espdl_quantize.iteration._prepared import Prepared
-from espdl_quantize.jsonio import Json, read_json
-from espdl_quantize.quantize import (
+from espdl_quantize.ppq import (
     Engine,
-    Progress,
     at_work,
     check_device,
     check_installation,
     export,
+    probe_target,
     quantize,
     seed_everything,
 )
+from espdl_quantize.record._staging import INDEX
 from espdl_quantize.setting import load_setting, resolve
-from espdl_quantize.targets import probe_target
 
 MODEL = "model.espdl"
 

@@ -9,8 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from espdl_quantize.errors import OutputFolderError, UsageError
-from espdl_quantize.jsonio import LARGEST, load_json
+from espdl_quantize.core import LARGEST, OutputFolderError, UsageError, load_json
 from espdl_quantize.mcp._models import ArtifactFile, ArtifactPage
 from espdl_quantize.mcp._roots import Roots
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from espdl_quantize.errors import OutputFolderError
+from espdl_quantize.core import OutputFolderError
 from espdl_quantize.mcp._models import FolderStatus
 from espdl_quantize.report import certainty_lines, look
 

@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from espdl_quantize.errors import EspdlQuantizeError, OutputFolderError
-from espdl_quantize.iteration import locked
+from espdl_quantize.core import EspdlQuantizeError, OutputFolderError
 from espdl_quantize.mcp._artifacts import first_that_fit, lines_of, list_folder, read_page
 from espdl_quantize.mcp._models import (
     ArtifactPage,
@@ -22,6 +21,7 @@ from espdl_quantize.mcp._models import (
 )
 from espdl_quantize.mcp._roots import Roots
 from espdl_quantize.mcp.jobs import JobStore
+from espdl_quantize.record import locked
 from espdl_quantize.report import compare, look
 from espdl_quantize.report import lint as lint_folder
 from espdl_quantize.setting import parse_setting

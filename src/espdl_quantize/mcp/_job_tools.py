@@ -11,12 +11,12 @@ from mcp.server.mcpserver import Context
 from pydantic import Field
 
 from espdl_quantize.budget_rule import BUDGET_RULE
-from espdl_quantize.errors import EspdlQuantizeError, UsageError
-from espdl_quantize.history import read_history
+from espdl_quantize.core import EspdlQuantizeError, UsageError
 from espdl_quantize.mcp._folder_status import folder_status
 from espdl_quantize.mcp._models import LIVE, Job, Status
 from espdl_quantize.mcp._roots import Roots
 from espdl_quantize.mcp.jobs import JobStore
+from espdl_quantize.record import read_history
 from espdl_quantize.report import look
 from espdl_quantize.setting import Setting, baseline, parse_setting
 

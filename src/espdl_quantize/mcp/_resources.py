@@ -10,7 +10,7 @@ from typing import Any
 from mcp.server import MCPServer
 from mcp.server.mcpserver.resources import FileResource, FunctionResource
 
-from espdl_quantize.errors import InstallationError
+from espdl_quantize.core import InstallationError
 from espdl_quantize.setting import json_schema
 from espdl_quantize.skill import skill_source
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from espdl_quantize.errors import EspdlQuantizeError, UsageError
+from espdl_quantize.core import EspdlQuantizeError, UsageError
 
 
 class Roots:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from espdl_quantize.errors import InstallationError
+from espdl_quantize.core import InstallationError
 from espdl_quantize.mcp._roots import Roots
 from espdl_quantize.mcp.jobs import JobStore, reset_interrupt
 

@@ -16,8 +16,7 @@ from mcp_types import CallToolResult, InputRequiredResult, TextContent, ToolAnno
 from pydantic import ValidationError
 
 from espdl_quantize import __version__
-from espdl_quantize.errors import EXIT_OUTPUT_FOLDER, EXIT_USAGE, EspdlQuantizeError
-from espdl_quantize.jsonio import dumps
+from espdl_quantize.core import EXIT_OUTPUT_FOLDER, EXIT_USAGE, EspdlQuantizeError, dumps
 from espdl_quantize.mcp._board_tools import BoardTools
 from espdl_quantize.mcp._folder_tools import FolderTools
 from espdl_quantize.mcp._job_tools import JobTools

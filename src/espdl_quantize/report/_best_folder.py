@@ -6,11 +6,9 @@ import os
 import shutil
 from pathlib import Path
 
+from espdl_quantize.core import OutputFolderError, write_json
 from espdl_quantize.deploy import CARD, whole_card
-from espdl_quantize.errors import OutputFolderError
-from espdl_quantize.history import Iteration
-from espdl_quantize.iteration import carry_over
-from espdl_quantize.jsonio import write_json
+from espdl_quantize.record import Iteration, carry_over
 
 FILES = ("model.espdl", "setting.json", "metrics.json", "iteration_index.json")
 EXTRAS = ("model_test.espdl", "model.info")

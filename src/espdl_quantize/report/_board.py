@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from espdl_quantize.core import EspdlQuantizeError, OutputFolderError, UsageError
 from espdl_quantize.deploy import (
     Measurement,
     Project,
@@ -14,9 +15,7 @@ from espdl_quantize.deploy import (
     write_measurement,
     write_project,
 )
-from espdl_quantize.errors import EspdlQuantizeError, OutputFolderError, UsageError
-from espdl_quantize.history import History, Iteration, read_history
-from espdl_quantize.iteration import INDEX
+from espdl_quantize.record import INDEX, History, Iteration, read_history
 
 
 def deploy(folder: Path, project: Path, options: ProjectOptions | None = None) -> Project:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from espdl_quantize.history import History, Iteration
+from espdl_quantize.record import History, Iteration
 from espdl_quantize.report._draws import draw_lines
 from espdl_quantize.report._escape import number, plain
 from espdl_quantize.setting import runtime_cost

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from espdl_quantize.history import History
+from espdl_quantize.record import History
 
 
 def chip_lines(history: History) -> list[str]:

@@ -7,7 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from espdl_quantize.history import History, Iteration
+from espdl_quantize.record import History, Iteration
 
 PROGRAM = "espdl-quantize"
 CONTRACT = "user_quant.py"

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from espdl_quantize.errors import EXIT_OK, EXIT_REFUSED, OutputFolderError
-from espdl_quantize.history import History, LazyEvidence, is_foreign_comparison, read_history
-from espdl_quantize.jsonio import to_jsonable, write_json
+from espdl_quantize.core import EXIT_OK, EXIT_REFUSED, OutputFolderError, to_jsonable, write_json
+from espdl_quantize.record import History, LazyEvidence, is_foreign_comparison, read_history
 from espdl_quantize.report._best_folder import free_name, write_best
 from espdl_quantize.report._comparison import build_comparison
 from espdl_quantize.report._engine import engine_warnings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from espdl_quantize.history import GENERATOR, Attempt, Failure, History, Iteration
+from espdl_quantize.record import GENERATOR, Attempt, Failure, History, Iteration
 from espdl_quantize.report._certainty import certainty_of, final_of, score_source
 from espdl_quantize.report._commands import early_finalize_command, retry_command
 from espdl_quantize.report._finalize import FinalizePlan

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from espdl_quantize.errors import OutputFolderError
-from espdl_quantize.history import History
-from espdl_quantize.jsonio import read_json
+from espdl_quantize.core import OutputFolderError, read_json
+from espdl_quantize.record import History
 from espdl_quantize.report._escape import number as show
 from espdl_quantize.setting import setting_key
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from espdl_quantize.history import History
+from espdl_quantize.record import History
 
 _SHOWN = 6
 

@@ -8,7 +8,7 @@ import math
 import re
 from typing import Any
 
-from espdl_quantize.jsonio import to_jsonable
+from espdl_quantize.core import to_jsonable
 
 _INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]+")
 """Control characters, line breaks and marks that turn the direction of text."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from espdl_quantize.errors import OutputFolderError
-from espdl_quantize.history import Iteration
+from espdl_quantize.core import OutputFolderError
+from espdl_quantize.record import Iteration
 from espdl_quantize.report._certainty import (
     certainty_lines,
     final_lines,

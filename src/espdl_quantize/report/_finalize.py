@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from espdl_quantize.history import History
+from espdl_quantize.record import History
 from espdl_quantize.search import Decision, score
 
 Category = Literal[

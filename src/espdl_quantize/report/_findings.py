@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from espdl_quantize.history import NO_LOSS, History, Iteration
+from espdl_quantize.record import NO_LOSS, History, Iteration
 from espdl_quantize.report._comparison import attempts_of
 from espdl_quantize.report._escape import md, number
 from espdl_quantize.report._gap import gap_words

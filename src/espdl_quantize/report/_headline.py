@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from espdl_quantize.history import NO_LOSS, History, Iteration
+from espdl_quantize.record import NO_LOSS, History, Iteration
 from espdl_quantize.report._certainty import score_source
 from espdl_quantize.report._comparison import cost_of
 from espdl_quantize.report._escape import number, plain

@@ -9,8 +9,8 @@ from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 
-from espdl_quantize.errors import OutputFolderError
-from espdl_quantize.history import GENERATOR
+from espdl_quantize.core import OutputFolderError
+from espdl_quantize.record import GENERATOR
 from espdl_quantize.report._best_folder import free_name
 from espdl_quantize.report._finalize import FinalizeReason
 from espdl_quantize.report._page import build_page

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from espdl_quantize.errors import EspdlQuantizeError, SettingError
-from espdl_quantize.history import History
-from espdl_quantize.jsonio import write_json
+from espdl_quantize.core import EspdlQuantizeError, SettingError, write_json
+from espdl_quantize.record import History
 from espdl_quantize.report._commands import next_command
 from espdl_quantize.report._comparison import ready_to_save
 from espdl_quantize.search import Decision

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from espdl_quantize.history import Evidence, History
+from espdl_quantize.record import Evidence, History
 from espdl_quantize.search import Violation
 from espdl_quantize.setting import Setting, unknown_ops
 

@@ -7,8 +7,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from espdl_quantize.history import Evidence, History, Iteration
-from espdl_quantize.jsonio import to_jsonable
+from espdl_quantize.core import to_jsonable
+from espdl_quantize.record import Evidence, History, Iteration
 from espdl_quantize.report._certainty import (
     certainty_lines,
     final_lines,

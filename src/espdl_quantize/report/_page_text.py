@@ -8,7 +8,7 @@ import math
 import re
 from typing import Any
 
-from espdl_quantize.jsonio import to_jsonable
+from espdl_quantize.core import to_jsonable
 from espdl_quantize.search import describe_seconds
 
 _ESCAPED = re.compile(r"\\([\\`*\[\]|~#$_])")

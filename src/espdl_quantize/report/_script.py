@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from espdl_quantize.history import Iteration, load_applied
+from espdl_quantize.record import Iteration, load_applied
 from espdl_quantize.report._escape import plain, python_literal
 from espdl_quantize.report._snippet import python_snippet
 

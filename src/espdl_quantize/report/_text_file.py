@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from espdl_quantize.errors import OutputFolderError
-from espdl_quantize.jsonio import beside_of, create_beside
+from espdl_quantize.core import OutputFolderError, beside_of, create_beside
 
 
 def write_text(path: Path, text: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from espdl_quantize.history import History, Iteration
+from espdl_quantize.record import History, Iteration
 from espdl_quantize.setting import Setting, diff, int16_ops, split_layers
 
 _NUMERIC = frozenset(

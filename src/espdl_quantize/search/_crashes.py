@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from espdl_quantize.history import Failure, History, Iteration
+from espdl_quantize.record import Failure, History, Iteration
 from espdl_quantize.setting import PASS_FIELDS, Setting, canonical
 
 TRAININGS = ("tqt_optimization", "lsq_optimization", "blockwise_reconstruction")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from espdl_quantize.history import Evidence, History
+from espdl_quantize.record import Evidence, History
 from espdl_quantize.search._advice import phase5_advice
 from espdl_quantize.search._crashes import Crashes
 from espdl_quantize.search._decision import Decision, SearchOptions

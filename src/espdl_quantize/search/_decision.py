@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from espdl_quantize.history import Priority
+from espdl_quantize.record import Priority
 from espdl_quantize.search._search_by import SearchBy
 from espdl_quantize.search._thresholds import DEFAULT_THRESHOLDS, Thresholds
 from espdl_quantize.search.phase5._signals import Phase5Signals

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from espdl_quantize.history import Evidence, History, Iteration
+from espdl_quantize.record import Evidence, History, Iteration
 from espdl_quantize.setting import PASS_FIELDS, Change, Setting, canonical, diff
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from espdl_quantize.history import History
+from espdl_quantize.record import History
 from espdl_quantize.search._crashes import Crashes, leaves_out_crashed_layers
 from espdl_quantize.setting import Setting, TqtOptimization, canonical
 

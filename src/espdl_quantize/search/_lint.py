@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from espdl_quantize.history import Evidence, GraphOp, History, Iteration
+from espdl_quantize.record import Evidence, GraphOp, History, Iteration
 from espdl_quantize.search._axes import escalations
 from espdl_quantize.search._crashes import Crashes
 from espdl_quantize.search._decide import settle

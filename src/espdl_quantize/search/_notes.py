@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from espdl_quantize.history import History, Iteration
+from espdl_quantize.record import History, Iteration
 from espdl_quantize.search._crashes import Crashes
 from espdl_quantize.search._describe import describe_change, score
 from espdl_quantize.search._legs import LEGS, Leg, covered_legs, leg

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from espdl_quantize.history import Evidence, History
+from espdl_quantize.record import Evidence, History
 from espdl_quantize.search._crashes import Crashes
 from espdl_quantize.search._decision import Phase, SearchOptions, SkippedLever, Stop
 from espdl_quantize.search._describe import score

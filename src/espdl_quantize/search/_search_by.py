@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from espdl_quantize.history import Direction, History, Iteration, Noise
+from espdl_quantize.record import Direction, History, Iteration, Noise
 from espdl_quantize.stats import Comparison, Interval
 
 SearchBy = Literal["metric", "noise", "agreement"]

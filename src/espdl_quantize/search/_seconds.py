@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from statistics import median
 
-from espdl_quantize.history import History, Iteration
+from espdl_quantize.record import History, Iteration
 from espdl_quantize.setting import Setting, canonical
 
 _TRAINING = ("tqt_optimization", "lsq_optimization", "blockwise_reconstruction")

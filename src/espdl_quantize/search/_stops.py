@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from espdl_quantize.history import History, Iteration
+from espdl_quantize.record import History, Iteration
 from espdl_quantize.search._thresholds import Thresholds
 
 _ROUNDING = 1e-9

@@ -1,6 +1,6 @@
 """The setting model: its schema, its rules, and what differs between two settings.
 
-Nothing here imports torch; :mod:`espdl_quantize.quantize` maps a setting to esp-ppq's own.
+Nothing here imports torch; :mod:`espdl_quantize.ppq` maps a setting to esp-ppq's own.
 """
 
 from espdl_quantize.setting._canonical import Change, canonical, diff, setting_key

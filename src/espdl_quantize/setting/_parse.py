@@ -11,8 +11,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from espdl_quantize.errors import OutputFolderError, SettingError
-from espdl_quantize.jsonio import read_json
+from espdl_quantize.core import OutputFolderError, SettingError, read_json
 from espdl_quantize.setting._model import Setting
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from espdl_quantize.errors import SettingError
+from espdl_quantize.core import SettingError
 from espdl_quantize.setting._model import PASS_FIELDS, Setting
 from espdl_quantize.setting._one_exponent import unequal_exponents
 from espdl_quantize.targets import TargetFacts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from espdl_quantize.jsonio import dumps
+from espdl_quantize.core import dumps
 from espdl_quantize.setting._model import Setting
 
 

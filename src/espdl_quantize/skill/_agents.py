@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from espdl_quantize.errors import UsageError
+from espdl_quantize.core import UsageError
 from espdl_quantize.skill._source import SKILL_NAME
 
 

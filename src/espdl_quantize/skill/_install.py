@@ -10,8 +10,13 @@ from pathlib import Path
 from typing import Literal
 
 from espdl_quantize import __version__
-from espdl_quantize.errors import EspdlQuantizeError, OutputFolderError
-from espdl_quantize.jsonio import beside_of, create_beside, write_json
+from espdl_quantize.core import (
+    EspdlQuantizeError,
+    OutputFolderError,
+    beside_of,
+    create_beside,
+    write_json,
+)
 from espdl_quantize.skill._agents import Place
 from espdl_quantize.skill._manifest import MANIFEST, Manifest, hash_of, read_manifest
 from espdl_quantize.skill._source import skill_files, skill_source

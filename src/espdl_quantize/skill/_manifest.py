@@ -11,8 +11,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from espdl_quantize import __version__
-from espdl_quantize.errors import OutputFolderError
-from espdl_quantize.jsonio import Json, read_json
+from espdl_quantize.core import Json, OutputFolderError, read_json
 from espdl_quantize.skill._source import checkout
 
 MANIFEST = ".installed.json"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from espdl_quantize.errors import InstallationError
+from espdl_quantize.core import InstallationError
 
 SKILL_NAME = "espdl-quantize"
 

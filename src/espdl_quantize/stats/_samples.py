@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from espdl_quantize.jsonio import beside_of, create_beside
+from espdl_quantize.core import beside_of, create_beside
 
 SAMPLES = "samples.npz"
 """The file in an iteration's folder."""

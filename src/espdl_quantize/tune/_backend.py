@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from espdl_quantize.history import Direction, Priority
-from espdl_quantize.jsonio import Json
-from espdl_quantize.quantize import Progress
+from espdl_quantize.core import Json, Progress
+from espdl_quantize.record import Direction, Priority
 from espdl_quantize.setting import Setting
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from espdl_quantize.errors import UsageError
+from espdl_quantize.core import UsageError
 from espdl_quantize.search import describe_seconds
 
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from espdl_quantize.history import History, Iteration
+from espdl_quantize.record import History, Iteration
 from espdl_quantize.search import Phase, TimeEstimate
 from espdl_quantize.setting import Setting
 from espdl_quantize.tune._budget import Budget

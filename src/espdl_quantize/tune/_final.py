@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from espdl_quantize.errors import EspdlQuantizeError, OutputFolderError
-from espdl_quantize.history import History, Iteration
+from espdl_quantize.core import EspdlQuantizeError, OutputFolderError, Progress
 from espdl_quantize.iteration import FINAL
-from espdl_quantize.quantize import Progress
+from espdl_quantize.record import History, Iteration
 from espdl_quantize.tune._backend import AsideBackend, Backend
 
 

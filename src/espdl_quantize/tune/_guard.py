@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from espdl_quantize.errors import OutputFolderError
-from espdl_quantize.history import History
+from espdl_quantize.core import OutputFolderError
+from espdl_quantize.record import History
 from espdl_quantize.tune._backend import BackendFacts
 
 

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from espdl_quantize.contract import require_file
-from espdl_quantize.history import History, read_history
+from espdl_quantize.core import Json, Progress
 from espdl_quantize.iteration import RunOptions
-from espdl_quantize.jsonio import Json
-from espdl_quantize.quantize import Progress
+from espdl_quantize.record import History, read_history
 from espdl_quantize.search import TimeModel, describe_seconds
 from espdl_quantize.setting import Setting
 from espdl_quantize.tune._backend import BackendFacts

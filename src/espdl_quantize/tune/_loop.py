@@ -9,10 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from espdl_quantize.contract import FEW
-from espdl_quantize.errors import ContractError, EspdlQuantizeError, IterationError
-from espdl_quantize.history import History, Iteration, LazyEvidence, read_history
-from espdl_quantize.iteration import locked
-from espdl_quantize.quantize import NoProgress, Progress
+from espdl_quantize.core import (
+    ContractError,
+    EspdlQuantizeError,
+    IterationError,
+    NoProgress,
+    Progress,
+)
+from espdl_quantize.record import History, Iteration, LazyEvidence, locked, read_history
 from espdl_quantize.report import RunStop, compare, write_best
 from espdl_quantize.search import (
     DEFAULT_THRESHOLDS,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from espdl_quantize.history import History
+from espdl_quantize.record import History
 from espdl_quantize.report import CompareResult
 from espdl_quantize.search import SearchBy
 from espdl_quantize.tune._budget import Budget

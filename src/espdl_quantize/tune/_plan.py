@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from espdl_quantize.history import History
+from espdl_quantize.record import History
 from espdl_quantize.search import (
     Decision,
     SearchOptions,

@@ -6,8 +6,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from espdl_quantize.history import History, LazyEvidence, read_history
-from espdl_quantize.quantize import NoProgress
+from espdl_quantize.core import NoProgress
+from espdl_quantize.record import History, LazyEvidence, read_history
 from espdl_quantize.search import TimeEstimate, TimeModel, decide
 from espdl_quantize.search.policies import Policy, make_policy
 from espdl_quantize.tune._backend import Backend

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from espdl_quantize.contract import Contract
+from espdl_quantize.core import Json, Progress
 from espdl_quantize.iteration import Prepared, RunOptions, final_evaluator, run_iteration
-from espdl_quantize.jsonio import Json
-from espdl_quantize.quantize import Progress
 from espdl_quantize.setting import Setting
 from espdl_quantize.tune._backend import BackendFacts
 

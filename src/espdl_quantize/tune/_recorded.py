@@ -7,11 +7,17 @@ import time
 from pathlib import Path
 from typing import Literal
 
-from espdl_quantize.errors import IterationError, SettingError, UsageError
-from espdl_quantize.history import read_history
-from espdl_quantize.iteration import FLOAT_REFERENCE, INDEX, iteration_number, locked, staged
-from espdl_quantize.jsonio import Json, write_json
-from espdl_quantize.quantize import NoProgress, Progress
+from espdl_quantize.core import (
+    IterationError,
+    Json,
+    NoProgress,
+    Progress,
+    SettingError,
+    UsageError,
+    write_json,
+)
+from espdl_quantize.iteration import FLOAT_REFERENCE
+from espdl_quantize.record import INDEX, iteration_number, locked, read_history, staged
 from espdl_quantize.search import describe_setting
 from espdl_quantize.setting import Setting, setting_key
 from espdl_quantize.tune._backend import Backend, BackendFacts

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
-from espdl_quantize.errors import UsageError
-from espdl_quantize.history import History, Iteration, read_iteration
-from espdl_quantize.jsonio import Json, write_json
-from espdl_quantize.quantize import Progress
+from espdl_quantize.core import Json, Progress, UsageError, write_json
+from espdl_quantize.record import History, Iteration, read_iteration
 from espdl_quantize.setting import DEFAULT_BITS, Setting, setting_key, with_calibration
 from espdl_quantize.stats import student_mean
 from espdl_quantize.tune._backend import AsideBackend

@@ -7,10 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from espdl_quantize.errors import OutputFolderError, SettingError
-from espdl_quantize.history import Evidence, Iteration, load_evidence, read_history
-from espdl_quantize.iteration import FLOAT_REFERENCE, INDEX
-from espdl_quantize.jsonio import Json, dumps, load_json, read_json
+from espdl_quantize.core import Json, OutputFolderError, SettingError, dumps, load_json, read_json
+from espdl_quantize.iteration import FLOAT_REFERENCE
+from espdl_quantize.record import INDEX, Evidence, Iteration, load_evidence, read_history
 from espdl_quantize.search import DEFAULT_THRESHOLDS
 from espdl_quantize.setting import Setting, parse_setting, setting_key
 

@@ -6,11 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from espdl_quantize.contract import Contract, load_contract
-from espdl_quantize.errors import EspdlQuantizeError
+from espdl_quantize.core import EspdlQuantizeError, Json, Progress
 from espdl_quantize.iteration import Prepared, RunOptions, captured, final_evaluator, run_staged
-from espdl_quantize.jsonio import Json
-from espdl_quantize.quantize import Progress, check_installation
-from espdl_quantize.targets import target_names
+from espdl_quantize.ppq import check_installation, target_names
 from espdl_quantize.worker._job import Order
 
 

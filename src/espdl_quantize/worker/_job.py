@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from espdl_quantize.errors import EspdlQuantizeError
-from espdl_quantize.jsonio import Json
-from espdl_quantize.quantize import Progress
+from espdl_quantize.core import EspdlQuantizeError, Json, Progress
 from espdl_quantize.setting import Setting, parse_setting
 
 

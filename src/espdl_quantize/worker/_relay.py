@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from espdl_quantize.jsonio import Json
+from espdl_quantize.core import Json
 
 _INTERVAL = 0.2
 """Seconds between two messages of how far a stage is; a terminal shows no more."""

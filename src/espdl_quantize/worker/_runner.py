@@ -8,16 +8,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from espdl_quantize.errors import (
+from espdl_quantize.core import (
     ContractError,
     EspdlQuantizeError,
     FailedPass,
     IterationError,
+    Json,
     PassError,
+    Progress,
+    read_json,
 )
-from espdl_quantize.iteration import INDEX, locked, numbered, record_lost, staged
-from espdl_quantize.jsonio import Json, read_json
-from espdl_quantize.quantize import Progress, field_of_pass
+from espdl_quantize.iteration import numbered, record_lost
+from espdl_quantize.ppq import field_of_pass
+from espdl_quantize.record import INDEX, locked, staged
 from espdl_quantize.setting import Setting
 from espdl_quantize.worker._job import Order
 from espdl_quantize.worker._stages import Stages

@@ -13,8 +13,7 @@ import threading
 import traceback
 from typing import BinaryIO
 
-from espdl_quantize.errors import EspdlQuantizeError, is_out_of_memory
-from espdl_quantize.jsonio import Json
+from espdl_quantize.core import EspdlQuantizeError, Json, is_out_of_memory
 from espdl_quantize.worker._job import Job, Order, open_job
 from espdl_quantize.worker._relay import Relay
 from espdl_quantize.worker._wire import decode, encode, pack_error

@@ -6,8 +6,7 @@ import time
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
-from espdl_quantize.jsonio import Json
-from espdl_quantize.quantize import Progress
+from espdl_quantize.core import Json, Progress
 
 
 class _Open(NamedTuple):

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from espdl_quantize import errors
 from espdl_quantize.contract import ContractFaultsError, Fault
-from espdl_quantize.errors import EspdlQuantizeError, IterationError
-from espdl_quantize.jsonio import Json, to_jsonable
+from espdl_quantize.core import EspdlQuantizeError, IterationError, Json, errors, to_jsonable
 
 
 def encode(message: Json) -> bytes:

@@ -14,8 +14,7 @@ import time
 from collections.abc import Callable
 from typing import IO
 
-from espdl_quantize.errors import EspdlQuantizeError
-from espdl_quantize.jsonio import Json
+from espdl_quantize.core import EspdlQuantizeError, Json
 from espdl_quantize.worker._death import Death, death_of, memory_kills, overrun
 from espdl_quantize.worker._wire import decode, encode
 

@@ -18,8 +18,8 @@ from espdl_quantize.chip.cost import (
 )
 from espdl_quantize.chip.cost._latency import Measurement, calibrated, layer_milliseconds
 from espdl_quantize.chip.cost._work import Caches, Operand, Operation, Work, work_of
-from espdl_quantize.errors import UsageError
-from espdl_quantize.targets import target_names
+from espdl_quantize.core import UsageError
+from espdl_quantize.ppq import target_names
 
 S3 = Caches(64 << 10)
 CONSTANTS = shipped_constants("esp32s3")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from espdl_quantize.errors import OutputFolderError
+from espdl_quantize.core import OutputFolderError
 from espdl_quantize.mcp._models import Job
 from espdl_quantize.mcp.jobs import JobStore, _store
 from espdl_quantize.mcp.jobs._progress import ProgressReader

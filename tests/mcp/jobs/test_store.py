@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from espdl_quantize.errors import OutputFolderError, UsageError
+from espdl_quantize.core import OutputFolderError, UsageError
 from espdl_quantize.mcp._models import Job
 from espdl_quantize.mcp.jobs import JobStore, _process, _store
 from espdl_quantize.mcp.jobs._process import mark_of

@@ -28,8 +28,7 @@ from espdl_quantize.chip.cost._work import (
     operation_of,
     work_of,
 )
-from espdl_quantize.errors import UsageError
-from espdl_quantize.jsonio import Json
+from espdl_quantize.core import Json, UsageError
 
 _ODD = (TypeError, ValueError, IndexError, OverflowError, ZeroDivisionError, AttributeError)
 """What computing with an op's attributes raises where they make no sense."""

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from espdl_quantize.chip.cost._work import KINDS, Caches, Operation, Work
-from espdl_quantize.errors import EspdlQuantizeError, UsageError
-from espdl_quantize.jsonio import Json, load_json
+from espdl_quantize.core import EspdlQuantizeError, Json, UsageError, load_json
 
 _FILE = Path(__file__).parent / "constants.json"
 _TWO_CORES = 0.15

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from espdl_quantize.chip._model import ChipModel, Node
-from espdl_quantize.errors import EspdlQuantizeError
+from espdl_quantize.core import EspdlQuantizeError
 
 ALIGNMENT = 16
 _BYTES = {

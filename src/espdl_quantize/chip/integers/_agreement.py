@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from espdl_quantize.jsonio import Json
+from espdl_quantize.core import Json
 
 _SHOWN = 20
 

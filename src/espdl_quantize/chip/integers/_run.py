@@ -21,8 +21,8 @@ from espdl_quantize.chip.integers._agreement import (
 )
 from espdl_quantize.chip.integers._arithmetic import to_integers, to_reals
 from espdl_quantize.chip.integers._call import KERNELS, Call, Misfit, Unsupported
-from espdl_quantize.quantize import CHIP_CHECK, fallback_at_work
-from espdl_quantize.quantize.fast import OpRunner, inputs_of, quantize_plainly
+from espdl_quantize.ppq import CHIP_CHECK, fallback_at_work
+from espdl_quantize.ppq.fast import OpRunner, inputs_of, quantize_plainly
 
 Layouts = Mapping[str, tuple[int, ...]]
 
@@ -41,7 +41,7 @@ def check_integers(
         model: the file, which must be legal.
         facts: its chip.
         graph: the quantized ``BaseGraph`` that it was exported from.
-        layouts: what :func:`espdl_quantize.quantize.export` returned with it.
+        layouts: what :func:`espdl_quantize.ppq.export` returned with it.
         samples: inputs of batch 1, each a tensor, or a list or dict of tensors.
         device: where the simulation runs.
     """

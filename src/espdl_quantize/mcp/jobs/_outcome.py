@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from espdl_quantize.errors import (
+from espdl_quantize.core import (
     EXIT_INTERRUPTED,
     EXIT_OUTPUT_FOLDER,
     EXIT_REFUSED,

@@ -11,7 +11,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-from espdl_quantize.jsonio import open_regular
+from espdl_quantize.core import open_regular
 from espdl_quantize.mcp._models import JobProgress
 from espdl_quantize.mcp.jobs._read import plain
 

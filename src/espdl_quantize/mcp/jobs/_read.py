@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from espdl_quantize.jsonio import is_too_deep, open_regular, to_jsonable
+from espdl_quantize.core import is_too_deep, open_regular, to_jsonable
 
 
 def read_end(path: Path, largest: int) -> bytes | None:

@@ -19,8 +19,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import ConfigDict, Field, Strict, ValidationError
 from pydantic.dataclasses import dataclass
 
-from espdl_quantize.errors import OutputFolderError, UsageError
-from espdl_quantize.jsonio import load_json, write_json
+from espdl_quantize.core import OutputFolderError, UsageError, load_json, write_json
 from espdl_quantize.mcp._models import LIVE, Kind, RecordedState
 
 _NAMES: dict[Kind, str] = {"check_contract": "check", "run_iteration": "run", "tune": "tune"}

@@ -21,8 +21,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from espdl_quantize.errors import EspdlQuantizeError, OutputFolderError, UsageError
-from espdl_quantize.jsonio import write_json
+from espdl_quantize.core import EspdlQuantizeError, OutputFolderError, UsageError, write_json
 from espdl_quantize.mcp._models import Job, Kind
 from espdl_quantize.mcp.jobs._outcome import describe, describe_damaged, outcome
 from espdl_quantize.mcp.jobs._process import Child, JobProcess, identify, mark_of

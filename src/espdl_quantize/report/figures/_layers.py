@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from espdl_quantize.history import Evidence
+from espdl_quantize.record import Evidence
 from espdl_quantize.report.figures._base import Figure, axis, hover, label, labels_above, layout
 
 _SHOWN = 15

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from espdl_quantize.history import History, Iteration
+from espdl_quantize.record import History, Iteration
 from espdl_quantize.report._comparison import changes_of
 from espdl_quantize.report._escape import number, plain
 from espdl_quantize.report.figures._base import (

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from itertools import groupby
 
-from espdl_quantize.history import History, Iteration
+from espdl_quantize.record import History, Iteration
 from espdl_quantize.report._comparison import changes_of, delta_of, outcome_of
 from espdl_quantize.report._escape import number, plain
 from espdl_quantize.report.figures._base import Figure, Json, axis, hover, label, layout

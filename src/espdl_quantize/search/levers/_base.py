@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from espdl_quantize.history import Evidence, History, Iteration
+from espdl_quantize.record import Evidence, History, Iteration
 from espdl_quantize.search._thresholds import Thresholds
 from espdl_quantize.setting import Setting
 

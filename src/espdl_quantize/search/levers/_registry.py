@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from espdl_quantize.history import History, Priority
+from espdl_quantize.record import History, Priority
 from espdl_quantize.search.levers._base import Lever, is_tried
 from espdl_quantize.search.levers._bias_correct import CorrectBias
 from espdl_quantize.search.levers._blockwise import ReconstructBlocks

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from espdl_quantize.history import History
+from espdl_quantize.record import History
 from espdl_quantize.search._legs import DEFAULT_TQT
 from espdl_quantize.search._stops import relative_loss
 from espdl_quantize.search._thresholds import Thresholds

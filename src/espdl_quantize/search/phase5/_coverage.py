@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from espdl_quantize.history import History
+from espdl_quantize.record import History
 from espdl_quantize.search._legs import LEGS
 from espdl_quantize.search.phase5._patterns import PATTERNS, patterns_by_iteration
 from espdl_quantize.search.phase5._stack import calibration, lever_stack

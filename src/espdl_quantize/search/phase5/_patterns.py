@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from espdl_quantize.history import History
+from espdl_quantize.record import History
 from espdl_quantize.search.phase5._stack import calibration, passes_on
 from espdl_quantize.setting import Setting, int16_ops, split_layers
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from espdl_quantize.history import Evidence, History, Iteration
+from espdl_quantize.record import Evidence, History, Iteration
 from espdl_quantize.search._describe import describe_changes
 from espdl_quantize.search.phase5._coverage import (
     calibrations_to_reapply,

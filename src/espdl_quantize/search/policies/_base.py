@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
-from espdl_quantize.history import Evidence, History
+from espdl_quantize.record import Evidence, History
 from espdl_quantize.search._crashes import Crashes
 from espdl_quantize.search._lint import lint_setting
 from espdl_quantize.search._rules import Situation

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from espdl_quantize.history import Iteration
+from espdl_quantize.record import Iteration
 from espdl_quantize.search._advice import findings
 from espdl_quantize.search.phase5 import lever_stack
 from espdl_quantize.search.policies._base import PolicyContext

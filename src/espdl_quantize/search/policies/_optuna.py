@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
-from espdl_quantize.errors import InstallationError
+from espdl_quantize.core import InstallationError
 from espdl_quantize.search.policies._base import Policy, PolicyContext, Proposal
 from espdl_quantize.search.policies._sampling import propose_sampled
 from espdl_quantize.search.policies._space import encode, space

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from espdl_quantize.errors import UsageError
+from espdl_quantize.core import UsageError
 from espdl_quantize.search.policies._base import Policy
 from espdl_quantize.search.policies._evidence import EvidencePolicy
 from espdl_quantize.search.policies._optuna import OptunaPolicy

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import Any
 
-from espdl_quantize.errors import SettingError
+from espdl_quantize.core import SettingError
 from espdl_quantize.search._legs import DEFAULT_TQT, LEGS
 from espdl_quantize.search.levers import LEVERS
 from espdl_quantize.search.policies._base import PolicyContext

@@ -5,7 +5,7 @@ Each is a pure function of the evidence that tolerates missing numbers.
 
 from __future__ import annotations
 
-from espdl_quantize.history import Evidence
+from espdl_quantize.record import Evidence
 from espdl_quantize.search._thresholds import DEFAULT_THRESHOLDS, Thresholds
 from espdl_quantize.search.triggers._activations import (
     r1_heavy_tail,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from espdl_quantize.history import Evidence, VariableStats
+from espdl_quantize.record import Evidence, VariableStats
 from espdl_quantize.search._describe import ratio
 from espdl_quantize.search._thresholds import Thresholds
 from espdl_quantize.search.triggers._finding import Finding, has_bias, max_over_std, worst_ops

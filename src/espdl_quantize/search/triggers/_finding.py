@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from espdl_quantize.history import Evidence, VariableStats
+from espdl_quantize.record import Evidence, VariableStats
 from espdl_quantize.search._thresholds import Thresholds
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from statistics import median
 
-from espdl_quantize.history import Evidence
+from espdl_quantize.record import Evidence
 from espdl_quantize.search._describe import ratio
 from espdl_quantize.search._thresholds import Thresholds
 from espdl_quantize.search.triggers._finding import Finding

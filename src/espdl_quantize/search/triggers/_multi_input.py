@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from espdl_quantize.history import Evidence, HotOp
+from espdl_quantize.record import Evidence, HotOp
 from espdl_quantize.search._describe import ratio
 from espdl_quantize.search._thresholds import Thresholds
 from espdl_quantize.search.triggers._finding import Finding

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from espdl_quantize.history import Evidence
+from espdl_quantize.record import Evidence
 from espdl_quantize.search._describe import ratio
 from espdl_quantize.search._thresholds import Thresholds
 from espdl_quantize.search.triggers._finding import Finding, max_over_std, weight_row, worst_ops

@@ -1,0 +1,158 @@
+"""Exports a quantized graph to the files that ESP-DL loads."""
+
+from __future__ import annotations
+
+import contextlib
+import traceback
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from espdl_quantize.core import IterationError
+from espdl_quantize.ppq._blame import failure_of
+from espdl_quantize.ppq._fallback import EXPORT, Restore, fallback_at_work, keep_graph
+from espdl_quantize.ppq._quantize import QuantizedModel
+
+TEST_MODEL = "model_test.espdl"
+"""The same model with a recorded input and output, for ESP-DL's ``model->test()``."""
+
+
+def export(
+    model: QuantizedModel,
+    file: Path,
+    with_info: bool = False,
+    with_native: bool = False,
+    test_values: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[str, tuple[int, ...]]:
+    """Write ``file`` (.espdl); the graph stays as it is, since esp-ppq exports a copy of it.
+
+    Args:
+        model: the quantized model.
+        file: where the .espdl goes.
+        with_info: write .info (readable text) and .json (scales) beside it.
+        with_native: write .native, esp-ppq's own pickled graph, beside it.
+        test_values: tensors by name under "inputs" and "outputs"; ``model_test.espdl`` beside the
+            file is the same model with these recorded in it. It is left out where esp-ppq cannot
+            record them: the model itself does not depend on it.
+
+    Returns:
+        By variable, the axes of the graph's tensor in the order in which the file keeps them; the
+        file itself does not say.
+
+    Raises:
+        IterationError: esp-ppq cannot export an op.
+    """
+    layouts: dict[str, tuple[int, ...]] = {}
+
+    def write() -> None:
+        _write(model, file, with_info, with_native, test_values, layouts)
+
+    def snapshot() -> Restore:
+        put_back = keep_graph(model.graph)
+
+        def restore() -> None:
+            put_back()
+            layouts.clear()
+            _reset_exporter()
+
+        return restore
+
+    try:
+        # The same code: within, it is esp-ppq's or the fast engine's hooks that do the writing.
+        fallback_at_work().attempt(EXPORT, write, write, lambda: file.name, snapshot)
+    except (OSError, IterationError):
+        raise
+    except Exception as error:
+        raise failure_of(
+            error,
+            "esp-ppq cannot export the model",
+            "export the model",
+            "console.log has the whole trace; the op that it names has no ESP-DL form",
+        ) from error
+    finally:
+        _reset_exporter()
+    return layouts
+
+
+def _reset_exporter() -> None:
+    """Reset esp-ppq's global state, which its exporter clears only where the export went well."""
+    from esp_ppq.parser.espdl import helper
+    from esp_ppq.parser.espdl.espdl_typedef import ExporterPatternInfo
+
+    ExporterPatternInfo().reset()
+    helper.reset_global_fbs_builder()
+
+
+def _write(
+    model: QuantizedModel,
+    file: Path,
+    with_info: bool,
+    with_native: bool,
+    test_values: Mapping[str, Mapping[str, Any]] | None,
+    layouts: dict[str, tuple[int, ...]],
+) -> None:
+    import esp_ppq.lib as ppq_lib
+    from esp_ppq.core import TargetPlatform
+
+    exporter = ppq_lib.Exporter(platform=model.platform)
+    with _kept(layouts), _recording(exporter, test_values, file.with_name(TEST_MODEL)):
+        exporter.export(file_path=str(file), graph=model.graph, export_config=with_info)
+    if with_native:
+        ppq_lib.Exporter(platform=TargetPlatform.NATIVE).export(
+            file_path=str(file.with_suffix(".native")), graph=model.graph
+        )
+
+
+@contextlib.contextmanager
+def _recording(
+    exporter: Any, test_values: Mapping[str, Mapping[str, Any]] | None, file: Path
+) -> Iterator[None]:
+    """Have an exporter write its model a second time, with test values in it.
+
+    Preparing a graph takes most of an export's time, and is done once: both files come from the
+    same prepared graph, so their weights and exponents are equal.
+    """
+    if test_values is None:
+        yield
+        return
+    from esp_ppq.parser.espdl import helper
+
+    original = exporter.export_graph
+
+    def export_graph(**arguments: Any) -> bytes:
+        plain: bytes = original(**arguments)
+        try:
+            recorded = original(**{**arguments, "values_for_test": test_values})
+        except Exception:
+            traceback.print_exc()
+            helper.reset_global_fbs_builder()
+        else:
+            helper.save(recorded, str(file))
+        return plain
+
+    exporter.export_graph = export_graph
+    try:
+        yield
+    finally:
+        # esp-ppq hands out the same exporter every time.
+        del exporter.export_graph
+
+
+@contextlib.contextmanager
+def _kept(layouts: dict[str, tuple[int, ...]]) -> Iterator[None]:
+    """Keep the permutations of an export, which the exporter forgets at its end."""
+    from esp_ppq.parser.espdl.espdl_typedef import ExporterPatternInfo
+
+    original = ExporterPatternInfo.reset
+
+    def keep_and_reset(info: Any) -> None:
+        for name, axes in info.var_permute.items():
+            if axes:
+                layouts[name] = tuple(axes)
+        original(info)
+
+    ExporterPatternInfo.reset = keep_and_reset
+    try:
+        yield
+    finally:
+        ExporterPatternInfo.reset = original

@@ -1,0 +1,91 @@
+"""Runs the model once as calibration will, and once as the chip will, before anything long."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from espdl_quantize.contract import Batch, Contract
+from espdl_quantize.core import ContractError
+from espdl_quantize.ppq._graph import FloatModel, describe_failure, load_torch_model
+
+
+def probe_torch_model(contract: Contract, batch: Batch) -> None:
+    """Run the torch model on one calibration batch and on a batch of one.
+
+    Raises:
+        ContractError: the model raises on either.
+    """
+    import torch
+
+    model = load_torch_model(contract)
+    for inputs, name in ((batch, "one calibration batch"), (_first_of(batch), "a batch of 1")):
+        try:
+            with torch.no_grad(), contract.entered():
+                _call(model, inputs)
+        except Exception as error:
+            raise ContractError(
+                f"the torch model fails on {name}: {describe_failure(error)}",
+                _mend(model, inputs),
+            ) from error
+
+
+def _mend(model: Any, inputs: Batch) -> str:
+    """Say what is most likely wrong: numbers of another type, or a batch size that is built in."""
+    tensors = list(inputs.values()) if isinstance(inputs, dict) else inputs
+    first = tensors[0] if isinstance(tensors, list) else tensors
+    weight = next(iter(model.parameters()), None)
+    if weight is not None and first.dtype.is_floating_point and first.dtype != weight.dtype:
+        return (
+            f"the batch is {first.dtype}, the model {weight.dtype}: let the loader yield the "
+            "model's type, by .float() in most cases"
+        )
+    return (
+        "the model must take any batch size: the export runs at batch 1, calibration at batch_size"
+    )
+
+
+def probe_float_model(model: FloatModel, batch: Batch) -> Any:
+    """Run the exported graph in esp-ppq's executor, on one calibration batch and a batch of one.
+
+    Returns:
+        The graph, which has run.
+
+    Raises:
+        IterationError: esp-ppq cannot run an op at all.
+        ContractError: the graph runs at batch 1 and not on a calibration batch: it has the batch
+            size baked in.
+    """
+    from esp_ppq.executor import TorchExecutor
+
+    graph = model.load()
+    executor = TorchExecutor(graph=graph, device=model.device)
+    try:
+        executor.forward(inputs=_first_of(batch))
+        executor.forward(inputs=batch)
+    except Exception as error:
+        raise ContractError(
+            f"the exported graph does not run on a calibration batch: {describe_failure(error)}",
+            "the graph has the batch size 1 of the export baked in: write reshapes with -1 for the "
+            "batch, e.g. x.flatten(1) or x.reshape(-1, c, h, w); where the reshape is not yours "
+            "(onnxsim adds them around a Linear on 3-D inputs), calibrate with batch_size 1",
+        ) from error
+    return graph
+
+
+def run_forward(model: FloatModel, graph: Any, batch: Batch) -> None:
+    """Run a float graph on a batch, for the time that it takes."""
+    from esp_ppq.executor import TorchExecutor
+
+    TorchExecutor(graph=graph, device=model.device).forward(inputs=batch)
+
+
+def _first_of(batch: Batch) -> Batch:
+    if isinstance(batch, dict):
+        return {name: tensor[:1] for name, tensor in batch.items()}
+    return [tensor[:1] for tensor in batch] if isinstance(batch, list) else batch[:1]
+
+
+def _call(model: Any, inputs: Batch) -> Any:
+    if isinstance(inputs, dict):
+        return model(**inputs)
+    return model(*inputs) if isinstance(inputs, list) else model(inputs)

@@ -1,0 +1,148 @@
+"""Trains the blocks of esp-ppq's TQT pass with one kernel per fake quantization."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from esp_ppq.core import QuantizationProperty, QuantizationStates
+from esp_ppq.IR import QuantableOperation
+from esp_ppq.quantization.algorithm.training import TQTDelegator
+from esp_ppq.quantization.measure import torch_mean_square_error
+from esp_ppq.quantization.qfunction.linear import PPQLinearQuantFunction
+from torch import Tensor
+from torch.nn import functional
+
+from espdl_quantize.ppq.fast._memory import fitting_threads
+from espdl_quantize.ppq.fast.training._block import BlockRunner
+from espdl_quantize.ppq.fast.training._collect import Data
+from espdl_quantize.ppq.fast.training._parameters import Parameters
+from espdl_quantize.ppq.fast.training._scales import Scales
+
+_TRAINED_TYPES = ("Add", "Mul")
+"""Types beyond the computing ones whose constants esp-ppq trains."""
+
+
+class TqtTrainer:
+    """Stands in for ``finetune`` of one esp-ppq ``TrainedQuantizationThresholdPass``.
+
+    Args:
+        optimization: the pass, which holds the parameters of the training.
+    """
+
+    def __init__(self, optimization: Any) -> None:
+        self._pass = optimization
+
+    def finetune(
+        self,
+        steps: int,
+        learning_rate: float,
+        block: Any,
+        executor: Any,
+        qt_inputs: Data,
+        fp_outputs: Data,
+    ) -> tuple[float, float]:
+        """Train the weights and scales of one block; keep them where the loss does not grow.
+
+        Returns:
+            The mean loss over the batches before and after.
+
+        Raises:
+            ValueError: there is no batch.
+        """
+        self._pass.enable_block_gradient(block)
+        scales, device = Scales(), executor._device
+        before = self._mean_loss(BlockRunner(block, device, scales), qt_inputs, fp_outputs)
+        tensors = self._trainable(block, scales)
+        if not tensors:
+            return 0, 0
+        if not qt_inputs:
+            raise ValueError("Dataset is empty.")
+        runner = BlockRunner(block, device, scales)
+        parameters = Parameters(tensors, learning_rate)
+        with fitting_threads(runner.work(qt_inputs[0])):
+            for step in range(steps):
+                number = step % len(qt_inputs)
+                loss = self._loss(runner, qt_inputs[number], fp_outputs[number])
+                loss = loss + self._penalties(block, scales)
+                loss.backward()
+                parameters.step()
+        parameters.release()
+        after = self._mean_loss(runner, qt_inputs, fp_outputs)
+        self._settle(scales, is_worse=after > before)
+        self._pass.disable_block_gradient(block)
+        return before, after
+
+    def _trainable(self, block: Any, scales: Scales) -> list[Tensor]:
+        """Make the delegators of a block; return what is trained, each tensor once."""
+        found: list[Any] = []
+        for op in block.rps:
+            if not isinstance(op, QuantableOperation):
+                continue
+            if op.is_computing_op or op.type in _TRAINED_TYPES:
+                found += [variable.value for variable in op.inputs if variable.is_parameter]
+            for config, variable in op.config_with_variable:
+                if config.state in {QuantizationStates.ACTIVATED, QuantizationStates.PASSIVE}:
+                    delegator = TQTDelegator(
+                        config=config,
+                        var=variable,
+                        is_scale_trainable=self._pass.is_scale_trainable,
+                    )
+                    found += delegator.trainable_tensors()
+                    scales.add(config, delegator)
+        return list({id(one): one for one in found if one.requires_grad}.values())
+
+    def _loss(
+        self, runner: BlockRunner, inputs: dict[str, Tensor], wanted: dict[str, Tensor]
+    ) -> Tensor:
+        found = runner.run(inputs)
+        # They lie elsewhere only where memory is short.
+        losses = [
+            self._distance(found[name], value.to(runner.device)) for name, value in wanted.items()
+        ]
+        return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+
+    def _distance(self, found: Tensor, wanted: Tensor) -> Tensor:
+        if self._pass.loss_fn is torch_mean_square_error and found.shape == wanted.shape:
+            if found.dim() == 4 and not found.is_cuda:
+                # The gradient of torch's mse_loss is in the order of the axes: the channels' last.
+                found, wanted = (one.permute(0, 2, 3, 1) for one in (found, wanted))
+            return functional.mse_loss(found, wanted)
+        return self._pass.loss_fn(found, wanted)  # type: ignore[no-any-return]
+
+    def _mean_loss(self, runner: BlockRunner, inputs: Data, wanted: Data) -> float:
+        with torch.no_grad():
+            losses = [self._loss(runner, *pair).item() for pair in zip(inputs, wanted, strict=True)]
+        return sum(losses) / len(losses)
+
+    def _penalties(self, block: Any, scales: Scales) -> Any:
+        """Return esp-ppq's regularisation: of fractional exponents, and of the weights' noise."""
+        total: Any = 0.0
+        if self._pass.int_lambda > 0:
+            for delegator in scales.delegators.values():
+                if delegator.is_scale_trainable:
+                    exponent = delegator.log2_scale
+                    rounding = torch.mean((exponent - torch.round(exponent)) ** 2)
+                    total = total + self._pass.int_lambda * rounding
+        if self._pass.gamma == 0:
+            return total
+        for op in block.rps:
+            if isinstance(op, QuantableOperation) and op.is_computing_op:
+                weight, config = op.inputs[1].value, op.config.input_quantization_config[1]
+                if not config.policy.has_property(QuantizationProperty.LINEAR):
+                    continue
+                noisy = PPQLinearQuantFunction(weight, config)
+                if noisy is not None:
+                    total = total + torch_mean_square_error(weight, noisy) * self._pass.gamma
+        return total
+
+    def _settle(self, scales: Scales, is_worse: bool) -> None:
+        """Write the trained scales back, or take the training back."""
+        for delegator in scales.delegators.values():
+            if is_worse:
+                delegator.withdraw()
+            elif delegator.is_scale_trainable:
+                with torch.no_grad():
+                    trained = torch.pow(2.0, torch.round(delegator.log2_scale))
+                    delegator.config.scale.copy_(trained)
+            delegator.finalize()

@@ -1,0 +1,190 @@
+"""The three error analyses of esp-ppq in one sweep over the graph.
+
+esp-ppq runs the whole graph twice per computing op and batch, and four times more for the other
+two analyses. Here each batch takes one float forward, one quantized forward, and, for each
+computing op, the ops behind it alone: what comes before it is the float forward.
+
+Whatever is rounded to integers is computed as esp-ppq does it, to the last bit: a value that lies
+between two integers would fall to the other side else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from esp_ppq.quantization.analyse.util import MeasureRecorder
+from torch import Tensor
+
+from espdl_quantize.contract import Batch
+from espdl_quantize.core import Progress
+from espdl_quantize.ppq.fast import (
+    Layout,
+    OpRunner,
+    count_readers,
+    feed,
+    give_back_freed_memory,
+    inputs_of,
+    release,
+    store,
+)
+from espdl_quantize.ppq.measure._alone import Alone
+from espdl_quantize.ppq.measure._measurements import Measurements
+from espdl_quantize.ppq.measure._plan import Plan
+from espdl_quantize.ppq.measure._records import Comparison, Records
+from espdl_quantize.ppq.measure._statistics import statistics_row
+
+_AT_ONCE = 1 << 21
+"""Elements of all computing ops' outputs up to which several batches are stacked."""
+
+
+def sweep(
+    graph: Any, batches: list[Batch], device: str, steps: int, progress: Progress
+) -> Measurements:
+    """Measure as esp-ppq's three analyses do; see :func:`espdl_quantize.analysis.measure`."""
+    plan = Plan.of(graph)
+    if not plan.computing:
+        return Measurements({}, {}, [])
+    used = [feed(graph, batch) for batch in batches[: steps + 1]]
+    exact = Records(plan)
+    quantized = Comparison(plan, exact)
+    with torch.no_grad():
+        with progress.stage("layerwise error"):
+            for op in plan.quantable:
+                op.dequantize()
+            try:
+                layerwise = _layerwise(plan, OpRunner(device), used, exact, progress)
+            finally:
+                for op in plan.quantable:
+                    op.restore_quantize_state()
+        give_back_freed_memory()
+        with progress.stage("graphwise error"):
+            layout = Layout.of(graph) if device == "cpu" else None
+            runner = OpRunner(device, layout=layout)
+            for batch in used:
+                _forward(plan, runner, batch, quantized)
+            graphwise = quantized.graphwise()
+        with progress.stage("statistics"):
+            statistics = [
+                statistics_row(op, variable, float_values, found)
+                for op, variable, float_values, found in quantized.pairs(plan)
+            ]
+    del exact, quantized
+    give_back_freed_memory()
+    return Measurements(layerwise, graphwise, statistics)
+
+
+def _layerwise(
+    plan: Plan,
+    runner: OpRunner,
+    batches: list[dict[str, Tensor]],
+    records: Records,
+    progress: Progress,
+) -> dict[str, float]:
+    """Return the error of each computing op alone; ``records`` see the float forwards.
+
+    The first batch goes alone, and tells how many of the others fit into memory at once.
+    """
+    recorders = {op.name: MeasureRecorder("snr") for op in plan.computing}
+    done, at_once = 0, 1
+    while done < len(batches):
+        progress.update(done, len(batches), f"batch {done + 1} of {len(batches)}")
+        stack = batches[done : done + at_once]
+        if at_once > 1:
+            fit_together = _at_once(plan, runner, stack, records, recorders)
+            at_once = at_once if fit_together else 1
+        else:
+            elements = _one_by_one(plan, runner, stack[0], records, recorders)
+            at_once = max(1, _AT_ONCE // max(1, elements)) if done == 0 else 1
+        done += len(stack)
+    return {name: recorder.measure for name, recorder in recorders.items()}
+
+
+def _one_by_one(
+    plan: Plan,
+    runner: OpRunner,
+    batch: dict[str, Tensor],
+    records: Records,
+    recorders: dict[str, MeasureRecorder],
+) -> int:
+    """Measure one batch, each op as soon as its inputs are there; return the elements of what the
+    computing ops put out."""
+    alone = Alone(plan, runner, [batch])
+
+    def measure(op: Any, values: dict[str, Tensor]) -> None:
+        alone.measure(op, _quantized(op, runner, values), recorders[op.name])
+
+    _forward(plan, runner, batch, records, measure)
+    return alone.elements
+
+
+def _at_once(
+    plan: Plan,
+    runner: OpRunner,
+    batches: list[dict[str, Tensor]],
+    records: Records,
+    recorders: dict[str, MeasureRecorder],
+) -> bool:
+    """Measure several batches, stacked behind each op; return whether they could be stacked."""
+    outputs: dict[str, list[list[Any]]] = {op.name: [] for op in plan.computing}
+
+    def keep(op: Any, values: dict[str, Tensor]) -> None:
+        outputs[op.name].append(_quantized(op, runner, values))
+
+    ends = [_forward(plan, runner, batch, records, keep) for batch in batches]
+    try:
+        stacked = Alone(plan, runner, batches)
+        together = stacked.puts_out(ends)
+    except RuntimeError:
+        together = False
+    if together:
+        for op in plan.computing:
+            whole = [torch.cat(parts) for parts in zip(*outputs[op.name], strict=True)]
+            stacked.measure(op, whole, recorders[op.name])
+        return True
+    for number, batch in enumerate(batches):
+        alone = Alone(plan, runner, [batch])
+        for op in plan.computing:
+            alone.measure(op, outputs[op.name][number], recorders[op.name])
+    return False
+
+
+def _quantized(op: Any, runner: OpRunner, values: dict[str, Tensor]) -> list[Any]:
+    """Return what an op of a float graph puts out where it is quantized."""
+    op.restore_quantize_state()
+    try:
+        return runner.run(op, inputs_of(op, values))
+    finally:
+        op.dequantize()
+
+
+def _forward(
+    plan: Plan,
+    runner: OpRunner,
+    batch: dict[str, Tensor],
+    records: Records,
+    on_computing: Callable[[Any, dict[str, Tensor]], None] | None = None,
+) -> list[Tensor]:
+    """Run the whole graph as esp-ppq does, and return its outputs.
+
+    Args:
+        plan: of the graph.
+        runner: runs its ops.
+        batch: the inputs, by name.
+        records: see every op's inputs and outputs.
+        on_computing: told of each computing op and of the values at hand, its inputs among them.
+    """
+    values, readers = dict(batch), count_readers(plan.order)
+    for op in plan.order:
+        if on_computing is not None and op.name in plan.behind:
+            on_computing(op, values)
+
+        def see_inputs(inputs: list[Any], op: Any = op) -> None:
+            records.see(op, "input", inputs)
+
+        outputs = runner.run(op, inputs_of(op, values), see_inputs)
+        records.see(op, "output", outputs)
+        store(op, outputs, values)
+        release(op, values, readers, plan.graph.outputs)
+    return [values[name] for name in plan.graph.outputs]

@@ -1,6 +1,0 @@
-"""Training block by block, as esp-ppq's passes do it, with the graph walked once."""
-
-from espdl_quantize.quantize.fast.training._collect import Collector
-from espdl_quantize.quantize.fast.training._trainer import TqtTrainer
-
-__all__ = ["Collector", "TqtTrainer"]

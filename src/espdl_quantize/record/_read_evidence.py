@@ -1,0 +1,142 @@
+"""Reads the error artifacts of an iteration, when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from espdl_quantize.record._evidence import Evidence, GraphOp, HotOp, Jump, VariableStats
+from espdl_quantize.record._history import History
+from espdl_quantize.record._iteration import Iteration, LayerError
+from espdl_quantize.record._values import names, number, objects, read_any, text
+
+
+def load_evidence(iteration: Iteration) -> Evidence:
+    """Read the artifacts of one iteration; a missing file leaves its part empty."""
+    folder, problems = iteration.folder, []
+
+    def read(name: str, expected: type) -> Any:
+        value, problem = read_any(folder / name)
+        if problem is None and not isinstance(value, expected):
+            problem = f"holds a {type(value).__name__}, expected a {expected.__name__}"
+        if problem is None:
+            return value
+        if problem != "is missing":
+            problems.append(f"{folder.name}/{name} {problem}")
+        return expected()
+
+    stats = read("layer_stats_full.json", list) or read("layer_stats.json", list)
+    graph = read("simplified_ops.json", dict)
+    return Evidence(
+        layerwise=_worst_first(read("layerwise_error.json", dict)),
+        graphwise=_errors(read("graphwise_error.json", dict)),
+        stats=tuple(_stats(row) for row in objects(stats)),
+        hot_ops=tuple(_hot_ops(read("non_computing_hot_ops.json", list))),
+        jumps=tuple(_jumps(read("graphwise_jumps.json", list))),
+        ops=tuple(_graph(graph.get("ops"))),
+        problems=tuple(problems),
+    )
+
+
+class LazyEvidence(Mapping[int, Evidence]):
+    """The evidence of each iteration by its id, read when it is first looked up.
+
+    An instance belongs to one call: what it has read, it does not read again.
+    """
+
+    def __init__(self, history: History) -> None:
+        self._iterations = {row.id: row for row in history.iterations}
+        self._read: dict[int, Evidence] = {}
+
+    def __getitem__(self, iteration_id: int) -> Evidence:
+        if iteration_id not in self._read:
+            self._read[iteration_id] = load_evidence(self._iterations[iteration_id])
+        return self._read[iteration_id]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._iterations)
+
+    def __len__(self) -> int:
+        return len(self._iterations)
+
+
+def _errors(value: Mapping[str, Any]) -> tuple[LayerError, ...]:
+    return tuple(LayerError(text(op) or "", number(snr)) for op, snr in value.items())
+
+
+def _worst_first(value: Mapping[str, Any]) -> tuple[LayerError, ...]:
+    # The file is sorted already; a hand-made one may not be, and the levers rely on the order.
+    return tuple(sorted(_errors(value), key=lambda row: -(row.snr if row.snr is not None else -1)))
+
+
+def _stats(row: Mapping[str, Any]) -> VariableStats:
+    hist = row.get("Float Hist")
+    bins = [number(count) or 0.0 for count in hist] if isinstance(hist, list) else []
+    return VariableStats(
+        op=text(row.get("Op name")) or "",
+        op_type=text(row.get("Op type")) or "",
+        variable=text(row.get("Variable name")) or "",
+        is_parameter=row.get("Is parameter") is True,
+        is_input=row.get("Is input") is True,
+        is_output=row.get("Is output") is True,
+        snr=number(row.get("Noise:Signal Power Ratio")),
+        noise_mean=number(row.get("Noise Mean")),
+        noise_std=number(row.get("Noise Std")),
+        float_mean=number(row.get("Float Mean")),
+        float_std=number(row.get("Float Std")),
+        float_skewness=number(row.get("Float Skewness")),
+        float_kurtosis=number(row.get("Float Kurtosis")),
+        float_max=number(row.get("Float Max")),
+        float_min=number(row.get("Float Min")),
+        float_hist=tuple(bins),
+    )
+
+
+def _hot_ops(value: object) -> list[HotOp]:
+    ops = [
+        HotOp(
+            op=text(item.get("op_name")) or "",
+            op_type=text(item.get("op_type")) or "",
+            max_snr=_max_snr(item),
+            inputs_float_std_ratio=number(item.get("inputs_float_std_ratio")),
+        )
+        for item in objects(value)
+    ]
+    return sorted(ops, key=lambda op: -op.max_snr)
+
+
+def _max_snr(item: Mapping[str, Any]) -> float:
+    """Return the worst ratio of an op's activations; earlier versions counted constants, too."""
+    rows = list(objects(item.get("per_var_snrs")))
+    if not rows:
+        return number(item.get("max_snr")) or 0.0
+    ratios = (number(row.get("snr")) for row in rows if row.get("is_parameter") is not True)
+    return max((ratio for ratio in ratios if ratio is not None), default=0.0)
+
+
+def _jumps(value: object) -> list[Jump]:
+    jumps = []
+    for item in objects(value):
+        inner = objects(item.get("intervening_non_computing_ops"))
+        between = [text(op.get("name")) or "" for op in inner]
+        jumps.append(
+            Jump(
+                op_prev=text(item.get("op_prev")) or "",
+                op_next=text(item.get("op_next")) or "",
+                excess=number(item.get("intervening_excess")) or 0.0,
+                between=tuple(between),
+            )
+        )
+    return sorted(jumps, key=lambda jump: -jump.excess)
+
+
+def _graph(value: object) -> list[GraphOp]:
+    return [
+        GraphOp(
+            name=text(item.get("name")) or "",
+            op_type=text(item.get("op_type")) or "",
+            inputs=names(item.get("inputs")),
+            outputs=names(item.get("outputs")),
+        )
+        for item in objects(value)
+    ]

@@ -1,0 +1,237 @@
+"""Which iteration is best, and what counts as a gain, where noise is known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from espdl_quantize.record import NO_LOSS, History, read_history
+from espdl_quantize.report import compare
+from espdl_quantize.search import DEFAULT_THRESHOLDS, SearchOptions, both_last_worse, plateau
+from espdl_quantize.setting import Setting, baseline
+from espdl_quantize.stats import SAMPLES, read_arrays, write_arrays
+from tests.search.made_runs import make, run, trained, write_run
+
+WIDE = {"dispatching_table": [{"op": "conv0", "bits": 16}]}
+
+
+def scored(
+    outputs: Path,
+    number: int,
+    right: int,
+    setting: Setting,
+    noise: float = 0.1,
+    first: int = 0,
+    **index: Any,
+) -> None:
+    """An iteration with 200 samples, of which ``right`` came out right, from ``first`` on."""
+    results = np.zeros(200)
+    results[first : first + right] = 1
+    facts = {
+        "sample_count": 200,
+        "sample_count_from": "per_sample",
+        "metric_unit": "percent",
+        "per_sample_scale": 100.0,
+        "signals": {"samples": 200, "noise_signal": noise, "agreement": 0.9, "outputs": []},
+    }
+    folder = write_run(outputs, run(number, right / 2, setting), **(facts | index))
+    per_sample = noise * np.linspace(0.5, 1.5, 200)[:, None]
+    digests = np.arange(3200, dtype=np.uint32).astype(np.uint8).reshape(200, 16)
+    digests[:, 0] = np.arange(200)
+    write_arrays(folder / SAMPLES, {"results": results, "noise": per_sample, "digests": digests})
+
+
+def test_a_tie_goes_to_the_cheaper_setting_and_then_to_less_noise(tmp_path: Path) -> None:
+    scored(tmp_path, 0, 150, baseline())
+    scored(tmp_path, 1, 170, trained("kl"), noise=0.05)
+    scored(tmp_path, 2, 172, trained("kl", **WIDE), noise=0.01)
+    scored(tmp_path, 3, 169, trained("mse"), noise=0.04)
+    history = read_history(tmp_path)
+    assert (history.top.id, history.best.id) == (2, 3)
+    assert [row.id for row in history.near_top] == [1, 2, 3]
+    assert history.gain(history.get(1)) == 10.0
+    assert history.gain(history.get(2)) == 0.0
+    assert history.took_over(history.get(3))
+    assert not history.took_over(history.get(2))
+
+
+def test_what_is_worse_beyond_noise_is_never_best(tmp_path: Path) -> None:
+    scored(tmp_path, 0, 150, baseline(), noise=0.001)
+    scored(tmp_path, 1, 170, trained("kl", **WIDE), noise=0.5)
+    assert read_history(tmp_path).best.id == 1
+
+
+def test_without_samples_a_rate_and_a_count_do(tmp_path: Path) -> None:
+    facts = {"metric_unit": "percent", "sample_count": 640, "sample_count_from": "seen"}
+    for number, value in enumerate((59.69, 79.06, 80.47)):
+        write_run(tmp_path, run(number, value, trained("kl", extra={"n": number})), **facts)
+    history = read_history(tmp_path)
+    rows = history.iterations
+    assert history.versus(rows[1], rows[0]).verdict == "better"
+    assert history.versus(rows[2], rows[1]).verdict == "within noise"
+    assert not history.versus(rows[2], rows[1]).paired
+    interval = history.noise.interval(rows[2])
+    assert (round(interval.low, 1), round(interval.high, 1)) == (77.2, 83.4)
+
+
+def test_where_nothing_is_known_the_highest_is_best(tmp_path: Path) -> None:
+    write_run(tmp_path, run(0, 0.5, baseline()))
+    write_run(tmp_path, run(1, 0.51, make(**WIDE)))
+    history = read_history(tmp_path)
+    assert history.best is history.top is history.get(1)
+    assert history.versus(history.get(1), history.get(0)) is None
+    assert history.noise.interval(history.get(1)) is None
+
+
+def flat(tmp_path: Path, noises: tuple[float, ...]) -> History:
+    """A baseline that lost, and iterations that cannot be told apart by the metric."""
+    scored(tmp_path, 0, 100, baseline(), noise=1.0)
+    for number, noise in enumerate(noises, start=1):
+        scored(tmp_path, number, 170 - number, trained("kl", extra={"n": number}), noise=noise)
+    return read_history(tmp_path)
+
+
+def test_a_plateau_is_judged_by_noise_and_by_the_outputs(tmp_path: Path) -> None:
+    settled = flat(tmp_path / "settled", (0.1, 0.1, 0.12, 0.11))
+    assert len(plateau(settled, DEFAULT_THRESHOLDS)) == 3
+    moving = flat(tmp_path / "moving", (0.1, 0.1, 0.12, 0.05))
+    assert plateau(moving, DEFAULT_THRESHOLDS) == ()
+    assert not both_last_worse(settled)
+
+
+def test_comparison_and_report_say_how_sure_they_are(tmp_path: Path) -> None:
+    scored(tmp_path, 0, 150, baseline())
+    scored(tmp_path, 1, 170, trained("kl"), noise=0.05)
+    scored(tmp_path, 2, 172, trained("kl", **WIDE), noise=0.01)
+    result = compare(tmp_path, finalize=True)
+    rows = result.comparison["iterations"]
+    assert [row["outcome"] for row in rows] == ["first score", "new best", "within noise"]
+    assert rows[1]["versus_baseline"]["verdict"] == "better"
+    assert rows[2]["versus_best"]["verdict"] == "within noise"
+    assert result.comparison["best_iteration"]["highest_score"] == 2
+    assert result.comparison["best_iteration"]["cannot_be_told_from"] == [2]
+    assert "iter_2 scored higher, within noise" in "\n".join(result.lines)
+    text = (tmp_path / "final_report.md").read_text()
+    assert "95 % interval 79.39 to 89.29 (wilson, 200 samples)" in text
+    assert "Against the baseline iter_0: better, difference +10" in text
+    assert "iter_2 has the highest score, 86; iter_1 is the best all the same" in text
+    index = json.loads((tmp_path / "best/iteration_index.json").read_text())
+    assert index["iteration_id"] == 1
+
+
+def test_scores_of_calibration_samples_are_told(tmp_path: Path) -> None:
+    scored(tmp_path, 0, 150, baseline(), samples_shared_with_calibration=12)
+    told = [warning.text for warning in read_history(tmp_path).warnings]
+    assert any("calibration samples are among those that were scored, up to 12" in t for t in told)
+
+
+def test_a_search_by_the_outputs_builds_on_the_quietest(tmp_path: Path) -> None:
+    for number, (right, setting, noise) in enumerate(
+        (
+            (120, baseline(), 0.5),
+            (180, trained("kl"), 0.05),
+            (150, trained("mse"), 0.02),
+            (140, trained("percentile"), 0.03),
+        )
+    ):
+        scored(tmp_path, number, right, setting, noise=noise)
+    plain = compare(tmp_path)
+    assert plain.decision.setting.calib_algorithm == "kl"
+    quiet = compare(tmp_path, options=SearchOptions(search_by="noise"))
+    assert quiet.decision.setting.calib_algorithm == "mse"
+    assert "iter_2 scored output noise:signal 0.02" in quiet.decision.setting.rationale
+    # The metric is the judge.
+    assert quiet.history.best.id == plain.history.best.id == 1
+    met = compare(tmp_path, options=SearchOptions(search_by="noise", target=85.0))
+    assert met.decision.stop.category == "target_reached"
+
+
+def jittered(outputs: Path, number: int, right: int, shift: float, spread: float) -> None:
+    """An iteration whose noise per sample is shifted by ``shift``, with ``spread`` around it."""
+    scored(outputs, number, right, trained("kl", extra={"n": number}), noise=0.004 + shift)
+    folder = outputs / f"iter_{number}"
+    held = read_arrays(folder / SAMPLES)
+    draws = np.random.default_rng(number).normal(0, spread, (200, 1))
+    held["noise"] = 0.004 + shift + draws - draws.mean()
+    write_arrays(folder / SAMPLES, held)
+
+
+@pytest.mark.parametrize(("shift", "best"), [(-0.00008, 1), (-0.002, 2)])
+def test_noise_breaks_a_tie_only_beyond_chance(tmp_path: Path, shift: float, best: int) -> None:
+    scored(tmp_path, 0, 130, baseline(), noise=0.1)
+    jittered(tmp_path, 1, 172, 0.0, 0.002)
+    jittered(tmp_path, 2, 171, shift, 0.002)
+    jittered(tmp_path, 3, 172, 0.0, 0.002)
+    assert read_history(tmp_path).best.id == best
+
+
+@pytest.mark.parametrize(("noise", "best"), [(0.95, 0), (0.85, 1)])
+def test_without_the_noise_of_each_sample_it_takes_a_margin(
+    tmp_path: Path, noise: float, best: int
+) -> None:
+    facts = {"metric_unit": "percent", "sample_count": 640, "sample_count_from": "seen"}
+    for number, (value, level) in enumerate(((80.3, 1.0), (80.2, noise))):
+        signals = {"samples": 640, "noise_signal": level, "agreement": 0.9, "outputs": []}
+        rows = run(number, value, trained("kl", extra={"n": number}))
+        write_run(tmp_path, rows, signals=signals, **facts)
+    assert read_history(tmp_path).best.id == best
+
+
+def with_float(outputs: Path, right: tuple[int, ...], reference: float, agreement: float) -> str:
+    for number, count in enumerate(right):
+        setting = baseline() if number == 0 else trained("kl", extra={"n": number})
+        signals = {"samples": 200, "noise_signal": 0.1, "agreement": agreement, "outputs": []}
+        scored(outputs, number, count, setting, signals=signals, float_value=reference)
+    result = compare(outputs, finalize=True)
+    assert result.comparison["best_iteration"] is not None
+    return (outputs / "report.html").read_text()
+
+
+@pytest.mark.parametrize("reference", [86.0, 85.0, 84.0])
+def test_no_share_of_a_loss_that_is_none(tmp_path: Path, reference: float) -> None:
+    """Two images of 200 lost, none, or fewer than none, and best has won back twice that."""
+    page = with_float(tmp_path, (170, 174), reference, 0.97)
+    history = read_history(tmp_path)
+    assert (history.gap_closed, history.no_gap) == (None, NO_LOSS)
+    assert "Quantization loses nothing measurable on these images: float" in page
+    assert "came back" not in page
+    text = (tmp_path / "final_report.md").read_text()
+    assert "Quantization loses nothing measurable on these images." in text
+    assert "of the way to the float model" not in text
+
+
+def test_what_is_beyond_the_whole_loss_is_no_percentage(tmp_path: Path) -> None:
+    page = with_float(tmp_path, (130, 174), 85.0, 0.7)
+    assert read_history(tmp_path).gap_closed > 1
+    assert "More than all of the accuracy lost to quantization came back" in page
+    assert "110% of" not in page + (tmp_path / "final_report.md").read_text()
+
+
+def test_a_loss_is_judged_by_how_many_decisions_differ(tmp_path: Path) -> None:
+    """Eight of 200 images less is chance to a test of two rates, and is not where just 8 differ."""
+    with_float(tmp_path / "same", (170, 174), 89.0, 0.96)
+    assert read_history(tmp_path / "same").gap_closed == 0.5
+    with_float(tmp_path / "other", (170, 174), 89.0, 0.7)
+    assert read_history(tmp_path / "other").no_gap == NO_LOSS
+
+
+def test_a_lever_that_only_calmed_the_outputs_did_not_gain(tmp_path: Path) -> None:
+    scored(tmp_path, 0, 120, baseline(), noise=0.1)
+    for number, algorithm in enumerate(("kl", "mse", "percentile"), start=1):
+        scored(tmp_path, number, 171 - number, trained(algorithm), noise=0.05)
+    longer = {"enabled": True, "steps": 1000, "lr": 1e-5, "block_size": 4}
+    scored(tmp_path, 4, 169, make(calib_algorithm="kl", tqt_optimization=longer), noise=0.01)
+    result = compare(tmp_path)
+    advice = result.comparison["next_step_hint"]["advice"]
+    assert "3a-1 had less output noise in iter_4" in advice
+    assert "gained" not in advice
+    assert "within noise | noise 0.01     | " in "\n".join(result.lines)
+
+
+def test_one_iteration_without_a_score_is_one(tmp_path: Path) -> None:
+    write_run(tmp_path, run(0, None, baseline()))
+    assert "1 iteration, none with a score" in compare(tmp_path).lines
