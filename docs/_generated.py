@@ -12,11 +12,11 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
-from espdl_quantize.core import errors
 from espdl_quantize.cli._app import app
 from espdl_quantize.contract import QuantConfig, starter_contract
 from espdl_quantize.contract._config import _EXPECTED
 from espdl_quantize.contract._fingerprint import _NO_PART_IN_THE_SCORE
+from espdl_quantize.core import errors
 from espdl_quantize.search import DEFAULT_THRESHOLDS, LEVERS, linear_order
 from espdl_quantize.search.policies._parameters import DEFAULT_PARAMETERS
 from espdl_quantize.setting import Setting

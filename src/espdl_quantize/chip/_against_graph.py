@@ -8,6 +8,7 @@ from typing import Any
 
 from espdl_quantize.chip._model import ChipModel, Node
 from espdl_quantize.chip._rules import Fault
+from espdl_quantize.ppq import configured_variables
 
 _ADDED = frozenset(
     {
@@ -62,7 +63,7 @@ def _op_differences(
         return
     if node.op_type != op.type:
         yield f"it is a {op.type}, the file has a {node.op_type}"
-    for variable, config in _configured(op):
+    for variable, exponents in configured_variables(op):
         tensor = model.tensor(variable.name)
         # What a fused activation or a merged transpose wrote or read is gone, or is another's.
         if tensor is None or variable.name not in (*node.inputs, *node.outputs):
@@ -76,7 +77,6 @@ def _op_differences(
             count = variable.value.numel()
             if math.prod(tensor.shape or ()) != count:
                 yield f"{variable.name!r} has the shape {tensor.shape}, expected {count} numbers"
-        exponents = _exponents(config)
         written = variable.is_parameter or variable in op.outputs
         if exponents is not None and written and tensor.exponents != exponents:
             yield f"{variable.name!r} has the exponents {tensor.exponents}, expected {exponents}"
@@ -95,22 +95,3 @@ def _may_vanish(model: ChipModel, op: Any) -> bool:
     return any(
         name in node.outputs and node.attributes.get("activation") == "Relu" for node in model.nodes
     )
-
-
-def _configured(op: Any) -> list[tuple[Any, Any]]:
-    from esp_ppq.IR import QuantableOperation
-
-    if isinstance(op, QuantableOperation):
-        return [(variable, config) for config, variable in op.config_with_variable]
-    return [(variable, None) for variable in (*op.inputs, *op.outputs)]
-
-
-def _exponents(config: Any) -> tuple[int, ...] | None:
-    """Return the base-2 logarithms of a configuration's scales; None where it has none."""
-    from esp_ppq.core import QuantizationStates
-
-    if config is None or config.state == QuantizationStates.FP32 or config.scale is None:
-        return None
-    if not config.can_export(True):
-        return None
-    return tuple(round(math.log2(scale)) for scale in config.scale.flatten().tolist())

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
-from espdl_quantize.ppq import probe_target
+from espdl_quantize.ppq import exported_op_types, probe_target, quantized_op_types
 from espdl_quantize.targets import Rounding
 
 MOVES = frozenset(
@@ -53,6 +52,9 @@ WIDTHS: dict[str, tuple[str, str]] = {
 """Types of activations and weights by ``quant_type``."""
 
 
+_MADE_BY_EXPORT = frozenset({"LUT", "QuantizeLinear", "RequantizeLinear", "DequantizeLinear"})
+
+
 @dataclass(frozen=True)
 class ChipFacts:
     """What a chip computes with, for models of one default width.
@@ -88,30 +90,6 @@ def chip_facts(chip: str) -> ChipFacts:
         per_channel=narrow.per_channel_weights,
         rounding=narrow.rounding,
         accumulator_bits={_INT8: narrow.bias_bits, _INT16: wide.bias_bits},
-        quantized_ops=_quantized_ops(chip),
-        known_ops=_known_ops(),
-    )
-
-
-def _quantized_ops(chip: str) -> frozenset[str]:
-    import esp_ppq.lib as ppq_lib
-    from esp_ppq.api import get_target_platform
-    from esp_ppq.core import NetworkFramework
-    from esp_ppq.IR import BaseGraph
-
-    empty = BaseGraph(name="probe", built_from=NetworkFramework.ONNX)
-    types: Any = ppq_lib.Quantizer(get_target_platform(chip, 8), empty).quant_operation_types
-    return frozenset(types) | {"LUT", "QuantizeLinear", "RequantizeLinear", "DequantizeLinear"}
-
-
-def _known_ops() -> frozenset[str]:
-    from esp_ppq.parser.espdl import espdl_typedef as sets
-
-    return frozenset(
-        sets.PASSIVE_LAYOUT_OP_SET
-        | sets.CONV_LAYOUT_OP_SET
-        | sets.ADD_LIKE_OP_SET
-        | sets.AXIS_TRANSFORM_OP_SET
-        | sets.OTHER_OP_SET
-        | {"Resize", "Slice"}
+        quantized_ops=quantized_op_types(chip) | _MADE_BY_EXPORT,
+        known_ops=exported_op_types() | {"Resize", "Slice"},
     )

@@ -16,6 +16,7 @@ from typing import Any
 
 from espdl_quantize.chip._model import ChipModel, Node, Tensor
 from espdl_quantize.core import EspdlQuantizeError, OutputFolderError
+from espdl_quantize.ppq import espdl_tables
 
 _HEADER = struct.Struct("<4sII4x")
 _CHUNK = 16
@@ -102,22 +103,18 @@ def parse_model(content: bytes) -> ChipModel:
     body = content[_HEADER.size :]
     if length != len(body):
         raise UnreadableModelError(f"the header announces {length} bytes, {len(body)} follow")
-    from esp_ppq.parser.espdl import helper
-
     try:
-        return _Reader(body).model(helper.Model.Model.GetRootAs(body, 0).Graph())
+        graph, shape_type = espdl_tables(body)
+        return _Reader(body, shape_type).model(graph)
     except _FAULTS as error:
         raise UnreadableModelError(f"the FlatBuffer is damaged: {error}") from error
 
 
 class _Reader:
-    def __init__(self, body: bytes) -> None:
-        self._body = body
+    def __init__(self, body: bytes, shape_type: Any) -> None:
+        self._body, self._shape_type = body, shape_type
 
     def model(self, graph: Any) -> ChipModel:
-        from esp_ppq.parser.espdl import helper
-
-        self._shape_type = helper.TensorTypeAndShape.TensorTypeAndShape
         constants = (self._constant(tensor) for tensor in self._each(graph, "Initializer"))
         values = [self._value(value) for value in self._each(graph, "ValueInfo")]
         return ChipModel(

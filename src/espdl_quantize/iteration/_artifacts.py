@@ -11,7 +11,7 @@ from espdl_quantize.chip import ChipCheck
 from espdl_quantize.contract import QuantConfig
 from espdl_quantize.core import Json, write_json
 from espdl_quantize.iteration._score import Score
-from espdl_quantize.ppq import QuantizedModel, esp_ppq_version
+from espdl_quantize.ppq import QuantizedModel, computing_op_types, esp_ppq_version
 from espdl_quantize.ppq.measure import Measurements
 from espdl_quantize.setting import ResolvedSetting, Setting
 from espdl_quantize.targets import TargetFacts
@@ -52,14 +52,14 @@ def write_analyses(
     Returns:
         The counts that iteration_index.json repeats.
     """
-    from esp_ppq.core.common import COMPUTING_OP
-
-    hot_ops = non_computing_hot_ops(measured.statistics, COMPUTING_OP, config.non_computing_top_k)
+    hot_ops = non_computing_hot_ops(
+        measured.statistics, computing_op_types(), config.non_computing_top_k
+    )
     jumps = graphwise_jumps(
         model.simplified_ops,
         measured.layerwise,
         measured.graphwise,
-        COMPUTING_OP,
+        computing_op_types(),
         config.graphwise_intervening_excess_threshold,
     )
     files: dict[str, Any] = {

@@ -2,7 +2,7 @@
 
 from espdl_quantize.ppq._blame import failure_of
 from espdl_quantize.ppq._engine import Engine, at_work
-from espdl_quantize.ppq._export import TEST_MODEL, export
+from espdl_quantize.ppq._export import TEST_MODEL, configured_variables, espdl_tables, export
 from espdl_quantize.ppq._fallback import (
     ANALYSIS,
     CHIP_CHECK,
@@ -17,6 +17,7 @@ from espdl_quantize.ppq._graph import (
     load_torch_model,
     parse_onnx,
     prepare_float_model,
+    run_graph,
 )
 from espdl_quantize.ppq._hooks import (
     SUPPORTED_VERSIONS,
@@ -35,7 +36,14 @@ from espdl_quantize.ppq._quantize import (
     simplified_ops_of,
 )
 from espdl_quantize.ppq._spill import is_spilling, spill, spill_batch, spilling_to
-from espdl_quantize.ppq._targets import probe_target, target_names
+from espdl_quantize.ppq._targets import (
+    computing_op_types,
+    exported_op_types,
+    has_vector_unit,
+    probe_target,
+    quantized_op_types,
+    target_names,
+)
 from espdl_quantize.ppq._unseen import reads_of, scrambled
 from espdl_quantize.ppq._watch import batch_digests, sample_digests, watched
 
@@ -55,12 +63,17 @@ __all__ = [
     "batch_digests",
     "check_device",
     "check_installation",
+    "computing_op_types",
+    "configured_variables",
     "describe_failure",
     "esp_ppq_version",
+    "espdl_tables",
     "export",
+    "exported_op_types",
     "failure_of",
     "fallback_at_work",
     "field_of_pass",
+    "has_vector_unit",
     "is_spilling",
     "keep_graph",
     "load_torch_model",
@@ -70,8 +83,10 @@ __all__ = [
     "probe_target",
     "probe_torch_model",
     "quantize",
+    "quantized_op_types",
     "reads_of",
     "run_forward",
+    "run_graph",
     "sample_digests",
     "scrambled",
     "seed_everything",

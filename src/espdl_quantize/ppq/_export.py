@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -156,3 +157,40 @@ def _kept(layouts: dict[str, tuple[int, ...]]) -> Iterator[None]:
         yield
     finally:
         ExporterPatternInfo.reset = original
+
+
+def espdl_tables(body: bytes) -> tuple[Any, Any]:
+    """Open the FlatBuffer of an .espdl file.
+
+    Args:
+        body: the file without its header.
+
+    Returns:
+        The table of the graph, and the class that reads a tensor's type and shape.
+    """
+    from esp_ppq.parser.espdl import helper
+
+    graph = helper.Model.Model.GetRootAs(body, 0).Graph()
+    return graph, helper.TensorTypeAndShape.TensorTypeAndShape
+
+
+def configured_variables(op: Any) -> list[tuple[Any, tuple[int, ...] | None]]:
+    """Return the variables of an op, each with the exponents that an export gives it.
+
+    The exponents are base-2 logarithms of the scales; None where the variable has none.
+    """
+    from esp_ppq.IR import QuantableOperation
+
+    if isinstance(op, QuantableOperation):
+        return [(variable, _exponents(config)) for config, variable in op.config_with_variable]
+    return [(variable, None) for variable in (*op.inputs, *op.outputs)]
+
+
+def _exponents(config: Any) -> tuple[int, ...] | None:
+    from esp_ppq.core import QuantizationStates
+
+    if config.state == QuantizationStates.FP32 or config.scale is None:
+        return None
+    if not config.can_export(True):
+        return None
+    return tuple(round(math.log2(scale)) for scale in config.scale.flatten().tolist())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,26 @@ def parse_onnx(file: Path) -> Any:
     for name in (*first_use, *found):
         graph.variables[name] = found[name]
     return format_graph(graph)
+
+
+def run_graph(
+    graph: Any, inputs: Any, device: str, output_names: Sequence[str] | None = None
+) -> list[Any]:
+    """Run a graph by esp-ppq's executor, as the engine at work computes it.
+
+    Args:
+        graph: an esp-ppq ``BaseGraph``.
+        inputs: a tensor, or a list or dict of tensors.
+        device: "cpu" or "cuda".
+        output_names: variables to return; None for the graph's outputs.
+    """
+    from esp_ppq.executor import TorchExecutor
+
+    names = None if output_names is None else list(output_names)
+    outputs: list[Any] = TorchExecutor(graph=graph, device=device).forward(
+        inputs, output_names=names
+    )
+    return outputs
 
 
 def load_torch_model(contract: Contract) -> Any:

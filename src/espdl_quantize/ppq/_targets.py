@@ -90,3 +90,45 @@ def _one_conv_graph() -> tuple[Any, Any]:
         op_type="Conv", name="conv", inputs=[image, weight, bias], outputs=[output]
     )
     return graph, conv
+
+
+@cache
+def quantized_op_types(chip: str) -> frozenset[str]:
+    """Return the types of the ops that esp-ppq's quantizer for a chip quantizes."""
+    import esp_ppq.lib as ppq_lib
+    from esp_ppq.api import get_target_platform
+    from esp_ppq.core import NetworkFramework
+    from esp_ppq.IR import BaseGraph
+
+    empty = BaseGraph(name="probe", built_from=NetworkFramework.ONNX)
+    types: Any = ppq_lib.Quantizer(get_target_platform(chip, 8), empty).quant_operation_types
+    return frozenset(types)
+
+
+@cache
+def exported_op_types() -> frozenset[str]:
+    """Return the types of the ops whose layout esp-ppq's exporter knows by name."""
+    from esp_ppq.parser.espdl import espdl_typedef as sets
+
+    return frozenset(
+        sets.PASSIVE_LAYOUT_OP_SET
+        | sets.CONV_LAYOUT_OP_SET
+        | sets.ADD_LIKE_OP_SET
+        | sets.AXIS_TRANSFORM_OP_SET
+        | sets.OTHER_OP_SET
+    )
+
+
+@cache
+def computing_op_types() -> frozenset[str]:
+    """Return the types of the ops that esp-ppq counts as computing, such as Conv and Gemm."""
+    from esp_ppq.core.common import COMPUTING_OP
+
+    return frozenset(COMPUTING_OP)
+
+
+def has_vector_unit(chip: str) -> bool:
+    """Tell whether esp-ppq packs weights for a chip's vector unit."""
+    from esp_ppq.api import espdl_interface
+
+    return chip not in espdl_interface._PIE_NONE_TARGETS

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from esp_ppq.executor import TorchExecutor
 from torch import Tensor
 
 from espdl_quantize.chip._facts import ChipFacts
@@ -21,7 +20,7 @@ from espdl_quantize.chip.integers._agreement import (
 )
 from espdl_quantize.chip.integers._arithmetic import to_integers, to_reals
 from espdl_quantize.chip.integers._call import KERNELS, Call, Misfit, Unsupported
-from espdl_quantize.ppq import CHIP_CHECK, fallback_at_work
+from espdl_quantize.ppq import CHIP_CHECK, fallback_at_work, run_graph
 from espdl_quantize.ppq.fast import OpRunner, inputs_of, quantize_plainly
 
 Layouts = Mapping[str, tuple[int, ...]]
@@ -82,8 +81,7 @@ class _Check:
     def _simulate(self, sample: Any) -> dict[str, Tensor]:
         """Return the simulation's value of every shared tensor, as integers where the chip's are,
         with its axes in the chip's order."""
-        executor = TorchExecutor(graph=self._graph, device=self._device)
-        found = executor.forward(sample, output_names=self._shared)
+        found = run_graph(self._graph, sample, self._device, self._shared)
         return {
             name: self._as_on_chip(name, value)
             for name, value in zip(self._shared, found, strict=True)

@@ -13,13 +13,12 @@ import torch
 from torch import Tensor
 
 from espdl_quantize.chip._model import Tensor as FileTensor
+from espdl_quantize.ppq import has_vector_unit
 
 
 def alignment(chip: str, width: str) -> int | None:
     """Return how many output channels lie side by side; None for a chip without a vector unit."""
-    from esp_ppq.api import espdl_interface
-
-    if chip in espdl_interface._PIE_NONE_TARGETS:
+    if not has_vector_unit(chip):
         return None
     return 16 if width == "S8" else 8
 
