@@ -2,7 +2,7 @@ import pytest
 
 from espdl_quantize.record import Evidence, LayerError
 from espdl_quantize.search import DEFAULT_THRESHOLDS, LEVERS, LeverContext, leg, linear_order
-from espdl_quantize.setting import diff
+from espdl_quantize.setting import diff, runtime_cost
 from tests.search.made_runs import (
     EQUALIZED,
     SWEEP,
@@ -26,6 +26,12 @@ def context(base=None, **found):
 WHERE_IT_APPLIES = {
     "3c": {"hot_ops": (hot("Concat", 0.25),)},
     "3f": {"stats": (weight("conv1", 12.0),)},
+    "3h": {
+        "stats": (
+            weight("conv1", 12.0, float_max=4.0, float_min=-1.0),
+            weight("conv2", 1.0, float_max=0.5, float_min=-0.8),
+        )
+    },
 }
 
 
@@ -183,3 +189,18 @@ def test_orders_hold_the_same_levers_and_3a_3_in_none():
     assert "3a-3" not in orders[0]
     costly = [lever.id for lever in linear_order("speed") if lever.cost == "+"]
     assert orders[1][-2:] == costly == ["3e", "3f"]
+
+
+def test_a_channel_split_names_the_pair_and_half_of_its_lower_peak() -> None:
+    given = context(**WHERE_IT_APPLIES["3h"])
+    section = LEVERS["3h"].change(given).channel_split
+    assert section is not None
+    assert section.interested_layers == ["conv1", "conv2"]
+    assert section.value_threshold == 0.4
+    assert runtime_cost(LEVERS["3h"].change(given)).slower_ops == 2
+
+
+def test_a_channel_split_needs_a_layer_that_alone_reads_the_channels() -> None:
+    stats = WHERE_IT_APPLIES["3h"]["stats"]
+    assert not LEVERS["3h"].applies(context(stats=stats, ops=())).applies
+    assert "3h" not in [lever.id for lever in linear_order("balanced")]

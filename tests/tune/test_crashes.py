@@ -18,7 +18,7 @@ from espdl_quantize.record import History, read_history
 from espdl_quantize.report import compare
 from espdl_quantize.search import lint_setting
 from espdl_quantize.search.policies import POLICIES
-from espdl_quantize.setting import PASS_FIELDS, Setting, canonical, setting_key
+from espdl_quantize.setting import PASSES, Setting, canonical, setting_key
 from espdl_quantize.tune import BUDGET_RULE, Budget, TuneOptions, TuneResult, tune
 from tests.search.made_runs import trained
 from tests.tune.made_table import MadeBackend
@@ -321,5 +321,5 @@ def test_every_pass_of_a_setting_can_be_told_by_its_name() -> None:
 
     known = ("tqt", "lsq", "block-wise adaround reconstruction", "bias correction")
     known += ("layerwise equalization", "layer split(lateral)")
-    assert {field_of_pass(name) for name in known} == set(PASS_FIELDS)
+    assert {field_of_pass(name) for name in known} == set(PASSES)
     assert field_of_pass("quantize simplify") == ""

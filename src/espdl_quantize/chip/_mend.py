@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from espdl_quantize.chip._rules import Fault
-from espdl_quantize.setting import Setting, unequal_exponents
-
-_TRAINED = ("tqt_optimization", "lsq_optimization", "blockwise_reconstruction")
+from espdl_quantize.setting import Setting, enabled_passes, unequal_exponents
 
 
 def mend_of(fault: Fault, setting: Setting) -> str:
@@ -42,11 +40,8 @@ def _forces_overlap(setting: Setting) -> bool:
 
 
 def _trained(op: str, setting: Setting) -> list[str]:
-    found = []
-    for name in _TRAINED:
-        section = getattr(setting, name)
-        if section is not None and section.enabled:
-            layers = section.interested_layers
-            if layers is None or op in layers:
-                found.append(f"{name}.interested_layers")
-    return found
+    return [
+        spec.layers_field
+        for spec, section in enabled_passes(setting)
+        if spec.trains and (not section.layers or op in section.layers)
+    ]

@@ -20,6 +20,9 @@ from espdl_quantize.ppq import TEST_MODEL, esp_ppq_version
 if TYPE_CHECKING:
     from espdl_quantize.chip.integers import Agreement
 
+_HEADER = 16
+"""Bytes before the FlatBuffer of an .espdl file."""
+
 CARD = "model_card.json"
 """In an iteration's folder: the facts of its file. ``best/model.json`` has the score, too."""
 MODEL, INFO = "model.espdl", "model.info"
@@ -74,7 +77,9 @@ def write_card(
         }
     write_json(folder / CARD, card)
     if not (folder / INFO).is_file():
-        (folder / INFO).write_text(_as_text(folder / MODEL), encoding="utf-8")
+        (folder / INFO).write_text(
+            espdl_text((folder / MODEL).read_bytes()[_HEADER:]), encoding="utf-8"
+        )
 
 
 def describe(file: Path, model: ChipModel, layouts: Layouts, chip: str) -> Json:
@@ -175,13 +180,6 @@ def _ranges(sample: Any, names: tuple[str, ...]) -> list[Json]:
             }
         )
     return found
-
-
-def _as_text(file: Path) -> str:
-    """Return ops, tensors and exponents in esp-ppq's own words, without the numbers of weights."""
-    from esp_ppq.parser.espdl import helper
-
-    return str(helper.printable_graph(file.read_bytes()[16:], print_value_info=True)) + "\n"
 
 
 def _digest(file: Path) -> str:

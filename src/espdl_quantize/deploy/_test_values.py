@@ -31,7 +31,8 @@ def simulate(graph: Any, sample: Any, device: str) -> RecordedValues:
         device: where the simulation runs.
     """
     import torch
-    from esp_ppq.executor import TorchExecutor
+
+    from espdl_quantize.ppq import run_graph
 
     if isinstance(sample, dict):
         inputs = dict(sample)
@@ -39,7 +40,7 @@ def simulate(graph: Any, sample: Any, device: str) -> RecordedValues:
         tensors = sample if isinstance(sample, list) else [sample]
         inputs = dict(zip(graph.inputs, tensors, strict=True))
     with torch.no_grad():
-        outputs = TorchExecutor(graph=graph, device=device).forward(dict(inputs))
+        outputs = run_graph(graph, dict(inputs), device)
     return {
         "inputs": {name: tensor.to(device) for name, tensor in inputs.items()},
         "outputs": dict(zip(graph.outputs, outputs, strict=True)),

@@ -68,6 +68,7 @@ __all__ = [
     "describe_failure",
     "esp_ppq_version",
     "espdl_tables",
+    "espdl_text",
     "export",
     "exported_op_types",
     "failure_of",

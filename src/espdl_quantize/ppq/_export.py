@@ -194,3 +194,14 @@ def _exponents(config: Any) -> tuple[int, ...] | None:
     if not config.can_export(True):
         return None
     return tuple(round(math.log2(scale)) for scale in config.scale.flatten().tolist())
+
+
+def espdl_text(body: bytes) -> str:
+    """Return ops, tensors and exponents in esp-ppq's own words, without the numbers of weights.
+
+    Args:
+        body: an .espdl file without its header.
+    """
+    from esp_ppq.parser.espdl import helper
+
+    return str(helper.printable_graph(body, print_value_info=True)) + "\n"

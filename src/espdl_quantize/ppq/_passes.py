@@ -9,17 +9,13 @@ from espdl_quantize.core import FailedPass, IterationError, PassError, Progress,
 from espdl_quantize.ppq._blame import failure_of
 from espdl_quantize.ppq._engine import Engine
 from espdl_quantize.ppq._fallback import PASS, REUSE, Fallback, Restore
+from espdl_quantize.setting import PASSES
 
 if TYPE_CHECKING:
     from espdl_quantize.ppq.reuse import PassMemory
 
 _FIELDS = {
-    "tqt": "tqt_optimization",
-    "lsq": "lsq_optimization",
-    "block-wise adaround reconstruction": "blockwise_reconstruction",
-    "bias correction": "bias_correct",
-    "layerwise equalization": "equalization",
-    "layer split(lateral)": "weight_split",
+    **{spec.pass_name: name for name, spec in PASSES.items()},
     "quantization alignment": "fusion_alignment",
     "runtime calibration": "calib_algorithm",
 }

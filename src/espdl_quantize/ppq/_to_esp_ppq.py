@@ -4,17 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from espdl_quantize.setting import Setting, nearest
-
-_PASSES = {
-    "equalization": "equalization_setting",
-    "bias_correct": "bias_correct_setting",
-    "weight_split": "weight_split_setting",
-    "tqt_optimization": "tqt_optimization_setting",
-    "lsq_optimization": "lsq_optimization_setting",
-    "blockwise_reconstruction": "blockwise_reconstruction_setting",
-}
-"""Each switch of esp-ppq's QuantizationSetting and the attribute that holds its parameters."""
+from espdl_quantize.setting import Setting, enabled_passes, nearest
 
 
 def to_esp_ppq(setting: Setting, target: str, num_of_bits: int) -> tuple[Any, list[str]]:
@@ -34,12 +24,9 @@ def to_esp_ppq(setting: Setting, target: str, num_of_bits: int) -> tuple[Any, li
     result = QuantizationSettingFactory.espdl_setting(num_of_bits=num_of_bits)
     if setting.calib_algorithm is not None:
         result.quantize_activation_setting.calib_algorithm = setting.calib_algorithm
-    for name, holder in _PASSES.items():
-        section = getattr(setting, name)
-        if section is None or not section.enabled:
-            continue
-        setattr(result, name, True)
-        parameters = getattr(result, holder)
+    for spec, section in enabled_passes(setting):
+        setattr(result, spec.field, True)
+        parameters = getattr(result, spec.parameters)
         for field, value in section.model_dump(exclude={"enabled"}).items():
             if value is not None:
                 setattr(parameters, field, value)

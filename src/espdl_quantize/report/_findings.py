@@ -18,6 +18,7 @@ from espdl_quantize.search import (
 )
 from espdl_quantize.search.phase5 import lever_effects
 from espdl_quantize.search.triggers import gap_points
+from espdl_quantize.setting import enabled_passes
 
 _CLOSE = 0.001
 """Relative loss below which a runner-up that costs the chip nothing is worth naming."""
@@ -35,7 +36,7 @@ def key_findings(situation: Situation) -> list[str]:
         told = ", ".join(f"{md(op)} {snr:.4g}" for op, snr in worst)
         told = f"Worst layers of {best.name} (noise:signal, each quantized alone): {told}."
         setting = best.setting
-        if setting and (setting.tqt_optimization or setting.blockwise_reconstruction):
+        if setting and any(spec.trains for spec, _ in enabled_passes(setting)):
             told += f" {TRAINED_TOGETHER}"
         bullets.append(told)
     for finding in findings(situation):

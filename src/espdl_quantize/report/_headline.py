@@ -79,14 +79,11 @@ def _at_cost(best: Iteration) -> str:
     if best.setting is None:
         return "at an unknown cost on the chip"
     cost = runtime_cost(best.setting)
-    parts = [
-        f"{len(ops)} {one if len(ops) == 1 else many}"
-        for ops, one, many in (
-            (cost.int16_ops, "op in int16", "ops in int16"),
-            (cost.split_layers, "split layer", "split layers"),
-        )
-        if ops
+    counts = [
+        (len(cost.int16_ops), "op in int16", "ops in int16"),
+        (cost.slower_ops - len(cost.int16_ops), "split layer", "split layers"),
     ]
+    parts = [f"{count} {one if count == 1 else many}" for count, one, many in counts if count]
     return f"for {' and '.join(parts)}" if parts else "at no cost on the chip"
 
 

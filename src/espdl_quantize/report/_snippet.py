@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from espdl_quantize.report._escape import plain, python_literal
-from espdl_quantize.setting import PASS_FIELDS, Setting
+from espdl_quantize.setting import PASSES, Setting
 
-_HOLDERS = {name: f"{name}_setting" for name in PASS_FIELDS}
+_HOLDERS = {name: spec.parameters for name, spec in PASSES.items()}
 """Each switch of esp-ppq's QuantizationSetting and the attribute with its parameters; names from
 esp_ppq/api/setting.py of esp-ppq 1.3.12."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from espdl_quantize.search._crashes import Crashes
 from espdl_quantize.search._rules import Situation
-from espdl_quantize.search.levers import LEVERS, improved, is_tried
+from espdl_quantize.search.levers import LEVERS, improved, is_tried, linear_order
 from espdl_quantize.search.phase5 import Phase5Signals
 from espdl_quantize.search.triggers import Finding, find_triggers, gap_points
 
@@ -68,7 +68,9 @@ def findings(situation: Situation) -> list[Finding]:
         situation.options.thresholds,
         equalization_failed=is_tried(equalize, history) and not improved(equalize, history),
         all_tried=all(
-            is_tried(lever, history) for name, lever in LEVERS.items() if name not in ("3a-3", "3g")
+            is_tried(lever, history)
+            for lever in linear_order(situation.options.priority or "balanced")
+            if lever.id != "3g"
         ),
         points_to_target=points,
     )

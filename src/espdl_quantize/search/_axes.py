@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from espdl_quantize.record import History, Iteration
-from espdl_quantize.setting import Setting, diff, int16_ops, split_layers
+from espdl_quantize.setting import PASSES, Setting, diff, int16_ops, split_layers
 
 _NUMERIC = frozenset(
-    f"{name}.{field}"
-    for name in ("tqt_optimization", "lsq_optimization", "blockwise_reconstruction")
-    for field in ("lr", "steps", "block_size")
-) | {"equalization.iterations", "equalization.value_threshold", "weight_split.value_threshold"}
+    f"{name}.{knob.field}"
+    for name, spec in PASSES.items()
+    for knob in spec.knobs
+    if not knob.is_choice
+)
+_SPLIT = PASSES["weight_split"].layers_field
 
 
 def escalations(setting: Setting, history: History) -> list[tuple[Iteration, str, str]]:
@@ -51,14 +53,14 @@ def _single_step(before: Setting, after: Setting) -> str | None:
     paths = {change.path for change in diff(before, after)}
     if paths == {"dispatching_table"} and _grew(set(int16_ops(before)), set(int16_ops(after))):
         return "dispatching_table"
-    if paths == {"weight_split.interested_layers"}:
-        return "weight_split.interested_layers"
+    if paths == {_SPLIT}:
+        return _SPLIT
     return paths.pop() if len(paths) == 1 and paths <= _NUMERIC else None
 
 
 def _beyond(axis: str, before: Setting, lost: Setting, best: Setting, new: Setting) -> str:
     """Say how far ``new`` goes beyond the step that lost; empty where it does not."""
-    if axis in ("dispatching_table", "weight_split.interested_layers"):
+    if axis in ("dispatching_table", _SPLIT):
         members = int16_ops if axis == "dispatching_table" else split_layers
         if _grew(set(members(lost)), set(members(new))) and not set(members(best)) >= set(
             members(lost)

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from espdl_quantize.record import Failure, History, Iteration
-from espdl_quantize.setting import PASS_FIELDS, Setting, canonical
+from espdl_quantize.setting import PASSES, Setting, canonical
 
 TRAININGS = ("tqt_optimization", "lsq_optimization", "blockwise_reconstruction")
 BLOCK_PASSES = (*TRAININGS, "bias_correct")
@@ -218,7 +218,7 @@ def _what(row: Iteration, failure: Failure | None) -> str | None:
 
 def _parts(setting: Setting) -> tuple[str, ...]:
     form = canonical(setting)
-    on = [name for name in (*PASS_FIELDS, "fusion_alignment") if name in form]
+    on = [name for name in (*PASSES, "fusion_alignment") if name in form]
     return (_calibration(setting), *on)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from espdl_quantize.record import Evidence, History, Iteration
-from espdl_quantize.setting import PASS_FIELDS, Change, Setting, canonical, diff
+from espdl_quantize.setting import PASSES, Change, Setting, canonical, diff
 
 
 def ratio(value: float | None) -> str:
@@ -27,7 +27,7 @@ def describe_change(change: Change) -> str:
     path, before, after = change.path, change.before, change.after
     if path == "dispatching_table":
         return _int16_words(before or {}, after or {})
-    if path in PASS_FIELDS or path in ("fusion_alignment", "extra"):
+    if path in PASSES or path in ("fusion_alignment", "extra"):
         if before is None:
             return (
                 f"+{path}({_parameters(path, after)})" if _parameters(path, after) else f"+{path}"
@@ -74,14 +74,7 @@ def _pairs(rows: Iterable[tuple[str, float]]) -> str:
 
 
 def _parameters(path: str, value: dict[str, Any]) -> str:
-    shown = {
-        "tqt_optimization": ("lr", "steps", "block_size"),
-        "lsq_optimization": ("lr", "steps", "block_size"),
-        "blockwise_reconstruction": ("lr", "steps", "block_size"),
-        "equalization": ("iterations", "value_threshold", "opt_level"),
-        "bias_correct": ("block_size", "steps"),
-        "weight_split": ("interested_layers", "value_threshold"),
-    }.get(path, tuple(value))
+    shown = (PASSES[path].shown if path in PASSES else ()) or tuple(value)
     return ", ".join(f"{name}={_short(value[name])}" for name in shown if name in value)
 
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from espdl_quantize.record import History, Iteration
-from espdl_quantize.setting import Setting, canonical
+from espdl_quantize.setting import TRAINING_PASSES, Setting, canonical
 
-_TRAINING = ("tqt_optimization", "lsq_optimization", "blockwise_reconstruction")
 _ONCE = "score float model"
 """A stage that only the first iteration of a folder goes through."""
 _FORWARD = "run one batch"
@@ -84,7 +83,7 @@ class TimeModel:
 
     def _measure(self, rows: list[Iteration]) -> Iterator[tuple[str, float]]:
         rates: dict[str, float] = {}
-        for name in _TRAINING:
+        for name in TRAINING_PASSES:
             found = []
             for row in rows:
                 steps = _steps(row)
@@ -149,7 +148,7 @@ def describe_seconds(seconds: float) -> str:
 
 def _training_steps(setting: Setting) -> dict[str, int]:
     form = canonical(setting)
-    return {name: form[name]["steps"] for name in _TRAINING if name in form}
+    return {name: form[name]["steps"] for name in TRAINING_PASSES if name in form}
 
 
 def _steps(row: Iteration) -> dict[str, int]:

@@ -7,12 +7,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from espdl_quantize.setting._model import (
-    DEFAULT_BITS,
-    PASS_FIELDS,
-    Setting,
-    default_calibration,
-)
+from espdl_quantize.setting._model import DEFAULT_BITS, Setting, default_calibration
+from espdl_quantize.setting.passes import PASSES, enabled_passes
 
 
 def canonical(setting: Setting, num_of_bits: int = DEFAULT_BITS) -> dict[str, Any]:
@@ -27,13 +23,11 @@ def canonical(setting: Setting, num_of_bits: int = DEFAULT_BITS) -> dict[str, An
     """
     calibration = setting.calib_algorithm or default_calibration(num_of_bits)
     form: dict[str, Any] = {"calib_algorithm": calibration}
-    for name in PASS_FIELDS:
-        section = getattr(setting, name)
-        if section is not None and section.enabled:
-            fields = section.model_dump(exclude={"enabled", "collecting_device"})
-            if fields["interested_layers"] is not None:
-                fields["interested_layers"] = sorted(set(fields["interested_layers"]))
-            form[name] = fields
+    for spec, section in enabled_passes(setting):
+        fields = section.model_dump(exclude={"enabled", "collecting_device"})
+        if fields["interested_layers"] is not None:
+            fields["interested_layers"] = sorted(set(fields["interested_layers"]))
+        form[spec.field] = fields
     if setting.fusion_alignment is not None:
         aligned = setting.fusion_alignment.model_dump(exclude_none=True)
         if aligned:
@@ -73,7 +67,7 @@ def diff(before: Setting, after: Setting) -> list[Change]:
         left, right = old.get(name), new.get(name)
         if left == right:
             continue
-        if name in PASS_FIELDS and left is not None and right is not None:
+        if name in PASSES and left is not None and right is not None:
             changes += [
                 Change(f"{name}.{field}", left[field], right[field])
                 for field in left

@@ -5,43 +5,51 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from espdl_quantize.setting._model import Setting
+from espdl_quantize.setting.passes import enabled_passes
 
 _NAMED = 3
 
 
 @dataclass(frozen=True)
 class RuntimeCost:
-    """The ops that run slower than in the plain 8-bit model.
+    """The ops that run slower than in the plain 8-bit model, and what is added to it.
 
-    Only two passes cost anything at run time: int16 takes about twice the cycles and activation
-    memory of an op, weight_split adds one Add per layer. Time on the PC is not counted here.
+    16 bits take about twice the cycles and activation memory of an op; some passes add ops or
+    channels (:attr:`PassSpec.adds_to_chip`). Time on the PC is not counted here.
+
+    Attributes:
+        int16_ops: names of ops.
+        added: by pass, the layers that it adds something to.
     """
 
     int16_ops: tuple[str, ...] = ()
-    split_layers: tuple[str, ...] = ()
+    added: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     @property
     def affects_inference_speed(self) -> bool:
         """Return whether the model runs slower on the chip."""
-        return bool(self.int16_ops or self.split_layers)
+        return self.slower_ops > 0
 
     @property
     def slower_ops(self) -> int:
         """Return how many ops are slower or added."""
-        return len(self.int16_ops) + len(self.split_layers)
+        return len(self.int16_ops) + sum(len(layers) for _, layers in self.added)
 
     def __str__(self) -> str:
-        parts = []
+        parts = [f"{name} on {_counted(layers, 'layer')}" for name, layers in self.added]
         if self.int16_ops:
-            parts.append(f"int16 on {_counted(self.int16_ops, 'op')}")
-        if self.split_layers:
-            parts.append(f"weight_split on {_counted(self.split_layers, 'layer')}")
+            parts.insert(0, f"int16 on {_counted(self.int16_ops, 'op')}")
         return f"Yes ({'; '.join(parts)})" if parts else "No"
 
 
 def runtime_cost(setting: Setting) -> RuntimeCost:
     """Name the ops that ``setting`` makes slower."""
-    return RuntimeCost(int16_ops=int16_ops(setting), split_layers=split_layers(setting))
+    added = [
+        (spec.field, section.layers)
+        for spec, section in enabled_passes(setting)
+        if spec.adds_to_chip and section.layers
+    ]
+    return RuntimeCost(int16_ops(setting), tuple(added))
 
 
 def int16_ops(setting: Setting) -> tuple[str, ...]:
@@ -55,7 +63,7 @@ def split_layers(setting: Setting) -> tuple[str, ...]:
     split = setting.weight_split
     if split is None or not split.enabled:
         return ()
-    return tuple(dict.fromkeys(split.interested_layers or []))
+    return split.layers
 
 
 def _counted(ops: tuple[str, ...], noun: str) -> str:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from espdl_quantize.core import SettingError
-from espdl_quantize.setting._model import PASS_FIELDS, Setting
+from espdl_quantize.setting._model import Setting
 from espdl_quantize.setting._one_exponent import unequal_exponents
+from espdl_quantize.setting.passes import PASSES, TRAINING_PASSES, enabled_passes
 from espdl_quantize.targets import TargetFacts
 
 
@@ -43,29 +44,24 @@ def resolve(setting: Setting, target: TargetFacts, device: str = "cpu") -> Resol
     warnings: list[str] = []
     changes: dict[str, Any] = {}
 
-    for name in PASS_FIELDS:
+    for name in PASSES:
         section = getattr(setting, name)
         if section is not None and not section.enabled and section.model_fields_set - {"enabled"}:
             warnings.append(f"{name} has parameters but 'enabled' is not true: it does not run")
-
-    lsq = setting.lsq_optimization
-    if lsq is not None and lsq.enabled and target.power_of_two:
-        warnings.append(
-            f"lsq_optimization is disabled: {target.name} has power-of-two scales, under which "
-            "esp-ppq's LSQ cannot train a scale; use tqt_optimization, which trains log2 scales"
-        )
-        changes["lsq_optimization"] = lsq.model_copy(update={"enabled": False})
-
-    blockwise = setting.blockwise_reconstruction
-    trains_scales = blockwise is not None and blockwise.enabled and blockwise.is_scale_trainable
-    if blockwise is not None and trains_scales and target.power_of_two:
-        warnings.append(
-            "blockwise_reconstruction.is_scale_trainable is set to false: trained scales would "
-            f"leave the powers of two that {target.name} needs"
-        )
-        changes["blockwise_reconstruction"] = blockwise.model_copy(
-            update={"is_scale_trainable": False}
-        )
+    for spec, section in enabled_passes(setting):
+        if spec.on_power_of_two == "off" and target.power_of_two:
+            warnings.append(
+                f"{spec.field} is disabled: {target.name} has power-of-two scales, under which "
+                "esp-ppq's LSQ cannot train a scale; use tqt_optimization, which trains log2 scales"
+            )
+            changes[spec.field] = section.model_copy(update={"enabled": False})
+        trains_scales = getattr(section, "is_scale_trainable", False)
+        if spec.on_power_of_two == "frozen scales" and trains_scales and target.power_of_two:
+            warnings.append(
+                f"{spec.field}.is_scale_trainable is set to false: trained scales would "
+                f"leave the powers of two that {target.name} needs"
+            )
+            changes[spec.field] = section.model_copy(update={"is_scale_trainable": False})
 
     misaligned = unequal_exponents(setting)
     if misaligned is not None:
@@ -75,7 +71,7 @@ def resolve(setting: Setting, target: TargetFacts, device: str = "cpu") -> Resol
         )
 
     warnings += _equalization_warnings(setting, target)
-    for name in ("tqt_optimization", "lsq_optimization", "blockwise_reconstruction"):
+    for name in TRAINING_PASSES:
         section = changes.get(name, getattr(setting, name))
         if section is None or not section.enabled:
             continue
@@ -128,32 +124,27 @@ def unknown_op_warnings(setting: Setting, op_names: Sequence[str]) -> list[str]:
 
 def _named_ops(setting: Setting) -> list[tuple[str, str]]:
     named = [("dispatching_table", entry.op) for entry in setting.dispatching_table or []]
-    for name in PASS_FIELDS:
-        section = getattr(setting, name)
-        if section is not None and section.enabled:
-            layers = section.interested_layers or []
-            named += [(f"{name}.interested_layers", op) for op in layers]
+    for spec, section in enabled_passes(setting):
+        named += [(spec.layers_field, op) for op in section.layers]
     return named
 
 
-def _is_on(section: Any) -> bool:
-    return section is not None and section.enabled
-
-
 def _reject_exclusive_passes(setting: Setting) -> None:
-    if _is_on(setting.lsq_optimization):
-        for other in ("tqt_optimization", "blockwise_reconstruction"):
-            if _is_on(getattr(setting, other)):
+    enabled = {spec.field: section for spec, section in enabled_passes(setting)}
+    for name, section in enabled.items():
+        spec = PASSES[name]
+        for other in spec.excludes:
+            if other in enabled:
                 raise SettingError(
-                    f"lsq_optimization and {other} are both enabled",
-                    "disable lsq_optimization: both train the same weights",
+                    f"{name} and {other} are both enabled",
+                    f"disable {name}: both train the same weights",
                 )
-    split = setting.weight_split
-    if split is not None and split.enabled and not split.interested_layers:
-        raise SettingError(
-            f"weight_split.interested_layers is {split.interested_layers!r}",
-            "name the layers to split: each costs one Add on the chip, so there is no 'all'",
-        )
+        if spec.needs_layers and not section.layers:
+            raise SettingError(
+                f"{spec.layers_field} is {list(section.layers)}",
+                f"name the layers to split: each costs the chip {spec.adds_to_chip}, so there is "
+                "no 'all'",
+            )
 
 
 def _equalization_warnings(setting: Setting, target: TargetFacts) -> list[str]:

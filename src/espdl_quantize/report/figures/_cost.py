@@ -23,7 +23,7 @@ def cost_figure(situation: Situation) -> Figure:
             ident,
             title,
             "",
-            empty="No setting that was scored uses int16 or weight_split: each runs as fast as "
+            empty="No setting that was scored uses int16 or splits a layer: each runs as fast as "
             "the plain quantized model.",
         )
     close = situation.options.thresholds.plateau_relative
@@ -53,8 +53,7 @@ def slower_ops(row: Iteration) -> int:
     """Count the ops that cost time on the chip."""
     if row.setting is None:
         return 0
-    cost = runtime_cost(row.setting)
-    return len(cost.int16_ops) + len(cost.split_layers)
+    return runtime_cost(row.setting).slower_ops
 
 
 def cheapest_near_best(history: History, best: Iteration, close: float) -> Iteration | None:

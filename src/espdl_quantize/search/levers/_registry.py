@@ -8,6 +8,7 @@ from espdl_quantize.record import History, Priority
 from espdl_quantize.search.levers._base import Lever, is_tried
 from espdl_quantize.search.levers._bias_correct import CorrectBias
 from espdl_quantize.search.levers._blockwise import ReconstructBlocks
+from espdl_quantize.search.levers._channel_split import SplitChannels
 from espdl_quantize.search.levers._equalization import Equalize
 from espdl_quantize.search.levers._fusion_alignment import AlignInputs
 from espdl_quantize.search.levers._int16 import PromoteWorst
@@ -26,6 +27,7 @@ LEVERS: Mapping[str, Lever] = {
         PromoteWorst(),
         SplitOutliers(),
         ReconstructBlocks(),
+        SplitChannels(),
     )
 }
 """Every lever by its id."""

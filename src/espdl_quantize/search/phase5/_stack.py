@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from espdl_quantize.setting import PASS_FIELDS, Setting, canonical, int16_ops, split_layers
+from espdl_quantize.setting import PASSES, Setting, canonical, int16_ops, split_layers
 
 Stack = frozenset[str]
 
@@ -11,7 +11,7 @@ _ALIGNMENT = "fusion_alignment"
 
 def passes_on(setting: Setting) -> frozenset[str]:
     """Return the passes that run, fusion alignment among them."""
-    return frozenset(canonical(setting)) & {*PASS_FIELDS, _ALIGNMENT}
+    return frozenset(canonical(setting)) & {*PASSES, _ALIGNMENT}
 
 
 def lever_stack(setting: Setting) -> Stack:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from espdl_quantize.setting import Setting, canonical
+from espdl_quantize.setting import Setting, canonical, enabled_passes
 
 
 @dataclass(frozen=True)
@@ -17,36 +17,13 @@ class Tunable:
     common: str
 
 
-_COMMON = {
-    "tqt_optimization": {
-        "lr": "1e-6 to 5e-5; 1e-4 was seen to lose accuracy",
-        "steps": "500 to 2000; 4000 was seen to lose accuracy",
-        "block_size": "2 to 5; smaller is steadier",
-    },
-    "blockwise_reconstruction": {
-        "lr": "1e-4 to 1e-3",
-        "steps": "1000 to 10000",
-        "block_size": "2 to 6",
-    },
-    "equalization": {
-        "opt_level": "1 (single branches) or 2 (across Add and Sub)",
-        "iterations": "1, 3, 10, 100",
-        "value_threshold": "0.5 or 2",
-    },
-    "bias_correct": {"block_size": "1 to 4; smaller is finer", "steps": "8 to 64"},
-    "weight_split": {"value_threshold": "1.5 to 2.0"},
-}
-"""Ranges from the comments of esp-ppq's setting.py and from tuning runs."""
-
-
 def tunables(setting: Setting) -> tuple[Tunable, ...]:
     """List the parameters of every pass that is on."""
     form = canonical(setting)
     found = [
-        Tunable(f"{name}.{field}", form[name][field], common)
-        for name, fields in _COMMON.items()
-        if name in form
-        for field, common in fields.items()
+        Tunable(f"{spec.field}.{knob.field}", form[spec.field][knob.field], knob.advice)
+        for spec, _ in enabled_passes(setting)
+        for knob in spec.knobs
     ]
     for key, value in form.get("fusion_alignment", {}).items():
         if key != "force_alignment_overlap":

@@ -11,17 +11,13 @@ from espdl_quantize.search.phase5 import lever_stack
 from espdl_quantize.search.policies._base import PolicyContext
 from espdl_quantize.search.policies._features import Feature, features
 from espdl_quantize.search.policies._parameters import PolicyParameters
-from espdl_quantize.setting import Setting
+from espdl_quantize.setting import PASSES, Setting
 
 _ASKS_FOR = {
     "R1": "calib percentile",
     "R2": "calib mse",
-    "R3": "equalization",
-    "R4": "weight_split",
-    "R5": "bias_correct",
-    "R7": "tqt_optimization",
     "R8": "fusion_alignment",
-    "R10": "blockwise_reconstruction",
+    **{spec.trigger: name for name, spec in PASSES.items() if spec.trigger},
 }
 """The change that each trigger of the playbook speaks for."""
 

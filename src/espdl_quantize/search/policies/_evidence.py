@@ -166,5 +166,4 @@ class EvidencePolicy(Policy):
 
 
 def _slow_ops(setting: Setting) -> int:
-    cost = runtime_cost(setting)
-    return len(cost.int16_ops) + len(cost.split_layers)
+    return runtime_cost(setting).slower_ops

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from espdl_quantize.setting import PASS_FIELDS, Change, Setting, diff, int16_ops, split_layers
+from espdl_quantize.setting import PASSES, Change, Setting, diff, int16_ops, split_layers
 
-_SWITCHES = (*PASS_FIELDS, "fusion_alignment", "extra")
+_SWITCHES = (*PASSES, "fusion_alignment", "extra")
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def features(before: Setting, after: Setting) -> tuple[Feature, ...]:
         elif change.path == "calib_algorithm":
             found.append(Feature("calib", f"calib {change.after}"))
             found.append(Feature("calib", f"calib {change.before}", -1))
-        elif change.path == "weight_split.interested_layers":
+        elif change.path == PASSES["weight_split"].layers_field:
             found += _ops("split", split_layers(before), split_layers(after))
         else:
             found.append(_feature(change))

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from espdl_quantize.setting import PASSES
+
 PRIORS: Mapping[str, tuple[float, float]] = {
     "calib": (0.0, 0.12),
-    "tqt_optimization": (0.30, 0.30),
-    "bias_correct": (0.02, 0.08),
-    "equalization": (0.03, 0.15),
-    "weight_split": (0.0, 0.05),
-    "blockwise_reconstruction": (0.06, 0.15),
+    **{name: spec.prior for name, spec in PASSES.items()},
     "fusion_alignment": (0.0, 0.08),
     "int16": (0.0, 0.08),
     "split": (0.0, 0.05),

@@ -12,7 +12,7 @@ from espdl_quantize.search._legs import DEFAULT_TQT, LEGS
 from espdl_quantize.search.levers import LEVERS
 from espdl_quantize.search.policies._base import PolicyContext
 from espdl_quantize.setting import (
-    PASS_FIELDS,
+    PASSES,
     Dispatch,
     Setting,
     baseline,
@@ -21,7 +21,7 @@ from espdl_quantize.setting import (
 )
 
 OFF = "null"
-FIELDS = ("calib_algorithm", *PASS_FIELDS, "fusion_alignment", "dispatching_table", "extra")
+FIELDS = ("calib_algorithm", *PASSES, "fusion_alignment", "dispatching_table", "extra")
 
 _TQT = {"lr": (1e-5, 2e-5, 5e-5), "steps": (500, 1000, 2000), "block_size": (2, 4)}
 _WORST_OPS = 3
@@ -40,7 +40,7 @@ def decode(choice: Mapping[str, str]) -> Setting | None:
         value = json.loads(text)
         if value is None:
             continue
-        if name in PASS_FIELDS:
+        if name in PASSES:
             value = {"enabled": True, **value}
         elif name == "dispatching_table":
             value = [{"op": op, "bits": bits} for op, bits in value.items()]

@@ -23,7 +23,11 @@ from espdl_quantize.search.triggers._layers import (
     r10_large_gap,
 )
 from espdl_quantize.search.triggers._multi_input import R8Verdict, judge_r8, r8_multi_input
-from espdl_quantize.search.triggers._weights import r3_uneven_channels, r4_weight_outliers
+from espdl_quantize.search.triggers._weights import (
+    next_conv,
+    r3_uneven_channels,
+    r4_weight_outliers,
+)
 
 
 def find_triggers(
@@ -75,6 +79,7 @@ __all__ = [
     "gap_points",
     "has_bias",
     "judge_r8",
+    "next_conv",
     "outliers",
     "r1_heavy_tail",
     "r2_several_peaks",

@@ -21,7 +21,7 @@ def r3_uneven_channels(evidence: Evidence, limits: Thresholds) -> Finding | None
         kurtosis = weight.float_kurtosis if weight else None
         if kurtosis is None or kurtosis <= limits.r3_kurtosis:
             continue
-        partner = _next_conv(evidence, op)
+        partner = next_conv(evidence, op)
         if partner:
             told = f"weight of {op}: kurtosis {ratio(kurtosis)}, followed by {partner}"
             return Finding("R3", "equalization", told, (op, partner))
@@ -45,7 +45,7 @@ def r4_weight_outliers(
     return None
 
 
-def _next_conv(evidence: Evidence, op: str) -> str | None:
+def next_conv(evidence: Evidence, op: str) -> str | None:
     """Return the convolution that follows ``op`` directly or behind one activation."""
     node = evidence.op(op)
     if node is None or node.op_type not in _CONVS:

@@ -3,33 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from espdl_quantize.search.policies._base import PolicyContext
 from espdl_quantize.search.policies._parameters import PolicyParameters
 from espdl_quantize.search.policies.generators._base import Candidate, Generator
-from espdl_quantize.setting import BiasCorrect, Equalization, FusionAlignment, Setting
-
-LADDERS: Mapping[str, Mapping[str, Sequence[float]]] = {
-    "tqt_optimization": {
-        "lr": (2e-6, 5e-6, 1e-5, 2e-5, 5e-5),
-        "steps": (250, 500, 1000, 2000),
-        "block_size": (2, 3, 4, 5),
-    },
-    "blockwise_reconstruction": {
-        "lr": (1e-4, 3e-4, 1e-3),
-        "steps": (1000, 2500, 5000),
-        "block_size": (2, 4, 6),
-    },
-    "equalization": {
-        "opt_level": (1, 2),
-        "iterations": (3, 10, 30, 100),
-        "value_threshold": (0.5, 1.0, 2.0),
-    },
-    "bias_correct": {"block_size": (1, 2, 4), "steps": (8, 16, 32, 64)},
-    "weight_split": {"value_threshold": (1.5, 1.75, 2.0)},
-}
-"""Common values, ascending: from the comments of esp-ppq's setting.py and from tuning runs."""
+from espdl_quantize.setting import PASSES, FusionAlignment, Setting, enabled_passes
 
 _ALIGNMENTS: Mapping[str, Sequence[str]] = {
     # The others leave Add and Sub with exponents that the chip does not read.
@@ -37,17 +15,6 @@ _ALIGNMENTS: Mapping[str, Sequence[str]] = {
     "align_concat_to": ("Align to Large", "Align to Output", "None"),
     "align_resize_to": ("Align to Input", "Align to Output", "None"),
     "align_avgpooling_to": ("Align to Input", "Align to Output", "None"),
-}
-
-_OTHER_WAYS: Mapping[str, Sequence[Any]] = {
-    "bias_correct": (
-        BiasCorrect(enabled=True, block_size=1, steps=32),
-        BiasCorrect(enabled=True, block_size=4, steps=64),
-    ),
-    "equalization": (
-        Equalization(enabled=True, iterations=10, value_threshold=0.5, opt_level=1),
-        Equalization(enabled=True, iterations=3, value_threshold=2.0, opt_level=2),
-    ),
 }
 
 
@@ -61,17 +28,14 @@ class TurnKnobs(Generator):
     ) -> Iterator[Candidate]:
         """Yield one candidate per parameter and neighbouring value."""
         base = context.base
-        for name, ladders in LADDERS.items():
-            section = getattr(base, name)
-            if section is None or not section.enabled:
-                continue
-            for field, ladder in ladders.items():
-                now = getattr(section, field)
-                for value in _neighbours(now, ladder):
-                    changed = section.model_copy(update={field: value})
+        for spec, section in enabled_passes(base):
+            for knob in spec.knobs:
+                now = getattr(section, knob.field)
+                for value in _neighbours(now, knob.values):
+                    changed = section.model_copy(update={knob.field: value})
                     yield self._candidate(
-                        base.model_copy(update={name: changed}),
-                        f"{name}.{field} is {now:g} in {context.base_name}",
+                        base.model_copy(update={spec.field: changed}),
+                        f"{spec.field}.{knob.field} is {now:g} in {context.base_name}",
                     )
         yield from self._alignments(base, context.base_name)
 
@@ -100,11 +64,9 @@ class OtherWays(Generator):
     ) -> Iterator[Candidate]:
         """Yield a few variants per pass, and alignment to the output."""
         base = context.base
-        for name, sections in _OTHER_WAYS.items():
-            section = getattr(base, name)
-            if section is not None and section.enabled:
-                continue
-            for variant in sections:
+        enabled = {spec.field for spec, _ in enabled_passes(base)}
+        for name, spec in PASSES.items():
+            for variant in spec.variants if name not in enabled else ():
                 yield self._candidate(
                     base.model_copy(update={name: variant}), f"{context.base_name} has no {name}"
                 )
