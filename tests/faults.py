@@ -47,7 +47,7 @@ def run_with_fault(work: Callable[[], object], root: Path, fault: Fault, at: int
 
     Returns:
         "done" where it came to its end, "killed", or "refused" where it raised an error that a
-        user can mend.
+        user can fix.
 
     Raises:
         AssertionError: it raised anything else; the trace is told.

@@ -120,7 +120,7 @@ def test_a_changed_export_is_illegal(name: str, residual: Export, tmp_path: Path
     assert any(fault.op == op and told in fault.cause for fault in found.faults), found.faults
     with pytest.raises(IterationError, match="illegal on esp32s3") as caught:
         reject_illegal(found, BASELINE)
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 ALIGNMENT = {"fusion_alignment": {"align_elementwise_to": "None"}}
@@ -136,7 +136,7 @@ def test_an_add_of_several_exponents_is_illegal(
     assert [(fault.rule, fault.op) for fault in found.faults] == [("one exponent", op)]
     with pytest.raises(IterationError, match="adds raw integers") as caught:
         reject_illegal(found, parse_setting({"iteration_id": 1, **ALIGNMENT}))
-    assert "align_elementwise_to is 'None'" in caught.value.mend
+    assert "align_elementwise_to is 'None'" in caught.value.hint
     made = make_export(tmp_path / "default", kind, chip)
     assert check_legality(made.file, chip, made.graph, made.layouts).legal
 
@@ -150,10 +150,10 @@ def test_a_requantization_that_the_exporter_leaves_out_is_found(tmp_path: Path) 
     assert "-17" in found.faults[0].cause
     with pytest.raises(IterationError) as caught:
         reject_illegal(found, parse_setting({"iteration_id": 0, **plain}))
-    assert "force_alignment_overlap to true" in caught.value.mend
+    assert "force_alignment_overlap to true" in caught.value.hint
     # What the error says to do helps.
     mended = plain | {"fusion_alignment": {"force_alignment_overlap": True}}
-    made = make_export(tmp_path / "mended", "small tanh", "esp32s3", 16, mended)
+    made = make_export(tmp_path / "fixed", "small tanh", "esp32s3", 16, mended)
     assert check_legality(made.file, "esp32s3", made.graph, made.layouts).legal
 
 
@@ -205,8 +205,8 @@ def test_the_mend_names_what_to_drop(residual: Export, tmp_path: Path) -> None:
     trained = parse_setting({"iteration_id": 1, "tqt_optimization": {"enabled": True}})
     with pytest.raises(IterationError) as caught:
         reject_illegal(found, trained)
-    assert "leave '/first/Conv' out of tqt_optimization" in caught.value.mend
-    assert "dispatch '/first/Conv' to 16 bits" in caught.value.mend
+    assert "leave '/first/Conv' out of tqt_optimization" in caught.value.hint
+    assert "dispatch '/first/Conv' to 16 bits" in caught.value.hint
 
 
 @pytest.mark.parametrize(

@@ -98,5 +98,5 @@ def test_an_error_is_one_line_and_its_mend(tmp_path: Path) -> None:
     assert done.returncode == 3
     lines = done.stderr.strip().splitlines()
     assert lines[0].startswith("error: contract")
-    assert lines[1].startswith("  mend: ")
+    assert lines[1].startswith("  hint: ")
     assert len(lines) == 2

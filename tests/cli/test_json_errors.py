@@ -17,7 +17,7 @@ def failed(command: Command, *arguments: object, code: int) -> dict[str, Any]:
     told = json.loads(done.stdout)
     assert told["ok"] is False
     assert told["error"]["exit_code"] == code
-    assert set(told["error"]) == {"message", "cause", "mend", "exit_code"}
+    assert set(told["error"]) == {"message", "cause", "hint", "exit_code"}
     return dict(told)
 
 
@@ -38,9 +38,9 @@ def test_every_command_says_it_in_json(
 ) -> None:
     error = failed(command, *arguments, code=code)["error"]
     assert message in error["message"]
-    assert error["mend"]
+    assert error["hint"]
     told = command(*arguments, "--json").stderr.splitlines()
-    assert told == [f"error: {error['message']}", f"  mend: {error['mend']}"]
+    assert told == [f"error: {error['message']}", f"  hint: {error['hint']}"]
     plain = command(*arguments)
     assert (plain.stdout, plain.stderr.splitlines()) == ("", told)
 

@@ -82,8 +82,8 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
         search(tmp_path, MadeBackend(scripted={2: KeyboardInterrupt()}))
     assert error.value.exit_code == EXIT_INTERRUPTED
     assert str(tmp_path / "best") in error.value.cause
-    assert "same command" in error.value.mend
-    assert "2 of 5 iterations were done; for the rest: --iterations 3" in error.value.mend
+    assert "same command" in error.value.hint
+    assert "2 of 5 iterations were done; for the rest: --iterations 3" in error.value.hint
     assert (tmp_path / "best/model.espdl").exists()
 
 

@@ -95,7 +95,7 @@ def test_a_collate_fn_that_is_there_is_not_asked_for(
     with pytest.raises(ContractError) as caught:
         read(tmp_path, calibration, extra=f"def collate_fn(batch):\n    {collate}\n")
     assert told in caught.value.cause
-    assert caught.value.mend.startswith("let collate_fn(batch) return the model's inputs alone")
+    assert caught.value.hint.startswith("let collate_fn(batch) return the model's inputs alone")
 
 
 def test_an_input_shape_with_the_batch_in_it_is_mended_in_words(tmp_path: Path) -> None:

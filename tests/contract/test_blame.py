@@ -19,7 +19,7 @@ def blamed(of: Contract, name: str) -> ContractError:
     try:
         of.call(name)
     except Exception as raised:
-        return located(ContractError("it failed", "mend it"), of, raised)
+        return located(ContractError("it failed", "fix it"), of, raised)
     raise AssertionError(f"{name} does not raise")
 
 
@@ -54,7 +54,7 @@ def test_an_installed_package_in_the_folder_is_not_the_users(tmp_path: Path) -> 
 
 def test_a_todo_that_is_not_filled_in_is_named(tmp_path: Path) -> None:
     model = "return load()\ndef load():\n    raise NotImplementedError('your model here')"
-    assert blamed(contract(tmp_path, model=model), "get_torch_model").mend == (
+    assert blamed(contract(tmp_path, model=model), "get_torch_model").hint == (
         "fill in the TODO in load()"
     )
 
@@ -63,11 +63,11 @@ def test_what_torch_does_not_implement_is_no_todo(tmp_path: Path) -> None:
     of = contract(tmp_path, model="return torch.nn.Module()(1)")
     found = blamed(of, "get_torch_model")
     assert "get_torch_model" in found.cause
-    assert found.mend == "mend it"
+    assert found.hint == "fix it"
 
 
 def test_an_error_of_nobodys_code_stays_as_it_is(tmp_path: Path) -> None:
-    of, fault = contract(tmp_path), ContractError("it failed", "mend it")
+    of, fault = contract(tmp_path), ContractError("it failed", "fix it")
     assert located(fault, of) is fault
     assert located(fault, of, ValueError("never raised")) is fault
 
@@ -104,12 +104,12 @@ def test_an_unfilled_starter_says_what_to_fill_in(tmp_path: Path) -> None:
     of = load_contract(path, TARGETS)
     with pytest.raises(ContractError, match="loader is empty") as caught:
         read_batches(of)
-    assert caught.value.mend == "fill in the TODO in create_calib_dataloader()"
-    assert blamed(of, "get_torch_model").mend == "fill in the TODO in get_torch_model()"
+    assert caught.value.hint == "fill in the TODO in create_calib_dataloader()"
+    assert blamed(of, "get_torch_model").hint == "fill in the TODO in get_torch_model()"
 
 
 def test_an_empty_loader_without_a_todo(tmp_path: Path) -> None:
     with pytest.raises(ContractError, match="loader is empty") as caught:
         read_batches(contract(tmp_path, calibration="return []"))
-    assert "finds its samples" in caught.value.mend
+    assert "finds its samples" in caught.value.hint
     assert "calib_steps" not in str(caught.value)

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from espdl_quantize.cli._app import app
 from espdl_quantize.core import EspdlQuantizeError
-from espdl_quantize.deploy import Measurement, parse_log, parse_measurement, read_log
-from espdl_quantize.record import read_history
+from espdl_quantize.deploy import parse_log, read_log
+from espdl_quantize.record import Measurement, parse_measurement, read_history
 from espdl_quantize.report import compare, record_log
 from tests.search.made_runs import SWEEP, swept, write_history
 

@@ -47,7 +47,7 @@ def test_a_fault_of_the_evaluation_stops_it_before_quantizing(
     assert (index["status"], index["error"]["stage"]) == ("failed", "score float model")
     if "1 / 0" in evaluate:
         assert "user_quant.py:10, in evaluate()" in error.cause
-        assert "console.log has the whole trace" in error.mend
+        assert "console.log has the whole trace" in error.hint
 
 
 def test_an_evaluation_of_quantized_graphs_only_goes_on_when_told(
@@ -60,4 +60,4 @@ def test_an_evaluation_of_quantized_graphs_only_goes_on_when_told(
 def test_the_line_in_get_torch_model_is_named(tmp_path: Path, stages: list[str]) -> None:
     error = begin(tmp_path, model="raise NotImplementedError('your model')")
     assert "user_quant.py:7, in get_torch_model()" in error.cause
-    assert error.mend.startswith("fill in the TODO in get_torch_model()")
+    assert error.hint.startswith("fill in the TODO in get_torch_model()")

@@ -103,7 +103,7 @@ def test_what_is_in_the_way_is_named(tmp_path: Path, name: str) -> None:
         staged(outputs / "iter_0"),
     ):
         pass
-    assert caught.value.mend
+    assert caught.value.hint
     assert in_the_way.exists()
 
 

@@ -86,7 +86,7 @@ def test_one_that_never_runs_the_graph_is_a_fault(name: str, graph: Any, tmp_pat
         with pytest.raises(ContractError, match=r"evaluate\(\) in user_quant.py never") as caught:
             scores(contract, graph, full=True)
         assert caught.value.exit_code == EXIT_CONTRACT
-        assert "TorchExecutor(graph=quant_graph)" in caught.value.mend
+        assert "TorchExecutor(graph=quant_graph)" in caught.value.hint
 
 
 @pytest.mark.parametrize("name", RUNS)

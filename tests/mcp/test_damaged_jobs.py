@@ -36,9 +36,9 @@ async def test_a_server_survives_every_damaged_record_and_answers(root: Path) ->
                 job = await job_of(client, job_id)
                 assert job["state"] == "damaged", name
                 assert job["error"]["exit_code"] == 7, name
-                assert str(jobs / job_id) in job["error"]["mend"], name
+                assert str(jobs / job_id) in job["error"]["hint"], name
                 error = await refused(client, "cancel", job_id=job_id)
-                assert "no process was signalled" in error["mend"], name
+                assert "no process was signalled" in error["hint"], name
             done = await call(client, "tune", recorded="table.zip", iterations=1, wait_seconds=60)
             assert done["state"] == "finished", done
             # The loop still runs: only it ends what does not hear Ctrl-C.

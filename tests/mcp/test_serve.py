@@ -20,7 +20,7 @@ def test_without_the_sdk_it_says_what_to_install(
     )
     with pytest.raises(InstallationError, match=r"MCP SDK") as error:
         serve([tmp_path])
-    assert error.value.mend == "pip install 'espdl-quantize[mcp]'"
+    assert error.value.hint == "pip install 'espdl-quantize[mcp]'"
     assert error.value.exit_code == 6
     assert list(tmp_path.iterdir()) == []
 

@@ -116,7 +116,7 @@ async def test_a_whole_search(root: Path, tmp_path: Path) -> None:
     assert report["text"] == written
     assert "metrics.json" in report["best_files"]
     assert refusal["exit_code"] == 1
-    assert "force_finalize" in refusal["mend"]
+    assert "force_finalize" in refusal["hint"]
     assert ended["category"] == "force_finalize_phase5"
     assert [(one["job_id"], one["result"]) for one in jobs] == [(job["job_id"], None)]
     # Progress grows, as the protocol asks, and says what is going on.
@@ -143,7 +143,7 @@ async def test_one_step_at_a_time(root: Path) -> None:
     assert sorted((root / "outputs").iterdir()) == before
     assert kept == {"ok": True, "violations": []}
     assert not found["ok"]
-    assert all(one["mend"] for one in found["violations"])
+    assert all(one["hint"] for one in found["violations"])
     assert failed["state"] == "failed"
     assert failed["error"]["exit_code"] == failed["exit_code"] == 3
     assert any("target" in fault["key"] for fault in failed["error"]["faults"])
@@ -228,7 +228,7 @@ async def test_a_job_that_was_killed_meanwhile_is_lost_and_can_be_taken_up(root:
         lost = await job_of(client, job["job_id"], 10)
         rest = await call(client, "tune", recorded="table.zip", iterations=1, wait_seconds=60)
     assert lost["state"] == "lost"
-    assert "goes on" in lost["error"]["mend"]
+    assert "goes on" in lost["error"]["hint"]
     assert finished
     assert rest["result"]["iterations"] == finished + 1
 
@@ -255,7 +255,7 @@ async def test_paths_outside_of_the_roots_are_refused(root: Path, tmp_path: Path
                 error = await refused(client, tool, **arguments)
                 assert "outside of the roots" in error["message"], (tool, path)
                 assert error["exit_code"] == 1
-                assert "--root" in error["mend"]
+                assert "--root" in error["hint"]
         # The second root is one, too.
         allowed = await refused(client, "next_step", output_dir=str(second / "outputs"))
     assert "does not exist" in allowed["message"]
@@ -294,7 +294,7 @@ async def test_errors_say_what_is_wrong_and_how_to_mend_it(root: Path) -> None:
     for error, code, told in errors:
         assert told in error["message"]
         assert error["exit_code"] == code, error
-        assert error["mend"]
+        assert error["hint"]
     assert late["state"] == "failed"
     assert "--json" in late["error"]["message"]
 

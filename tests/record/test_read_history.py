@@ -70,7 +70,7 @@ def test_a_failed_iteration_keeps_its_cause(tmp_path):
     write_run(tmp_path, run(0, None))
     row = read_history(tmp_path).iterations[0]
     assert row.status == "failed"
-    assert (row.failure.stage, row.failure.mend) == ("quantize", "take a smaller batch")
+    assert (row.failure.stage, row.failure.hint) == ("quantize", "take a smaller batch")
     assert "out of memory" in str(row.failure)
     assert read_history(tmp_path).ranks == {0: None}
 
@@ -245,7 +245,7 @@ def test_iterations_older_than_the_key_conflict_with_none(tmp_path):
 
 
 def test_a_failed_iteration_is_no_measure(tmp_path):
-    """The contract is mended after a failure, which changes it."""
+    """The contract is fixed after a failure, which changes it."""
     write_run(tmp_path, run(0, None), float_reference_key="a" * 64)
     assert read_history(tmp_path).excluded == ()
     write_run(tmp_path, run(1, 0.5), float_reference_key="b" * 64)
@@ -300,7 +300,7 @@ def test_a_missing_folder_is_an_error_with_a_mend(tmp_path):
     with pytest.raises(OutputFolderError) as caught:
         read_history(tmp_path / "nowhere")
     assert "nowhere" in caught.value.cause
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 def test_evidence_is_read_when_asked_for(tmp_path):

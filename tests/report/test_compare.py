@@ -220,10 +220,10 @@ def test_where_there_is_no_next_setting_none_is_written(tmp_path):
     ended, opened = tmp_path / "ended", tmp_path / "opened"
     write_history(ended, swept(*SWEEP, target=0.65))
     in_phase_5(opened)
-    for outputs, mend in ((ended, "best/setting.json"), (opened, "by hand")):
+    for outputs, hint in ((ended, "best/setting.json"), (opened, "by hand")):
         result = compare(outputs, write_next=tmp_path / "next.json")
         assert result.exit_code == 1
-        assert any("no next setting was written" in line and mend in line for line in result.lines)
+        assert any("no next setting was written" in line and hint in line for line in result.lines)
         assert result.lines[0].startswith("best: ")
     assert not (tmp_path / "next.json").exists()
 
@@ -248,9 +248,9 @@ def test_lint_names_ops_that_the_model_does_not_have(tmp_path):
         "dispatching_table names 'conv01'",
         "weight_split.interested_layers names 'stem'",
     ]
-    assert found[0].mend.startswith("nearest: ")
-    assert "conv0" in found[0].mend
-    assert "iter_2/simplified_ops.json" in found[1].mend
+    assert found[0].hint.startswith("nearest: ")
+    assert "conv0" in found[0].hint
+    assert "iter_2/simplified_ops.json" in found[1].hint
     right = trained(dispatching_table=INT16)
     assert lint(tmp_path, right) == []
 

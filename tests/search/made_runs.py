@@ -142,7 +142,7 @@ def write_run(outputs: Path, row: Iteration, found: Evidence | None = None, **in
             "iteration_id": row.id,
             "status": row.status,
             "error": (
-                {"stage": "quantize", "cause": "out of memory", "mend": "take a smaller batch"}
+                {"stage": "quantize", "cause": "out of memory", "hint": "take a smaller batch"}
                 if failed
                 else None
             ),

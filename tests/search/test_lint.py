@@ -25,7 +25,7 @@ def int16(*ops):
 
 def rules(setting, past):
     found = lint_setting(setting, past, {row.id: evidence() for row in past.iterations})
-    assert all(item.found and item.mend for item in found)
+    assert all(item.found and item.hint for item in found)
     return [(item.rule, item.iteration_id) for item in found]
 
 

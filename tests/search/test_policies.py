@@ -158,7 +158,7 @@ def test_a_missing_optuna_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(InstallationError) as error:
         make_policy("optuna")
-    assert "espdl-quantize[optuna]" in error.value.mend
+    assert "espdl-quantize[optuna]" in error.value.hint
 
 
 def test_the_seed_changes_what_is_drawn():

@@ -108,6 +108,6 @@ def test_without_the_package_a_copy_says_which_line_mends_it(tmp_path: Path) -> 
     assert told.returncode == 6
     error = json.loads(told.stdout)["error"]
     assert error["exit_code"] == 6
-    assert f"-m pip install {ROOT}" in error["mend"]
+    assert f"-m pip install {ROOT}" in error["hint"]
     assert "Traceback" not in told.stderr
     assert not list(tmp_path.rglob("__pycache__"))

@@ -44,7 +44,7 @@ def test_an_illegal_model_fails_its_iteration_and_is_never_best(
     failed = json.loads((outputs / "iter_1/iteration_index.json").read_text())
     assert failed["status"] == "failed"
     assert failed["error"]["stage"] == "check model"
-    assert "another calib_algorithm" in failed["error"]["mend"]
+    assert "another calib_algorithm" in failed["error"]["hint"]
     assert not (outputs / "iter_1/model.espdl").exists()
     faults = json.loads((outputs / "iter_1/chip_check.json").read_text())["legality"]["faults"]
     assert {"shift"} <= {fault["rule"] for fault in faults}

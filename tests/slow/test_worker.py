@@ -109,7 +109,7 @@ def test_whatever_a_contract_does_the_command_says_so(tmp_path: Path, way: str) 
     assert done.returncode in (3, 5), done.stderr
     error = json.loads(done.stdout)["error"]
     assert told in error["cause"]
-    assert error["mend"]
+    assert error["hint"]
     index = read(folder)
     assert (index["status"], index["error"]["cause"]) == ("failed", error["cause"])
     assert index["error"]["stage"] == "score float model"
@@ -118,7 +118,7 @@ def test_whatever_a_contract_does_the_command_says_so(tmp_path: Path, way: str) 
     assert index["reduced_memory"] is (way == "eats memory")
     if way in ("aborts", "hangs"):
         assert "in evaluate" in log
-    # Once the contract is mended, the same folder takes the iteration.
+    # Once the contract is fixed, the same folder takes the iteration.
     if way == "ends":
         write_contract(tmp_path, evaluate=EVALUATE)
         again = [*command, str(path), "--output-dir", str(folder)]

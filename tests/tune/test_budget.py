@@ -31,7 +31,7 @@ def test_what_is_no_duration_is_a_usage_error(text):
     with pytest.raises(UsageError) as error:
         parse_duration(text)
     assert error.value.exit_code == EXIT_USAGE
-    assert error.value.mend
+    assert error.value.hint
 
 
 @pytest.mark.parametrize("fields", [{"iterations": 0}, {"iterations": -3}, {"seconds": 0}])

@@ -197,7 +197,7 @@ def test_a_repetition_in_place_does_not_count_again(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_the_new_fields_is_read_ranked_and_resumed(tmp_path: Path) -> None:
-    """As earlier versions wrote it: an error of stage, cause and mend."""
+    """As earlier versions wrote it: an error of stage, cause and fix."""
     scripted = {1: IterationError("esp-ppq's pass 'tqt' fails: KeyError: ''")}
     tune(MadeBackend(scripted=scripted), tmp_path, TuneOptions(Budget(3)))
     history = read_history(tmp_path)
@@ -320,6 +320,6 @@ def test_every_pass_of_a_setting_can_be_told_by_its_name() -> None:
     from espdl_quantize.ppq import field_of_pass
 
     known = ("tqt", "lsq", "block-wise adaround reconstruction", "bias correction")
-    known += ("layerwise equalization", "layer split(lateral)")
+    known += ("layerwise equalization", "layer split(lateral)", "channelwise split")
     assert {field_of_pass(name) for name in known} == set(PASSES)
     assert field_of_pass("quantize simplify") == ""

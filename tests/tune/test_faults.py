@@ -150,7 +150,7 @@ def test_a_read_only_folder_is_named(tmp_path: Path) -> None:
         for work in (search, compare):
             with pytest.raises(OutputFolderError, match="Read-only file system") as caught:
                 work(small / "outputs")
-            assert caught.value.mend
+            assert caught.value.hint
 
 
 FARTHER = 0.75

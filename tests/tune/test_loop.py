@@ -161,9 +161,9 @@ def test_two_failures_alike_at_the_baseline_end_it(tmp_path: Path) -> None:
     with pytest.raises(IterationError, match="out of memory") as error:
         search(tmp_path, backend)
     assert len(backend.runs) == 2
-    assert error.value.mend == "take a smaller batch"
+    assert error.value.hint == "take a smaller batch"
     assert not (tmp_path / "best").exists()
-    # What failed is tried again once the cause is mended, in its own folder.
+    # What failed is tried again once the cause is fixed, in its own folder.
     result = search(tmp_path, budget=Budget(3))
     # The two count no second time.
     assert [row.id for row in result.history.iterations] == [0, 1, 2, 3, 4]
@@ -198,8 +198,8 @@ def test_a_search_whose_calibrations_are_all_illegal_ends_and_may_be_tried_again
     with pytest.raises(IterationError, match="no calibration makes a model") as error:
         search(tmp_path, rest)
     assert [setting.iteration_id for setting in rest.runs] == [2, 3]
-    assert "preprocessed" in error.value.mend
-    # Whoever mends the contract begins anew.
+    assert "preprocessed" in error.value.hint
+    # Whoever fixes the contract begins anew.
     result = search(tmp_path, budget=Budget(4))
     assert [row.id for row in result.history.iterations][:2] == [0, 1]
     assert 0 in {row.id for row in result.history.scored}
@@ -292,7 +292,7 @@ def test_a_fault_of_the_contract_ends_it_at_the_first_iteration(tmp_path: Path) 
         search(tmp_path, wrong)
     assert caught.value.exit_code == 3
     assert len(wrong.runs) == 1
-    # The same command goes on once it is mended, with the iteration that failed.
+    # The same command goes on once it is fixed, with the iteration that failed.
     assert search(tmp_path, budget=Budget(2)).history.iterations[0].value is not None
 
 

@@ -52,7 +52,7 @@ WAYS: dict[str, Callable[[Order], Any]] = {
     "memory": _eat,
     "much memory": lambda order: _raise(MemoryError("std::bad_alloc")),
     "contract": lambda order: _raise(ContractError("no 'top1'", "return it")),
-    "error": lambda order: _raise(IterationError("boom", "mend it")),
+    "error": lambda order: _raise(IterationError("boom", "fix it")),
     "interrupt": lambda order: _raise(KeyboardInterrupt()),
     "broken": lambda order: _raise(ZeroDivisionError("a fault of the program")),
     "print": lambda order: os.write(1, b'{"event": "done"}\n'),

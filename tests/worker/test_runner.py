@@ -80,13 +80,13 @@ def test_a_death_is_a_failed_iteration_that_says_how(
         with pytest.raises(IterationError, match=told) as caught:
             runner.run(baseline(0), tmp_path / "iter_0", NoProgress())
         assert "(while: quantize: tqt)" in caught.value.cause
-        assert caught.value.mend
+        assert caught.value.hint
         index = read(tmp_path / "iter_0")
         assert index["status"] == "failed"
         assert index["error"] == {
             "stage": "quantize",
             "cause": caught.value.cause,
-            "mend": caught.value.mend,
+            "hint": caught.value.hint,
             "pass": "tqt",
             "field": "tqt_optimization",
             "layer": None,
@@ -114,7 +114,7 @@ def test_a_hung_iteration_is_ended_and_leaves_where_it_hung(tmp_path: Path) -> N
     with made(deaths={"0": "hang"}) as runner:
         with pytest.raises(IterationError, match=r"longer than its limit of 1 s") as caught:
             runner.run(baseline(0), tmp_path / "iter_0", NoProgress(), limit=1.0)
-        assert "--iteration-limit" in caught.value.mend
+        assert "--iteration-limit" in caught.value.hint
         assert "in _sleep" in (tmp_path / "iter_0/console.log").read_text()
         pids = [int(pid) for pid in (tmp_path / "asleep").read_text().split()]
         wait_for(lambda: not any(map(is_alive, pids)))
@@ -165,7 +165,7 @@ def test_errors_keep_their_kind_and_faults_of_the_program_are_no_iteration(tmp_p
     with made(deaths={"0": "contract", "1": "broken", "2": "interrupt"}) as runner:
         with pytest.raises(ContractError, match="no 'top1'") as caught:
             runner.run(baseline(0), tmp_path / "iter_0", NoProgress())
-        assert (caught.value.mend, caught.value.exit_code) == ("return it", 3)
+        assert (caught.value.hint, caught.value.exit_code) == ("return it", 3)
         with pytest.raises(RuntimeError, match="ZeroDivisionError"):
             runner.run(baseline(1), tmp_path / "iter_1", NoProgress())
         assert not (tmp_path / "iter_1").exists()

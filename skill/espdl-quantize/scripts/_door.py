@@ -23,12 +23,12 @@ def command(*arguments):
         from espdl_quantize.cli import main
     except ImportError as error:
         missing = error.name or str(error)
-        _stop(f"{sys.executable} has no module {missing!r}", _mend())
+        _stop(f"{sys.executable} has no module {missing!r}", _hint())
     sys.argv = ["espdl-quantize", *arguments]
     main()
 
 
-def _mend():
+def _hint():
     """Name the pip line, and the interpreter that has the package if one is known."""
     told = f"run: {shlex.quote(sys.executable)} -m pip install {shlex.quote(_requirement())}"
     python = _installed().get("python")
@@ -53,10 +53,10 @@ def _installed():
     return found if isinstance(found, dict) else {}
 
 
-def _stop(cause, mend):
+def _stop(cause, hint):
     print("error: " + cause, file=sys.stderr)
-    print("  mend: " + mend, file=sys.stderr)
+    print("  hint: " + hint, file=sys.stderr)
     if "--json" in sys.argv[1:]:
-        error = {"message": cause, "cause": cause, "mend": mend, "exit_code": INSTALLATION}
+        error = {"message": cause, "cause": cause, "hint": hint, "exit_code": INSTALLATION}
         print(json.dumps({"ok": False, "error": error}, indent=2))
     sys.exit(INSTALLATION)

@@ -25,9 +25,9 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message):
         """Print what is wrong, as JSON too where that was asked for, and end."""
-        print(f"error: {message}\n  mend: see --help", file=sys.stderr)
+        print(f"error: {message}\n  hint: see --help", file=sys.stderr)
         if "--json" in sys.argv[1:]:
-            error = {"message": message, "cause": message, "mend": "see --help", "exit_code": USAGE}
+            error = {"message": message, "cause": message, "hint": "see --help", "exit_code": USAGE}
             print(json.dumps({"ok": False, "error": error}, indent=2))
         sys.exit(USAGE)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from espdl_quantize.chip._against_graph import Layouts, differences
 from espdl_quantize.chip._facts import chip_facts
-from espdl_quantize.chip._mend import mend_of
+from espdl_quantize.chip._hint import hint_of
 from espdl_quantize.chip._model import ChipModel
 from espdl_quantize.chip._read import UnreadableModelError, read_model
 from espdl_quantize.chip._rules import Fault, doubts_of, faults_of
@@ -94,5 +94,5 @@ def reject_illegal(found: Legality, setting: Setting) -> None:
     others = f" (and {more} more in chip_check.json)" if more else ""
     raise IterationError(
         f"the exported model is illegal on {found.chip}: {where}{first.cause}{others}",
-        mend_of(first, setting),
+        hint_of(first, setting),
     )

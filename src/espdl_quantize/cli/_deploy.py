@@ -12,7 +12,7 @@ from espdl_quantize.cli._options import AsJson, OutputFolder
 from espdl_quantize.core import EXIT_OK, EXIT_REFUSED
 
 if TYPE_CHECKING:
-    from espdl_quantize.deploy import Measurement
+    from espdl_quantize.record import Measurement
 
 _SLOWEST = 10
 

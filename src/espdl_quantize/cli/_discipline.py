@@ -33,5 +33,5 @@ def check_discipline(setting_path: Path, folder: Path) -> None:
     if broken:
         raise EspdlQuantizeError(
             f"{setting_path} breaks a rule of the search: " + "; ".join(map(str, broken)),
-            "mend the setting, or pass --allow to run it all the same; the report will say so",
+            "fix the setting, or pass --allow to run it all the same; the report will say so",
         )

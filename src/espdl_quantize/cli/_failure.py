@@ -10,12 +10,12 @@ from espdl_quantize.core import EXIT_USAGE, EspdlQuantizeError, dumps
 
 
 def fail(error: EspdlQuantizeError, as_json: bool) -> NoReturn:
-    """Print what is wrong and how to mend it, and exit with the error's code."""
+    """Print what is wrong and how to fix it, and exit with the error's code."""
     print(f"error: {printable(error.cause)}", file=sys.stderr)
-    if error.mend:
-        print(f"  mend: {printable(error.mend)}", file=sys.stderr)
+    if error.hint:
+        print(f"  hint: {printable(error.hint)}", file=sys.stderr)
     if as_json:
-        print(dumps(_form(error.cause, error.mend, error.exit_code) | _faults(error)), end="")
+        print(dumps(_form(error.cause, error.hint, error.exit_code) | _faults(error)), end="")
     sys.exit(error.exit_code)
 
 
@@ -27,9 +27,9 @@ def print_usage_error(ended: SystemExit) -> None:
     print(dumps(_form(message, "see --help", EXIT_USAGE)), end="")
 
 
-def _form(cause: str, mend: str, exit_code: int) -> dict[str, Any]:
+def _form(cause: str, hint: str, exit_code: int) -> dict[str, Any]:
     # "cause" is what "message" was called in the first place; readers of either find it.
-    error = {"message": cause, "cause": cause, "mend": mend, "exit_code": exit_code}
+    error = {"message": cause, "cause": cause, "hint": hint, "exit_code": exit_code}
     return {"ok": False, "error": error}
 
 

@@ -35,7 +35,7 @@ _OF_THE_DISK = frozenset(
 
 
 def main() -> None:
-    """Run the command; an error that the user can mend is one line on stderr."""
+    """Run the command; an error that the user can fix is one line on stderr."""
     # Known before the arguments are parsed, for the errors of parsing them.
     as_json = "--json" in sys.argv[1:]
     try:
@@ -54,5 +54,5 @@ def main() -> None:
         if error.errno not in _OF_THE_DISK:
             raise
         told = f"{error.filename or 'a file'} cannot be written: {error.strerror}"
-        mend = "free some space, or give a folder that you can write to"
-        fail(OutputFolderError(told, mend), as_json)
+        hint = "free some space, or give a folder that you can write to"
+        fail(OutputFolderError(told, hint), as_json)

@@ -134,11 +134,11 @@ def read_batches(
         fault = ContractError(
             f"the calibration loader raised {type(error).__name__} at batch {len(batches)}: "
             f"{first_and_last_line(error)}",
-            "mend create_calib_dataloader(), its dataset or collate_fn()",
+            "fix create_calib_dataloader(), its dataset or collate_fn()",
         )
         raise located(fault, contract, error) from error
     if not batches:
-        raise ContractError("the calibration loader is empty: not one batch", _mend_empty(contract))
+        raise ContractError("the calibration loader is empty: not one batch", _hint_empty(contract))
     if len(batches) < needed:
         _check_count(len(batches), config.calib_steps)
     for number, batch in enumerate(batches):
@@ -186,7 +186,7 @@ def _check_count(count: int, wanted: int) -> None:
         )
 
 
-def _mend_empty(contract: Contract) -> str:
+def _hint_empty(contract: Contract) -> str:
     try:
         is_unfilled = "TODO" in inspect.getsource(contract.module.create_calib_dataloader)
     except (OSError, TypeError):
@@ -196,7 +196,7 @@ def _mend_empty(contract: Contract) -> str:
     return "see that create_calib_dataloader() finds its samples"
 
 
-def _mend_inputs(contract: Contract) -> str:
+def _hint_inputs(contract: Contract) -> str:
     """Say who has to drop the labels: a collate_fn that is there already, or one to be written."""
     if contract.has_collate_fn:
         return "let collate_fn(batch) return the model's inputs alone, without labels"
@@ -216,7 +216,7 @@ def _as_inputs(batch: Any, contract: Contract) -> Batch:
         return tensors[0] if len(tensors) == 1 else tensors
     raise ContractError(
         f"{_a_batch(contract)} is {_describe(batch)}, expected a tensor or a list of tensors",
-        _mend_inputs(contract),
+        _hint_inputs(contract),
     )
 
 
@@ -249,21 +249,21 @@ def _check(batch: Batch, number: int, contract: Contract) -> None:
         raise ContractError(
             f"calibration batch {number} has {len(tensors)} tensors{after}, input_shape has "
             f"{len(shapes)}",
-            _mend_inputs(contract),
+            _hint_inputs(contract),
         )
     for tensor, shape in zip(tensors, shapes, strict=True):
         found = list(tensor.shape)
         if found[1:] != shape:
-            mend = "make input_shape and the loader agree; input_shape is without the batch"
+            hint = "make input_shape and the loader agree; input_shape is without the batch"
             if shape[:1] == [1] and found[1:] == shape[1:]:
-                mend = (
+                hint = (
                     f"input_shape is without the batch: set it to {shape[1:]}; if its 1 is a "
                     "channel, add that axis to the images, by unsqueeze(1)"
                 )
             raise ContractError(
                 f"calibration batch {number} has shape {found}, expected [batch, "
                 f"{', '.join(map(str, shape))}] from input_shape {shape}",
-                mend,
+                hint,
             )
         if not bool(tensor.isfinite().all()):
             raise ContractError(

@@ -45,12 +45,12 @@ def located(fault: ErrorT, contract: Contract, raised: BaseException | None = No
     if place in fault.cause:
         return fault
     named = [frame.function for frame in frames if not frame.function.startswith("<")]
-    mend = fault.mend
+    hint = fault.hint
     # Torch raises NotImplementedError as well, for what it cannot do on a device.
     if isinstance(raised, NotImplementedError) and named and _innermost(raised) == last:
-        mend = f"fill in the TODO in {named[-1]}()"
+        hint = f"fill in the TODO in {named[-1]}()"
     where = f"{place}, in {named[-1]}()" if named else place
-    return fault.reworded(f"{fault.cause} ({where})", mend)
+    return fault.reworded(f"{fault.cause} ({where})", hint)
 
 
 def first_and_last_line(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""A fault in a contract, described so that it can be mended without reading this code."""
+"""A fault in a contract, described so that it can be fixed without reading this code."""
 
 from __future__ import annotations
 

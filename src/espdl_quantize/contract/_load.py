@@ -164,7 +164,7 @@ def _load_module(path: Path, surroundings: Surroundings) -> ModuleType:
         raise ContractError(
             f"contract {path} does not load ({_where(error, path)}): "
             f"{type(error).__name__}: {error}",
-            "mend that line; the module must import without doing heavy work",
+            "fix that line; the module must import without doing heavy work",
         ) from error
     return module
 

@@ -1,6 +1,6 @@
-"""Errors that a user can mend, and the exit code that each kind of error ends the command with.
+"""Errors that a user can fix, and the exit code that each kind of error ends the command with.
 
-Every error names the cause, with the value that was found, and how to mend it. The command line
+Every error names the cause, with the value that was found, and how to fix it. The command line
 prints it as one line; a traceback is for faults of this program, not of its input.
 """
 
@@ -26,23 +26,23 @@ ErrorT = TypeVar("ErrorT", bound="EspdlQuantizeError")
 
 
 class EspdlQuantizeError(Exception):
-    """An error with a cause and a mend.
+    """An error with a cause and a hint.
 
     Args:
         cause: what is wrong, with the name of the thing and the value that was found.
-        mend: what to do about it; may be empty where the cause says it already.
+        hint: what to do about it; may be empty where the cause says it already.
     """
 
     exit_code = EXIT_REFUSED
 
-    def __init__(self, cause: str, mend: str = "") -> None:
+    def __init__(self, cause: str, hint: str = "") -> None:
         self.cause = cause
-        self.mend = mend
-        super().__init__(f"{cause} -> {mend}" if mend else cause)
+        self.hint = hint
+        super().__init__(f"{cause} -> {hint}" if hint else cause)
 
-    def reworded(self: ErrorT, cause: str, mend: str) -> ErrorT:
+    def reworded(self: ErrorT, cause: str, hint: str) -> ErrorT:
         """Return an error of the same kind, with the same exception behind it, in other words."""
-        found = type(self)(cause, mend)
+        found = type(self)(cause, hint)
         found.__cause__ = self.__cause__
         return found
 
@@ -95,17 +95,17 @@ class PassError(IterationError):
 
     Args:
         cause: as for every error.
-        mend: as for every error.
+        hint: as for every error.
         failed_pass: which pass, and where.
     """
 
-    def __init__(self, cause: str, mend: str = "", failed_pass: FailedPass | None = None) -> None:
-        super().__init__(cause, mend)
+    def __init__(self, cause: str, hint: str = "", failed_pass: FailedPass | None = None) -> None:
+        super().__init__(cause, hint)
         self.failed_pass = failed_pass
 
-    def reworded(self, cause: str, mend: str) -> PassError:
+    def reworded(self, cause: str, hint: str) -> PassError:
         """Return the same failure in other words."""
-        found = PassError(cause, mend, self.failed_pass)
+        found = PassError(cause, hint, self.failed_pass)
         found.__cause__ = self.__cause__
         return found
 

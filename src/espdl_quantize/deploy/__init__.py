@@ -3,36 +3,22 @@
 from espdl_quantize.deploy._card import CARD, describe, whole_card, write_card
 from espdl_quantize.deploy._chips import ESP_DL, board_of
 from espdl_quantize.deploy._device_log import parse_log, read_log
-from espdl_quantize.deploy._measurement import (
-    DEVICE,
-    LayerTime,
-    Measurement,
-    OutputDifference,
-    parse_measurement,
-    write_measurement,
-)
 from espdl_quantize.deploy._project import Project, ProjectOptions, write_project
 from espdl_quantize.deploy._test_values import RecordedValues, problem_of, simulate
 
 __all__ = [
     "CARD",
-    "DEVICE",
     "ESP_DL",
-    "LayerTime",
-    "Measurement",
-    "OutputDifference",
     "Project",
     "ProjectOptions",
     "RecordedValues",
     "board_of",
     "describe",
     "parse_log",
-    "parse_measurement",
     "problem_of",
     "read_log",
     "simulate",
     "whole_card",
     "write_card",
-    "write_measurement",
     "write_project",
 ]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from espdl_quantize.chip import ChipModel, Tensor, chip_facts
 from espdl_quantize.core import Json, OutputFolderError, read_json, write_json
-from espdl_quantize.ppq import TEST_MODEL, esp_ppq_version
+from espdl_quantize.ppq import TEST_MODEL, esp_ppq_version, espdl_text
 
 if TYPE_CHECKING:
     from espdl_quantize.chip.integers import Agreement

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from espdl_quantize.core import EspdlQuantizeError, OutputFolderError
-from espdl_quantize.deploy._measurement import (
+from espdl_quantize.record._device import (
     LONGEST_NAME,
     MOST_LAYERS,
     MOST_OUTPUTS,

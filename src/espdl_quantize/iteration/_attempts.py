@@ -13,7 +13,7 @@ MOST_ATTEMPTS = 10
 
 _MOST_TEXT = 500
 _MOST_LAYERS = 64
-_TEXTS = ("stage", "pass", "field", "layer", "cause", "mend")
+_TEXTS = ("stage", "pass", "field", "layer", "cause", "hint")
 
 
 def keep_attempts(index_file: Path, fresh_file: Path) -> None:

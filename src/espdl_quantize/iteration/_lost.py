@@ -36,7 +36,7 @@ def full_disk(outputs: Path, stage: str) -> IterationError:
 
 def error_of(stage: str, failure: EspdlQuantizeError) -> Json:
     """Return what iteration_index.json says of a failure."""
-    error: Json = {"stage": stage, "cause": failure.cause, "mend": failure.mend}
+    error: Json = {"stage": stage, "cause": failure.cause, "hint": failure.hint}
     where = failure.failed_pass if isinstance(failure, PassError) else None
     if where is not None:
         error |= {

@@ -27,8 +27,8 @@ def as_failure(error: BaseException, run: Run) -> EspdlQuantizeError:
     failure = located(error, run.contract)
     if failure.__cause__ is None:
         return failure
-    mends = [failure.mend, "console.log has the whole trace"]
-    return failure.reworded(failure.cause, "; ".join(filter(None, mends)))
+    hints = [failure.hint, "console.log has the whole trace"]
+    return failure.reworded(failure.cause, "; ".join(filter(None, hints)))
 
 
 def index_of(run: Run, failure: EspdlQuantizeError | None, elapsed: float) -> Json:

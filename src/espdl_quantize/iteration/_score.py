@@ -91,13 +91,13 @@ def score_float(
     try:
         return score(contract, graph, full, make_watcher, final)
     except IterationError as error:
-        raised, mend = error.__cause__, error.mend
+        raised, hint = error.__cause__, error.hint
         if raised is not None and not isinstance(raised, NotImplementedError):
-            mend += (
+            hint += (
                 "; a contract that can only score quantized graphs is checked with --no-score, and "
                 "run with --no-float-score"
             )
-        raise ContractError(f"the float model has no score: {error.cause}", mend) from raised
+        raise ContractError(f"the float model has no score: {error.cause}", hint) from raised
 
 
 def evaluator_of(contract: Contract, full: bool, final: bool) -> Evaluator:
@@ -148,7 +148,7 @@ def score_with(
             returned = contract.call(used, graph)
     except Exception as error:
         fault = IterationError(
-            f"{used}() raised {describe_failure(error)}", f"mend {used}() in {contract.path.name}"
+            f"{used}() raised {describe_failure(error)}", f"fix {used}() in {contract.path.name}"
         )
         raise located(fault, contract, error) from error
     if not isinstance(returned, Mapping):

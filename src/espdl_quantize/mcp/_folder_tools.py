@@ -77,7 +77,7 @@ class FolderTools:
         number = setting.get("iteration_id", look(outputs).history.next_id)
         found = lint_folder(outputs, parse_setting({**setting, "iteration_id": number}))
         rows = [
-            Violation(rule=one.rule, iteration=one.iteration_id, found=one.found, mend=one.mend)
+            Violation(rule=one.rule, iteration=one.iteration_id, found=one.found, hint=one.hint)
             for one in found
         ]
         return LintResult(ok=not rows, violations=rows)
@@ -151,14 +151,14 @@ class FolderTools:
         self._store.check_free(outputs)
         with locked(outputs):
             done = compare(outputs, finalize=True, force=force, force_finalize=force_finalize)
-        hint, best = done.comparison["next_step_hint"], done.history.best
-        if "refusal" in hint or best is None or done.best_folder is None:
-            told = hint.get("refusal", "no iteration has a score")
-            mend = "next_step says what to run"
-            if hint.get("premature_finalize_rejected"):
-                mend += "; force_finalize ends the search all the same"
-            raise EspdlQuantizeError(told, mend)
-        reason = hint["finalize_reason"]
+        step, best = done.comparison["next_step_hint"], done.history.best
+        if "refusal" in step or best is None or done.best_folder is None:
+            refusal = step.get("refusal", "no iteration has a score")
+            hint = "next_step says what to run"
+            if step.get("premature_finalize_rejected"):
+                hint += "; force_finalize ends the search all the same"
+            raise EspdlQuantizeError(refusal, hint)
+        reason = step["finalize_reason"]
         return Finalized(
             output_dir=str(outputs),
             category=reason["category"],

@@ -22,10 +22,10 @@ class Fault(BaseModel):
 
 
 class ErrorInfo(BaseModel):
-    """What went wrong and how to mend it."""
+    """What went wrong and how to fix it."""
 
     message: str
-    mend: str
+    hint: str
     exit_code: int = Field(description="As of the command; 3 contract, 4 setting, 5 iteration, ...")
     faults: list[Fault] = Field(default=[], description="Of a contract, each on its own.")
 
@@ -190,7 +190,7 @@ class Violation(BaseModel):
     rule: str
     iteration: int | None
     found: str
-    mend: str
+    hint: str
 
 
 class LintResult(BaseModel):

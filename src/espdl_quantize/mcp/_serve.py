@@ -52,10 +52,10 @@ def check_sdk() -> None:
     Raises:
         InstallationError: it is missing, or of version 1.
     """
-    mend = "pip install 'espdl-quantize[mcp]'"
+    hint = "pip install 'espdl-quantize[mcp]'"
     if importlib.util.find_spec("mcp") is None:
-        raise InstallationError("the MCP server needs the MCP SDK, which is not installed", mend)
+        raise InstallationError("the MCP server needs the MCP SDK, which is not installed", hint)
     if importlib.util.find_spec("mcp_types") is None:
         from importlib.metadata import version
 
-        raise InstallationError(f"the MCP server needs the MCP SDK 2, found {version('mcp')}", mend)
+        raise InstallationError(f"the MCP server needs the MCP SDK 2, found {version('mcp')}", hint)

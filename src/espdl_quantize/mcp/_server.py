@@ -38,7 +38,7 @@ _TEND = 1.0
 
 
 class Server(MCPServer[None]):
-    """Answers errors that can be mended with what is wrong, how to mend it and the exit code."""
+    """Answers errors that can be fixed with what is wrong, how to fix it and the exit code."""
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[None, Any] | None = None
@@ -132,7 +132,7 @@ async def _tend(store: JobStore) -> None:
 def _told(cause: BaseException | None) -> str | None:
     """Return an error as the command prints it under --json; None where it is a fault of ours."""
     if isinstance(cause, EspdlQuantizeError):
-        return _form(cause.cause, cause.mend, cause.exit_code)
+        return _form(cause.cause, cause.hint, cause.exit_code)
     if isinstance(cause, ValidationError):
         faults = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in cause.errors())
         return _form("; ".join(faults), "see the tool's input schema", EXIT_USAGE)
@@ -142,6 +142,6 @@ def _told(cause: BaseException | None) -> str | None:
     return None
 
 
-def _form(message: str, mend: str, exit_code: int) -> str:
-    error = {"message": message, "mend": mend, "exit_code": exit_code}
+def _form(message: str, hint: str, exit_code: int) -> str:
+    error = {"message": message, "hint": hint, "exit_code": exit_code}
     return dumps({"ok": False, "error": error})

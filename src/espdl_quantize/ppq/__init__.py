@@ -2,7 +2,13 @@
 
 from espdl_quantize.ppq._blame import failure_of
 from espdl_quantize.ppq._engine import Engine, at_work
-from espdl_quantize.ppq._export import TEST_MODEL, configured_variables, espdl_tables, export
+from espdl_quantize.ppq._export import (
+    TEST_MODEL,
+    configured_variables,
+    espdl_tables,
+    espdl_text,
+    export,
+)
 from espdl_quantize.ppq._fallback import (
     ANALYSIS,
     CHIP_CHECK,

@@ -126,7 +126,7 @@ def load_torch_model(contract: Contract) -> Any:
     except Exception as error:
         raise ContractError(
             f"get_torch_model() raised {type(error).__name__}: {error}",
-            "mend it; it must return the trained model in eval mode",
+            "fix it; it must return the trained model in eval mode",
         ) from error
     if not isinstance(model, torch.nn.Module):
         raise ContractError(
@@ -164,7 +164,7 @@ def _export_torch(contract: Contract, file: Path) -> None:
     except Exception as error:
         raise IterationError(
             f"torch cannot export the model to ONNX: {describe_failure(error)}",
-            "mend the model, or export it yourself and use model_type 'onnx'",
+            "fix the model, or export it yourself and use model_type 'onnx'",
         ) from error
 
 

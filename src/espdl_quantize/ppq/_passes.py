@@ -115,7 +115,7 @@ def _wrap_pass(optimization: Any, progress: Progress) -> None:
             if is_out_of_memory(error):
                 # Less memory may do: it does not lie in the pass.
                 raise failure from error
-            raise PassError(failure.cause, failure.mend, where) from error
+            raise PassError(failure.cause, failure.hint, where) from error
 
     optimization.optimize = reporting
 

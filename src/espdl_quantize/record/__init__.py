@@ -3,6 +3,14 @@
 Nothing here writes, caches between calls, or imports esp-ppq or torch.
 """
 
+from espdl_quantize.record._device import (
+    DEVICE,
+    LayerTime,
+    Measurement,
+    OutputDifference,
+    parse_measurement,
+    write_measurement,
+)
 from espdl_quantize.record._evidence import Evidence, GraphOp, HotOp, Jump, VariableStats
 from espdl_quantize.record._final import FinalScore
 from espdl_quantize.record._history import NO_LOSS, History, HistoryWarning
@@ -36,6 +44,7 @@ from espdl_quantize.record._staging import (
 
 __all__ = [
     "ARTIFACTS",
+    "DEVICE",
     "GENERATOR",
     "INDEX",
     "MEMORY",
@@ -54,9 +63,12 @@ __all__ = [
     "Iteration",
     "Jump",
     "LayerError",
+    "LayerTime",
     "LazyEvidence",
+    "Measurement",
     "Noise",
     "OnChip",
+    "OutputDifference",
     "OutputSignal",
     "Priority",
     "Signals",
@@ -68,7 +80,9 @@ __all__ = [
     "load_applied",
     "load_evidence",
     "locked",
+    "parse_measurement",
     "read_history",
     "read_iteration",
     "staged",
+    "write_measurement",
 ]

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from espdl_quantize.contract import Origin
 from espdl_quantize.core import FailedPass
-from espdl_quantize.deploy import Measurement
+from espdl_quantize.record._device import Measurement
 from espdl_quantize.setting import Setting
 
 Direction = Literal["max", "min"]
@@ -90,7 +90,7 @@ class Failure:
 
     stage: str
     cause: str
-    mend: str = ""
+    hint: str = ""
     failed_pass: FailedPass | None = None
 
     @property
@@ -121,7 +121,7 @@ class Failure:
 
     def __str__(self) -> str:
         told = f"{self.stage}: {self.cause}" if self.stage else self.cause
-        return f"{told} -> {self.mend}" if self.mend else told
+        return f"{told} -> {self.hint}" if self.hint else told
 
 
 @dataclass(frozen=True)

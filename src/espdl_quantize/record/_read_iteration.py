@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from espdl_quantize.core import FailedPass, SettingError
-from espdl_quantize.deploy import DEVICE, Measurement, parse_measurement
+from espdl_quantize.record._device import DEVICE, Measurement, parse_measurement
 from espdl_quantize.record._history import HistoryWarning
 from espdl_quantize.record._iteration import (
     Attempt,
@@ -27,6 +27,9 @@ from espdl_quantize.setting import DEFAULT_BITS, Setting, parse_setting, with_ca
 
 _MOST_ATTEMPTS = 10
 _PRIORITIES: tuple[Priority, ...] = ("balanced", "speed", "pc_time")
+
+_OLD_KEYS = {"hint": "mend"}
+"""What keys were called in folders of 2026."""
 
 
 def read_iteration(
@@ -172,10 +175,13 @@ def _score(
 
 
 def _failure(error: dict[str, Any]) -> Failure:
-    stage, cause, mend = (text(error.get(key)) or "" for key in ("stage", "cause", "mend"))
+    stage, cause, hint = (
+        text(error.get(key, error.get(_OLD_KEYS.get(key, "")))) or ""
+        for key in ("stage", "cause", "hint")
+    )
     name = text(error.get("pass"))
     if not name:
-        return Failure(stage, cause, mend)
+        return Failure(stage, cause, hint)
     where = FailedPass(
         name,
         text(error.get("field")) or "",
@@ -183,7 +189,7 @@ def _failure(error: dict[str, Any]) -> Failure:
         names(error.get("layers")),
         names(error.get("other_layers")),
     )
-    return Failure(stage, cause, mend, where)
+    return Failure(stage, cause, hint, where)
 
 
 def _attempts(value: object) -> tuple[Attempt, ...]:

@@ -7,15 +7,20 @@ from pathlib import Path
 
 from espdl_quantize.core import EspdlQuantizeError, OutputFolderError, UsageError
 from espdl_quantize.deploy import (
-    Measurement,
     Project,
     ProjectOptions,
     board_of,
     read_log,
-    write_measurement,
     write_project,
 )
-from espdl_quantize.record import INDEX, History, Iteration, read_history
+from espdl_quantize.record import (
+    INDEX,
+    History,
+    Iteration,
+    Measurement,
+    read_history,
+    write_measurement,
+)
 
 
 def deploy(folder: Path, project: Path, options: ProjectOptions | None = None) -> Project:

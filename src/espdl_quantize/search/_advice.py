@@ -14,7 +14,7 @@ def phase5_advice(situation: Situation, reason: str, signals: Phase5Signals) -> 
     best = situation.history.best
     if best is None:
         return (
-            f"Open exploration ({reason}): no iteration has a score. Mend what made them fail and "
+            f"Open exploration ({reason}): no iteration has a score. Fix what made them fail and "
             "retry one before anything else."
         )
     lines = [

@@ -20,7 +20,7 @@ def escalations(setting: Setting, history: History) -> list[tuple[Iteration, str
     Only steps that changed one thing count: of several, none can be blamed.
 
     Returns:
-        The iteration that lost, what was found, and the mend.
+        The iteration that lost, what was found, and the hint.
     """
     best = history.best
     if best is None or best.setting is None:

@@ -37,16 +37,16 @@ class Violation:
         rule: a fixed name.
         iteration_id: the iteration it clashes with, if one.
         found: what was found.
-        mend: what to do about it.
+        hint: what to do about it.
     """
 
     rule: str
     iteration_id: int | None
     found: str
-    mend: str
+    hint: str
 
     def __str__(self) -> str:
-        return f"{self.rule}: {self.found} -> {self.mend}"
+        return f"{self.rule}: {self.found} -> {self.hint}"
 
 
 def lint_setting(
@@ -74,8 +74,8 @@ def lint_setting(
     found += _crashed(setting, history)
     found += _calibration_alone(setting, history)
     found += [
-        Violation("no-further-step", row.id, told, mend)
-        for row, told, mend in escalations(setting, history)
+        Violation("no-further-step", row.id, told, hint)
+        for row, told, hint in escalations(setting, history)
     ]
     if not is_open:
         found += _phase3_limits(setting, situation)
@@ -257,6 +257,6 @@ def _phase3_limits(setting: Setting, situation: Situation) -> list[Violation]:
         allowed = f"{limits.training_block_min} to {limits.training_block_limit - 1}"
         found.append((f"block_size {tqt.block_size}", f"choose {allowed}"))
     return [
-        Violation("tqt-limits", best.id if best else None, f"tqt_optimization.{told}", mend)
-        for told, mend in found
+        Violation("tqt-limits", best.id if best else None, f"tqt_optimization.{told}", hint)
+        for told, hint in found
     ]

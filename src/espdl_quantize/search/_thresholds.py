@@ -45,7 +45,7 @@ class Thresholds:
         r5_mean_over_std: the mean of an output's error, as a share of the error's deviation.
         r6_median_factor: one layer is this much worse than the median of the worst.
         r7_spread: the worst layers lie within this factor of each other.
-        r8_snr_low: below, a multi-input op has too little error for an alignment to mend (0.094
+        r8_snr_low: below, a multi-input op has too little error for an alignment to fix (0.094
             was tried and lost 0.0034).
         r8_snr_high: above, the error is too large for it (0.264 gained 0.275, 0.318 lost 0.350).
         r8_std_ratio: input spreads that differ by more fire the trigger on their own.

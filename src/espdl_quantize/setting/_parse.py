@@ -43,8 +43,8 @@ def load_setting(path: Path) -> Setting:
     try:
         payload = read_json(path)
     except OutputFolderError as error:
-        mend = "mend the file" if path.is_file() else "give the path of a JSON setting"
-        raise SettingError(error.cause, mend) from error
+        hint = "fix the file" if path.is_file() else "give the path of a JSON setting"
+        raise SettingError(error.cause, hint) from error
     if "next_step_hint" in payload:
         raise SettingError(f"{path} is a comparison, no setting", _setting_in(payload))
     return parse_setting(payload)

@@ -34,7 +34,7 @@ def check_folder(history: History, facts: BackendFacts) -> list[str]:
             "give another --output-dir, or the contract that the folder was made with",
         )
     ours = facts.contract_key
-    # Failed iterations bind nobody: the contract may have been what was to be mended.
+    # Failed iterations bind nobody: the contract may have been what was to be fixed.
     if history.scored and ours and row.contract_key and row.contract_key != ours:
         raise OutputFolderError(
             f"the contract was edited since {row.name} in {history.folder} was run; the scores do "

@@ -281,7 +281,7 @@ class Search:
         if failure is not None and (row is None or row.failure is None):
             raise failure
         if isinstance(failure, ContractError):
-            # No other setting can do better, and the contract's own words say what to mend.
+            # No other setting can do better, and the contract's own words say what to fix.
             raise failure
         if row is None:
             told = (warning.text for warning in now.warnings if warning.iteration_id == number)
@@ -307,14 +307,14 @@ class Search:
             names = " and ".join(failed.name for failed in alike[-2:])
             raise IterationError(
                 f"{names} failed alike: {row.failure.stage}: {row.failure.cause}",
-                row.failure.mend or f"{row.name}/console.log has the whole trace",
+                row.failure.hint or f"{row.name}/console.log has the whole trace",
             )
 
     def _finish(self, stop: RunStop, history: History) -> TuneResult:
         if history.best is None:
             last = history.failed[-1].failure if history.failed else None
             told = f"; the last failure: {last}" if last is not None else ""
-            raise IterationError(f"no iteration has a score{told}", "mend it and run again")
+            raise IterationError(f"no iteration has a score{told}", "fix it and run again")
         self._take_final(history)
         step = compare(self._outputs, run_stop=stop, options=self.options)
         reason = step.comparison["next_step_hint"]["finalize_reason"]

@@ -104,7 +104,7 @@ class RecordedBackend:
         self._seconds += seconds
         if index.get("status") == "failed":
             error = index.get("error") or {}
-            raise IterationError(str(error.get("cause", "failed")), str(error.get("mend", "")))
+            raise IterationError(str(error.get("cause", "failed")), str(error.get("hint", "")))
         return index
 
     def _wait(self, seconds: float, progress: Progress) -> None:

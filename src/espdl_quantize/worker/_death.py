@@ -18,12 +18,12 @@ class Death:
 
     Attributes:
         cause: in words.
-        mend: what to do about it.
+        hint: what to do about it.
         out_of_memory: it ran out of memory, or that is the most likely reason.
     """
 
     cause: str
-    mend: str
+    hint: str
     out_of_memory: bool = False
 
 

@@ -200,7 +200,7 @@ class Runner:
             index = read_json(attempt.staging / INDEX)
             if index.get("status") == "ok":
                 return _Ended(index)
-        failure = _death_in(inner, f"{died.cause} (while: {place})", died.mend)
+        failure = _death_in(inner, f"{died.cause} (while: {place})", died.hint)
         draft = stages.draft or self._first_draft(attempt)
         index = record_lost(
             attempt.staging, attempt.setting, draft, stages.last, failure, elapsed, stages.seconds
@@ -259,12 +259,12 @@ class Runner:
             worker.close()
 
 
-def _death_in(stage: str, cause: str, mend: str) -> IterationError:
+def _death_in(stage: str, cause: str, hint: str) -> IterationError:
     """Return the error of a process that died within a pass of the quantizer, or outside of it."""
     field = field_of_pass(stage)
     if not field:
-        return IterationError(cause, mend)
-    return PassError(cause, mend, FailedPass(stage, field))
+        return IterationError(cause, hint)
+    return PassError(cause, hint, FailedPass(stage, field))
 
 
 @dataclass(frozen=True)

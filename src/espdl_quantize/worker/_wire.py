@@ -28,18 +28,18 @@ def pack_error(error: EspdlQuantizeError) -> Json:
     """Write an error as plain data."""
     faults = [vars(fault) for fault in getattr(error, "faults", ())]
     kind = next(base.__name__ for base in type(error).__mro__ if base.__module__ == errors.__name__)
-    return {"kind": kind, "cause": error.cause, "mend": error.mend, "faults": faults}
+    return {"kind": kind, "cause": error.cause, "hint": error.hint, "faults": faults}
 
 
 def unpack_error(form: Any) -> EspdlQuantizeError:
     """Make an error of its plain data, of the kind that it was."""
     form = form if isinstance(form, dict) else {}
-    cause, mend = str(form.get("cause", "it failed")), str(form.get("mend", ""))
+    cause, hint = str(form.get("cause", "it failed")), str(form.get("hint", ""))
     if form.get("faults"):
         found = ContractFaultsError("", [Fault(**fault) for fault in form["faults"]])
-        found.cause, found.mend, found.args = cause, mend, (cause,)
+        found.cause, found.hint, found.args = cause, hint, (cause,)
         return found
     kind = getattr(errors, str(form.get("kind")), None)
     if isinstance(kind, type) and issubclass(kind, EspdlQuantizeError):
-        return kind(cause, mend)
-    return IterationError(cause, mend)
+        return kind(cause, hint)
+    return IterationError(cause, hint)

@@ -45,7 +45,7 @@ class WorkerDiedError(EspdlQuantizeError):
 
     def __init__(self, death: Death) -> None:
         self.death = death
-        super().__init__(death.cause, death.mend)
+        super().__init__(death.cause, death.hint)
 
 
 class Worker:

@@ -125,7 +125,7 @@ def test_a_damaged_record_is_shown_as_such_and_hides_no_other(tmp_path: Path, na
     assert JOB in shown.error.message
     with pytest.raises(OutputFolderError, match=told):
         raise OutputFolderError(shown.error.message)
-    assert str(store._folder / JOB) in shown.error.mend
+    assert str(store._folder / JOB) in shown.error.hint
     with pytest.raises(OutputFolderError, match=told):
         other.cancel(JOB)
     # It can be sent.

@@ -50,7 +50,7 @@ def ended(store: JobStore, job: Job, seconds: float = 20) -> Job:
 
 
 def test_what_was_printed_decides(make: Callable[[str], JobStore]) -> None:
-    refusal = {"ok": False, "error": {"message": "m", "mend": "d", "exit_code": 5}}
+    refusal = {"ok": False, "error": {"message": "m", "hint": "d", "exit_code": 5}}
     cases = {
         "print('{\"a\": 1}')": ("finished", 0),
         f"print({json.dumps(json.dumps(refusal))}); raise SystemExit(5)": ("failed", 5),

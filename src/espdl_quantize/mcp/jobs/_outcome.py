@@ -77,9 +77,9 @@ def describe(
 def describe_damaged(job_id: str, error: Exception) -> Job:
     """Return what a client is told of a job whose record cannot be relied on."""
     message = f"{type(error).__name__}: {str(error)!a}"
-    mend = "call status again; the server's stderr says more"
+    hint = "call status again; the server's stderr says more"
     if isinstance(error, EspdlQuantizeError):
-        message, mend = error.cause, error.mend
+        message, hint = error.cause, error.hint
     return Job(
         job_id=job_id,
         kind=kind_of(job_id),
@@ -87,8 +87,8 @@ def describe_damaged(job_id: str, error: Exception) -> Job:
         command=[],
         started_at=_iso(time_of(job_id)),
         elapsed_seconds=0.0,
-        error=ErrorInfo(message=message, mend=mend, exit_code=EXIT_OUTPUT_FOLDER),
-        next="see error.mend; other jobs are not affected",
+        error=ErrorInfo(message=message, hint=hint, exit_code=EXIT_OUTPUT_FOLDER),
+        next="see error.fix; other jobs are not affected",
     )
 
 
@@ -122,7 +122,7 @@ def _printed_error(value: dict[str, Any]) -> ErrorInfo | None:
     error = value.get("error")
     if not isinstance(error, dict):
         return None
-    form = {"message": "", "mend": "", "exit_code": 1, **error, "faults": value.get("faults", [])}
+    form = {"message": "", "hint": "", "exit_code": 1, **error, "faults": value.get("faults", [])}
     found = ErrorInfo.model_validate(form, strict=True)
     if not 0 < found.exit_code < 256:
         raise ValueError(f"no exit code: {found.exit_code}")
@@ -140,7 +140,7 @@ def _error(record: JobRecord, folder: Path, printed: _Printed | None) -> ErrorIn
     tail = (read_end(folder / STDERR, _TAIL) or b"").decode("utf-8", errors="replace").strip()
     return ErrorInfo(
         message=f"the process {record.pid} {how}" + (f"; it said last: {tail}" if tail else ""),
-        mend="finished iterations are kept: the same call goes on from there",
+        hint="finished iterations are kept: the same call goes on from there",
         exit_code=_shell_code(record),
     )
 
@@ -165,7 +165,7 @@ def _next(record: JobRecord) -> str:
             "tune": "report has the final report; artifacts has the errors",
         }[record.kind]
     if record.state == "failed":
-        return "mend what the error says, then call the tool again"
+        return "fix what the error says, then call the tool again"
     return "call the tool again with the same arguments: it goes on where it stopped"
 
 

@@ -35,7 +35,7 @@ def r6_single_layer(evidence: Evidence, limits: Thresholds) -> Finding | None:
 
 
 def r7_spread_out(evidence: Evidence, limits: Thresholds) -> Finding | None:
-    """The error is everywhere alike, so that no single layer can be mended."""
+    """The error is everywhere alike, so that no single layer can be fixed."""
     worst = evidence.worst(limits.worst_layers)
     snrs = [snr for _, snr in worst]
     if len(snrs) < limits.worst_layers or min(snrs) <= 0:

@@ -12,7 +12,7 @@ from espdl_quantize.setting import ONE_EXPONENT_OPS
 
 CANDIDATES = frozenset({"Concat", "Add", "Sub", "Mul", "Resize", "AveragePool"})
 _VETOERS = frozenset({"Relu", "Clip", "Swish", "Sigmoid", "HardSwish"})
-"""Activations whose own error an alignment cannot mend; Clip is how ONNX writes ReLU6."""
+"""Activations whose own error an alignment cannot fix; Clip is how ONNX writes ReLU6."""
 
 UNALIGNABLE = frozenset({*ONE_EXPONENT_OPS, "Mul"})
 """Candidates without an alignment to choose: the exponents of Add and Sub must be one, and esp-ppq
@@ -54,7 +54,7 @@ def judge_r8(evidence: Evidence, limits: Thresholds) -> R8Verdict:
         )
     if snr <= limits.r8_snr_low:
         return R8Verdict(
-            False, f"{named}, not above {limits.r8_snr_low:g}: too little to mend", candidate
+            False, f"{named}, not above {limits.r8_snr_low:g}: too little to fix", candidate
         )
     band = f"within ({limits.r8_snr_low:g}, {limits.r8_snr_high:g}]"
     return R8Verdict(True, f"{named}, {band}", candidate)

@@ -6,7 +6,7 @@ from espdl_quantize.chip._rules import Fault
 from espdl_quantize.setting import Setting, enabled_passes, unequal_exponents
 
 
-def mend_of(fault: Fault, setting: Setting) -> str:
+def hint_of(fault: Fault, setting: Setting) -> str:
     """Return what to drop: the levers that touch the op first, where there are any."""
     wider = {one.op: one.bits for one in setting.dispatching_table or ()}
     misaligned = unequal_exponents(setting)
