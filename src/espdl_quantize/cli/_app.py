@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from espdl_quantize import __version__
-from espdl_quantize.budget_rule import BUDGET_RULE
 from espdl_quantize.cli._aside import add_commands
 from espdl_quantize.cli._cost import add_cost
 from espdl_quantize.cli._deploy import add_board_commands
@@ -28,7 +27,7 @@ from espdl_quantize.cli._options import (
     SearchByName,
 )
 from espdl_quantize.cli._skill import skill_app
-from espdl_quantize.core import EspdlQuantizeError
+from espdl_quantize.core import BUDGET_RULE, EspdlQuantizeError
 
 app = typer.Typer(
     no_args_is_help=True,

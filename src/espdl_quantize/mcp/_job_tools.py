@@ -10,8 +10,7 @@ import anyio
 from mcp.server.mcpserver import Context
 from pydantic import Field
 
-from espdl_quantize.budget_rule import BUDGET_RULE
-from espdl_quantize.core import EspdlQuantizeError, UsageError
+from espdl_quantize.core import BUDGET_RULE, EspdlQuantizeError, UsageError
 from espdl_quantize.mcp._folder_status import folder_status
 from espdl_quantize.mcp._models import LIVE, Job, Status
 from espdl_quantize.mcp._roots import Roots

@@ -19,7 +19,7 @@ from espdl_quantize.core import (
     remove_abandoned,
     write_json,
 )
-from espdl_quantize.iteration._attempts import keep_attempts
+from espdl_quantize.record._attempts import keep_attempts
 
 INDEX = "iteration_index.json"
 MEMORY = ".reuse"
