@@ -18,20 +18,17 @@ from esp_ppq.quantization.optim.training import (
 from numba.core.errors import TypingError
 
 from espdl_quantize.analysis import _sweep
-from espdl_quantize.chip.integers import _run
 from espdl_quantize.errors import IterationError, is_out_of_memory
 from espdl_quantize.iteration import RunOptions, run_iteration
 from espdl_quantize.jsonio import Json
 from espdl_quantize.quantize import Engine, NoProgress, at_work
 from espdl_quantize.quantize.fast import (
-    OpRunner,
     _executor,
     _fake_quant,
     _info,
     _install,
     _observers,
     _pack,
-    fake_quantize,
     speed_up_pass,
 )
 from espdl_quantize.quantize.fast.training._activations import Activations
@@ -294,25 +291,6 @@ def test_too_little_memory_and_an_interrupt_are_no_reason_for_a_second_try(
     assert calls[0] == 1
     assert plain_calls[0] == 0
     assert is_out_of_memory(caught.value) == (error is MemoryError)
-
-
-def test_the_chip_check_does_without_the_kernels(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    network = Network("transformer", tmp_path)
-    _, wanted = network.run("fast")
-
-    class Broken(OpRunner):
-        def run(self, *given: Any) -> list[Any]:
-            if self._quantize is fake_quantize:
-                raise TypingError(CAUSE)
-            return super().run(*given)
-
-    monkeypatch.setattr(_run, "OpRunner", Broken)
-    index, folder = network.run("fast")
-    assert [one["part"] for one in index["engine_fallbacks"]] == ["the chip check"]
-    found, known = ((one / "chip_check.json").read_text() for one in (folder, wanted))
-    assert found == known
 
 
 def test_a_full_disk_is_told_at_once(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
