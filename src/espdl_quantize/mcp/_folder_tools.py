@@ -229,10 +229,10 @@ def _row(row: dict[str, Any]) -> Row:
 
 def _engine(row: dict[str, Any]) -> str | None:
     engine: str | None = row["engine"]
-    fallbacks = row["engine_fallbacks"]
-    if engine is None or not fallbacks:
-        return engine
     parts = [
-        f"{one['part']} ({one['layer']})" if one["layer"] else one["part"] for one in fallbacks
+        f"{one['part']} ({one['layer']})" if one["layer"] else one["part"]
+        for one in row["engine_fallbacks"]
     ]
+    if engine is None or not parts:
+        return engine
     return f"{engine}, and plain esp-ppq for {'; '.join(parts)}"
