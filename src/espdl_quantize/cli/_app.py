@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from espdl_quantize import __version__
-from espdl_quantize.budget_rule import BUDGET_RULE
 from espdl_quantize.cli._aside import add_commands
 from espdl_quantize.cli._folder_commands import add_folder_commands
 from espdl_quantize.cli._options import (
@@ -175,7 +174,9 @@ def tune(
     iterations: Annotated[
         int | None,
         typer.Option(
-            help=f"How many iterations this call may run; call it again for more. {BUDGET_RULE}"
+            help="How many iterations this call may run; call it again for more. "
+            # As tune.BUDGET_RULE, which is not imported so that the help comes at once.
+            "A failed iteration counts; its repetition in place does not count again."
         ),
     ] = None,
     time: Annotated[

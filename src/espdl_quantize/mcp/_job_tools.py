@@ -10,7 +10,6 @@ import anyio
 from mcp.server.mcpserver import Context
 from pydantic import Field
 
-from espdl_quantize.budget_rule import BUDGET_RULE
 from espdl_quantize.errors import EspdlQuantizeError, UsageError
 from espdl_quantize.history import read_history
 from espdl_quantize.mcp._folder_status import folder_status
@@ -19,6 +18,7 @@ from espdl_quantize.mcp._roots import Roots
 from espdl_quantize.mcp.jobs import JobStore
 from espdl_quantize.report import look
 from espdl_quantize.setting import Setting, baseline, parse_setting
+from espdl_quantize.tune import BUDGET_RULE
 
 Ctx = Context[None, Any]
 Contract = Annotated[str, Field(description="Path of the contract module, user_quant.py.")]
