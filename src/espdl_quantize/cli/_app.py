@@ -27,7 +27,7 @@ from espdl_quantize.cli._options import (
     SearchByName,
 )
 from espdl_quantize.cli._skill import skill_app
-from espdl_quantize.core import BUDGET_RULE, EspdlQuantizeError
+from espdl_quantize.core import EspdlQuantizeError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -183,7 +183,9 @@ def tune(
     iterations: Annotated[
         int | None,
         typer.Option(
-            help=f"How many iterations this call may run; call it again for more. {BUDGET_RULE}"
+            help="How many iterations this call may run; call it again for more. "
+            # As tune.BUDGET_RULE, which is not imported so that the help comes at once.
+            "A failed iteration counts; its repetition in place does not count again."
         ),
     ] = None,
     time: Annotated[

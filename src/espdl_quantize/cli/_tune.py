@@ -235,7 +235,8 @@ def header(status: Status) -> str:
         parts.append(f"{gap_words(history.gap_closed)} of the drop is back")
     elif history.no_gap == NO_LOSS:
         parts.append(NO_LOSS)
-    parts.append(f"iteration {status.number}{of}")
+    repeated = status.move.is_repetition
+    parts.append("does not count" if repeated else f"iteration {status.number}{of}")
     if status.estimate is not None:
         parts.append(f"takes {status.estimate}")
     left = _seconds_left(status)

@@ -1,6 +1,5 @@
 """What every package uses: errors, strict JSON, the progress protocol."""
 
-from espdl_quantize.core._budget_rule import BUDGET_RULE
 from espdl_quantize.core._json import (
     DEEPEST,
     LARGEST,
@@ -44,7 +43,6 @@ from espdl_quantize.core.errors import (
 )
 
 __all__ = [
-    "BUDGET_RULE",
     "DEEPEST",
     "EXIT_CONTRACT",
     "EXIT_INSTALLATION",

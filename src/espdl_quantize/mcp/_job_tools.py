@@ -10,7 +10,7 @@ import anyio
 from mcp.server.mcpserver import Context
 from pydantic import Field
 
-from espdl_quantize.core import BUDGET_RULE, EspdlQuantizeError, UsageError
+from espdl_quantize.core import EspdlQuantizeError, UsageError
 from espdl_quantize.mcp._folder_status import folder_status
 from espdl_quantize.mcp._models import LIVE, Job, Status
 from espdl_quantize.mcp._roots import Roots
@@ -18,6 +18,7 @@ from espdl_quantize.mcp.jobs import JobStore
 from espdl_quantize.record import read_history
 from espdl_quantize.report import look
 from espdl_quantize.setting import Setting, baseline, parse_setting
+from espdl_quantize.tune import BUDGET_RULE
 
 Ctx = Context[None, Any]
 Contract = Annotated[str, Field(description="Path of the contract module, user_quant.py.")]

@@ -1,8 +1,7 @@
 """Runs a whole search by itself, on esp-ppq or on recorded iterations."""
 
-from espdl_quantize.core import BUDGET_RULE
 from espdl_quantize.tune._backend import AsideBackend, Backend, BackendFacts
-from espdl_quantize.tune._budget import Budget, SearchInterrupt, Spent, parse_duration
+from espdl_quantize.tune._budget import BUDGET_RULE, Budget, SearchInterrupt, Spent, parse_duration
 from espdl_quantize.tune._events import Move, Observer, Status
 from espdl_quantize.tune._final import take_final
 from espdl_quantize.tune._isolated import IsolatedBackend

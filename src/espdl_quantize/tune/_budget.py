@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from espdl_quantize.core import UsageError
 from espdl_quantize.search import describe_seconds
 
+BUDGET_RULE = "A failed iteration counts; its repetition in place does not count again."
+"""How iterations are counted against a budget; the help, the docs and the skill say the same."""
+
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
 _DURATION = re.compile(
     r"(?:([0-9]+(?:\.[0-9]+)?)h)?(?:([0-9]+(?:\.[0-9]+)?)m(?:in)?)?(?:([0-9]+(?:\.[0-9]+)?)s?)?"
