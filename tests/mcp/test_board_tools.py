@@ -1,10 +1,12 @@
 """To a board and back, through the SDK's client."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from tests.deploy.conftest import finished  # noqa: F401, a fixture
 from tests.mcp.client import call, connect, refused
 from tests.search.made_runs import SWEEP, swept, write_history
 
@@ -44,4 +46,15 @@ async def test_a_project_is_refused_with_its_reason(root: Path) -> None:
     assert "not an empty folder" in taken["message"]
     assert "outside of the roots" in outside["message"]
     assert "fewer than its header" in damaged["message"]
+    assert damaged["exit_code"] == 5
     assert not (root / "board").exists()
+
+
+async def test_a_project_is_written(root: Path, finished: Path) -> None:
+    shutil.copytree(finished, root / "outputs")
+    async with connect(root) as client:
+        told = await call(client, "deploy", project="board", psram=2)
+    assert told["chip"] == "esp32s3"
+    assert told["has_test_values"] is True
+    assert (root / "board/main/model.espdl").is_file()
+    assert "CONFIG_SPIRAM_MODE_QUAD=y" in (root / "board/sdkconfig.defaults").read_text()

@@ -57,7 +57,7 @@ class JobStore:
 
     def __init__(self, state: Path, cwd: Path, program: Sequence[str] = ()) -> None:
         self._folder, self._cwd = state / "jobs", cwd
-        self._program = tuple(program) or (*_python(), "-m", "espdl_quantize")
+        self._program = tuple(program) or (*own_python(), "-m", "espdl_quantize")
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             # Nobody wants the records in a repository. "x" follows no link that came with one.
@@ -251,7 +251,8 @@ def _sweep(record: JobRecord) -> None:
         signal_group(record.pid, signal.SIGKILL)
 
 
-def _python() -> tuple[str, ...]:
+def own_python() -> tuple[str, ...]:
+    """Return the words that start the Python of this server."""
     # -P keeps the working folder, which is the user's, out of the import path.
     safe = ("-P",) if sys.version_info >= (3, 11) else ()
     return (sys.executable, *safe)
