@@ -9,6 +9,7 @@ import re
 import shutil
 import struct
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -337,5 +338,15 @@ def test_the_command(outputs: Path, tmp_path: Path) -> None:
     assert told["project"] == str(board)
     assert told["has_test_values"] is True
     assert read_model(board / "main/model.espdl").test_outputs
+    # A process of its own: esp-ppq greets on stdout when it is imported.
+    done_alone = subprocess.run(
+        [
+            *(sys.executable, "-m", "espdl_quantize", "deploy", str(outputs / "iter_0")),
+            *("--project", str(tmp_path / "alone"), "--json"),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert json.loads(done_alone.stdout)["chip"] == "esp32s3", done_alone.stderr
     with pytest.raises(EspdlQuantizeError, match="three numbers"):
         deploy(outputs, tmp_path / "x", ProjectOptions(esp_dl='3"\n'))

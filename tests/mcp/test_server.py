@@ -44,6 +44,8 @@ async def test_what_is_offered(root: Path) -> None:
         "artifacts",
         "finalize",
         "report",
+        "deploy",
+        "device_log",
     }
     for tool in tools.values():
         assert tool.output_schema is not None

@@ -52,10 +52,13 @@ def deploy(
     from espdl_quantize.cli._terminal import say
     from espdl_quantize.core import dumps
     from espdl_quantize.deploy import ESP_DL, ProjectOptions
+    from espdl_quantize.iteration import captured
     from espdl_quantize.report import deploy as deploy_model
 
     options = ProjectOptions(chip, esp_dl_version or ESP_DL, flash, psram)
-    written = deploy_model(outputs, project, options)
+    # esp-ppq greets on stdout.
+    with captured(None):
+        written = deploy_model(outputs, project, options)
     if as_json:
         print(dumps(written.as_json()), end="")
         return

@@ -69,7 +69,7 @@ class JobStore:
 
     def __init__(self, state: Path, cwd: Path, program: Sequence[str] = ()) -> None:
         self._cwd = cwd
-        self._program = tuple(program) or (*_python(), "-m", "espdl_quantize")
+        self._program = tuple(program) or (*own_python(), "-m", "espdl_quantize")
         try:
             # One spelling: a job's command line names its folder, and is compared with it.
             state = state.resolve()
@@ -407,7 +407,8 @@ class JobStore:
             self._lock.release()
 
 
-def _python() -> tuple[str, ...]:
+def own_python() -> tuple[str, ...]:
+    """Return the words that start the Python of this server."""
     # -P keeps the working folder, which is the user's, out of the import path.
     safe = ("-P",) if sys.version_info >= (3, 11) else ()
     return (sys.executable, *safe)
