@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from espdl_quantize.contract import FEW, load_contract
-from espdl_quantize.iteration import FORWARD
+from espdl_quantize.record import FORWARD
 from espdl_quantize.tune import Budget, Observer, RealBackend, TuneOptions, tune
 from tests.contracts import CONFIG, write_contract
 

@@ -33,6 +33,7 @@ from espdl_quantize.record._read_evidence import LazyEvidence, load_evidence
 from espdl_quantize.record._read_iteration import read_iteration
 from espdl_quantize.record._staging import (
     ARTIFACTS,
+    FORWARD,
     INDEX,
     MEMORY,
     carry_over,
@@ -45,6 +46,7 @@ from espdl_quantize.record._staging import (
 __all__ = [
     "ARTIFACTS",
     "DEVICE",
+    "FORWARD",
     "GENERATOR",
     "INDEX",
     "MEMORY",
