@@ -50,7 +50,7 @@ async def test_a_project_is_refused_with_its_reason(root: Path) -> None:
     assert not (root / "board").exists()
 
 
-async def test_a_project_is_written(root: Path, finished: Path) -> None:
+async def test_a_project_is_written(root: Path, finished: Path) -> None:  # noqa: F811
     shutil.copytree(finished, root / "outputs")
     async with connect(root) as client:
         told = await call(client, "deploy", project="board", psram=2)
