@@ -60,7 +60,7 @@ def test_an_iteration_goes_through(kind: str, flow: str, target: str, tmp_path: 
     # In float, the esp-ppq graph computes what torch does; in int8 it is near, and not equal.
     assert index["float_value"] < 1e-6
     assert 1e-6 < index["primary_value"] < 0.5
-    wanted = ARTIFACTS - {"model.info", "model.json", "model.native"}
+    wanted = ARTIFACTS - {"model.json", "model.native", "device.json"}
     assert {entry.name for entry in folder.iterdir()} == wanted
     if flow == "onnx":
         assert contract.onnx_path.read_bytes() == before
