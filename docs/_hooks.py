@@ -10,14 +10,16 @@ from typing import Any
 
 _HERE = Path(__file__).parent
 _SOURCE = _HERE.parent / "src" / "espdl_quantize"
+_REPOSITORY = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
+"""Files of the repository that are pages of the site, too."""
 _MARKER = re.compile(r"\{\{ (\w+)(?: ([\w./]+))? \}\}")
 _ROLE = re.compile(r":(?:class|func|data|meth|mod):<code>~?([^<]+)</code>")
 
 
 def _packages() -> list[str]:
-    """Return the modules that have a page: every package but the command, and two more."""
-    found = [file.parent.name for file in _SOURCE.glob("*/__init__.py")]
-    return sorted({*found, "errors", "search.policies"} - {"cli"})
+    """Return the packages that have a page: all but the command's, and two within packages."""
+    names = [file.parent.name for file in _SOURCE.glob("*/__init__.py")]
+    return sorted({*names, "chip.cost", "search.policies"} - {"cli"})
 
 
 def on_config(config: Any, **_: Any) -> Any:
@@ -29,21 +31,29 @@ def on_config(config: Any, **_: Any) -> Any:
 
 
 def on_files(files: Any, config: Any, **_: Any) -> Any:
-    """Make a page for each package, from its docstrings."""
+    """Make a page for each package, from its docstrings, and for files of the repository."""
     from mkdocs.structure.files import File
 
     for name in _packages():
         content = f"# espdl_quantize.{name}\n\n::: espdl_quantize.{name}\n"
         files.append(File.generated(config, f"reference/api/{name}.md", content=content))
+    for page, name in _REPOSITORY.items():
+        content = (_HERE.parent / name).read_text(encoding="utf-8").replace("](docs/", "](")
+        files.append(File.generated(config, page, content=content))
     return files
 
 
-def _parts() -> dict[str, Any]:
-    spec = importlib.util.spec_from_file_location("_generated", _HERE / "_generated.py")
+def _load(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, _HERE / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return dict(module.PARTS)
+    return module
+
+
+def _parts() -> dict[str, Any]:
+    house = _load("_house")
+    return {**_load("_generated").PARTS, "packages": house.table, "picture": house.picture}
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
