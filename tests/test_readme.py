@@ -1,4 +1,4 @@
-"""What the README and the pages of docs/ name exists: commands, options, fields, and their code."""
+"""What the README and the other pages name exists: commands, options, fields, and their code."""
 
 import ast
 import json
@@ -14,7 +14,10 @@ from espdl_quantize.cli._app import app
 from espdl_quantize.setting import parse_setting
 
 ROOT = Path(__file__).parent.parent
-FILES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FILES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 PAGES = {str(file.relative_to(ROOT)): file.read_text(encoding="utf-8") for file in FILES}
 README = PAGES["README.md"]
 GROUP: Any = typer.main.get_command(app)
@@ -72,6 +75,25 @@ def test_code_parses(page: str) -> None:
 
 def test_every_command_is_in_the_table() -> None:
     assert set(re.findall(r"^\| `([a-z-]+)` \|", README, flags=re.MULTILINE)) == set(COMMANDS)
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_every_make_target_that_is_named_exists(page: str) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^(\w+):", makefile, flags=re.MULTILINE))
+    named = set(re.findall(r"(?:`|^)make (\w+)", PAGES[page], flags=re.MULTILINE))
+    assert named
+    assert named <= targets
+
+
+def test_the_changelog_has_the_sections_of_keep_a_changelog() -> None:
+    known = ("Added", "Changed", "Deprecated", "Removed", "Fixed", "Security")
+    page = PAGES["CHANGELOG.md"]
+    assert re.findall(r"^## (\w+)", page, flags=re.MULTILINE)[0] == "Unreleased"
+    sections = re.findall(r"^### (\w+)$", page, flags=re.MULTILINE)
+    assert sections
+    assert set(sections) <= set(known)
+    assert sections[:4] == ["Added", "Changed", "Fixed", "Security"]
 
 
 def test_the_setting_that_one_line_writes_is_the_one_the_next_runs() -> None:

@@ -61,3 +61,18 @@ def test_every_rule_of_the_chip_is_listed() -> None:
 def test_every_file_of_an_iteration_is_listed() -> None:
     section = FILES.split("<!-- iteration files -->")[1].split("\n\nA failed iteration")[0]
     assert set(re.findall(r"`([\w.]+\.(?:espdl|info|json|native|log|npz))`", section)) == ARTIFACTS
+
+
+@pytest.mark.parametrize(
+    "page", sorted((ROOT / "docs" / "how-to").glob("*.md")), ids=lambda path: path.stem
+)
+def test_a_guide_begins_with_a_sentence(page: Path) -> None:
+    title, blank, first = page.read_text(encoding="utf-8").splitlines()[:3]
+    assert title.startswith("# ") and not blank
+    assert re.match(r"[A-Z`].* ", first), first
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda path: path.stem)
+def test_every_page_can_be_reached(page: Path) -> None:
+    name = page.relative_to(ROOT / "docs").as_posix()
+    assert f" {name}\n" in (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
