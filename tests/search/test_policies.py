@@ -475,7 +475,7 @@ def test_a_pass_that_was_never_run_goes_by_how_far_another_was_off():
 
 
 def test_the_forward_is_found_by_the_name_of_its_stage():
-    from espdl_quantize.iteration import FORWARD
+    from espdl_quantize.record import FORWARD
     from espdl_quantize.search import _seconds
 
     assert _seconds._FORWARD == FORWARD
