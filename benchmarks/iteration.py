@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from espdl_quantize.cli._engines import TOLERANCE, largest_difference
+from espdl_quantize.cli.engines import TOLERANCE, largest_difference
 
 ROOT = Path(__file__).resolve().parent.parent
 CASES = {

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
-from espdl_quantize.cli._app import app
+from espdl_quantize.cli import app
 from espdl_quantize.contract import QuantConfig, starter_contract
 from espdl_quantize.contract._config import _EXPECTED
 from espdl_quantize.contract._fingerprint import _NO_PART_IN_THE_SCORE

@@ -10,7 +10,7 @@ import torch
 from esp_ppq.utils.fetch import batch_random_fetch, tensor_random_fetch
 from torch import Tensor
 
-from espdl_quantize.cli._engines import TOLERANCE, largest_difference
+from espdl_quantize.cli.engines import TOLERANCE, largest_difference
 from espdl_quantize.contract import load_contract, read_batches
 from espdl_quantize.core import NoProgress
 from espdl_quantize.ppq import at_work, prepare_float_model, probe_target, quantize, target_names

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from espdl_quantize.cli._engines import largest_difference
+from espdl_quantize.cli.engines import largest_difference
 
 
 @pytest.mark.parametrize("error", [1.0, 1e-3, 1e-9])

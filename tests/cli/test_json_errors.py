@@ -17,7 +17,10 @@ def failed(command: Command, *arguments: object, code: int) -> dict[str, Any]:
     told = json.loads(done.stdout)
     assert told["ok"] is False
     assert told["error"]["exit_code"] == code
-    assert set(told["error"]) == {"message", "cause", "hint", "exit_code"}
+    assert set(told["error"]) == {
+        *("kind", "message", "cause", "hint", "hint_parts", "exit_code"),
+        *(("faults",) if "faults" in told else ()),
+    }
     return dict(told)
 
 

@@ -50,7 +50,7 @@ def test_lines_tell_every_stage_and_how_far_it_is(
 ) -> None:
     monkeypatch.setattr(_progress, "_TICK", 0.01)
     path = tmp_path / "progress.jsonl"
-    with shown(False, path) as progress, progress.stage("quantize"):
+    with shown(path, as_json=False) as progress, progress.stage("quantize"):
         progress.update(1, 4)
         deadline = time.monotonic() + 10
         while '"at"' not in path.read_text() and time.monotonic() < deadline:
@@ -72,7 +72,7 @@ def test_lines_tell_every_stage_and_how_far_it_is(
 
 def test_lines_that_cannot_be_written_are_an_error_before_anything_runs(tmp_path: Path) -> None:
     with pytest.raises(OutputFolderError, match="nowhere"):
-        shown(True, tmp_path / "nowhere/progress.jsonl")
+        shown(tmp_path / "nowhere/progress.jsonl", as_json=True)
 
 
 def test_a_replayed_search_is_told_line_by_line(command: Command, tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from espdl_quantize.cli import _run
+from espdl_quantize.cli import _backend
+from espdl_quantize.cli.run import print_summary
 from espdl_quantize.setting import baseline
 from tests.cli.conftest import Command
 from tests.contracts import write_contract
@@ -22,7 +23,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     write_run(tmp_path / "made", row, model_name="net")
     index = json.loads((tmp_path / "made/iter_0/iteration_index.json").read_text())
     backend = SimpleNamespace(run=lambda *_: index)
-    monkeypatch.setattr(_run, "backend_of", lambda *_: nullcontext(backend))
+    monkeypatch.setattr(_backend, "backend_of", lambda *_: nullcontext(backend))
     write_contract(tmp_path)
     (tmp_path / "my.json").write_text(json.dumps({**baseline(1).model_dump(exclude_none=True)}))
     return dict(index)
@@ -59,7 +60,7 @@ def test_nothing_is_left_to_gain(
     capfd: pytest.CaptureFixture[str], tmp_path: Path, made: dict[str, Any]
 ) -> None:
     for value, lossless in ((0.82, True), (0.9, True), (0.5, False)):
-        _run.print_summary({**made, "primary_value": value}, tmp_path)
+        print_summary({**made, "primary_value": value}, tmp_path)
         assert ("nothing is left to gain" in capfd.readouterr().out) is lossless
 
 
@@ -71,7 +72,7 @@ def test_no_op_name_is_cut_off(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "60")
     name = "/blocks/blocks.0/" + "conv_" * 15 + "end"
-    _run.print_summary({**made, "top_5_error_layers": [{"op": name, "snr": 0.1}]}, tmp_path)
+    print_summary({**made, "top_5_error_layers": [{"op": name, "snr": 0.1}]}, tmp_path)
     out = capfd.readouterr().out
     assert "…" not in out
     lines = [line.split("│")[1].strip() for line in out.splitlines() if line.count("│") >= 2]

@@ -1,6 +1,6 @@
 """How the draws of ``repeat`` are summed up."""
 
-from espdl_quantize.cli._aside_work import spread
+from espdl_quantize.cli.repeat import spread
 
 
 def summary(low: float, high: float) -> dict[str, object]:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from espdl_quantize.cli._discipline import check_discipline
-from espdl_quantize.cli._tune import _table, search_and_print
+from espdl_quantize.cli.run import check_discipline
+from espdl_quantize.cli.search import result_table, search_and_print
 from espdl_quantize.core import EXIT_INTERRUPTED, EspdlQuantizeError, InterruptedSearchError
 from espdl_quantize.search import decide
 from espdl_quantize.search.policies import make_policy
@@ -22,7 +22,7 @@ BIAS = {"enabled": True, "block_size": 4, "steps": 32}
 
 def search(outputs: Path, backend: MadeBackend, iterations: int = 5, as_json: bool = False) -> None:
     options = TuneOptions(Budget(iterations))
-    search_and_print(backend, make_policy("evidence"), outputs, options, as_json)
+    search_and_print(backend, make_policy("evidence"), outputs, options, as_json=as_json)
 
 
 def test_what_is_told_while_it_runs_and_in_the_end(
@@ -49,7 +49,7 @@ def test_the_table_shows_what_it_knows_and_has_room_for(
     result = tune(backend, tmp_path, TuneOptions(Budget(1)))
     for row in result.comparison.comparison["iterations"]:
         row["interval"] = {"low": 0.5, "high": 0.75}
-    table = _table(result, width)
+    table = result_table(result, width)
     heads = {str(column.header) for column in table.columns}
     assert ("95 %" in heads) == has_room
     # Nothing of them is known here.

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from espdl_quantize.core import OutputFolderError, UsageError
-from espdl_quantize.mcp._artifacts import first_that_fit, list_folder, read_page
 from espdl_quantize.mcp._roots import Roots
+from espdl_quantize.mcp.artifacts import first_that_fit, list_folder, read_page
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from espdl_quantize.mcp.jobs._process import mark_of
+from espdl_quantize.mcp.jobs.process import mark_of
 from tests.mcp.client import call, connect, job_of, refused
 from tests.mcp.jobs.forge import SLEEP, forge, signals_due, survives, victim
 from tests.mcp.jobs.test_damaged import DAMAGES

@@ -12,7 +12,7 @@ import pytest
 import torch
 from esp_ppq.quantization.optim.training import TrainedQuantizationThresholdPass
 
-from espdl_quantize.cli._engines import TOLERANCE, largest_difference
+from espdl_quantize.cli.engines import TOLERANCE, largest_difference
 from espdl_quantize.contract import read_batches
 from espdl_quantize.core import NoProgress
 from espdl_quantize.ppq import (

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from espdl_quantize.cli._engines import TOLERANCE, largest_difference
+from espdl_quantize.cli.engines import TOLERANCE, largest_difference
 from espdl_quantize.ppq.fast import _gpu
 from tests.slow.test_fast_engine import ENGINES, Case, same_weights, scales
 

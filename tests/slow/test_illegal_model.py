@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from espdl_quantize.cli._verify import verify
+from espdl_quantize.cli.verify import verify
 from espdl_quantize.contract import load_contract
 from espdl_quantize.core import IterationError, NoProgress
 from espdl_quantize.iteration import RunOptions, _run, run_iteration

@@ -1,5 +1,5 @@
-"""The command line: thin doors to the packages that do the work."""
+"""The command line: thin doors to the packages that do the work, a module per command."""
 
-from espdl_quantize.cli._main import main
+from espdl_quantize.cli._app import app, main
 
-__all__ = ["main"]
+__all__ = ["app", "main"]

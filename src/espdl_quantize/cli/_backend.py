@@ -1,17 +1,18 @@
-"""What runs the iterations of a command: a worker process, or this one."""
+"""Where a contract is loaded and its iterations run: a worker process, or this one."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from espdl_quantize.cli._contract import load
+from espdl_quantize.contract import Contract, load_contract
 from espdl_quantize.core import NoProgress, Progress, UsageError
-from espdl_quantize.iteration import RunOptions
+from espdl_quantize.iteration import RunOptions, captured
 from espdl_quantize.tune import Backend, IsolatedBackend, RealBackend, parse_duration
 
 
@@ -28,7 +29,7 @@ class ProcessOptions:
     in_process: bool = False
 
     @classmethod
-    def of(cls, limit: str | None, in_process: bool) -> ProcessOptions:
+    def of(cls, limit: str | None, *, in_process: bool) -> ProcessOptions:
         """Read the command's options.
 
         Raises:
@@ -40,6 +41,20 @@ class ProcessOptions:
                 "leave out --in-process, or the limit",
             )
         return cls(None if limit is None else parse_duration(limit), in_process)
+
+
+def load(path: Path) -> Contract:
+    """Load a contract against the chips of the installed esp-ppq; what that prints is not seen.
+
+    Raises:
+        ContractError: it does not load, or breaks the contract.
+        InstallationError: esp-ppq is missing or lacks something.
+    """
+    from espdl_quantize.ppq import check_installation, target_names
+
+    with captured(Path(os.devnull)):
+        check_installation()
+        return load_contract(path, target_names())
 
 
 @contextlib.contextmanager

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from espdl_quantize.cli._contract import load
+from espdl_quantize.cli._backend import load
 from espdl_quantize.cli._paths import whole
 from espdl_quantize.cli._terminal import say
-from espdl_quantize.core import OutputFolderError, dumps
+from espdl_quantize.core import Hint, Option, OutputFolderError, dumps
 from espdl_quantize.iteration import RunOptions
 from espdl_quantize.record import History, is_finished, iteration_number, read_history
 from espdl_quantize.report import lint
@@ -22,6 +22,7 @@ def preview_iteration(
     folder: Path,
     setting_path: Path | None,
     options: RunOptions,
+    *,
     as_json: bool,
 ) -> None:
     """Print what ``run`` would run, with the rules applied and an estimate.
@@ -44,17 +45,27 @@ def preview_iteration(
     if is_finished(folder) and not options.overwrite:
         raise OutputFolderError(
             f"{folder} holds a finished iteration",
-            "give another --output-dir, or pass --overwrite to replace it",
+            Hint(
+                "give another ",
+                Option.OUTPUT_DIR,
+                ", or pass ",
+                Option.OVERWRITE.of(True),
+                " to replace it",
+            ),
         )
     outputs = folder.parent
     there = outputs.is_dir()
     history = read_history(outputs) if there else History((), outputs)
     best = history.best
     warnings = list(resolved.warnings)
-    if there and history.iterations and number not in {row.id for row in history.iterations}:
+    if (
+        there
+        and history.iterations
+        and number not in {earlier.id for earlier in history.iterations}
+    ):
         warnings += map(str, lint(outputs, setting))
     estimate = TimeModel(history).estimate(setting)
-    told = {
+    facts = {
         "ok": True,
         "dry_run": True,
         "contract": str(contract.path),
@@ -70,13 +81,13 @@ def preview_iteration(
         **_seconds(estimate),
     }
     if as_json:
-        print(dumps(told), end="")
+        print(dumps(facts), end="")
         return
     say(f"would run iteration {setting.iteration_id}: {contract.model_name} on {config.target}")
-    say(f"folder: {folder}" + (" (replaced)" if told["replaces"] else ""))
+    say(f"folder: {folder}" + (" (replaced)" if facts["replaces"] else ""))
     if best is not None:
-        say(f"against best ({best.name}): {told['changes_to_best']}")
-    say(f"setting: {dumps(told['setting']).rstrip()}")
+        say(f"against best ({best.name}): {facts['changes_to_best']}")
+    say(f"setting: {dumps(facts['setting']).rstrip()}")
     for warning in warnings:
         say(f"warning: {warning}")
     say(f"takes: {_tell(estimate)}")
@@ -87,6 +98,7 @@ def preview_search(
     backend: Backend,
     outputs: Path,
     options: TuneOptions,
+    *,
     as_json: bool,
     shown_as: Path | None = None,
 ) -> None:
@@ -95,38 +107,40 @@ def preview_search(
     Raises:
         EspdlQuantizeError: what would be refused before anything runs.
     """
-    found = preview(backend, outputs, options)
+    previewed = preview(backend, outputs, options)
     if as_json:
-        print(dumps(_search_as_json(found, options)), end="")
+        print(dumps(_search_as_json(previewed, options)), end="")
         return
-    count = len(found.history.iterations)
+    count = len(previewed.history.iterations)
     outputs = shown_as or outputs
     say(f"{outputs}: {count} iterations" if count else f"{outputs}: no iterations yet")
-    for notice in found.notices:
+    for notice in previewed.notices:
         say(f"note: {notice}")
-    if found.move is None:
-        say(f"would run nothing: {found.stop}")
+    if previewed.move is None:
+        say(f"would run nothing: {previewed.stop}")
     else:
-        setting = found.move.setting
-        say(f"would run iter_{setting.iteration_id}: {found.move.phase} | {found.move.what}")
+        setting = previewed.move.setting
+        say(
+            f"would run iter_{setting.iteration_id}: {previewed.move.phase} | {previewed.move.what}"
+        )
         say(f"setting: {dumps(_save(setting)).rstrip()}")
-        say(f"takes: {_tell(found.estimate)}")
-        print("\n".join(["expected:", *found.plan.lines()]))
+        say(f"takes: {_tell(previewed.estimate)}")
+        print("\n".join(["expected:", *previewed.plan.lines()]))
     print("nothing was written")
 
 
-def _search_as_json(found: Preview, options: TuneOptions) -> dict[str, Any]:
-    move = found.move
+def _search_as_json(previewed: Preview, options: TuneOptions) -> dict[str, Any]:
+    move = previewed.move
     return {
         "ok": True,
         "dry_run": True,
-        "output_dir": str(found.history.folder.resolve()),
-        "iterations": len(found.history.iterations),
+        "output_dir": str(previewed.history.folder.resolve()),
+        "iterations": len(previewed.history.iterations),
         "budget": {"iterations": options.budget.iterations, "seconds": options.budget.seconds},
         "next": None
         if move is None
         else {"phase": move.phase, "what": move.what, "setting": _save(move.setting)},
-        **_seconds(found.estimate),
+        **_seconds(previewed.estimate),
         "plan": [
             {
                 "name": step.name,
@@ -134,10 +148,10 @@ def _search_as_json(found: Preview, options: TuneOptions) -> dict[str, Any]:
                 "at_most": step.at_most,
                 **_seconds(step.time),
             }
-            for step in found.plan.steps
+            for step in previewed.plan.steps
         ],
-        "stop": found.stop or None,
-        "notices": list(found.notices),
+        "stop": previewed.stop or None,
+        "notices": list(previewed.notices),
     }
 
 

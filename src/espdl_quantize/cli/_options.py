@@ -7,13 +7,15 @@ from typing import Annotated, Literal
 
 import typer
 
+from espdl_quantize.core import Engine
+
 ContractPath = Annotated[Path, typer.Argument(metavar="USER_QUANT.PY", help="The contract module.")]
 OutputFolder = Annotated[Path, typer.Option(help="The folder that holds iter_0.")]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print the result, or the error, as JSON on stdout.")
 ]
 EngineName = Annotated[
-    Literal["fast", "reference"],
+    Engine,
     typer.Option(help="The fast engine, or plain esp-ppq; 'engines' compares them on your model."),
 ]
 DryRun = Annotated[

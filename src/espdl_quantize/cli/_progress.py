@@ -7,7 +7,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from espdl_quantize.cli._terminal import printable
-from espdl_quantize.core import NoProgress, OutputFolderError, to_jsonable
+from espdl_quantize.core import NoProgress, OutputFolderError, Progress, to_jsonable
 
 _WORTH_A_LINE = 1.0
 """Seconds; stages that took less leave no line behind."""
@@ -124,11 +124,11 @@ class TerminalProgress:
 
 
 class ProgressLines:
-    """Appends a JSON object per line to a file: a stage begins, is so far, ends; or what is told.
+    """Appends a JSON object per line to a file: a stage begins, is so far, ends; or what happens.
 
     Every line has ``time`` (seconds since the epoch) and ``event``. ``stage`` lines carry the
     stage, its depth and its status; ``at`` lines, at most one a second, the fraction that is done
-    and the seconds that the stage has taken. Whatever else happens is told by :meth:`event`.
+    and the seconds that the stage has taken. Whatever else happens is written by :meth:`event`.
 
     Args:
         path: the file; what it holds is replaced.
@@ -163,7 +163,7 @@ class ProgressLines:
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Tell of a stage as it begins and ends."""
+        """Write that a stage begins, and how it ends."""
         stage = _Stage(name, len(self._stages), time.monotonic())
         self._stages.append(stage)
         self.event("stage", stage=name, depth=stage.depth, status="begun")
@@ -179,7 +179,7 @@ class ProgressLines:
             self.event("stage", stage=name, depth=stage.depth, status=status, seconds=seconds)
 
     def update(self, done: float, total: float | None, detail: str = "") -> None:
-        """Say how far the innermost stage is; told with the next tick."""
+        """Say how far the innermost stage is; written with the next tick."""
         if self._stages:
             stage = self._stages[-1]
             stage.done, stage.total, stage.detail = done, total, detail
@@ -194,25 +194,31 @@ class ProgressLines:
             self._file.write(line + "\n")
 
     def _tick(self) -> None:
-        told: tuple[str, float] | None = None
+        written: tuple[str, float] | None = None
         while not self._ended.wait(_TICK):
             with contextlib.suppress(IndexError):
                 stage = self._stages[-1]
                 fraction = stage.fraction()
-                if fraction is None or told == (stage.name, fraction):
+                if fraction is None or written == (stage.name, fraction):
                     continue
-                told = (stage.name, fraction)
+                written = (stage.name, fraction)
                 seconds = round(time.monotonic() - stage.started, 3)
                 self.event("at", stage=stage.name, fraction=round(fraction, 4), seconds=seconds)
 
 
 def shown(
-    as_json: bool, lines: Path | None
+    lines: Path | None, *, as_json: bool
 ) -> contextlib.AbstractContextManager[TerminalProgress | ProgressLines | NoProgress]:
     """Return where progress goes: to a file, to nobody, or to the terminal."""
     if lines is not None:
         return ProgressLines(lines)
     return contextlib.nullcontext(NoProgress()) if as_json else TerminalProgress()
+
+
+def say_of(progress: Progress) -> Callable[[str], None]:
+    """Return what leaves a line that stays, where the progress has such lines."""
+    say: Callable[[str], None] = getattr(progress, "say", lambda _: None)
+    return say
 
 
 def _innermost_bar() -> float | None:

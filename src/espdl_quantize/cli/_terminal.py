@@ -1,10 +1,12 @@
-"""Text that others wrote, made safe for a terminal."""
+"""Text for a terminal: what others wrote is made safe, and hints speak the command line."""
 
 from __future__ import annotations
 
 import re
 
 from rich import markup
+
+from espdl_quantize.core import Argument, Call, Spelling
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 """Control characters but tabs and line ends, and marks that turn the direction of text.
@@ -14,9 +16,29 @@ that moves the cursor, renames the window or writes to the clipboard.
 """
 
 
+class _Shell(Spelling):
+    """Options and commands as they are typed."""
+
+    def argument(self, argument: Argument) -> str:
+        """Spell an option: ``--overwrite``, ``--engine reference``."""
+        option = f"--{argument.option.replace('_', '-')}"
+        is_bare = argument.value is None or isinstance(argument.value, bool)
+        return option if is_bare else f"{option} {argument.value}"
+
+    def call(self, call: Call) -> str:
+        """Spell a command: ``'espdl-quantize compare'``."""
+        words = ("espdl-quantize", call.command, *map(self.argument, call.arguments))
+        return f"'{' '.join(words)}'"
+
+
+SHELL: Spelling = _Shell()
+"""What the command line calls options and commands."""
+
+
 def printable(text: object) -> str:
-    """Return text with its control characters spelled out, and line ends kept."""
-    return _CONTROL.sub(lambda found: ascii(found.group())[1:-1], str(text))
+    """Return text with control characters spelled out, line ends kept, and hints in our words."""
+    words = SHELL.spell(text) if isinstance(text, str) else str(text)
+    return _CONTROL.sub(lambda match: ascii(match.group())[1:-1], words)
 
 
 def escape(text: object) -> str:

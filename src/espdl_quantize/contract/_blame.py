@@ -45,7 +45,7 @@ def located(fault: ErrorT, contract: Contract, raised: BaseException | None = No
     if place in fault.cause:
         return fault
     named = [frame.function for frame in frames if not frame.function.startswith("<")]
-    hint = fault.hint
+    hint: str = fault.hint
     # Torch raises NotImplementedError as well, for what it cannot do on a device.
     if isinstance(raised, NotImplementedError) and named and _innermost(raised) == last:
         hint = f"fill in the TODO in {named[-1]}()"

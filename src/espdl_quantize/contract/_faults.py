@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
-from espdl_quantize.core import ContractError
+from espdl_quantize.core import ContractError, Hint, Json
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,20 @@ class Fault:
 class ContractFaultsError(ContractError):
     """Every fault that was found in a contract, together."""
 
+    kind = "contract_faults"
+
     def __init__(self, path: str, faults: Sequence[Fault]) -> None:
         self.faults = tuple(faults)
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         super().__init__(f"{path} has {count}: " + "; ".join(str(fault) for fault in faults))
+
+    def details(self) -> Json:
+        """Return each fault on its own."""
+        return {"faults": [asdict(fault) for fault in self.faults]}
+
+    @classmethod
+    def restore(cls, cause: str, hint: Hint, form: Json) -> ContractFaultsError:
+        """Make the error again, in its own words."""
+        error = cls("", [Fault(**fault) for fault in form.get("faults") or ()])
+        error.cause, error.hint, error.args = cause, hint, (cause, hint)
+        return error

@@ -1,9 +1,8 @@
-"""What every package uses: errors, strict JSON, the progress protocol."""
+"""What every package uses: errors and hints, strict JSON, the progress protocol, enums."""
 
 from espdl_quantize.core._json import (
     DEEPEST,
     LARGEST,
-    Json,
     beside_of,
     create_beside,
     dumps,
@@ -16,6 +15,7 @@ from espdl_quantize.core._json import (
     write_json,
 )
 from espdl_quantize.core._progress import NoProgress, Progress
+from espdl_quantize.core.durations import describe_seconds
 from espdl_quantize.core.enums import (
     Direction,
     Engine,
@@ -44,12 +44,25 @@ from espdl_quantize.core.errors import (
     InterruptedCommandError,
     InterruptedSearchError,
     IterationError,
+    Json,
     OutputFolderError,
     PassError,
     SettingError,
     UsageError,
+    hint_of,
     is_full_disk,
     is_out_of_memory,
+)
+from espdl_quantize.core.hints import (
+    PLAIN,
+    PYTHON,
+    Argument,
+    Call,
+    Command,
+    Hint,
+    Option,
+    Spelling,
+    join_hints,
 )
 
 __all__ = [
@@ -64,12 +77,18 @@ __all__ = [
     "EXIT_SETTING",
     "EXIT_USAGE",
     "LARGEST",
+    "PLAIN",
+    "PYTHON",
+    "Argument",
+    "Call",
+    "Command",
     "ContractError",
     "Direction",
     "Engine",
     "ErrorT",
     "EspdlQuantizeError",
     "FailedPass",
+    "Hint",
     "InstallationError",
     "InterruptedCommandError",
     "InterruptedSearchError",
@@ -77,22 +96,27 @@ __all__ = [
     "Json",
     "MetricUnit",
     "NoProgress",
+    "Option",
     "OutputFolderError",
     "PassError",
     "Phase",
     "Priority",
     "Progress",
     "SettingError",
+    "Spelling",
     "Stage",
     "UsageError",
     "Verdict",
     "Word",
     "beside_of",
     "create_beside",
+    "describe_seconds",
     "dumps",
+    "hint_of",
     "is_full_disk",
     "is_out_of_memory",
     "is_too_deep",
+    "join_hints",
     "load_json",
     "open_regular",
     "read_json",

@@ -16,9 +16,7 @@ import stat
 from pathlib import Path
 from typing import IO, Any
 
-from espdl_quantize.core.errors import OutputFolderError
-
-Json = dict[str, Any]
+from espdl_quantize.core.errors import Json, OutputFolderError
 
 
 def to_jsonable(value: Any) -> Any:
@@ -176,13 +174,12 @@ def is_too_deep(value: Any) -> bool:
 
 
 def _deeper_than(value: Any, limit: int) -> bool:
-    level = [value]
+    level = [value] if isinstance(value, (dict, list)) else []
     for _ in range(limit + 1):
         level = [
             item
-            for one in level
-            if isinstance(one, (dict, list))
-            for item in (one.values() if isinstance(one, dict) else one)
+            for nested in level
+            for item in (nested.values() if isinstance(nested, dict) else nested)
             if isinstance(item, (dict, list))
         ]
         if not level:

@@ -27,6 +27,7 @@ class ErrorInfo(BaseModel):
     message: str
     hint: str
     exit_code: int = Field(description="As of the command; 3 contract, 4 setting, 5 iteration, ...")
+    kind: str = Field(default="", description="Of error; most have an exit code of their own.")
     faults: list[Fault] = Field(default=[], description="Of a contract, each on its own.")
 
 

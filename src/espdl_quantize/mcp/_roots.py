@@ -44,13 +44,13 @@ class Roots:
         """
         if not str(path) or "\0" in str(path):
             raise UsageError(f"{what} is {str(path)!r}", f"give a path inside {self}")
-        found = (self.first / path).resolve()
-        if not any(found.is_relative_to(folder) for folder in self.folders):
+        target = (self.first / path).resolve()
+        if not any(target.is_relative_to(folder) for folder in self.folders):
             raise EspdlQuantizeError(
-                f"{what} {str(path)!r} is {found}, outside of the roots of this server: {self}",
+                f"{what} {str(path)!r} is {target}, outside of the roots of this server: {self}",
                 "give a path inside a root, or have the user start the server with another --root",
             )
-        return found
+        return target
 
     def __str__(self) -> str:
         return ", ".join(map(str, self.folders))

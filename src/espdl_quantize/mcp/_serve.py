@@ -41,7 +41,7 @@ def serve(roots: Sequence[Path], state: Path | None = None) -> None:
         state = allowed.resolve(STATE, "the state folder")
         allowed.resolve(state / "jobs", "the folder of the jobs")
     reset_interrupt()
-    from espdl_quantize.mcp._server import make_server
+    from espdl_quantize.mcp.server import make_server
 
     make_server(allowed, JobStore(state, allowed.first)).run("stdio")
 

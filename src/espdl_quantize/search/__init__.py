@@ -1,5 +1,6 @@
 """Decides the next step of a search: pure functions of the iterations and their artifacts."""
 
+from espdl_quantize.core import describe_seconds
 from espdl_quantize.search._advice import findings
 from espdl_quantize.search._crashes import CRASH_LIMIT, Crash, CrashedPass, Crashes
 from espdl_quantize.search._decide import decide, searching, settle, signals_of
@@ -24,7 +25,7 @@ from espdl_quantize.search._legs import (
 from espdl_quantize.search._lint import Violation, cited_iterations, lint_setting
 from espdl_quantize.search._rules import Situation, phase5_cutoff
 from espdl_quantize.search._search_by import SearchBy
-from espdl_quantize.search._seconds import TimeEstimate, TimeModel, describe_seconds
+from espdl_quantize.search._seconds import TimeEstimate, TimeModel
 from espdl_quantize.search._stops import (
     both_last_worse,
     plateau,

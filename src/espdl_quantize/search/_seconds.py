@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from statistics import median
 
+from espdl_quantize.core import describe_seconds
 from espdl_quantize.record import History, Iteration
 from espdl_quantize.setting import TRAINING_PASSES, Setting, canonical
 
@@ -134,16 +135,6 @@ class TimeModel:
         expected = {known: forwards[known] * self._forward for known in self._rates}
         off = [self._rates[known] / expected[known] for known in expected]
         return forwards[name] * self._forward * (max(off) if off else 1.0)
-
-
-def describe_seconds(seconds: float) -> str:
-    """Write a duration with at most two units."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s" if whole < 600 else f"{round(whole / 60)} min"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def _training_steps(setting: Setting) -> dict[str, int]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from espdl_quantize.contract import ContractFaultsError, Fault
-from espdl_quantize.core import EspdlQuantizeError, IterationError, Json, errors, to_jsonable
+from espdl_quantize.core import EspdlQuantizeError, Json, to_jsonable
 
 
 def encode(message: Json) -> bytes:
@@ -26,20 +25,9 @@ def decode(line: bytes) -> Json | None:
 
 def pack_error(error: EspdlQuantizeError) -> Json:
     """Write an error as plain data."""
-    faults = [vars(fault) for fault in getattr(error, "faults", ())]
-    kind = next(base.__name__ for base in type(error).__mro__ if base.__module__ == errors.__name__)
-    return {"kind": kind, "cause": error.cause, "hint": error.hint, "faults": faults}
+    return error.to_json()
 
 
 def unpack_error(form: Any) -> EspdlQuantizeError:
     """Make an error of its plain data, of the kind that it was."""
-    form = form if isinstance(form, dict) else {}
-    cause, hint = str(form.get("cause", "it failed")), str(form.get("hint", ""))
-    if form.get("faults"):
-        found = ContractFaultsError("", [Fault(**fault) for fault in form["faults"]])
-        found.cause, found.hint, found.args = cause, hint, (cause,)
-        return found
-    kind = getattr(errors, str(form.get("kind")), None)
-    if isinstance(kind, type) and issubclass(kind, EspdlQuantizeError):
-        return kind(cause, hint)
-    return IterationError(cause, hint)
+    return EspdlQuantizeError.from_json(form)

@@ -13,8 +13,8 @@ import pytest
 from espdl_quantize.core import OutputFolderError
 from espdl_quantize.mcp._models import Job
 from espdl_quantize.mcp.jobs import JobStore, _store
-from espdl_quantize.mcp.jobs._progress import ProgressReader
-from espdl_quantize.mcp.jobs._record import load
+from espdl_quantize.mcp.jobs.progress import ProgressReader
+from espdl_quantize.mcp.jobs.record import load
 from tests.mcp.jobs.forge import JOB, forge, wait_for
 
 

@@ -13,8 +13,8 @@ import pytest
 
 from espdl_quantize.core import OutputFolderError, UsageError
 from espdl_quantize.mcp.jobs import JobStore, _process, _store
-from espdl_quantize.mcp.jobs._process import Verified, identify, mark_of
-from espdl_quantize.mcp.jobs._record import load
+from espdl_quantize.mcp.jobs.process import Verified, identify, mark_of
+from espdl_quantize.mcp.jobs.record import load
 from tests.mcp.client import GUARD
 from tests.mcp.jobs.forge import JOB, SLEEP, forge, signals_due, survives, victim, wait_for
 

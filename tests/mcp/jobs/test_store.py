@@ -16,8 +16,8 @@ import pytest
 from espdl_quantize.core import OutputFolderError, UsageError
 from espdl_quantize.mcp._models import Job
 from espdl_quantize.mcp.jobs import JobStore, _process, _store
-from espdl_quantize.mcp.jobs._process import mark_of
-from espdl_quantize.mcp.jobs._record import load, save
+from espdl_quantize.mcp.jobs.process import mark_of
+from espdl_quantize.mcp.jobs.record import load, save
 
 IGNORES = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print('{}', end='', flush=True); time.sleep(600)"  # noqa: E501
 SLEEPS = "import time; time.sleep(600)"

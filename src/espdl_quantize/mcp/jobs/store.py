@@ -1,7 +1,7 @@
 """Starts jobs, looks after them, ends them.
 
 The folder on disk tells what there is, also to other servers and to the next one. It gives no leave
-to act: which processes may be signalled says :mod:`~espdl_quantize.mcp.jobs._process`.
+to act: which processes may be signalled says :mod:`~espdl_quantize.mcp.jobs.process`.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from filelock import FileLock, Timeout
 
 from espdl_quantize.core import EspdlQuantizeError, OutputFolderError, UsageError, write_json
 from espdl_quantize.mcp._models import Job, Kind
-from espdl_quantize.mcp.jobs._outcome import describe, describe_damaged, outcome
-from espdl_quantize.mcp.jobs._process import Child, JobProcess, identify, mark_of
-from espdl_quantize.mcp.jobs._progress import ProgressReader
-from espdl_quantize.mcp.jobs._record import (
+from espdl_quantize.mcp._spelling import MCP
+from espdl_quantize.mcp.jobs.outcome import describe, describe_damaged, outcome
+from espdl_quantize.mcp.jobs.process import Child, JobProcess, identify, mark_of
+from espdl_quantize.mcp.jobs.progress import ProgressReader
+from espdl_quantize.mcp.jobs.record import (
     PROGRESS,
     SETTING,
     STDERR,
@@ -119,11 +120,11 @@ class JobStore:
             job_id = new_id(kind)
             folder = self._folder / job_id
             folder.mkdir(parents=True)
-            told = [*arguments, "--json", "--progress-json", str(folder / PROGRESS)]
+            options = [*arguments, "--json", "--progress-json", str(folder / PROGRESS)]
             if setting is not None:
                 write_json(folder / SETTING, setting)
-                told += ["--setting", str(folder / SETTING)]
-            command = (*self._program, *told)
+                options += ["--setting", str(folder / SETTING)]
+            command = (*self._program, *options)
             record = JobRecord(
                 job_id, kind, command, str(output_dir) if output_dir else None, time.time()
             )
@@ -269,7 +270,9 @@ class JobStore:
     def _note(self, job_id: str, error: Exception) -> None:
         """Keep what went wrong, to be shown with the job, and log it once."""
         is_known = isinstance(error, EspdlQuantizeError)
-        text = str(error) if is_known else f"{type(error).__name__}: {str(error)!a}"
+        text = f"{type(error).__name__}: {str(error)!a}"
+        if isinstance(error, EspdlQuantizeError):
+            text = error.describe(MCP)
         self._problems[job_id] = text
         if self._logged.get(job_id) != text:
             self._logged[job_id] = text
@@ -330,13 +333,13 @@ class JobStore:
         if known is None:
             return load(folder)
         try:
-            told = load(folder)
+            written = load(folder)
         except (DamagedRecordError, UsageError) as error:
             self._problems[job_id] = f"{error.cause}; this server started the job and goes on"
             return known
-        if told.cancel_at is not None and known.cancel_at is None:
-            known = replace(known, state="cancelling", cancel_at=told.cancel_at)
-        known = replace(known, signals=max(known.signals, told.signals))
+        if written.cancel_at is not None and known.cancel_at is None:
+            known = replace(known, state="cancelling", cancel_at=written.cancel_at)
+        known = replace(known, signals=max(known.signals, written.signals))
         self._own[job_id] = known
         return known
 

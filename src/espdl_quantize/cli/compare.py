@@ -1,4 +1,4 @@
-"""``espdl-quantize compare`` and ``lint``: what reads an output folder and runs nothing."""
+"""``espdl-quantize compare``: ranks what is in an output folder and runs nothing."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 from espdl_quantize.cli._options import AsJson, OutputFolder, SearchByName
-from espdl_quantize.core import EXIT_OK, EXIT_REFUSED
 
 
 def compare(
+    *,
     output_dir: OutputFolder = Path("outputs"),
     finalize: Annotated[
         bool,
@@ -65,27 +65,3 @@ def compare(
     else:
         print("\n".join(result.lines))
     sys.exit(result.exit_code)
-
-
-def lint(
-    setting: Annotated[Path, typer.Argument(help="A JSON setting.")],
-    output_dir: OutputFolder = Path("outputs"),
-    as_json: AsJson = False,
-) -> None:
-    """Check a hand-written setting against the rules of the search and the names of the ops."""
-    from espdl_quantize.core import dumps
-    from espdl_quantize.report import lint as lint_folder
-    from espdl_quantize.setting import load_setting
-
-    violations = lint_folder(output_dir, load_setting(setting))
-    if as_json:
-        print(dumps({"violations": [vars(entry) for entry in violations]}), end="")
-    else:
-        print("\n".join(map(str, violations)) or "the setting keeps every rule")
-    sys.exit(EXIT_REFUSED if violations else EXIT_OK)
-
-
-def add_folder_commands(app: typer.Typer) -> None:
-    """Register both."""
-    app.command()(compare)
-    app.command()(lint)

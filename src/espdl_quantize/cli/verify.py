@@ -3,41 +3,57 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
-from espdl_quantize.cli._contract import load
+from espdl_quantize.cli._options import AsJson, ContractPath
 from espdl_quantize.cli._paths import whole
 from espdl_quantize.cli._progress import TerminalProgress
 from espdl_quantize.cli._terminal import escape
 from espdl_quantize.core import EXIT_OK, EXIT_REFUSED, NoProgress, OutputFolderError, dumps
-from espdl_quantize.iteration import Verification, verify_iteration
-from espdl_quantize.record import INDEX, read_history
+
+if TYPE_CHECKING:
+    from espdl_quantize.iteration import Verification
 
 
-def verify(contract: Path, folder: Path, samples: int, as_json: bool) -> int:
-    """Make an iteration's model again, check the file in its folder, and print what was found.
+def verify(
+    *,
+    contract: ContractPath,
+    output_dir: Annotated[
+        Path,
+        typer.Option(help="The output folder, whose best is verified, or one iteration's folder."),
+    ] = Path("outputs"),
+    samples: Annotated[
+        int, typer.Option(min=1, help="Calibration samples whose integers are computed.")
+    ] = 16,
+    as_json: AsJson = False,
+) -> None:
+    """Make an iteration's model again, and hold the file in its folder against it and the chip.
 
-    Returns:
-        The exit code: 1 where something speaks against the file.
-
-    Raises:
-        OutputFolderError: there is no iteration to verify.
+    Exits with 1 where the bytes differ, a rule is broken, or integers come to something else.
     """
-    chosen = whole(_iteration(folder))
+    from espdl_quantize.cli._backend import load
+    from espdl_quantize.iteration import verify_iteration
+
+    folder = whole(_iteration(output_dir))
     loaded = load(whole(contract))
     with contextlib.nullcontext(NoProgress()) if as_json else TerminalProgress() as progress:
-        found = verify_iteration(loaded, chosen, samples, progress)
+        verification = verify_iteration(loaded, folder, samples, progress)
     if as_json:
-        print(dumps(found.as_json()), end="")
+        print(dumps(verification.as_json()), end="")
     else:
-        _print(found)
-    return EXIT_OK if found.holds else EXIT_REFUSED
+        _print(verification)
+    sys.exit(EXIT_OK if verification.holds else EXIT_REFUSED)
 
 
 def _iteration(folder: Path) -> Path:
+    from espdl_quantize.record import INDEX, read_history
+
     if (folder / INDEX).is_file():
         return folder
     best = read_history(folder).best
@@ -48,11 +64,11 @@ def _iteration(folder: Path) -> Path:
     return best.folder
 
 
-def _print(found: Verification) -> None:
+def _print(verification: Verification) -> None:
     console = Console(highlight=False)
-    console.print(escape(str(found.file)), style="bold")
-    legality, integers = found.check.legality, found.check.integers
-    same = "equals" if found.same_file else "differs from"
+    console.print(escape(str(verification.file)), style="bold")
+    legality, integers = verification.check.legality, verification.check.integers
+    same = "equals" if verification.same_file else "differs from"
     console.print(f"the file {same} what its setting makes now")
     console.print(
         escape(
@@ -70,15 +86,15 @@ def _print(found: Verification) -> None:
         if integers.end_to_end is not None:
             rows.append(("the model's outputs, end to end", integers.end_to_end))
         rows += [
-            (f"{one.op} ({one.op_type})", one.agreement)
-            for one in integers.ops
-            if one.agreement.exact < one.agreement.outputs
+            (f"{op.op} ({op.op_type})", op.agreement)
+            for op in integers.ops
+            if op.agreement.exact < op.agreement.outputs
         ][:20]
         for name, agreement in rows:
             share = "-" if agreement.percent is None else f"{agreement.percent:.4f}"
             table.add_row(escape(name), str(agreement.outputs), share, str(agreement.largest))
         console.print(table)
-        for one in integers.skipped:
-            console.print(escape(f"skipped: {one.op} ({one.op_type}): {one.reason}"))
-    for warning in found.check.warnings():
+        for skipped in integers.skipped:
+            console.print(escape(f"skipped: {skipped.op} ({skipped.op_type}): {skipped.reason}"))
+    for warning in verification.check.warnings():
         console.print(escape(f"warning: {warning}"), style="yellow")

@@ -1,15 +1,16 @@
-"""Works out and prints what ``espdl-quantize cost`` is asked for."""
+"""``espdl-quantize cost``: what a model costs on the chip."""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
-from espdl_quantize.chip import ChipCost, Deployment, cost_of
-from espdl_quantize.chip.cost import KINDS, Constants, LatencyCost, cost_chips, load_constants
+from espdl_quantize.cli._options import AsJson
 from espdl_quantize.cli._terminal import escape
 from espdl_quantize.core import (
     EspdlQuantizeError,
@@ -19,58 +20,92 @@ from espdl_quantize.core import (
     dumps,
     read_json,
 )
-from espdl_quantize.iteration import captured
-from espdl_quantize.record import INDEX, read_history
+
+if TYPE_CHECKING:
+    from espdl_quantize.chip import ChipCost, Deployment
+    from espdl_quantize.chip.cost import Constants, LatencyCost
 
 _TOP = 10
 _KIB = 1024
 
 
-def tell_cost(
-    model: Path,
-    target: str | None,
-    cores: int,
-    weights_in_flash: bool,
-    internal: int,
-    calibration: Path | None,
-    as_json: bool,
+def cost(
+    *,
+    model: Annotated[
+        Path,
+        typer.Argument(
+            metavar="MODEL.ESPDL|OUTPUTS",
+            help="A model, one iteration's folder, or an output folder with all of its iterations.",
+        ),
+    ],
+    target: Annotated[
+        str | None,
+        typer.Option(help="The chip; an .espdl does not say it, an iteration's folder does."),
+    ] = None,
+    cores: Annotated[int, typer.Option(min=1, max=2, help="How many cores run it.")] = 1,
+    weights_in_flash: Annotated[
+        bool,
+        typer.Option(
+            "--weights-in-flash",
+            help="The weights stay in flash (param_copy false) instead of being copied to PSRAM.",
+        ),
+    ] = False,
+    internal: Annotated[
+        int,
+        typer.Option(min=0, help="KiB of internal RAM for activations (max_internal_size)."),
+    ] = 0,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Constants that were calibrated on your board, as JSON."),
+    ] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Print what a model, an iteration or every iteration of a folder costs.
+    """Tell what a model costs on the chip: flash, RAM, and milliseconds per layer and in all.
 
-    Raises:
-        EspdlQuantizeError: a file cannot be read or costed, or the chip is not known.
+    RAM is planned as ESP-DL does it. Milliseconds are predicted from published figures, with an
+    interval that holds nine of ten models; they are no measurement.
     """
+    from espdl_quantize.chip import Deployment
+    from espdl_quantize.chip.cost import load_constants
+    from espdl_quantize.record import INDEX
+
     constants = None if calibration is None else load_constants(calibration)
     deployment = Deployment(cores, weights_in_flash, internal * _KIB)
     if model.is_dir() and not (model / INDEX).is_file():
-        _cost_of_folder(model, target, deployment, constants, as_json)
+        _cost_of_folder(model, target, deployment, constants, as_json=as_json)
         return
     chip = _chip(model, target, constants)
     file = model / "model.espdl" if model.is_dir() else model
-    found = _cost(file, chip, deployment, constants)
+    chip_cost = _cost(file, chip, deployment, constants)
     if as_json:
-        print(dumps({"ok": True, "file": str(file), **found.to_json()}), end="")
+        print(dumps({"ok": True, "file": str(file), **chip_cost.to_json()}), end="")
     else:
-        _print(file, found)
+        _print(file, chip_cost)
 
 
 def _cost(file: Path, chip: str, deployment: Deployment, constants: Constants | None) -> ChipCost:
+    from espdl_quantize.chip import cost_of
+    from espdl_quantize.iteration import captured
+
     # esp-ppq, which reads the file, prints a banner when it is imported.
     with tempfile.TemporaryDirectory() as scratch, captured(Path(scratch) / "console.log"):
         return cost_of(file, chip, deployment, constants)
 
 
 def _chip(model: Path, target: str | None, constants: Constants | None) -> str:
+    from espdl_quantize.chip.cost import cost_chips
+    from espdl_quantize.record import INDEX
+
     folder = model if model.is_dir() else model.parent
-    told = None
+    stated = None
     if (folder / INDEX).is_file():
-        stated = read_json(folder / INDEX).get("target_chip")
-        told = stated if isinstance(stated, str) else None
-    if target is not None and told is not None and target != told:
+        written = read_json(folder / INDEX).get("target_chip")
+        stated = written if isinstance(written, str) else None
+    if target is not None and stated is not None and target != stated:
         raise UsageError(
-            f"--target is {target}, but {folder} was exported for {told}", "leave --target out"
+            f"--target is {target}, but {folder} was exported for {stated}", "leave --target out"
         )
-    chip = target or told or (constants.chip if constants else None)
+    chip = target or stated or (constants.chip if constants else None)
     if chip is None:
         raise UsageError(
             f"{model} does not say which chip it is for",
@@ -84,43 +119,48 @@ def _cost_of_folder(
     target: str | None,
     deployment: Deployment,
     constants: Constants | None,
+    *,
     as_json: bool,
 ) -> None:
-    rows = read_history(folder).iterations
-    if not rows:
+    from espdl_quantize.record import read_history
+
+    iterations = read_history(folder).iterations
+    if not iterations:
         raise OutputFolderError(
             f"{folder} holds no iteration", "give a model.espdl, or run an iteration first"
         )
-    told: list[Json] = []
+    entries: list[Json] = []
     table = Table(title=escape(f"{folder}: costs per iteration"))
     for column in ("iteration", "score", "ms", "from", "to", "RAM, KiB", "flash, KiB"):
         table.add_column(column, justify="left" if column == "iteration" else "right")
     notes: dict[str, None] = {}
-    for row in rows:
-        entry: Json = {"iteration": row.id, "score": row.value}
+    for iteration in iterations:
+        entry: Json = {"iteration": iteration.id, "score": iteration.value}
         try:
-            chip = _chip(row.folder, target, constants)
-            found = _cost(row.folder / "model.espdl", chip, deployment, constants)
+            chip = _chip(iteration.folder, target, constants)
+            chip_cost = _cost(iteration.folder / "model.espdl", chip, deployment, constants)
         except UsageError:
             raise
         except EspdlQuantizeError as error:
-            told.append({**entry, "problem": error.cause})
-            table.add_row(escape(row.name), _figure(row.value), *["-"] * 5)
-            notes[f"{row.name}: {error.cause}"] = None
+            entries.append({**entry, "problem": error.cause})
+            table.add_row(escape(iteration.name), _figure(iteration.value), *["-"] * 5)
+            notes[f"{iteration.name}: {error.cause}"] = None
             continue
-        parts = found.to_json()
-        told.append({**entry, **{key: parts[key] for key in ("chip", "flash", "ram", "latency")}})
-        notes.update(dict.fromkeys(found.notes))
-        latency = found.latency
+        parts = chip_cost.to_json()
+        entries.append(
+            {**entry, **{key: parts[key] for key in ("chip", "flash", "ram", "latency")}}
+        )
+        notes.update(dict.fromkeys(chip_cost.notes))
+        latency = chip_cost.latency
         table.add_row(
-            escape(row.name),
-            _figure(row.value),
+            escape(iteration.name),
+            _figure(iteration.value),
             *(_figure(value) for value in (latency.milliseconds, latency.low, latency.high)),
-            f"{(found.ram.arena + found.ram.internal) / _KIB:,.0f}",
-            f"{found.flash.file / _KIB:,.0f}",
+            f"{(chip_cost.ram.arena + chip_cost.ram.internal) / _KIB:,.0f}",
+            f"{chip_cost.flash.file / _KIB:,.0f}",
         )
     if as_json:
-        print(dumps({"ok": True, "folder": str(folder), "iterations": told}), end="")
+        print(dumps({"ok": True, "folder": str(folder), "iterations": entries}), end="")
         return
     console = Console(highlight=False)
     console.print(table)
@@ -141,12 +181,14 @@ def _time(latency: LatencyCost) -> str:
     )
 
 
-def _print(file: Path, found: ChipCost) -> None:
+def _print(file: Path, cost: ChipCost) -> None:
+    from espdl_quantize.chip.cost import KINDS
+
     console = Console(highlight=False)
-    ram, flash = found.ram, found.flash
-    console.print(escape(f"{file} on {found.chip}"), style="bold")
-    cores = "one core" if found.deployment.cores == 1 else "two cores"
-    console.print(escape(f"latency: {_time(found.latency)}, {cores}"))
+    ram, flash = cost.ram, cost.flash
+    console.print(escape(f"{file} on {cost.chip}"), style="bold")
+    cores = "one core" if cost.deployment.cores == 1 else "two cores"
+    console.print(escape(f"latency: {_time(cost.latency)}, {cores}"))
     held = f", {ram.internal / _KIB:,.1f} KiB of internal RAM" if ram.internal else ""
     copied = f" + {ram.weights_copied / _KIB:,.1f} KiB of copied weights"
     console.print(
@@ -160,14 +202,14 @@ def _print(file: Path, found: ChipCost) -> None:
         f"flash: {flash.file / _KIB:,.1f} KiB; weights (KiB): {weights or 'none'}; "
         f"the rest {flash.rest / _KIB:,.1f}"
     )
-    for note in found.notes:
+    for note in cost.notes:
         console.print(escape(f"note: {note}"))
-    top = {id(layer) for layer in found.top(_TOP)}
-    table = Table(title=f"{len(found.layers)} layers; * marks the {len(top)} that take longest")
+    top = {id(layer) for layer in cost.top(_TOP)}
+    table = Table(title=f"{len(cost.layers)} layers; * marks the {len(top)} that take longest")
     for column in ("", "layer", "type", "width", "ms", "%", "M mult.", "weights, KiB", "mostly"):
         left = column in ("", "layer", "type", "width", "mostly")
         table.add_column(column, justify="left" if left else "right")
-    for layer in found.layers:
+    for layer in cost.layers:
         table.add_row(
             "*" if id(layer) in top else "",
             escape(layer.name),
@@ -180,7 +222,7 @@ def _print(file: Path, found: ChipCost) -> None:
             layer.mostly,
         )
     console.print(table)
-    used = {layer.mostly for layer in found.layers}
+    used = {layer.mostly for layer in cost.layers}
     for kind, meaning in KINDS.items():
         if kind in used:
             console.print(f"{kind}: {meaning}")

@@ -26,17 +26,18 @@ def list_folder(folder: Path, roots: Roots) -> list[ArtifactFile]:
     """Return the plain files of a folder, by name; none where it does not exist."""
     if not folder.is_dir():
         return []
-    found = []
+    files = []
     for path in sorted(folder.iterdir()):
         if path.is_file() and not path.name.startswith(".") and _is_inside(path, roots):
-            found.append(ArtifactFile(name=path.name, bytes=path.stat().st_size))
-    return found
+            files.append(ArtifactFile(name=path.name, bytes=path.stat().st_size))
+    return files
 
 
 def read_page(
     folder: Path,
     name: str,
     roots: Roots,
+    *,
     op: str | None = None,
     op_type: str | None = None,
     columns: list[str] | None = None,
@@ -121,7 +122,7 @@ def _rows(path: Path) -> Iterator[Any]:
     try:
         if path.suffix != ".json":
             lines = lines_of(path)
-            yield from ({"line": n, "text": one} for n, one in enumerate(lines, 1))
+            yield from ({"line": number, "text": line} for number, line in enumerate(lines, 1))
             return
         content = load_json(path)
     except (OSError, ValueError) as error:
@@ -154,8 +155,8 @@ def _matching(
         if op is not None and not any(name == op or fnmatchcase(name, op) for name in names):
             continue
         if op_type is not None:
-            told = [row[key] for key in _TYPES if key in row]
-            if op_type not in told and (told or not of_type.intersection(names)):
+            stated = [row[key] for key in _TYPES if key in row]
+            if op_type not in stated and (stated or not of_type.intersection(names)):
                 continue
         yield row
 
@@ -195,8 +196,8 @@ def _shorten(value: Any) -> Any:
     if isinstance(value, str) and len(value) > _LONGEST_TEXT:
         return f"{value[:_LONGEST_TEXT]} ... ({len(value)} characters)"
     if isinstance(value, list):
-        kept = [_shorten(one) for one in value[:_LONGEST_LIST]]
+        kept = [_shorten(item) for item in value[:_LONGEST_LIST]]
         return [*kept, f"... ({len(value)} entries)"] if len(value) > _LONGEST_LIST else kept
     if isinstance(value, dict):
-        return {key: _shorten(one) for key, one in value.items()}
+        return {key: _shorten(item) for key, item in value.items()}
     return value

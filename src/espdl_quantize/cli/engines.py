@@ -11,17 +11,20 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
+from espdl_quantize.cli._options import AsJson, ContractPath
 from espdl_quantize.cli._paths import whole, whole_if_given
 from espdl_quantize.cli._progress import TerminalProgress
 from espdl_quantize.cli._terminal import escape
 from espdl_quantize.core import (
     EXIT_OK,
     EXIT_REFUSED,
+    Engine,
     IterationError,
     Json,
     NoProgress,
@@ -32,7 +35,7 @@ from espdl_quantize.core import (
 TOLERANCE = 1e-6
 """Difference of a noise amplitude that counts as agreement; see :func:`largest_difference`."""
 
-_ENGINES = ("reference", "fast")
+_ENGINES = (Engine.REFERENCE, Engine.FAST)
 
 
 @dataclass(frozen=True)
@@ -64,17 +67,21 @@ class Agreement:
         return self.values[0] == self.values[1] and worst <= TOLERANCE
 
 
-def compare_engines(
-    contract: Path, setting: Path | None, output_dir: Path | None, as_json: bool
-) -> int:
-    """Run both engines, each in a process of its own, and print how they compare.
+def engines(
+    *,
+    contract: ContractPath,
+    setting: Annotated[
+        Path | None, typer.Option(help="A JSON setting; without it, the baseline.")
+    ] = None,
+    output_dir: Annotated[
+        Path | None, typer.Option(help="Keep both iterations in this new folder.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run one setting by plain esp-ppq and by the fast engine; compare results and times.
 
-    Returns:
-        The exit code.
-
-    Raises:
-        OutputFolderError: the folder exists and holds something.
-        IterationError: an engine failed.
+    Exits with 1 where the scores differ, or, in an analysis, a noise amplitude (the root of noise
+    power over signal power) by more than 1e-6 of the signal.
     """
     if output_dir is not None and output_dir.exists() and any(output_dir.iterdir()):
         raise OutputFolderError(f"{output_dir} is not empty", "give a new --output-dir")
@@ -86,19 +93,19 @@ def compare_engines(
             for engine in _ENGINES:
                 with progress.stage(f"{engine} engine"):
                     indices.append(_run(contract, setting, outputs, engine))
-        found = _agreement(outputs, *indices)
+        agreement = _agreement(outputs, *indices)
     if as_json:
-        print(dumps({"agrees": found.holds, **asdict(found)}), end="")
+        print(dumps({"agrees": agreement.holds, **asdict(agreement)}), end="")
     else:
-        _print(found)
-    return EXIT_OK if found.holds else EXIT_REFUSED
+        _print(agreement)
+    sys.exit(EXIT_OK if agreement.holds else EXIT_REFUSED)
 
 
-def _folder(outputs: Path, engine: str) -> Path:
+def _folder(outputs: Path, engine: Engine) -> Path:
     return outputs / engine / "iter_0"
 
 
-def _run(contract: Path, setting: Path | None, outputs: Path, engine: str) -> Json:
+def _run(contract: Path, setting: Path | None, outputs: Path, engine: Engine) -> Json:
     # In a process of its own: what the fast engine sets up would speed plain esp-ppq up, too.
     what = ["--baseline"] if setting is None else ["--setting", str(setting)]
     command = [sys.executable, "-m", "espdl_quantize", "run", str(contract), *what, "--json"]
@@ -137,8 +144,8 @@ def _agreement(outputs: Path, plain: Json, fast: Json) -> Agreement:
         seconds={name: (stages[0][name], stages[1][name]) for name in stages[0]},
         ratio=plain["elapsed_seconds"] / fast["elapsed_seconds"],
         fallbacks=tuple(
-            f"{one['part']} ({one['layer']}): {one['reason']}"
-            for one in fast.get("engine_fallbacks", ())
+            f"{fallback['part']} ({fallback['layer']}): {fallback['reason']}"
+            for fallback in fast.get("engine_fallbacks", ())
         ),
     )
 
@@ -170,25 +177,25 @@ def largest_difference(plain: Mapping[str, float], fast: Mapping[str, float]) ->
     return largest
 
 
-def _print(found: Agreement) -> None:
+def _print(agreement: Agreement) -> None:
     console = Console(highlight=False)
     table = Table()
     table.add_column("stage")
     for column in ("esp-ppq, s", "fast, s", "ratio"):
         table.add_column(column, justify="right")
-    for name, (plain, fast) in found.seconds.items():
+    for name, (plain, fast) in agreement.seconds.items():
         ratio = f"{plain / fast:.1f}" if fast >= 0.05 else ""
         table.add_row(escape(name), f"{plain:.2f}", f"{fast:.2f}", ratio)
     console.print(table)
-    console.print(f"in all, the fast engine is {found.ratio:.1f} times as fast")
-    console.print(f"score: {found.values[0]:.6g} and {found.values[1]:.6g}")
+    console.print(f"in all, the fast engine is {agreement.ratio:.1f} times as fast")
+    console.print(f"score: {agreement.values[0]:.6g} and {agreement.values[1]:.6g}")
     console.print(
-        f"largest difference of a noise amplitude: layerwise {found.layerwise:.1e}, "
-        f"graphwise {found.graphwise:.1e} of the signal"
+        f"largest difference of a noise amplitude: layerwise {agreement.layerwise:.1e}, "
+        f"graphwise {agreement.graphwise:.1e} of the signal"
     )
-    console.print(f"the .espdl files are {'equal' if found.same_model else 'not equal'}")
-    for fallback in found.fallbacks:
+    console.print(f"the .espdl files are {'equal' if agreement.same_model else 'not equal'}")
+    for fallback in agreement.fallbacks:
         line = f"plain esp-ppq did for the fast engine, which failed: {fallback}"
         console.print(escape(line), style="yellow")
-    told = "agree" if found.holds else f"do not agree within {TOLERANCE:g}"
-    console.print(f"the engines {told}", style="bold" if found.holds else "bold red")
+    verdict = "agree" if agreement.holds else f"do not agree within {TOLERANCE:g}"
+    console.print(f"the engines {verdict}", style="bold" if agreement.holds else "bold red")

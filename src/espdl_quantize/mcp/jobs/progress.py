@@ -52,10 +52,10 @@ class ProgressReader:
         self._text = ""
         self._left: tuple[float, float] | None = None
         self.recent: deque[str] = deque(maxlen=_KEPT)
-        """What was told last."""
+        """What was written last."""
 
     def read(self) -> JobProgress | None:
-        """Return how far it is; None where nothing was told yet."""
+        """Return how far it is; None where nothing was written yet."""
         for event in self._new():
             try:
                 self._take(event)
@@ -70,8 +70,8 @@ class ProgressReader:
             parts.append(stage + done)
         left = None
         if self._left is not None:
-            told, when = self._left
-            left = max(told - (time.time() - when), 0.0)
+            seconds, when = self._left
+            left = max(seconds - (time.time() - when), 0.0)
         return JobProgress(
             text=" | ".join(parts) or "begun",
             stage=stage,
@@ -134,12 +134,14 @@ class ProgressReader:
 
 
 def _search(values: dict[str, Any]) -> dict[str, Any]:
-    """Check what is told of the search.
+    """Check what is said of the search.
 
     Raises:
         ValueError: a value is not of its type.
     """
-    values = {key: _short(one) if isinstance(one, str) else one for key, one in values.items()}
+    values = {
+        key: _short(value) if isinstance(value, str) else value for key, value in values.items()
+    }
     checked = JobProgress.model_validate({"text": "", **values}, strict=True)
     return checked.model_dump(include=set(values))
 
@@ -157,12 +159,12 @@ def _short(value: Any) -> str:
 
 
 def _ended(event: dict[str, Any]) -> str:
-    told = f"iter_{event.get('iteration')}"
+    text = f"iter_{event.get('iteration')}"
     if event.get("failure") is not None:
-        return f"{told} failed: {event['failure']}"
-    told += f": {event['value']:.6g}" if event.get("value") is not None else ""
+        return f"{text} failed: {event['failure']}"
+    text += f": {event['value']:.6g}" if event.get("value") is not None else ""
     delta = event.get("delta")
     if delta is None:
-        return told
-    told += f" ({delta:+.4g} against the best before: {event.get('outcome')})"
-    return told + (", the best now" if event.get("is_best") else "")
+        return text
+    text += f" ({delta:+.4g} against the best before: {event.get('outcome')})"
+    return text + (", the best now" if event.get("is_best") else "")

@@ -35,6 +35,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done;
 
 @skill_app.command()
 def install(
+    *,
     agent: Agents = None,
     path: SkillsFolder = None,
     user: ForUser = False,
@@ -47,12 +48,14 @@ def install(
     Without --agent and --path, for every tool that this project uses. Nothing that was changed by
     hand is overwritten.
     """
-    found = skills.install(_places(agent, path, user), force=force, dry_run=dry_run)
-    _print(found, as_json, "would write" if dry_run else "wrote", dry_run)
+    outcomes = skills.install(_places(agent, path, for_user=user), force=force, dry_run=dry_run)
+    verb = "would write" if dry_run else "wrote"
+    _print(outcomes, verb, as_json=as_json, dry_run=dry_run)
 
 
 @skill_app.command()
 def remove(
+    *,
     agent: Agents = None,
     path: SkillsFolder = None,
     user: ForUser = False,
@@ -65,50 +68,53 @@ def remove(
     Without --agent and --path, from every place of this project that has the skill.
     """
     if agent or path:
-        places = _places(agent, path, user)
+        places = _places(agent, path, for_user=user)
     else:
         level = "user" if user else "project"
-        places = [found.place for found in _installed() if found.place.level == level]
-    found = skills.remove(places, force=force, dry_run=dry_run)
-    _print(found, as_json, "would delete" if dry_run else "deleted", dry_run)
+        places = [outcome.place for outcome in _installed() if outcome.place.level == level]
+    outcomes = skills.remove(places, force=force, dry_run=dry_run)
+    verb = "would delete" if dry_run else "deleted"
+    _print(outcomes, verb, as_json=as_json, dry_run=dry_run)
 
 
 @skill_app.command()
 def status(
+    *,
     path: SkillsFolder = None,
     as_json: AsJson = False,
 ) -> None:
     """Say where the skill is installed, and whether it is up to date or was changed by hand."""
-    found = [skills.state_of(place) for place in _places(None, path, False)] if path else None
-    found = found if found is not None else _installed()
+    outcomes = _installed()
+    if path:
+        outcomes = [skills.state_of(place) for place in _places(None, path, for_user=False)]
     if as_json:
-        print(dumps({"ok": True, "skill": _head(), "places": _rows(found)}), end="")
+        print(dumps({"ok": True, "skill": _head(), "places": _rows(outcomes)}), end="")
         return
     console = Console(highlight=False)
-    if not found:
+    if not outcomes:
         console.print("the skill is not installed; 'espdl-quantize skill install' does it")
         return
     table = Table()
     for column in ("tool", "folder", "state", "version", "changed"):
         table.add_column(column, overflow="fold")
-    for row in found:
+    for row in outcomes:
         cells = (row.place.agent or "", row.place.folder, row.state, row.version or "")
         table.add_row(*(escape(str(cell)) for cell in (*cells, ", ".join(row.kept))))
     console.print(table)
 
 
-def _places(agents: list[str] | None, path: Path | None, user: bool) -> list[skills.Place]:
+def _places(agents: list[str] | None, path: Path | None, *, for_user: bool) -> list[skills.Place]:
     if agents and path:
         raise UsageError("--agent and --path are both given", "give one of them")
     if path is not None:
-        if user:
+        if for_user:
             raise UsageError("--path and --user are both given", "give one of them")
         return [skills.Place(None, "path", path.resolve() / skills.SKILL_NAME)]
-    root = Path.home() if user else Path.cwd()
+    root = Path.home() if for_user else Path.cwd()
     if not agents:
-        return skills.places_in_use(root, for_user=user)
-    found = [skills.place(name, root, for_user=user) for name in dict.fromkeys(agents)]
-    return list({one.folder.resolve(): one for one in found}.values())
+        return skills.places_in_use(root, for_user=for_user)
+    places = [skills.place(name, root, for_user=for_user) for name in dict.fromkeys(agents)]
+    return list({place.folder.resolve(): place for place in places}.values())
 
 
 def _installed() -> list[skills.Outcome]:
@@ -123,7 +129,7 @@ def _head() -> dict[str, str]:
     return {"name": skills.SKILL_NAME, "source": str(skills.skill_source())}
 
 
-def _rows(found: list[skills.Outcome]) -> list[dict[str, Any]]:
+def _rows(outcomes: list[skills.Outcome]) -> list[dict[str, Any]]:
     return [
         {
             "agent": row.place.agent,
@@ -135,18 +141,18 @@ def _rows(found: list[skills.Outcome]) -> list[dict[str, Any]]:
             "deleted": list(row.deleted),
             "kept": list(row.kept),
         }
-        for row in found
+        for row in outcomes
     ]
 
 
-def _print(found: list[skills.Outcome], as_json: bool, verb: str, dry_run: bool) -> None:
+def _print(outcomes: list[skills.Outcome], verb: str, *, as_json: bool, dry_run: bool) -> None:
     if as_json:
-        told = {"ok": True, "dry_run": dry_run, "skill": _head(), "places": _rows(found)}
-        print(dumps(told), end="")
+        head = {"ok": True, "dry_run": dry_run, "skill": _head()}
+        print(dumps({**head, "places": _rows(outcomes)}), end="")
         return
-    if not found:
+    if not outcomes:
         print("the skill is not installed in this project")
-    for row in found:
+    for row in outcomes:
         names = row.written or row.deleted
         print(f"{row.place.folder}: {f'{verb} {len(names)} files' if names else 'nothing to do'}")
         for name in names:

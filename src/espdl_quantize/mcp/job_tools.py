@@ -11,9 +11,10 @@ from mcp.server.mcpserver import Context
 from pydantic import Field
 
 from espdl_quantize.core import EspdlQuantizeError, UsageError
-from espdl_quantize.mcp._folder_status import folder_status
 from espdl_quantize.mcp._models import LIVE, Job, Status
 from espdl_quantize.mcp._roots import Roots
+from espdl_quantize.mcp._tool import ENDS, READS, REPLACES, RUNS, Tool
+from espdl_quantize.mcp.folder_tools import folder_status
 from espdl_quantize.mcp.jobs import JobStore
 from espdl_quantize.record import read_history
 from espdl_quantize.report import look
@@ -64,6 +65,16 @@ class JobTools:
 
     def __init__(self, roots: Roots, store: JobStore) -> None:
         self._roots, self._store = roots, store
+
+    def tools(self) -> tuple[Tool, ...]:
+        """Return the tools of this module."""
+        return (
+            Tool(self.check_contract, "Check a contract", RUNS),
+            Tool(self.run_iteration, "Run one iteration", REPLACES),
+            Tool(self.tune, "Search by itself", RUNS),
+            Tool(self.status, "Jobs and output folders", READS),
+            Tool(self.cancel, "Cancel a job", ENDS),
+        )
 
     async def check_contract(
         self,
@@ -252,24 +263,24 @@ class JobTools:
     async def _wait(self, job: Job, seconds: float, ctx: Ctx) -> Job:
         """Wait for a job's end and tell of its progress meanwhile.
 
-        Progress is told in seconds, since that is what grows whatever the job does.
+        Progress is reported in seconds, since that is what grows whatever the job does.
         """
         deadline = time.monotonic() + seconds
-        told = 0.0
+        notified = 0.0
         while job.state in LIVE and time.monotonic() < deadline:
             await anyio.sleep(_POLL)
             job_id = job.job_id
             job = await _in_thread(lambda job_id=job_id: self._store.get(job_id))
-            if time.monotonic() - told >= _NOTIFY or job.state not in LIVE:
-                told = time.monotonic()
+            if time.monotonic() - notified >= _NOTIFY or job.state not in LIVE:
+                notified = time.monotonic()
                 await _notify(ctx, job)
         return job
 
     def _file(self, path: str, what: str) -> Path:
-        found = self._roots.resolve(path, what)
-        if not found.is_file():
-            raise UsageError(f"{what} {path!r}: {found} is no file", "give the path of the module")
-        return found
+        file = self._roots.resolve(path, what)
+        if not file.is_file():
+            raise UsageError(f"{what} {path!r}: {file} is no file", "give the path of the module")
+        return file
 
 
 def _brief(job: Job) -> Job:
@@ -294,15 +305,15 @@ def _choose(outputs: Path, setting: dict[str, Any] | str, iteration: int | None)
         return baseline(number, num_of_bits=None)
     if isinstance(setting, dict):
         return parse_setting({**setting, "iteration_id": number})
-    found = look(outputs).decision
-    if found.setting is None:
+    decision = look(outputs).decision
+    if decision.setting is None:
         raise EspdlQuantizeError(
-            f"{found.phase} has no next setting",
+            f"{decision.phase} has no next setting",
             "the search is over: finalize, then report"
-            if found.stop is not None
+            if decision.stop is not None
             else "write one: next_step says what the data suggests, lint_setting checks it",
         )
-    return found.setting.model_copy(update={"iteration_id": number})
+    return decision.setting.model_copy(update={"iteration_id": number})
 
 
 def _flags(**flags: bool) -> list[str]:

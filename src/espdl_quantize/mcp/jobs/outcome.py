@@ -16,10 +16,12 @@ from espdl_quantize.core import (
     EXIT_OUTPUT_FOLDER,
     EXIT_REFUSED,
     EspdlQuantizeError,
+    hint_of,
 )
 from espdl_quantize.mcp._models import ErrorInfo, Job, JobProgress, RecordedState
+from espdl_quantize.mcp._spelling import MCP
 from espdl_quantize.mcp.jobs._read import plain, read_end
-from espdl_quantize.mcp.jobs._record import STDERR, STDOUT, JobRecord, kind_of, time_of
+from espdl_quantize.mcp.jobs.record import STDERR, STDOUT, JobRecord, kind_of, time_of
 
 _TAIL = 2000
 """Characters of stderr that are shown of a job that said nothing else."""
@@ -79,7 +81,7 @@ def describe_damaged(job_id: str, error: Exception) -> Job:
     message = f"{type(error).__name__}: {str(error)!a}"
     hint = "call status again; the server's stderr says more"
     if isinstance(error, EspdlQuantizeError):
-        message, hint = error.cause, error.hint
+        message, hint = error.cause, MCP.spell(error.hint)
     return Job(
         job_id=job_id,
         kind=kind_of(job_id),
@@ -123,10 +125,13 @@ def _printed_error(value: dict[str, Any]) -> ErrorInfo | None:
     if not isinstance(error, dict):
         return None
     form = {"message": "", "hint": "", "exit_code": 1, **error, "faults": value.get("faults", [])}
-    found = ErrorInfo.model_validate(form, strict=True)
-    if not 0 < found.exit_code < 256:
-        raise ValueError(f"no exit code: {found.exit_code}")
-    return found
+    if "hint_parts" in error and isinstance(form["hint"], str):
+        # The command speaks to a shell.
+        form["hint"] = MCP.spell(hint_of(error))
+    info = ErrorInfo.model_validate(form, strict=True)
+    if not 0 < info.exit_code < 256:
+        raise ValueError(f"no exit code: {info.exit_code}")
+    return info
 
 
 def _error(record: JobRecord, folder: Path, printed: _Printed | None) -> ErrorInfo:

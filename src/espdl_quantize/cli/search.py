@@ -1,8 +1,7 @@
-"""``espdl-quantize tune``: the whole search, with a line that says where it stands."""
+"""Runs a search with any backend, with a line that says where it stands, and shows its result."""
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,22 +10,17 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from espdl_quantize.cli._backend import ProcessOptions, backend_of
-from espdl_quantize.cli._dry_run import preview_search
-from espdl_quantize.cli._paths import whole, whole_if_given
+from espdl_quantize.cli._paths import whole
 from espdl_quantize.cli._progress import ProgressLines, TerminalProgress, shown
 from espdl_quantize.cli._terminal import escape
-from espdl_quantize.core import InterruptedSearchError, Progress, dumps
-from espdl_quantize.iteration import RunOptions
+from espdl_quantize.core import InterruptedSearchError, Progress, describe_seconds, dumps
 from espdl_quantize.record import NO_LOSS, History, Iteration
 from espdl_quantize.report import certainty_lines, delta_of, final_lines, gap_words, outcome_of
-from espdl_quantize.search import describe_seconds
-from espdl_quantize.search.policies import Policy, make_policy
+from espdl_quantize.search.policies import Policy
 from espdl_quantize.tune import (
     Backend,
     Observer,
     Plan,
-    RecordedBackend,
     SearchInterrupt,
     Status,
     TuneOptions,
@@ -35,62 +29,12 @@ from espdl_quantize.tune import (
 )
 
 
-def tune_contract(
-    contract_path: Path,
-    outputs: Path,
-    options: TuneOptions,
-    run_options: RunOptions,
-    process: ProcessOptions,
-    as_json: bool,
-    progress_lines: Path | None = None,
-    dry_run: bool = False,
-) -> None:
-    """Search with esp-ppq and print what came of it, or what would be done.
-
-    Raises:
-        EspdlQuantizeError: whatever stopped it before its end.
-    """
-    policy = make_policy(options.policy)
-    contract_path, place = whole(contract_path), whole(outputs)
-    progress_lines = whole_if_given(progress_lines)
-    with contextlib.ExitStack() as held:
-        with shown(as_json or progress_lines is not None, None) as progress:
-            backend = held.enter_context(backend_of(contract_path, run_options, process, progress))
-        if dry_run:
-            preview_search(backend, place, options, as_json, shown_as=outputs)
-            return
-        search_and_print(backend, policy, outputs, options, as_json, progress_lines)
-
-
-def replay(
-    recorded: Path,
-    pace: float | None,
-    outputs: Path,
-    options: TuneOptions,
-    as_json: bool,
-    progress_lines: Path | None = None,
-    dry_run: bool = False,
-) -> None:
-    """Search among the iterations of a recording; its times count as time spent.
-
-    Raises:
-        EspdlQuantizeError: whatever stopped it before its end.
-    """
-    policy = make_policy(options.policy)
-    backend = RecordedBackend(recorded, pace=pace)
-    if dry_run:
-        preview_search(backend, outputs, options, as_json)
-        return
-    search_and_print(
-        backend, policy, outputs, options, as_json, progress_lines, clock=backend.clock
-    )
-
-
 def search_and_print(
     backend: Backend,
     policy: Policy,
     outputs: Path,
     options: TuneOptions,
+    *,
     as_json: bool,
     progress_lines: Path | None = None,
     clock: Callable[[], float] = time.monotonic,
@@ -102,7 +46,7 @@ def search_and_print(
     """
     place = whole(outputs)
     try:
-        with shown(as_json, progress_lines) as progress:
+        with shown(progress_lines, as_json=as_json) as progress:
             result = tune(
                 backend,
                 place,
@@ -115,11 +59,11 @@ def search_and_print(
     except KeyboardInterrupt as error:
         spent = str(error) if isinstance(error, SearchInterrupt) else ""
         best = outputs / "best"
-        told = "nothing has a score yet"
+        kept = "nothing has a score yet"
         if (place / "best").is_dir():
-            told = f"the best model so far is in {best}"
+            kept = f"the best model so far is in {best}"
         raise InterruptedSearchError(
-            f"interrupted; {told}",
+            f"interrupted; {kept}",
             "run the same command again: it goes on where it stopped"
             + (f", with a budget anew. {spent}" if spent else ""),
         ) from None
@@ -147,7 +91,7 @@ class _Watcher(Observer):
 
     def iteration_started(self, status: Status) -> None:
         """Say where the search stands."""
-        self._progress.header = header(status)
+        self._progress.header = describe_status(status)
         self._progress.say(f"iter_{status.move.setting.iteration_id}: {self._progress.header}")
 
     def iteration_ended(self, row: Iteration, history: History) -> None:
@@ -156,11 +100,11 @@ class _Watcher(Observer):
             self._progress.say(f"{row.name} failed: {row.failure}")
             return
         delta, outcome = delta_of(history, row), outcome_of(history, row)
-        told = "" if delta is None else f" ({delta:+.4g} against the best before: {outcome})"
+        change = "" if delta is None else f" ({delta:+.4g} against the best before: {outcome})"
         noise = row.signals.noise_signal if row.signals is not None else None
-        told += "" if noise is None else f", output noise {noise:.3g}"
+        change += "" if noise is None else f", output noise {noise:.3g}"
         news = ", the best now" if delta is not None and history.best is row else ""
-        self._progress.say(f"{row.name}: {history.metric} {row.value:.6g}{told}{news}")
+        self._progress.say(f"{row.name}: {history.metric} {row.value:.6g}{change}{news}")
 
     def notice(self, text: str) -> None:
         """Pass it on."""
@@ -193,7 +137,7 @@ class _LineWriter(Observer):
             no_gap=status.history.no_gap,
             estimated_seconds=None if estimate is None else estimate.seconds,
             seconds_left=_seconds_left(status),
-            text=header(status),
+            text=describe_status(status),
         )
 
     def iteration_ended(self, row: Iteration, history: History) -> None:
@@ -223,7 +167,7 @@ def _seconds_left(status: Status) -> float | None:
     return status.estimate.seconds * (budget.iterations - status.number + 1)
 
 
-def header(status: Status) -> str:
+def describe_status(status: Status) -> str:
     """Write phase, move, best, gap closed, place in the budget and the time left."""
     history, budget = status.history, status.budget
     of = f" of {budget.iterations}" if budget.iterations is not None else ""
@@ -268,7 +212,7 @@ _WIDE = 110
 """Characters of a terminal that has room for every column."""
 
 
-def _table(result: TuneResult, width: int) -> Table:
+def result_table(result: TuneResult, width: int) -> Table:
     """Return a row per iteration, less the columns that are empty or that have no room."""
     history, metric = result.history, result.history.metric or "metric"
     first = ("iter", "changed", metric, "95 %", "delta", "outcome")
@@ -302,22 +246,22 @@ def _table(result: TuneResult, width: int) -> Table:
 
 def _print_result(result: TuneResult, outputs: Path) -> None:
     console, history = Console(highlight=False), result.history
-    console.print(_table(result, console.width))
+    console.print(result_table(result, console.width))
     if result.iterations_run == 0:
         console.print("nothing was run: the search in this folder has ended already")
     console.print(escape(f"stopped ({result.category}): {result.detail}"))
     best = history.best
     if best is not None and best.value is not None:
-        told = f"best: {best.name}, {history.metric} {best.value:.6g}"
+        summary = f"best: {best.name}, {history.metric} {best.value:.6g}"
         reference = history.float_value(best)
         if reference is not None:
-            told += f" (float {reference:.6g})"
+            summary += f" (float {reference:.6g})"
         if history.gap_closed is not None:
             share = gap_words(history.gap_closed)
-            told += f"; {share} of the drop from float to baseline came back"
+            summary += f"; {share} of the drop from float to baseline came back"
         elif history.no_gap == NO_LOSS:
-            told += f"; {NO_LOSS}"
-        console.print(escape(told))
+            summary += f"; {NO_LOSS}"
+        console.print(escape(summary))
         for line in (*certainty_lines(history), *final_lines(history)):
             console.print(escape(line))
     if result.category == "plateau":
@@ -328,8 +272,8 @@ def _print_result(result: TuneResult, outputs: Path) -> None:
 
 def _signals(row: dict[str, Any]) -> tuple[str, str]:
     """Write the noise at the outputs, and how often the float model decides alike."""
-    found = row["signals"] or {}
-    noise, agreement = found.get("noise_signal"), found.get("agreement")
+    signals = row["signals"] or {}
+    noise, agreement = signals.get("noise_signal"), signals.get("agreement")
     return (
         "" if noise is None else f"{noise:.3g}",
         "" if agreement is None else f"{agreement:.1%}",

@@ -227,7 +227,7 @@ def _has_command(pid: int, command: Sequence[str]) -> bool:
         # It is empty for a moment while the program is being loaded.
         while not (content := file.read_bytes()) and time.monotonic() < deadline:
             time.sleep(0.01)
-        return content.split(b"\0")[:-1] == [os.fsencode(one) for one in command]
+        return content.split(b"\0")[:-1] == [os.fsencode(word) for word in command]
     except (FileNotFoundError, ProcessLookupError, PermissionError, UnicodeError):
         return False
 

@@ -18,6 +18,7 @@ _SLOWEST = 10
 
 
 def deploy(
+    *,
     outputs: Annotated[
         Path, typer.Argument(help="The output folder, whose best is taken, or an iteration's.")
     ],
@@ -71,6 +72,7 @@ def deploy(
 
 
 def device_log(
+    *,
     log: Annotated[Path, typer.Argument(help="The serial output of a board.")],
     output_dir: OutputFolder = Path("outputs"),
     iteration: Annotated[
@@ -89,29 +91,24 @@ def device_log(
     from espdl_quantize.core import dumps
     from espdl_quantize.report import record_log
 
-    row, path, found = record_log(output_dir, log, iteration)
+    measured_iteration, path, measurement = record_log(output_dir, log, iteration)
     if as_json:
-        told = {"iteration": row.id, "path": str(path), "measured": found.as_json()}
-        print(dumps({"holds": not found.is_against_the_model, **told}), end="")
+        form = {"iteration": measured_iteration.id, "path": str(path)}
+        holds = not measurement.is_against_the_model
+        print(dumps({"holds": holds, **form, "measured": measurement.as_json()}), end="")
     else:
-        _print(row.name, path, found)
-    sys.exit(EXIT_REFUSED if found.is_against_the_model else EXIT_OK)
+        _print(measured_iteration.name, path, measurement)
+    sys.exit(EXIT_REFUSED if measurement.is_against_the_model else EXIT_OK)
 
 
-def _print(name: str, path: Path, found: Measurement) -> None:
+def _print(name: str, path: Path, measurement: Measurement) -> None:
     from espdl_quantize.cli._terminal import say
 
-    say(f"{name}: {found.sentence()}")
-    whole = sum(layer.us for layer in found.layers)
-    for layer in sorted(found.layers, key=lambda one: -one.us)[:_SLOWEST]:
+    say(f"{name}: {measurement.sentence()}")
+    whole = sum(layer.us for layer in measurement.layers)
+    for layer in sorted(measurement.layers, key=lambda layer: -layer.us)[:_SLOWEST]:
         share = 100.0 * layer.us / whole if whole else 0.0
         say(f"  {layer.us / 1000:10.3f} ms {share:5.1f} %  {layer.op} ({layer.op_type})")
-    if len(found.layers) > _SLOWEST:
-        say(f"  ... {len(found.layers)} layers in all, {whole / 1000:.3f} ms")
+    if len(measurement.layers) > _SLOWEST:
+        say(f"  ... {len(measurement.layers)} layers in all, {whole / 1000:.3f} ms")
     say(f"stored in {path}")
-
-
-def add_board_commands(app: typer.Typer) -> None:
-    """Register both."""
-    app.command()(deploy)
-    app.command(name="device-log")(device_log)

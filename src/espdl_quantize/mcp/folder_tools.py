@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from espdl_quantize.core import EspdlQuantizeError, OutputFolderError
-from espdl_quantize.mcp._artifacts import first_that_fit, lines_of, list_folder, read_page
 from espdl_quantize.mcp._models import (
     ArtifactPage,
     BoardSummary,
     Finalized,
+    FolderStatus,
     LintResult,
     NextStep,
     ReportPage,
@@ -20,9 +20,12 @@ from espdl_quantize.mcp._models import (
     Violation,
 )
 from espdl_quantize.mcp._roots import Roots
+from espdl_quantize.mcp._spelling import MCP
+from espdl_quantize.mcp._tool import ENDS, READS, Tool
+from espdl_quantize.mcp.artifacts import first_that_fit, lines_of, list_folder, read_page
 from espdl_quantize.mcp.jobs import JobStore
 from espdl_quantize.record import locked
-from espdl_quantize.report import compare, look
+from espdl_quantize.report import certainty_lines, compare, look
 from espdl_quantize.report import lint as lint_folder
 from espdl_quantize.setting import parse_setting
 
@@ -30,6 +33,7 @@ OutputDir = Annotated[str, Field(description="The output folder, which holds ite
 Offset = Annotated[int, Field(ge=0, description="The first row or line.")]
 _RANKED = 50
 _LINES = 200
+_WARNINGS = 20
 
 
 class FolderTools:
@@ -37,6 +41,16 @@ class FolderTools:
 
     def __init__(self, roots: Roots, store: JobStore) -> None:
         self._roots, self._store = roots, store
+
+    def tools(self) -> tuple[Tool, ...]:
+        """Return the tools of this module."""
+        return (
+            Tool(self.next_step, "Say what to run next", READS),
+            Tool(self.lint_setting, "Check a setting", READS),
+            Tool(self.artifacts, "Read the files of an iteration", READS),
+            Tool(self.finalize, "End a search", ENDS),
+            Tool(self.report, "Read the final report", READS),
+        )
 
     def next_step(self, output_dir: OutputDir = "outputs") -> NextStep:
         """Say what the search would run next and why, with the setting where it is ready.
@@ -52,7 +66,7 @@ class FolderTools:
         return NextStep(
             output_dir=str(outputs),
             phase=decision.phase,
-            advice=str(comparison["next_step_hint"]["advice"]),
+            advice=MCP.spell(comparison["next_step_hint"]["advice"]),
             iteration=history.next_id if setting is None else setting.iteration_id,
             setting=None if setting is None else setting.model_dump(exclude_none=True),
             lever=decision.lever,
@@ -62,7 +76,7 @@ class FolderTools:
             best_value=None if best is None else best.value,
             ranking=[_row(row) for row in comparison["iterations"][-_RANKED:]],
             skipped_levers=comparison["next_step_hint"]["skipped_levers"],
-            notes=list(decision.notes),
+            notes=list(map(MCP.spell, decision.notes)),
             warnings=comparison["ranking_warnings"],
             phase5_signals=comparison["next_step_hint"].get("phase5_signals"),
         )
@@ -75,12 +89,17 @@ class FolderTools:
         """Check a hand-written setting against the rules of the search and the model's ops."""
         outputs = self._folder(output_dir)
         number = setting.get("iteration_id", look(outputs).history.next_id)
-        found = lint_folder(outputs, parse_setting({**setting, "iteration_id": number}))
-        rows = [
-            Violation(rule=one.rule, iteration=one.iteration_id, found=one.found, hint=one.hint)
-            for one in found
+        broken = lint_folder(outputs, parse_setting({**setting, "iteration_id": number}))
+        violations = [
+            Violation(
+                rule=violation.rule,
+                iteration=violation.iteration_id,
+                found=violation.found,
+                hint=MCP.spell(violation.hint),
+            )
+            for violation in broken
         ]
-        return LintResult(ok=not rows, violations=rows)
+        return LintResult(ok=not violations, violations=violations)
 
     def artifacts(
         self,
@@ -131,7 +150,16 @@ class FolderTools:
             raise OutputFolderError(f"{folder} does not exist", "artifacts lists the iterations")
         if file is None:
             return ArtifactPage(path=str(folder), files=list_folder(folder, self._roots))
-        return read_page(folder, file, self._roots, op, op_type, columns, offset, limit)
+        return read_page(
+            folder,
+            file,
+            self._roots,
+            op=op,
+            op_type=op_type,
+            columns=columns,
+            offset=offset,
+            limit=limit,
+        )
 
     def finalize(
         self,
@@ -153,7 +181,7 @@ class FolderTools:
             done = compare(outputs, finalize=True, force=force, force_finalize=force_finalize)
         step, best = done.comparison["next_step_hint"], done.history.best
         if "refusal" in step or best is None or done.best_folder is None:
-            refusal = step.get("refusal", "no iteration has a score")
+            refusal = MCP.spell(step.get("refusal", "no iteration has a score"))
             hint = "next_step says what to run"
             if step.get("premature_finalize_rejected"):
                 hint += "; force_finalize ends the search all the same"
@@ -195,7 +223,7 @@ class FolderTools:
             next_offset=end if end < len(lines) else None,
             report_html=str(html) if html.is_file() else None,
             best=str(best) if best.is_dir() else None,
-            best_files=[one.name for one in list_folder(best, self._roots)],
+            best_files=[file.name for file in list_folder(best, self._roots)],
         )
 
     def _folder(self, output_dir: str) -> Path:
@@ -230,9 +258,40 @@ def _row(row: dict[str, Any]) -> Row:
 def _engine(row: dict[str, Any]) -> str | None:
     engine: str | None = row["engine"]
     parts = [
-        f"{one['part']} ({one['layer']})" if one["layer"] else one["part"]
-        for one in row["engine_fallbacks"]
+        f"{fallback['part']} ({fallback['layer']})" if fallback["layer"] else fallback["part"]
+        for fallback in row["engine_fallbacks"]
     ]
     if engine is None or not parts:
         return engine
     return f"{engine}, and plain esp-ppq for {'; '.join(parts)}"
+
+
+def folder_status(outputs: Path) -> FolderStatus:
+    """Read an output folder; nothing is written.
+
+    Raises:
+        OutputFolderError: it does not exist, or cannot be read.
+    """
+    if not outputs.is_dir():
+        raise OutputFolderError(
+            f"{outputs} does not exist", "start tune or run_iteration, which make it"
+        )
+    standing = look(outputs)
+    history = standing.history
+    best, report = history.best, outputs / "final_report.md"
+    return FolderStatus(
+        output_dir=str(outputs),
+        iterations=len(history.iterations),
+        failed=len(history.failed),
+        phase=standing.decision.phase,
+        metric=history.metric,
+        direction=history.direction,
+        best_iteration=None if best is None else best.id,
+        best_value=None if best is None else best.value,
+        float_value=None if best is None else history.float_value(best),
+        gap_closed=history.gap_closed,
+        no_gap=history.no_gap,
+        certainty=list(map(MCP.spell, certainty_lines(history))),
+        warnings=[MCP.spell(warning.text) for warning in history.warnings[:_WARNINGS]],
+        report=str(report) if report.is_file() else None,
+    )

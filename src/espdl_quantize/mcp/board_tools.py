@@ -13,6 +13,7 @@ from espdl_quantize.core import EspdlQuantizeError
 from espdl_quantize.deploy import ESP_DL
 from espdl_quantize.mcp._models import BoardLog, BoardProject, BoardSummary
 from espdl_quantize.mcp._roots import Roots
+from espdl_quantize.mcp._tool import ENDS, WRITES, Tool
 from espdl_quantize.mcp.jobs import own_python
 from espdl_quantize.report import record_log
 
@@ -27,6 +28,13 @@ class BoardTools:
 
     def __init__(self, roots: Roots) -> None:
         self._roots = roots
+
+    def tools(self) -> tuple[Tool, ...]:
+        """Return the tools of this module."""
+        return (
+            Tool(self.deploy, "Write a project for a board", WRITES),
+            Tool(self.device_log, "Read a board's log", ENDS),
+        )
 
     def deploy(
         self,
@@ -71,14 +79,16 @@ class BoardTools:
         An earlier measurement of that iteration is replaced.
         """
         outputs = self._roots.resolve(output_dir, "output_dir")
-        row, path, found = record_log(outputs, self._roots.resolve(log, "log"), iteration)
-        slowest = sorted(found.layers, key=lambda layer: -layer.us)[:_SLOWEST]
+        measured, path, measurement = record_log(
+            outputs, self._roots.resolve(log, "log"), iteration
+        )
+        slowest = sorted(measurement.layers, key=lambda layer: -layer.us)[:_SLOWEST]
         return BoardLog(
-            iteration=row.id,
+            iteration=measured.id,
             path=str(path),
-            sentence=found.sentence(),
-            holds=not found.is_against_the_model,
-            measured=BoardSummary(**found.summary()),
+            sentence=measurement.sentence(),
+            holds=not measurement.is_against_the_model,
+            measured=BoardSummary(**measurement.summary()),
             slowest_layers=[vars(layer) for layer in slowest],
         )
 
@@ -106,17 +116,12 @@ def _command(name: str, arguments: list[str]) -> dict[str, Any]:
             f"{name} has not ended within {_SECONDS:.0f} s", "run it in a terminal"
         ) from error
     try:
-        told = json.loads(done.stdout)
+        printed = json.loads(done.stdout)
     except ValueError as error:
         last = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
         raise EspdlQuantizeError(
             f"{name} ended with {done.returncode}: {' '.join(last)[:300]}", "run it in a terminal"
         ) from error
-    if done.returncode == 0 and isinstance(told, dict):
-        return told
-    found = told.get("error", {}) if isinstance(told, dict) else {}
-    failure = EspdlQuantizeError(
-        str(found.get("message", f"{name} failed")), str(found.get("hint", ""))
-    )
-    failure.exit_code = done.returncode
-    raise failure
+    if done.returncode == 0 and isinstance(printed, dict):
+        return printed
+    raise EspdlQuantizeError.from_json(printed.get("error") if isinstance(printed, dict) else None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from inspect import getdoc
 from typing import Any
@@ -12,17 +12,18 @@ import anyio
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
-from mcp_types import CallToolResult, InputRequiredResult, TextContent, ToolAnnotations
+from mcp_types import CallToolResult, InputRequiredResult, TextContent
 from pydantic import ValidationError
 
 from espdl_quantize import __version__
-from espdl_quantize.core import EXIT_OUTPUT_FOLDER, EXIT_USAGE, EspdlQuantizeError, dumps
-from espdl_quantize.mcp._board_tools import BoardTools
-from espdl_quantize.mcp._folder_tools import FolderTools
-from espdl_quantize.mcp._job_tools import JobTools
-from espdl_quantize.mcp._resources import add_resources
+from espdl_quantize.core import EspdlQuantizeError, OutputFolderError, UsageError, dumps
 from espdl_quantize.mcp._roots import Roots
+from espdl_quantize.mcp._spelling import MCP
+from espdl_quantize.mcp.board_tools import BoardTools
+from espdl_quantize.mcp.folder_tools import FolderTools
+from espdl_quantize.mcp.job_tools import JobTools
 from espdl_quantize.mcp.jobs import JobStore
+from espdl_quantize.mcp.resources import add_resources
 
 INSTRUCTIONS = """\
 Searches esp-ppq settings for the best int8 accuracy that an ESP32 chip can run.
@@ -51,10 +52,11 @@ class Server(MCPServer[None]):
         try:
             return await super().call_tool(name, arguments, context)
         except ToolError as error:
-            told = _told(error.__cause__)
-            if told is None:
+            failure = _as_error(error.__cause__)
+            if failure is None:
                 raise
-            return CallToolResult(content=[TextContent(type="text", text=told)], is_error=True)
+            text = dumps({"ok": False, "error": failure.to_json(MCP)})
+            return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)
 
 
 def make_server(roots: Roots, store: JobStore) -> MCPServer[None]:
@@ -74,40 +76,13 @@ def make_server(roots: Roots, store: JobStore) -> MCPServer[None]:
         lifespan=tended,
         log_level="WARNING",
     )
-    jobs, folders = JobTools(roots, store), FolderTools(roots, store)
-    boards = BoardTools(roots)
-    runs = ToolAnnotations(
-        read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=True
-    )
-    # It may be told to replace a finished iteration.
-    replaces = runs.model_copy(update={"destructive_hint": True})
-    reads = ToolAnnotations(read_only_hint=True, idempotent_hint=True, open_world_hint=False)
-    ends = ToolAnnotations(
-        read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=False
-    )
-    writes = ToolAnnotations(
-        read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False
-    )
-    tools: list[tuple[Callable[..., Any], str, ToolAnnotations]] = [
-        (jobs.check_contract, "Check a contract", runs),
-        (jobs.run_iteration, "Run one iteration", replaces),
-        (jobs.tune, "Search by itself", runs),
-        (jobs.status, "Jobs and output folders", reads),
-        (jobs.cancel, "Cancel a job", ends),
-        (folders.next_step, "Say what to run next", reads),
-        (folders.lint_setting, "Check a setting", reads),
-        (folders.artifacts, "Read the files of an iteration", reads),
-        (folders.finalize, "End a search", ends),
-        (folders.report, "Read the final report", reads),
-        (boards.deploy, "Write a project for a board", writes),
-        (boards.device_log, "Read a board's log", ends),
-    ]
-    for function, title, hints in tools:
+    modules = (JobTools(roots, store), FolderTools(roots, store), BoardTools(roots))
+    for tool in (tool for module in modules for tool in module.tools()):
         server.add_tool(
-            function,
-            title=title,
-            description=getdoc(function),
-            annotations=hints,
+            tool.function,
+            title=tool.title,
+            description=getdoc(tool.function),
+            annotations=tool.annotations,
             structured_output=True,
         )
     add_resources(server)
@@ -129,19 +104,14 @@ async def _tend(store: JobStore) -> None:
         await anyio.sleep(_TEND)
 
 
-def _told(cause: BaseException | None) -> str | None:
-    """Return an error as the command prints it under --json; None where it is a fault of ours."""
+def _as_error(cause: BaseException | None) -> EspdlQuantizeError | None:
+    """Return what a client is told of an error; None where it is a fault of ours."""
     if isinstance(cause, EspdlQuantizeError):
-        return _form(cause.cause, cause.hint, cause.exit_code)
+        return cause
     if isinstance(cause, ValidationError):
         faults = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in cause.errors())
-        return _form("; ".join(faults), "see the tool's input schema", EXIT_USAGE)
+        return UsageError("; ".join(faults), "see the tool's input schema")
     if isinstance(cause, OSError):
         what = f"{cause.filename or 'a file'}: {cause.strerror or cause}"
-        return _form(what, "check permissions and free space", EXIT_OUTPUT_FOLDER)
+        return OutputFolderError(what, "check permissions and free space")
     return None
-
-
-def _form(message: str, hint: str, exit_code: int) -> str:
-    error = {"message": message, "hint": hint, "exit_code": exit_code}
-    return dumps({"ok": False, "error": error})

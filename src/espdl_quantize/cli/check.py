@@ -2,71 +2,67 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
-from espdl_quantize.cli._contract import load
+from espdl_quantize.cli._options import AsJson, ContractPath, ProgressJson
 from espdl_quantize.cli._paths import whole, whole_if_given
 from espdl_quantize.cli._progress import shown
 from espdl_quantize.cli._terminal import escape
-from espdl_quantize.contract import (
-    Contract,
-    ContractFaultsError,
-    Fault,
-    count_samples,
-    located,
-    read_batches,
-    warn_of_few,
-)
-from espdl_quantize.core import EXIT_CONTRACT, EXIT_OK, EspdlQuantizeError, dumps
-from espdl_quantize.iteration import RunOptions, Score, captured, facts_of, score_float
+from espdl_quantize.core import EXIT_CONTRACT, EspdlQuantizeError, Progress, dumps
+
+if TYPE_CHECKING:
+    from espdl_quantize.contract import Contract, Fault
+    from espdl_quantize.iteration import Score
 
 
-def check_contract(
-    path: Path, with_score: bool, as_json: bool, progress_lines: Path | None = None
-) -> int:
-    """Check a contract and print what is wrong or that nothing is.
+def check(
+    *,
+    contract: ContractPath,
+    no_score: Annotated[
+        bool, typer.Option("--no-score", help="Do not call evaluate() on the float model.")
+    ] = False,
+    progress_json: ProgressJson = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check a contract: all of its form at once, one batch through the model, the float score.
 
-    Args:
-        path: the contract module.
-        with_score: score the float model, too, which may take long.
-        as_json: print one JSON object.
-        progress_lines: write progress there instead of onto the terminal.
-
-    Returns:
-        The exit code.
-
-    Raises:
-        EspdlQuantizeError: what is wrong, where it is not a table of faults.
+    The score may take long; --no-score leaves it out.
     """
-    progress_lines = whole_if_given(progress_lines)
+    from espdl_quantize.cli._backend import load
+    from espdl_quantize.contract import ContractFaultsError, located
+
+    progress_lines = whole_if_given(progress_json)
     try:
-        contract = load(whole(path))
-    except ContractFaultsError as found:
+        loaded = load(whole(contract))
+    except ContractFaultsError as error:
         if as_json:
             raise
-        _print_faults(found.faults)
-        return EXIT_CONTRACT
+        _print_faults(error.faults)
+        sys.exit(EXIT_CONTRACT)
     try:
-        facts = _probe(contract, with_score, as_json, progress_lines)
+        with shown(progress_lines, as_json=as_json) as progress:
+            facts = _probe(loaded, progress, with_score=not no_score)
     except EspdlQuantizeError as error:
-        raise located(error, contract) from error.__cause__
+        raise located(error, loaded) from error.__cause__
     if as_json:
         print(dumps({"ok": True, **facts}), end="")
-    else:
-        for key, value in facts.items():
-            print(f"{key.replace('_', ' ')}: {value}")
-        print("the contract holds" + ("" if with_score else "; evaluate() was not called"))
-    return EXIT_OK
+        return
+    for key, value in facts.items():
+        print(f"{key.replace('_', ' ')}: {value}")
+    print("the contract holds" + ("; evaluate() was not called" if no_score else ""))
 
 
-def _probe(
-    contract: Contract, with_score: bool, as_json: bool, progress_lines: Path | None
-) -> dict[str, object]:
+def _probe(contract: Contract, progress: Progress, *, with_score: bool) -> dict[str, object]:
     """Read one batch, run the model on it and on a batch of one, and score the float graph."""
+    from espdl_quantize.contract import count_samples, read_batches, warn_of_few
+    from espdl_quantize.iteration import RunOptions, captured, facts_of, score_float
     from espdl_quantize.ppq import (
         batch_digests,
         check_device,
@@ -82,7 +78,6 @@ def _probe(
     final: Score | None = None
     with (
         tempfile.TemporaryDirectory() as scratch,
-        shown(as_json, progress_lines) as progress,
         captured(Path(scratch) / "console.log"),
     ):
         check_device(config.device)
@@ -121,8 +116,8 @@ def _probe(
         if final is not None:
             facts["float_value_of_evaluate_final"] = final.value
         # Of one batch alone: a run looks at all of them.
-        _, told = facts_of(scored, set(batch_digests(batch)), config)
-        warnings += [*scored.warnings, *told]
+        _, doubts = facts_of(scored, set(batch_digests(batch)), config)
+        warnings += [*scored.warnings, *doubts]
     if warnings:
         facts["warnings"] = warnings
     if contract.ignored_keys:

@@ -77,7 +77,7 @@ class JobRecord:
         return self.state in LIVE
 
 
-_FIELDS = {one.name for one in fields(JobRecord)}
+_FIELDS = {field.name for field in fields(JobRecord)}
 
 
 class DamagedRecordError(OutputFolderError):
@@ -126,7 +126,9 @@ def save(folder: Path, record: JobRecord) -> None:
 def job_ids(jobs: Path) -> list[str]:
     """Return the ids of all jobs that have a record of any kind in a folder."""
     with os.scandir(jobs) as entries:
-        return [one.name for one in entries if is_id(one.name) and _has_record(Path(one.path))]
+        return [
+            entry.name for entry in entries if is_id(entry.name) and _has_record(Path(entry.path))
+        ]
 
 
 def load(folder: Path) -> JobRecord:
@@ -173,9 +175,9 @@ def load(folder: Path) -> JobRecord:
 
 def names_folder(record: JobRecord, folder: Path) -> bool:
     """Tell whether the command of a record is one that writes its progress into this folder."""
-    told = ("--json", "--progress-json", str(folder / PROGRESS))
+    options = ("--json", "--progress-json", str(folder / PROGRESS))
     command = record.command
-    return any(command[i : i + 3] == told for i in range(len(command) - 2))
+    return any(command[i : i + 3] == options for i in range(len(command) - 2))
 
 
 def _has_record(folder: Path) -> bool:
@@ -197,7 +199,9 @@ def _faults(error: ValidationError) -> str:
 
 
 def _fault(fault: Any) -> str:
-    name = ".".join(str(one) for one in fault["loc"] if isinstance(one, int) or one in _FIELDS)
+    name = ".".join(
+        str(place) for place in fault["loc"] if isinstance(place, int) or place in _FIELDS
+    )
     if fault["type"] in ("missing", "missing_argument"):
         return f"{name} is missing"
     if fault["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
