@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import typer
 
-from espdl_quantize.cli._app import app
+from espdl_quantize.cli import app
 from espdl_quantize.setting import parse_setting
 
 ROOT = Path(__file__).parent.parent

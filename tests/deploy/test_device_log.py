@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from espdl_quantize.cli._app import app
+from espdl_quantize.cli import app
 from espdl_quantize.core import EspdlQuantizeError
 from espdl_quantize.deploy import parse_log, read_log
 from espdl_quantize.record import Measurement, parse_measurement, read_history

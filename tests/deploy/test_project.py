@@ -17,7 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from espdl_quantize.chip import ChipModel, Node, Tensor, chip_facts, read_model
-from espdl_quantize.cli._app import app
+from espdl_quantize.cli import app
 from espdl_quantize.core import EspdlQuantizeError
 from espdl_quantize.deploy import ProjectOptions, board_of, parse_log
 from espdl_quantize.deploy._header import c_string, header

@@ -121,7 +121,7 @@ def _probe(
         if final is not None:
             facts["float_value_of_evaluate_final"] = final.value
         # Of one batch alone: a run looks at all of them.
-        _, told = facts_of(scored, set(batch_digests(batch)), config)
+        _, told = facts_of(scored, set(batch_digests(batch, list(graph.inputs))), config)
         warnings += [*scored.warnings, *told]
     if warnings:
         facts["warnings"] = warnings
