@@ -48,16 +48,17 @@ STAGES = (
 def settings_of(work: str, steps: int) -> list[dict[str, Any]]:
     """Return the settings of one kind of work."""
     tqt = {"tqt_optimization": {"enabled": True, "steps": steps}}
-    legs = [{"calib_algorithm": name, **tqt} for name in ("kl", "mse", "percentile")]
-    return {
+    sweep = [{"calib_algorithm": name, **tqt} for name in ("kl", "mse", "percentile")]
+    by_work: dict[str, list[dict[str, Any]]] = {
         "baseline": [{"calib_algorithm": "kl"}],
-        "tqt": legs[:1],
+        "tqt": sweep[:1],
         "five": [
             {"calib_algorithm": "kl"},
-            *legs,
+            *sweep,
             {"calib_algorithm": "mse", **tqt, "bias_correct": {"enabled": True}},
         ],
-    }[work]
+    }
+    return by_work[work]
 
 
 def run_side(

@@ -52,7 +52,7 @@ CHIPS = {"esp32s3": (240, Caches(64 << 10)), "esp32p4": (360, Caches(256 << 10, 
 """Megahertz and caches of the published measurements."""
 IN_BYTES = ("moved", "inner", "psram", "flash")
 """Kinds whose constants are nanoseconds per byte; those of the others are cycles."""
-CYCLES = {
+CYCLES: dict[str, float] = {
     "mac8": 1.5,
     "mac8_ragged": 3,
     "mac16": 1.5,
@@ -67,7 +67,7 @@ CYCLES = {
     "node": 5000,
 }
 """First guesses, from the kernels' inner loops: a load and a product per cycle, and so on."""
-NANOSECONDS = {
+NANOSECONDS: dict[str, dict[str, float]] = {
     # Octal PSRAM at 80 MHz moves 160 MB/s, a line of 64 bytes at a time with as long a wait; flash
     # by four lines at 80 MHz moves 40 MB/s.
     "esp32s3": {"moved": 6, "inner": 1, "psram": 10, "flash": 28},

@@ -68,7 +68,8 @@ class _InvertedResidual(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.layers(x) if self.adds else self.layers(x)
+        out: Tensor = self.layers(x)
+        return x + out if self.adds else out
 
 
 class MobileNetV2(nn.Module):
@@ -87,7 +88,8 @@ class MobileNetV2(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits."""
-        return self.classify(self.features(x).mean((2, 3)))
+        logits: Tensor = self.classify(self.features(x).mean((2, 3)))
+        return logits
 
 
 @cache

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from espdl_quantize.contract import Contract, load_contract, read_batches
+from espdl_quantize.contract import Batch, Contract, load_contract, read_batches
 from espdl_quantize.core import IterationError, NoProgress
 from espdl_quantize.ppq import (
     at_work,
@@ -71,7 +71,7 @@ def record(table: Path, output: Path) -> int:
 
 
 def _quantized(
-    contract: Contract, model: Any, setting: Any, batches: list[Any], images: Tensor
+    contract: Contract, model: Any, setting: Any, batches: list[Batch], images: Tensor
 ) -> Tensor:
     config = contract.config
     resolved = resolve(setting, probe_target(config.target, config.num_of_bits), config.device)
@@ -84,7 +84,7 @@ def _run(graph: Any, images: Tensor) -> Tensor:
 
     executor = TorchExecutor(graph=graph, device="cpu")
     with torch.no_grad():
-        parts = [executor.forward(inputs=part)[0] for part in images.split(_BATCH)]
+        parts = [executor.forward(inputs=part)[0] for part in torch.split(images, _BATCH)]
     return torch.cat(parts)
 
 

@@ -15,7 +15,7 @@ import typer
 from espdl_quantize.cli import app
 from espdl_quantize.contract import QuantConfig, starter_contract
 from espdl_quantize.contract._config import _EXPECTED
-from espdl_quantize.contract._fingerprint import _NO_PART_IN_THE_SCORE
+from espdl_quantize.contract.fingerprint import NO_PART_IN_THE_SCORE
 from espdl_quantize.core import errors
 from espdl_quantize.search import DEFAULT_THRESHOLDS, LEVERS, linear_order
 from espdl_quantize.search.policies._parameters import DEFAULT_PARAMETERS
@@ -104,7 +104,7 @@ def quant_config() -> str:
 def editable() -> str:
     """The keys of QUANT_CONFIG that no score depends on."""
     # The chip and the model are compared on their own.
-    names = sorted(_NO_PART_IN_THE_SCORE - {"target", "onnx_path"})
+    names = sorted(NO_PART_IN_THE_SCORE - {"target", "onnx_path"})
     return ", ".join(f"`{name}`" for name in names)
 
 

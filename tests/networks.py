@@ -57,7 +57,8 @@ class _DepthwiseBlock(nn.Module):
         self.pointwise = nn.Conv2d(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.pointwise(torch.relu(self.depthwise(x)))
+        out: Tensor = self.pointwise(torch.relu(self.depthwise(x)))
+        return out
 
 
 class _DepthwiseCnn(nn.Module):
@@ -69,7 +70,8 @@ class _DepthwiseCnn(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.blocks(nn.functional.relu6(self.stem(x)))
-        return self.head(x.mean(dim=(2, 3)))
+        logits: Tensor = self.head(x.mean(dim=(2, 3)))
+        return logits
 
 
 class _ResidualCnn(nn.Module):
@@ -85,7 +87,8 @@ class _ResidualCnn(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = torch.relu(self.norm(self.stem(x)))
         x = torch.relu(x + self.second(torch.relu(self.first(x))))
-        return self.head(self.pool(x).flatten(1))
+        logits: Tensor = self.head(self.pool(x).flatten(1))
+        return logits
 
 
 class _Detector(nn.Module):
@@ -140,7 +143,8 @@ class _Transformer(nn.Module):
         scores = self.query(y) @ self.key(y).transpose(1, 2) / 32**0.5
         x = x + self.mix(scores.softmax(dim=-1) @ self.value(y))
         x = x + self.down(nn.functional.gelu(self.up(self.norm2(x))))
-        return self.head(x.mean(dim=1))
+        logits: Tensor = self.head(x.mean(dim=1))
+        return logits
 
 
 class _Recurrent(nn.Module):
@@ -157,7 +161,8 @@ class _Recurrent(nn.Module):
         rows = x.squeeze(1)
         zeros = (rows[:, 0, :16] * 0).unsqueeze(0)
         states, _ = self.cells(rows, (zeros, zeros) if self.cell is nn.LSTM else zeros)
-        return self.head(states.mean(dim=1))
+        logits: Tensor = self.head(states.mean(dim=1))
+        return logits
 
 
 class _Gru(_Recurrent):
@@ -172,7 +177,8 @@ class StatelessLstm(nn.Module):
         self.cells = nn.LSTM(28, 16, batch_first=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.cells(x.squeeze(1))[0].mean(dim=1)
+        states: Tensor = self.cells(x.squeeze(1))[0]
+        return states.mean(dim=1)
 
 
 class _SmallTanh(nn.Module):
@@ -213,7 +219,8 @@ class _Relu6Residual(nn.Module):
         x = nn.functional.relu6(self.stem(x))
         for block in self.blocks:
             x = nn.functional.relu6(x + 0.05 * block(x))
-        return self.head(x.mean(dim=(2, 3)))
+        logits: Tensor = self.head(x.mean(dim=(2, 3)))
+        return logits
 
 
 def depthwise_cnn() -> nn.Module:
@@ -261,7 +268,7 @@ def output_error(kind: str, graph: Any, count: int) -> float:
     from esp_ppq.executor import TorchExecutor
 
     executor, reference, ratios = TorchExecutor(graph=graph, device="cpu"), network(kind), []
-    for image in held_out_images(count).split(1):
+    for image in torch.split(held_out_images(count), 1):
         found = executor.forward(image)
         with torch.no_grad():
             wanted = reference(image)

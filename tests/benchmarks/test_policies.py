@@ -1,16 +1,20 @@
+from pathlib import Path
+
+import pytest
+
 from benchmarks.policies import Trace, main
 from espdl_quantize.tune import pack, record
 from tests.tune.made_table import MadeBackend
 from tests.tune.test_recorded import SETTINGS
 
 
-def test_a_trace():
+def test_a_trace() -> None:
     trace = Trace((0.0, 0.5, 0.5, 0.9))
     assert (trace.reached(0.5), trace.reached(1.0)) == (2, None)
     assert (trace.after(2), trace.after(10)) == (0.5, 0.9)
 
 
-def test_every_policy_has_a_row(tmp_path, capsys):
+def test_every_policy_has_a_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record(MadeBackend(), SETTINGS, tmp_path / "made")
     pack([tmp_path / "made"], tmp_path / "table.zip")
     main(["--table", str(tmp_path / "table.zip"), "--seeds", "1"])

@@ -129,7 +129,7 @@ def test_an_add_is_of_raw_integers_whatever_the_exponents_are(tmp_path: Path) ->
     # The whole check refuses the file; of its integers, this is what the chip would make.
     refused = check_model(made.file, made.chip, made.graph, made.layouts, made.batches)
     assert refused.problem == "the model is illegal"
-    sample = made.batches[0][:1]
+    sample = made.batches[0].first(1)
     model, facts = read_model(made.file), chip_facts(made.chip)
     found = check_integers(model, facts, made.graph, made.layouts, [sample])
     adds = [one.agreement for one in found.ops if one.op_type == "Add"]

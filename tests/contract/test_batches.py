@@ -5,6 +5,7 @@ import torch
 
 from espdl_quantize.contract import (
     FEW,
+    Batch,
     count_samples,
     load_contract,
     read_batches,
@@ -19,7 +20,7 @@ TARGETS = ("esp32s3",)
 
 def read(
     folder: Path, calibration: str, extra: str = "", limit: int | None = None, **config: object
-):  # type: ignore[no-untyped-def]
+) -> list[Batch]:
     path = write_contract(
         folder,
         prelude="import torch\n",
@@ -32,7 +33,7 @@ def read(
 
 def test_the_loader_is_read_to_its_end_once(tmp_path: Path) -> None:
     batches = read(tmp_path, "return [torch.full((16, 1, 28, 28), float(i)) for i in range(6)]")
-    assert [float(batch[0, 0, 0, 0]) for batch in batches] == [0, 1, 2, 3, 4, 5]
+    assert [float(batch.tensors[0][0, 0, 0, 0]) for batch in batches] == [0, 1, 2, 3, 4, 5]
 
 
 def test_a_limit_reads_no_further(tmp_path: Path) -> None:
@@ -44,8 +45,9 @@ def test_integers_become_floats_and_single_item_lists_tensors(tmp_path: Path) ->
     batches = read(
         tmp_path, "return [[torch.zeros(16, 1, 28, 28, dtype=torch.uint8)] for i in range(4)]"
     )
-    assert isinstance(batches[0], torch.Tensor)
-    assert batches[0].dtype == torch.float32
+    native = batches[0].as_esp_ppq()
+    assert isinstance(native, torch.Tensor)
+    assert native.dtype == torch.float32
 
 
 def test_collate_drops_the_labels(tmp_path: Path) -> None:
@@ -54,7 +56,7 @@ def test_collate_drops_the_labels(tmp_path: Path) -> None:
         "return [(torch.zeros(16, 1, 28, 28), torch.zeros(16)) for i in range(4)]",
         extra="def collate_fn(batch):\n    return batch[0]\n",
     )
-    assert batches[0].shape == (16, 1, 28, 28)
+    assert batches[0].as_esp_ppq().shape == (16, 1, 28, 28)
 
 
 @pytest.mark.parametrize(
@@ -65,6 +67,8 @@ def test_collate_drops_the_labels(tmp_path: Path) -> None:
         ("return [torch.zeros(16, 1, 28, 28) / 0] * 4", "NaN or infinite"),
         ("return ['text'] * 4", "a str, expected a tensor"),
         ("return [(torch.zeros(16, 1, 28, 28), torch.zeros(16))] * 4", "2 tensors.*collate_fn"),
+        ("return [{'a': [3]}] * 4", "a dict of list, expected a tensor"),
+        ("return [()] * 4", "no tensor, expected one per input"),
         ("return 1 / 0", "ZeroDivisionError"),
         ("return None", "TypeError"),
     ],
@@ -114,6 +118,32 @@ def test_a_loader_that_does_not_fit_is_cut_after_what_is_needed(
     assert len(read(tmp_path, calibration, analyse_steps=6)) == 7
 
 
+TWO = """image, row = torch.zeros(16, 1, 28, 28), torch.ones(16, 28)
+    first = {"image": image, "row": row}
+    return [first, {OTHER}, first, first]"""
+
+
+def test_names_in_another_order_are_put_in_the_first_one(tmp_path: Path) -> None:
+    calibration = TWO.replace("{OTHER}", '{"row": row, "image": image}')
+    batches = read(tmp_path, calibration, input_shape=[[1, 28, 28], [28]])
+    assert {batch.names for batch in batches} == {("image", "row")}
+    assert batches[1].tensors[1].shape == (16, 28)
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ('{"row": row, "picture": image}', "batch 1 names its tensors .'picture', 'row'., batch 0"),
+        ("[image, row]", "batch 1 is no dict of tensors, batch 0 is one"),
+    ],
+)
+def test_other_names_than_the_first_batch_s_are_refused(
+    tmp_path: Path, other: str, message: str
+) -> None:
+    with pytest.raises(ContractError, match=message):
+        read(tmp_path, TWO.replace("{OTHER}", other), input_shape=[[1, 28, 28], [28]])
+
+
 def test_each_batch_is_told(tmp_path: Path) -> None:
     path = write_contract(
         tmp_path,
@@ -145,7 +175,7 @@ def test_a_missing_channel_axis_is_thought_of(tmp_path: Path) -> None:
 
 def test_numbers_of_another_type_are_not_taken_for_a_batch_size(tmp_path: Path) -> None:
     contract = load_contract(write_contract(tmp_path), ["esp32s3"])
-    batch = read_batches(contract, limit=1)[0].double()
+    batch = read_batches(contract, limit=1)[0].map(torch.Tensor.double)
     with pytest.raises(ContractError, match=r"float64, the model torch.float32: .* \.float\(\)"):
         probe_torch_model(contract, batch)
 
@@ -161,4 +191,4 @@ def test_few_calibration_samples_are_warned_of(samples: int, warns: bool) -> Non
 
 def test_samples_are_counted_whatever_a_batch_is() -> None:
     image = torch.zeros(3, 1, 4, 4)
-    assert count_samples([image, [image, image], {"a": image, "b": image}]) == 9
+    assert count_samples([Batch.of(form) for form in (image, [image, image], {"a": image})]) == 9

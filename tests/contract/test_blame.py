@@ -1,5 +1,6 @@
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from tests.contracts import write_contract
 TARGETS = ("esp32s3",)
 
 
-def contract(folder: Path, **parts: str) -> Contract:
+def contract(folder: Path, **parts: Any) -> Contract:
     return load_contract(write_contract(folder, prelude="import torch\n", **parts), TARGETS)
 
 

@@ -292,7 +292,7 @@ def test_worker_processes_of_a_loader_run_where_the_contract_is(home: Path) -> N
     path = write_contract(home / "sub", prelude=prelude, calibration=loader)
     batches = read_batches(load_contract(path, TARGETS))
     assert len(batches) == 4
-    assert all(float(batch.mean()) == 2 for batch in batches)
+    assert all(float(batch.tensors[0].mean()) == 2 for batch in batches)
     assert Path.cwd() == home
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from espdl_quantize.chip import chip_facts, first_samples, read_model
+from espdl_quantize.chip import chip_facts, read_model
 from espdl_quantize.chip.integers import check_integers, to_integers
-from espdl_quantize.contract import load_contract
+from espdl_quantize.contract import Batch, first_samples, load_contract
 from espdl_quantize.core import NoProgress
 from espdl_quantize.deploy import problem_of, simulate
 from espdl_quantize.iteration import RunOptions, run_iteration
@@ -32,16 +32,16 @@ TWO_INPUTS = """import torch
     return Net().eval()"""
 
 
-def quantized(folder: Path, kind: str, target: str, bits: int) -> tuple[Any, Any]:
+def quantized(folder: Path, kind: str, target: str, bits: int) -> tuple[Any, list[Batch]]:
     """Return a quantized network and its calibration batches."""
     batch = calibration_images(4)
     config: dict[str, Any] = {**CONFIG, "target": target, "num_of_bits": bits, "batch_size": 1}
     model = f"from tests.networks import network\n    return network({kind!r})"
-    batches: list[Any] = list(batch.split(1))
+    batches = [Batch.of(image) for image in batch.split(1)]
     if kind == "two inputs":
         config["input_shape"] = [[1, 28, 28], [28]]
         model = TWO_INPUTS
-        batches = [[image, image[:, 0, 3]] for image in batches]
+        batches = [Batch.of([image, image[:, 0, 3]]) for image in batch.split(1)]
     contract = load_contract(write_contract(folder, config=config, model=model), target_names())
     made = quantize(
         prepare_float_model(contract, folder),
@@ -79,8 +79,7 @@ def test_the_copy_records_what_the_chip_should_give(
     assert problem_of(exported, tmp_path / "model_test.espdl", values, layouts, target) == ""
 
     facts = chip_facts(target)
-    tensors = sample if isinstance(sample, list) else [sample]
-    for name, tensor in zip(model.graph.inputs, tensors, strict=True):
+    for name, tensor in sample.by_name(list(model.graph.inputs)).items():
         recorded = copy.test_inputs[name]
         expected = tensor.permute(layouts[name])
         if recorded.is_integer:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from espdl_quantize.contract import load_contract
+from espdl_quantize.contract import Batch, load_contract
 from espdl_quantize.core import IterationError
 from espdl_quantize.iteration._float_reference import FloatReference
 from espdl_quantize.iteration._score import facts_of, meter_of, score
@@ -91,13 +91,13 @@ def test_calibration_samples_are_found_and_left_out(tmp_path: Path, prepared: An
     contract, model, (exact, noisy) = prepared
     reference = FloatReference(tmp_path, contract, model)
     reference.store(score(contract, exact, True, lambda _: FloatOutputs()))
-    calibration = set(batch_digests(held_out_images(70)[45:]))
+    calibration = set(batch_digests(Batch.of(held_out_images(70)[45:]), ["image"]))
     scored = score(contract, noisy, True, meter_of(tmp_path, reference.key, noisy, calibration))
     facts, told = facts_of(scored, calibration, contract.config)
     assert facts["samples_shared_with_calibration"] == 15
     assert facts["signals"]["samples"] == 45
     assert "15 of the 60 samples that were scored are calibration samples" in told[0]
-    clean = set(batch_digests(calibration_images(64)))
+    clean = set(batch_digests(Batch.of(calibration_images(64)), ["image"]))
     assert facts_of(scored, clean, contract.config)[0]["samples_shared_with_calibration"] == 0
 
 

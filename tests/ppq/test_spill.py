@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from espdl_quantize.contract import Batch
 from espdl_quantize.ppq import spill, spill_batch, spilling_to
 
 IMAGES = torch.arange(4 * 8 * 100 * 100, dtype=torch.float32).reshape(4, 8, 100, 100)
@@ -37,8 +38,10 @@ def test_values_and_strides_are_the_same_and_no_file_is_left(
 def test_nothing_is_touched_while_there_is_memory(tmp_path: Path) -> None:
     assert spill(IMAGES) is IMAGES
     with spilling_to(None):
-        assert spill_batch([IMAGES])[0] is IMAGES
+        assert spill_batch(Batch.of([IMAGES])).tensors[0] is IMAGES
     with spilling_to(tmp_path / "spilled"):
-        found = spill_batch({"image": [IMAGES]})["image"][0]
+        spilled = spill_batch(Batch.of({"image": IMAGES}))
+    assert spilled.names == ("image",)
+    (found,) = spilled.tensors
     assert found.data_ptr() != IMAGES.data_ptr()
     assert torch.equal(found, IMAGES)

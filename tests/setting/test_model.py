@@ -1,5 +1,6 @@
 import copy
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -104,7 +105,7 @@ def test_every_fault_is_told_at_once() -> None:
     assert all(word in text for word in ("bogus", "calib_algorithm", "iteration_id"))
 
 
-def test_a_file_that_is_no_setting_is_named(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_file_that_is_no_setting_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"nothing\.json"):
         load_setting(tmp_path / "nothing.json")
     (tmp_path / "list.json").write_text("[]")

@@ -38,7 +38,7 @@ def test_a_calibration_without_powers_of_two_is_refused_where_these_are_needed()
 @pytest.mark.parametrize("other", ["tqt_optimization", "blockwise_reconstruction"])
 def test_lsq_excludes_the_other_training_passes(other: str) -> None:
     with pytest.raises(SettingError, match=f"lsq_optimization and {other}"):
-        resolved(lsq_optimization={"enabled": True}, **{other: {"enabled": True}})
+        resolved(S3, "cpu", **{name: {"enabled": True} for name in ("lsq_optimization", other)})
 
 
 def test_tqt_and_blockwise_run_together() -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from espdl_quantize.cli._aside_work import score_finally
+
 from espdl_quantize.cli._backend import ProcessOptions
 from espdl_quantize.contract import load_contract
 from espdl_quantize.core import ContractError, NoProgress, OutputFolderError
@@ -177,7 +177,12 @@ def test_draws_are_kept_and_compared(tmp_path: Path) -> None:
     backend = RealBackend(load_contract(contract(tmp_path), ["esp32s3"]), RunOptions())
     ran: list[Any] = []
     run = backend.run_aside
-    backend.run_aside = lambda *rest, **more: ran.append(rest) or run(*rest, **more)  # type: ignore[method-assign]
+
+    def noted(*given: Any, **named: Any) -> Any:
+        ran.append(given)
+        return run(*given, **named)
+
+    backend.run_aside = noted  # type: ignore[method-assign]
     said: list[str] = []
     for _ in range(2):
         found = repeat(backend, tmp_path / "outputs", baseline(), 3, 0, NoProgress(), said.append)

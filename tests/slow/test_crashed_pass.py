@@ -60,14 +60,19 @@ def test_the_sweep_goes_on_without_the_block_that_esp_ppq_cannot_train(
     history = read_history(tmp_path)
     assert [row.id for row in history.failed] == [1]
     failed, after = history.iterations[1:3]
+    assert failed.failure is not None
     where = failed.failure.failed_pass
+    assert where is not None
     assert (where.name, where.field) == ("tqt", "tqt_optimization")
     assert any("LSTM" in op for op in where.layers)
     assert any("Conv" in op for op in where.other_layers)
+    assert after.setting is not None
+    assert after.setting.tqt_optimization is not None
     assert after.setting.calib_algorithm == "mse"
     trained = after.setting.tqt_optimization.interested_layers
     assert trained
     assert not any("LSTM" in op for op in trained)
+    assert after.setting.rationale is not None
     assert "Left out" in after.setting.rationale
     notes = compare(tmp_path).comparison["next_step_hint"]["notes"]
     assert any("tqt_optimization crashed in iter_1" in note for note in notes)
@@ -93,6 +98,8 @@ def test_a_failure_in_a_pass_names_the_pass_and_its_block_and_stays_on_record(
     run_iteration(loaded, plain, folder, options, NoProgress())
     (attempt,) = read_history(tmp_path).iterations[0].attempts
     assert attempt.failure.cause == before["cause"]
+    assert attempt.failure.failed_pass is not None
     assert attempt.failure.failed_pass.field == "bias_correct"
+    assert attempt.seconds is not None
     assert attempt.seconds > 0
     assert attempt.ended_at

@@ -161,7 +161,7 @@ def test_everything_equals_plain_esp_ppq(
     graph = espdl_quantize_torch(
         model=contract.call("get_torch_model"),
         espdl_export_file=str(tmp_path / "plain.espdl"),
-        calib_dataloader=batches,
+        calib_dataloader=[batch.as_esp_ppq() for batch in batches],
         calib_steps=contract.config.calib_steps,
         input_shape=[1, 1, 28, 28],
         inputs=[torch.zeros(1, 1, 28, 28)],
@@ -175,7 +175,7 @@ def test_everything_equals_plain_esp_ppq(
     common = {
         "graph": graph,
         "running_device": "cpu",
-        "dataloader": batches,
+        "dataloader": [batch.as_esp_ppq() for batch in batches],
         "steps": contract.config.analyse_steps,
     }
     layerwise = layerwise_error_analyse(**common)

@@ -14,7 +14,7 @@ from esp_ppq.core import defs
 from esp_ppq.quantization.algorithm.training import TQTDelegator
 from esp_ppq.quantization.optim.training import TrainedQuantizationThresholdPass
 
-from espdl_quantize.contract import Contract
+from espdl_quantize.contract import Batch, Contract
 from espdl_quantize.core import IterationError, NoProgress
 from espdl_quantize.ppq import (
     Engine,
@@ -80,7 +80,8 @@ def outcome(
     target = contract.config.target
     setting = parse_setting({"iteration_id": 0, "calib_algorithm": "minmax", **fields})
     resolved = resolve(setting, probe_target(target))
-    batches = list(calibration_images(4).split(1 if kind == "transformer" else 2))[:2]
+    size = 1 if kind == "transformer" else 2
+    batches = [Batch.of(images) for images in torch.split(calibration_images(4), size)][:2]
     losses: list[float] = []
     with at_work(engine), pytest.MonkeyPatch.context() as patch:
         # Collecting garbage takes most of the time of networks as small as these.

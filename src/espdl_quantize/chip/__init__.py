@@ -5,7 +5,7 @@ from espdl_quantize.chip._facts import chip_facts
 from espdl_quantize.chip._model import ChipModel, Node, Tensor
 from espdl_quantize.chip._read import UnreadableModelError, parse_model, read_model
 from espdl_quantize.chip._rules import Fault
-from espdl_quantize.chip._whole import ALWAYS, ChipCheck, check_model, first_samples
+from espdl_quantize.chip._whole import ALWAYS, ChipCheck, check_model
 from espdl_quantize.chip.cost import ChipCost, Deployment, calibrate, cost_of
 
 __all__ = [
@@ -24,7 +24,6 @@ __all__ = [
     "check_model",
     "chip_facts",
     "cost_of",
-    "first_samples",
     "parse_model",
     "read_model",
     "reject_illegal",

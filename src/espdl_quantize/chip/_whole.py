@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from espdl_quantize.chip._against_graph import Layouts
 from espdl_quantize.chip._check import Legality, check_legality
 from espdl_quantize.chip._facts import chip_facts
-from espdl_quantize.contract import Batch
+from espdl_quantize.contract import Batch, first_samples
 from espdl_quantize.core import Json
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def check_model(
         chip: one of :func:`espdl_quantize.targets.target_names`.
         graph: the quantized ``BaseGraph`` that it was exported from.
         layouts: what :func:`espdl_quantize.ppq.export` returned with it.
-        batches: inputs, collated; the first samples of them are computed.
+        batches: inputs; the first samples of them are computed.
         device: where the simulation runs; the integers are computed on the CPU.
         samples: how many.
 
@@ -125,24 +125,3 @@ def check_model(
         # A check that fails says nothing against the model.
         return ChipCheck(legality, problem=f"{type(error).__name__}: {error}"[:300])
     return ChipCheck(legality, found)
-
-
-def first_samples(batches: list[Batch], count: int) -> list[Any]:
-    """Return the first samples, each as a batch of one: the file has shapes of batch 1."""
-    found: list[Any] = []
-    for batch in batches:
-        tensors = batch.values() if isinstance(batch, dict) else batch
-        first = next(iter(tensors)) if isinstance(batch, (dict, list)) else batch
-        for place in range(len(first)):
-            if len(found) == count:
-                return found
-            found.append(_one(batch, place))
-    return found
-
-
-def _one(batch: Batch, place: int) -> Any:
-    if isinstance(batch, dict):
-        return {name: tensor[place : place + 1] for name, tensor in batch.items()}
-    if isinstance(batch, list):
-        return [tensor[place : place + 1] for tensor in batch]
-    return batch[place : place + 1]

@@ -116,7 +116,7 @@ def _probe(contract: Contract, progress: Progress, *, with_score: bool) -> dict[
         if final is not None:
             facts["float_value_of_evaluate_final"] = final.value
         # Of one batch alone: a run looks at all of them.
-        _, doubts = facts_of(scored, set(batch_digests(batch)), config)
+        _, doubts = facts_of(scored, set(batch_digests(batch, list(graph.inputs))), config)
         warnings += [*scored.warnings, *doubts]
     if warnings:
         facts["warnings"] = warnings

@@ -2,11 +2,9 @@
 
 from espdl_quantize.contract._batches import (
     FEW,
-    Batch,
     Keeper,
     count_samples,
     read_batches,
-    tensors_of,
     warn_of_few,
 )
 from espdl_quantize.contract._blame import located
@@ -15,6 +13,7 @@ from espdl_quantize.contract._faults import ContractFaultsError, Fault
 from espdl_quantize.contract._load import Contract, load_contract, require_file
 from espdl_quantize.contract._origin import Conflict, Origin, common_origin
 from espdl_quantize.contract._starter import ModelType, starter_contract
+from espdl_quantize.contract.batch import Batch, first_samples
 
 __all__ = [
     "FEW",
@@ -29,11 +28,11 @@ __all__ = [
     "QuantConfig",
     "common_origin",
     "count_samples",
+    "first_samples",
     "load_contract",
     "located",
     "read_batches",
     "require_file",
     "starter_contract",
-    "tensors_of",
     "warn_of_few",
 ]

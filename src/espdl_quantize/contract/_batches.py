@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Callable, Generator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from espdl_quantize.contract._blame import first_and_last_line, located
 from espdl_quantize.contract._load import Contract
+from espdl_quantize.contract.batch import Batch
 from espdl_quantize.core import ContractError, OutputFolderError
 
-Batch = Any
-"""A tensor, a list of tensors (one per input), or a dict of tensors by input name."""
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FEW_SAMPLES, ADVISED_SAMPLES = 64, 256
 """Calibration samples below which there is a warning, and how many it advises."""
@@ -24,21 +25,9 @@ MEMORY_LIMIT = 2 << 30
 """Bytes of batches to read at most, beyond those that calibration and analysis need."""
 
 
-def tensors_of(batch: Batch) -> list[Any]:
-    """Return the tensors of a batch."""
-    if isinstance(batch, dict):
-        return list(batch.values())
-    return batch if isinstance(batch, list) else [batch]
-
-
-def size_of(batch: Batch) -> int:
-    """Return the bytes of a batch."""
-    return sum(int(tensor.nbytes) for tensor in tensors_of(batch))
-
-
 def count_samples(batches: Sequence[Batch]) -> int:
     """Return how many samples some batches hold."""
-    return sum(len(tensors_of(batch)[0]) for batch in batches)
+    return sum(batch.sample_count for batch in batches)
 
 
 def warn_of_few(samples: int) -> list[str]:
@@ -73,7 +62,7 @@ class Keeper:
         Raises:
             OSError: it cannot be written.
         """
-        self.in_memory += size_of(batch)
+        self.in_memory += batch.nbytes
         return batch
 
     @property
@@ -122,6 +111,8 @@ def read_batches(
         with contextlib.closing(_iterated(loader, contract)) as raws:
             for raw in raws:
                 batch = _as_inputs(contract.collate(raw), contract)
+                if batches:
+                    batch = _named_alike(batch, len(batches), batches[0])
                 batches.append(_kept(batch, keeper))
                 if on_batch is not None:
                     on_batch(len(batches), total)
@@ -172,7 +163,7 @@ def _kept(batch: Batch, keeper: Keeper) -> Batch:
         return keeper.keep(batch)
     except OSError as error:
         raise OutputFolderError(
-            f"a calibration batch of {size_of(batch)} bytes cannot be written to the disk: "
+            f"a calibration batch of {batch.nbytes} bytes cannot be written to the disk: "
             f"{error.strerror or error}",
             "free some space, or set TMPDIR to a folder with more",
         ) from error
@@ -204,64 +195,65 @@ def _hint_inputs(contract: Contract) -> str:
 
 
 def _as_inputs(batch: Any, contract: Contract) -> Batch:
-    import torch
-
+    """Return a batch on the contract's device, of floats and conditions."""
     device = contract.config.device
-    if isinstance(batch, torch.Tensor):
-        return _as_float(batch).to(device)
-    if isinstance(batch, dict):
-        return {name: _as_float(value).to(device) for name, value in batch.items()}
-    if isinstance(batch, (list, tuple)) and all(isinstance(t, torch.Tensor) for t in batch):
-        tensors = [_as_float(tensor).to(device) for tensor in batch]
-        return tensors[0] if len(tensors) == 1 else tensors
+    try:
+        return Batch.of(batch).map(lambda tensor: _as_float(tensor).to(device))
+    except TypeError as error:
+        source = "what collate_fn() returned" if contract.has_collate_fn else "a calibration batch"
+        raise ContractError(f"{source} is {error}", _hint_inputs(contract)) from error
+
+
+def _named_alike(batch: Batch, number: int, first: Batch) -> Batch:
+    """Return a batch with its inputs in the order of the first batch's.
+
+    Raises:
+        ContractError: their names are others.
+    """
+    if batch.names == first.names:
+        return batch
+    if batch.names is not None and first.names is not None:
+        names, expected = sorted(batch.names), sorted(first.names)
+        if names == expected:
+            tensors = batch.by_name(first.names).values()
+            return Batch(tuple(tensors), first.names)
+        difference = f"names its tensors {names}, batch 0 names them {expected}"
+    elif first.names is None:
+        difference = "is a dict of tensors, batch 0 is none"
+    else:
+        difference = "is no dict of tensors, batch 0 is one"
     raise ContractError(
-        f"{_a_batch(contract)} is {_describe(batch)}, expected a tensor or a list of tensors",
-        _hint_inputs(contract),
+        f"calibration batch {number} {difference}",
+        "let every batch have the same inputs, under the same names",
     )
 
 
-def _a_batch(contract: Contract) -> str:
-    return "what collate_fn() returned" if contract.has_collate_fn else "a calibration batch"
-
-
-def _describe(batch: Any) -> str:
-    name = type(batch).__name__
-    if not isinstance(batch, (list, tuple)):
-        return f"a {name}"
-    held = ", ".join(type(item).__name__ for item in batch[:3])
-    return f"a {name} of {held}{', ...' if len(batch) > 3 else ''}"
-
-
-def _as_float(tensor: Any) -> Any:
+def _as_float(tensor: Tensor) -> Tensor:
     # esp-ppq's own collate function casts in the same way and leaves conditions alone.
-    return (
-        tensor
-        if tensor.dtype.is_floating_point or str(tensor.dtype) == "torch.bool"
-        else (tensor.float())
-    )
+    is_kept = tensor.dtype.is_floating_point or str(tensor.dtype) == "torch.bool"
+    return tensor if is_kept else tensor.float()
 
 
 def _check(batch: Batch, number: int, contract: Contract) -> None:
     shapes = contract.config.input_shapes
-    tensors = tensors_of(batch)
-    if len(tensors) != len(shapes):
+    if len(batch.tensors) != len(shapes):
         after = " after collate_fn()" if contract.has_collate_fn else ""
         raise ContractError(
-            f"calibration batch {number} has {len(tensors)} tensors{after}, input_shape has "
+            f"calibration batch {number} has {len(batch.tensors)} tensors{after}, input_shape has "
             f"{len(shapes)}",
             _hint_inputs(contract),
         )
-    for tensor, shape in zip(tensors, shapes, strict=True):
-        found = list(tensor.shape)
-        if found[1:] != shape:
+    for tensor, shape in zip(batch.tensors, shapes, strict=True):
+        actual = list(tensor.shape)
+        if actual[1:] != shape:
             hint = "make input_shape and the loader agree; input_shape is without the batch"
-            if shape[:1] == [1] and found[1:] == shape[1:]:
+            if shape[:1] == [1] and actual[1:] == shape[1:]:
                 hint = (
                     f"input_shape is without the batch: set it to {shape[1:]}; if its 1 is a "
                     "channel, add that axis to the images, by unsqueeze(1)"
                 )
             raise ContractError(
-                f"calibration batch {number} has shape {found}, expected [batch, "
+                f"calibration batch {number} has shape {actual}, expected [batch, "
                 f"{', '.join(map(str, shape))}] from input_shape {shape}",
                 hint,
             )

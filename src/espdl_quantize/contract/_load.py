@@ -16,8 +16,8 @@ from typing import Any
 
 from espdl_quantize.contract._config import QuantConfig, parse_config, unknown_keys
 from espdl_quantize.contract._faults import ContractFaultsError, Fault
-from espdl_quantize.contract._fingerprint import fingerprint
-from espdl_quantize.contract._surroundings import Surroundings
+from espdl_quantize.contract.fingerprint import fingerprint
+from espdl_quantize.contract.surroundings import Surroundings
 from espdl_quantize.core import ContractError
 
 

@@ -11,9 +11,10 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from espdl_quantize.chip import ChipModel, Tensor, chip_facts
+from espdl_quantize.contract import Batch
 from espdl_quantize.core import Json, OutputFolderError, read_json, write_json
 from espdl_quantize.ppq import TEST_MODEL, esp_ppq_version, espdl_text
 
@@ -51,7 +52,7 @@ def write_card(
     model: ChipModel,
     layouts: Layouts,
     chip: str,
-    sample: Any = None,
+    sample: Batch | None = None,
     agreement: Agreement | None = None,
 ) -> None:
     """Write model_card.json and, where the export has written none, model.info.
@@ -161,17 +162,14 @@ def _layout(axes: tuple[int, ...] | None) -> str | None:
     return _LAYOUTS.get(tuple(axes), "permuted")
 
 
-def _ranges(sample: Any, names: tuple[str, ...]) -> list[Json]:
+def _ranges(sample: Batch | None, names: tuple[str, ...]) -> list[Json]:
     if sample is None:
         return []
-    if isinstance(sample, dict):
-        tensors = [sample[name] for name in names if name in sample]
-    else:
-        tensors = sample if isinstance(sample, list) else [sample]
-    found = []
+    tensors = sample.tensors if sample.names is None else sample.by_name(names).values()
+    ranges: list[Json] = []
     for tensor in tensors:
         value = tensor.detach().cpu().double()
-        found.append(
+        ranges.append(
             {
                 "min": float(value.min()),
                 "max": float(value.max()),
@@ -179,7 +177,7 @@ def _ranges(sample: Any, names: tuple[str, ...]) -> list[Json]:
                 "shape": list(value.shape),
             }
         )
-    return found
+    return ranges
 
 
 def _digest(file: Path) -> str:

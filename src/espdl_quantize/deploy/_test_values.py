@@ -17,30 +17,27 @@ from espdl_quantize.chip import (
     chip_facts,
     read_model,
 )
+from espdl_quantize.contract import Batch
 
 RecordedValues = Mapping[str, Mapping[str, Any]]
 """Tensors by name, under "inputs" and "outputs"; in the axes of the graph, not of the file."""
 
 
-def simulate(graph: Any, sample: Any, device: str) -> RecordedValues:
+def simulate(graph: Any, sample: Batch, device: str) -> RecordedValues:
     """Return a sample and what the quantized graph makes of it.
 
     Args:
         graph: the quantized ``BaseGraph``.
-        sample: one input of batch 1: a tensor, or a list or dict of tensors.
+        sample: a batch of one.
         device: where the simulation runs.
     """
     import torch
 
     from espdl_quantize.ppq import run_graph
 
-    if isinstance(sample, dict):
-        inputs = dict(sample)
-    else:
-        tensors = sample if isinstance(sample, list) else [sample]
-        inputs = dict(zip(graph.inputs, tensors, strict=True))
+    inputs = sample.by_name(list(graph.inputs))
     with torch.no_grad():
-        outputs = run_graph(graph, dict(inputs), device)
+        outputs = run_graph(graph, sample, device)
     return {
         "inputs": {name: tensor.to(device) for name, tensor in inputs.items()},
         "outputs": dict(zip(graph.outputs, outputs, strict=True)),

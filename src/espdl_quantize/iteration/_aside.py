@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 from espdl_quantize.contract import Batch
 from espdl_quantize.core import Json
@@ -63,28 +62,16 @@ def drawn(batches: list[Batch], draw: int, seed: int, calib_steps: int) -> list[
         return batches
     import torch
 
-    sizes = [len(_parts(batch)[0]) for batch in batches]
-    pool = [torch.cat(parts) for parts in zip(*map(_parts, batches), strict=True)]
+    sizes = [batch.sample_count for batch in batches]
+    pool = [torch.cat(parts) for parts in zip(*(batch.tensors for batch in batches), strict=True)]
     total = sum(sizes)
     generator = torch.Generator().manual_seed(1_000_003 * seed + draw)
     if total >= 2 * sum(sizes[:calib_steps]):
         order = torch.randperm(total, generator=generator)
     else:
         order = torch.randint(total, (total,), generator=generator)
-    found: list[Batch] = []
-    for part in torch.split(order, sizes):
-        tensors = [tensor[part.to(tensor.device)] for tensor in pool]
-        found.append(_like(batches[0], tensors))
-    return found
-
-
-def _parts(batch: Batch) -> list[Any]:
-    if isinstance(batch, dict):
-        return [batch[name] for name in sorted(batch)]
-    return list(batch) if isinstance(batch, list) else [batch]
-
-
-def _like(batch: Batch, tensors: list[Any]) -> Batch:
-    if isinstance(batch, dict):
-        return dict(zip(sorted(batch), tensors, strict=True))
-    return tensors if isinstance(batch, list) else tensors[0]
+    names = batches[0].names
+    return [
+        Batch(tuple(tensor[part.to(tensor.device)] for tensor in pool), names)
+        for part in torch.split(order, sizes)
+    ]

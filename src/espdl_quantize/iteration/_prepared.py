@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from espdl_quantize.contract import Batch, Contract, Keeper, read_batches, tensors_of
+from espdl_quantize.contract import Batch, Contract, Keeper, read_batches
 from espdl_quantize.ppq import (
     FloatModel,
     is_spilling,
@@ -36,15 +36,14 @@ class _OnDisk(Keeper):
         self._folder, self._on_disk = folder, 0
 
     def keep(self, batch: Batch) -> Batch:
-        size = sum(one.nbytes for one in tensors_of(batch))
-        if is_spilling() or self.in_memory + size <= IN_MEMORY:
+        if is_spilling() or self.in_memory + batch.nbytes <= IN_MEMORY:
             return super().keep(spill_batch(batch))
         with spilling_to(self._folder):
             kept = spill_batch(batch)
-        pairs = zip(tensors_of(kept), tensors_of(batch), strict=True)
-        written = sum(one.nbytes for one, was in pairs if one.data_ptr() != was.data_ptr())
+        pairs = zip(kept.tensors, batch.tensors, strict=True)
+        written = sum(new.nbytes for new, old in pairs if new.data_ptr() != old.data_ptr())
         self._on_disk += written
-        self.in_memory += size - written
+        self.in_memory += batch.nbytes - written
         return kept
 
     @property

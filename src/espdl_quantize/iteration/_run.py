@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from espdl_quantize.chip import ChipCheck, check_model, first_samples, reject_illegal
-from espdl_quantize.contract import Batch, Contract, count_samples, warn_of_few
+from espdl_quantize.chip import ChipCheck, check_model, reject_illegal
+from espdl_quantize.contract import Batch, Contract, count_samples, first_samples, warn_of_few
 from espdl_quantize.core import ContractError, EspdlQuantizeError, Json, OutputFolderError, Progress
 from espdl_quantize.deploy import RecordedValues, problem_of, simulate, write_card
 from espdl_quantize.iteration import _artifacts as artifacts
@@ -216,7 +216,8 @@ def _run_stages(run: Run) -> None:
     # Last, so that an evaluation that fails, or that changes the graph, costs nothing else.
     with run.timed("evaluate"):
         seed_everything(options.seed)
-        calibration = {digest for batch in pool for digest in batch_digests(batch)}
+        names = list(quantized.graph.inputs)
+        calibration = {digest for batch in pool for digest in batch_digests(batch, names)}
         watch = meter_of(run.outputs, reference.key, quantized.graph, calibration)
         run.scored = score(
             contract, quantized.graph, options.full_eval, watch, options.final, reference.value
@@ -262,7 +263,7 @@ def _describe(
     found: ChipCheck,
     quantized: QuantizedModel,
     layouts: dict[str, tuple[int, ...]],
-    sample: Any,
+    sample: Batch,
     values: RecordedValues | None,
 ) -> None:
     """Check the copy with test values, and write what a program needs to know of the model."""

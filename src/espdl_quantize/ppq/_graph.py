@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from espdl_quantize.contract import Contract
+from espdl_quantize.contract import Batch, Contract
 from espdl_quantize.core import ContractError, IterationError
 
 OPSET = 18
@@ -94,13 +94,13 @@ def parse_onnx(file: Path) -> Any:
 
 
 def run_graph(
-    graph: Any, inputs: Any, device: str, output_names: Sequence[str] | None = None
+    graph: Any, inputs: Batch, device: str, output_names: Sequence[str] | None = None
 ) -> list[Any]:
     """Run a graph by esp-ppq's executor, as the engine at work computes it.
 
     Args:
         graph: an esp-ppq ``BaseGraph``.
-        inputs: a tensor, or a list or dict of tensors.
+        inputs: one batch.
         device: "cpu" or "cuda".
         output_names: variables to return; None for the graph's outputs.
     """
@@ -108,7 +108,7 @@ def run_graph(
 
     names = None if output_names is None else list(output_names)
     outputs: list[Any] = TorchExecutor(graph=graph, device=device).forward(
-        inputs, output_names=names
+        inputs.as_esp_ppq(), output_names=names
     )
     return outputs
 

@@ -18,7 +18,7 @@ def probe_torch_model(contract: Contract, batch: Batch) -> None:
     import torch
 
     model = load_torch_model(contract)
-    for inputs, name in ((batch, "one calibration batch"), (_first_of(batch), "a batch of 1")):
+    for inputs, name in ((batch, "one calibration batch"), (batch.first(1), "a batch of 1")):
         try:
             with torch.no_grad(), contract.entered():
                 _call(model, inputs)
@@ -31,8 +31,7 @@ def probe_torch_model(contract: Contract, batch: Batch) -> None:
 
 def _mend(model: Any, inputs: Batch) -> str:
     """Say what is most likely wrong: numbers of another type, or a batch size that is built in."""
-    tensors = list(inputs.values()) if isinstance(inputs, dict) else inputs
-    first = tensors[0] if isinstance(tensors, list) else tensors
+    first = inputs.tensors[0]
     weight = next(iter(model.parameters()), None)
     if weight is not None and first.dtype.is_floating_point and first.dtype != weight.dtype:
         return (
@@ -60,8 +59,8 @@ def probe_float_model(model: FloatModel, batch: Batch) -> Any:
     graph = model.load()
     executor = TorchExecutor(graph=graph, device=model.device)
     try:
-        executor.forward(inputs=_first_of(batch))
-        executor.forward(inputs=batch)
+        executor.forward(inputs=batch.first(1).as_esp_ppq())
+        executor.forward(inputs=batch.as_esp_ppq())
     except Exception as error:
         raise ContractError(
             f"the exported graph does not run on a calibration batch: {describe_failure(error)}",
@@ -76,16 +75,10 @@ def run_forward(model: FloatModel, graph: Any, batch: Batch) -> None:
     """Run a float graph on a batch, for the time that it takes."""
     from esp_ppq.executor import TorchExecutor
 
-    TorchExecutor(graph=graph, device=model.device).forward(inputs=batch)
-
-
-def _first_of(batch: Batch) -> Batch:
-    if isinstance(batch, dict):
-        return {name: tensor[:1] for name, tensor in batch.items()}
-    return [tensor[:1] for tensor in batch] if isinstance(batch, list) else batch[:1]
+    TorchExecutor(graph=graph, device=model.device).forward(inputs=batch.as_esp_ppq())
 
 
 def _call(model: Any, inputs: Batch) -> Any:
-    if isinstance(inputs, dict):
-        return model(**inputs)
-    return model(*inputs) if isinstance(inputs, list) else model(inputs)
+    if inputs.names is None:
+        return model(*inputs.tensors)
+    return model(**inputs.by_name(inputs.names))

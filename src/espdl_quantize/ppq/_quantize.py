@@ -106,7 +106,7 @@ def quantize(
         model: the simplified float model.
         config: names the target, the default width and the number of calibration steps.
         resolved: the setting, after the rules.
-        batches: calibration batches, collated; esp-ppq iterates them many times.
+        batches: calibration batches; esp-ppq iterates them many times.
         progress: told of each pass.
         seed: of the training passes' sampling.
         engine: whose parts the passes use.
@@ -145,7 +145,7 @@ def quantize(
         executor = TorchExecutor(graph=graph, device=config.device)
         quantizer.quantize(
             inputs=model.dummy_inputs(),
-            calib_dataloader=batches,
+            calib_dataloader=[batch.as_esp_ppq() for batch in batches],
             executor=executor,
             setting=setting,
             calib_steps=config.calib_steps,

@@ -14,6 +14,8 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+from espdl_quantize.contract import Batch
+
 _SMALLEST = 1 << 20
 """Bytes below which a tensor stays in memory."""
 
@@ -70,13 +72,9 @@ def spill(tensor: Any) -> Any:
     return torch.as_strided(mapped, tensor.size(), tensor.stride())
 
 
-def spill_batch(batch: Any) -> Any:
+def spill_batch(batch: Batch) -> Batch:
     """Do :func:`spill` with each tensor of a calibration batch.
 
     What lies on a GPU stays there: esp-ppq expects it where it computes.
     """
-    if isinstance(batch, dict):
-        return {name: spill_batch(value) for name, value in batch.items()}
-    if isinstance(batch, list):
-        return [spill_batch(value) for value in batch]
-    return batch if batch.is_cuda else spill(batch)
+    return batch.map(lambda tensor: tensor if tensor.is_cuda else spill(tensor))

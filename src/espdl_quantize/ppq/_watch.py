@@ -7,6 +7,8 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from espdl_quantize.contract import Batch
+
 DIGEST_BYTES = 16
 
 OnRun = Callable[[list[Any], list[Any] | None], None]
@@ -74,9 +76,9 @@ def sample_digests(inputs: Sequence[Any]) -> list[bytes]:
     return found
 
 
-def batch_digests(batch: Any) -> list[bytes]:
-    """Return the digests of one calibration batch."""
-    return sample_digests(_as_list(batch, []))
+def batch_digests(batch: Batch, graph_inputs: Sequence[str]) -> list[bytes]:
+    """Return the digests of one calibration batch, its inputs in the order of a graph's."""
+    return sample_digests(list(batch.by_name(graph_inputs).values()))
 
 
 def _as_list(inputs: Any, names: list[str]) -> list[Any]:

@@ -20,6 +20,7 @@ from espdl_quantize.chip.integers._agreement import (
 )
 from espdl_quantize.chip.integers._arithmetic import to_integers, to_reals
 from espdl_quantize.chip.integers._call import KERNELS, Call, Misfit, Unsupported
+from espdl_quantize.contract import Batch
 from espdl_quantize.ppq import CHIP_CHECK, fallback_at_work, run_graph
 from espdl_quantize.ppq.fast import OpRunner, inputs_of, quantize_plainly
 
@@ -31,7 +32,7 @@ def check_integers(
     facts: ChipFacts,
     graph: Any,
     layouts: Layouts,
-    samples: list[Any],
+    samples: list[Batch],
     device: str = "cpu",
 ) -> IntegerCheck:
     """Compute samples from the file's integers alone, and compare with the simulation.
@@ -41,7 +42,7 @@ def check_integers(
         facts: its chip.
         graph: the quantized ``BaseGraph`` that it was exported from.
         layouts: what :func:`espdl_quantize.ppq.export` returned with it.
-        samples: inputs of batch 1, each a tensor, or a list or dict of tensors.
+        samples: inputs, each a batch of one.
         device: where the simulation runs.
     """
     return _Check(model, facts, graph, layouts, device).over(samples)
@@ -61,7 +62,7 @@ class _Check:
         self._notes: dict[str, str] = {}
         self._whole: Agreement | None = Agreement()
 
-    def over(self, samples: list[Any]) -> IntegerCheck:
+    def over(self, samples: list[Batch]) -> IntegerCheck:
         with torch.no_grad():
             for sample in samples:
                 simulated = self._simulate(sample)
@@ -78,7 +79,7 @@ class _Check:
             self._whole,
         )
 
-    def _simulate(self, sample: Any) -> dict[str, Tensor]:
+    def _simulate(self, sample: Batch) -> dict[str, Tensor]:
         """Return the simulation's value of every shared tensor, as integers where the chip's are,
         with its axes in the chip's order."""
         found = run_graph(self._graph, sample, self._device, self._shared)

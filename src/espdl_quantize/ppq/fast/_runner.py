@@ -14,6 +14,7 @@ from esp_ppq.IR import QuantableOperation
 from esp_ppq.quantization.qfunction import PPQuantFunction
 from torch import Tensor
 
+from espdl_quantize.contract import Batch
 from espdl_quantize.ppq.fast._fake_quant import NO_BOUNDS, Bounds, fake_quantize
 from espdl_quantize.ppq.fast._layout import Layout
 from espdl_quantize.ppq.fast._ops import IN_DOUBLE, bounds_of
@@ -152,11 +153,7 @@ def release(
 
 def feed(graph: Any, batch: Any) -> dict[str, Tensor]:
     """Return the tensor for each input of a graph, as TorchExecutor assigns them."""
-    names = list(graph.inputs)
-    if isinstance(batch, dict):
-        return dict(batch)
-    tensors = batch if isinstance(batch, list) else [batch]
-    return dict(zip(names, tensors, strict=True))
+    return Batch.of(batch).by_name(list(graph.inputs))
 
 
 def channels_last(value: Any) -> Any:

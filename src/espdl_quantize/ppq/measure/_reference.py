@@ -20,7 +20,8 @@ def measure_by_esp_ppq(
         statistical_analyse,
     )
 
-    common = {"graph": graph, "dataloader": batches, "running_device": device, "steps": steps}
+    loader = [batch.as_esp_ppq() for batch in batches]
+    common = {"graph": graph, "dataloader": loader, "running_device": device, "steps": steps}
     with progress.stage("layerwise error"):
         layerwise = layerwise_error_analyse(**common, verbose=False) or {}
     with progress.stage("graphwise error"):

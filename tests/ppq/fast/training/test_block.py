@@ -45,8 +45,9 @@ class Blocks:
         self.blocks = collector.split_graph_into_blocks(
             graph=self.graph, executing_order=self.executor._executing_order, blocksize=size
         )
+        native = [batch.as_esp_ppq() for batch in batches]
         self.data = [
-            collector.collect(self.graph, block, self.executor, batches) for block in self.blocks
+            collector.collect(self.graph, block, self.executor, native) for block in self.blocks
         ]
 
 

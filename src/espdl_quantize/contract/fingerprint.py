@@ -10,7 +10,7 @@ from pathlib import Path
 
 from espdl_quantize.contract._config import QuantConfig
 
-_NO_PART_IN_THE_SCORE = {
+NO_PART_IN_THE_SCORE = {
     "target",
     "device",
     "onnx_path",
@@ -33,7 +33,7 @@ def fingerprint(path: Path, config: QuantConfig) -> str:
     Comments, blank lines and keys such as target_metric are left out: whoever reaches the target
     sets a higher one and goes on in the same folder.
     """
-    digest = hashlib.sha256(config.model_dump_json(exclude=_NO_PART_IN_THE_SCORE).encode())
+    digest = hashlib.sha256(config.model_dump_json(exclude=NO_PART_IN_THE_SCORE).encode())
     with tokenize.open(path) as file:
         digest.update(_code(file.read()).encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
