@@ -28,7 +28,7 @@ def read(
         extra=extra,
         config={**CONFIG, **config},
     )
-    return read_batches(load_contract(path, TARGETS), limit)
+    return read_batches(load_contract(path, TARGETS), limit=limit)
 
 
 def test_the_loader_is_read_to_its_end_once(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def blamed(of: Contract, name: str) -> ContractError:
     try:
         of.call(name)
     except Exception as raised:
-        return located(ContractError("it failed", "fix it"), of, raised)
+        return located(ContractError("it failed", "fix it"), of, raised=raised)
     raise AssertionError(f"{name} does not raise")
 
 
@@ -70,7 +70,7 @@ def test_what_torch_does_not_implement_is_no_todo(tmp_path: Path) -> None:
 def test_an_error_of_nobodys_code_stays_as_it_is(tmp_path: Path) -> None:
     of, fault = contract(tmp_path), ContractError("it failed", "fix it")
     assert located(fault, of) is fault
-    assert located(fault, of, ValueError("never raised")) is fault
+    assert located(fault, of, raised=ValueError("never raised")) is fault
 
 
 def test_a_line_is_named_once(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_a_line_is_named_once(tmp_path: Path) -> None:
     try:
         of.call("get_torch_model")
     except ZeroDivisionError as raised:
-        assert located(fault, of, raised) is fault
+        assert located(fault, of, raised=raised) is fault
 
 
 @pytest.mark.parametrize("workers", [0, 1])
