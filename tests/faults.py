@@ -1,6 +1,6 @@
 """Interrupts a forked process at a chosen operation on the file system.
 
-Python tells its audit hooks of every such operation before it takes place. A hook can not be taken
+Python calls its audit hooks before every such operation. A hook can not be taken
 away again, which is why the process is a fork that lives for one run.
 """
 
@@ -28,7 +28,7 @@ DONE, KILLED, REFUSED, CRASHED = "done", "killed", "refused", "crashed"
 
 
 def changing(event: str, arguments: tuple[Any, ...], root: str) -> bool:
-    """Tell whether an audit event is a change below ``root``."""
+    """Return whether an audit event is a change below ``root``."""
     if event == "open":
         flags = arguments[2]
         if not isinstance(flags, int) or not flags & _WRITES:
@@ -50,7 +50,7 @@ def run_with_fault(work: Callable[[], object], root: Path, fault: Fault, at: int
         user can fix.
 
     Raises:
-        AssertionError: it raised anything else; the trace is told.
+        AssertionError: it raised anything else; its trace is the message.
     """
     reading, writing = os.pipe()
     child = os.fork()
@@ -59,13 +59,13 @@ def run_with_fault(work: Callable[[], object], root: Path, fault: Fault, at: int
         _run(work, str(root), fault, at, writing)
     os.close(writing)
     with os.fdopen(reading, encoding="utf-8") as pipe:
-        told = pipe.read()
+        outcome = pipe.read()
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
         assert os.WTERMSIG(status) == signal.SIGKILL
         return KILLED
-    assert told in (DONE, REFUSED), told
-    return told
+    assert outcome in (DONE, REFUSED), outcome
+    return outcome
 
 
 def _run(work: Callable[[], object], root: str, fault: Fault, at: int, answer: int) -> None:
@@ -81,18 +81,18 @@ def _run(work: Callable[[], object], root: str, fault: Fault, at: int, answer: i
         if fault == "full" and seen >= at and event in _TAKE_SPACE:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(arguments[0]))
 
-    told = DONE
+    outcome = DONE
     try:
         sys.addaudithook(hook)
         work()
     except EspdlQuantizeError:
-        told = REFUSED
+        outcome = REFUSED
     except OSError as error:
         # The command says the same of it as of a folder that cannot be written.
-        told = REFUSED if error.errno == errno.ENOSPC else traceback.format_exc()
+        outcome = REFUSED if error.errno == errno.ENOSPC else traceback.format_exc()
     except BaseException:
-        told = traceback.format_exc()
-    os.write(answer, told.encode())
+        outcome = traceback.format_exc()
+    os.write(answer, outcome.encode())
     os._exit(0)
 
 

@@ -269,11 +269,11 @@ def output_error(kind: str, graph: Any, count: int) -> float:
 
     executor, reference, ratios = TorchExecutor(graph=graph, device="cpu"), network(kind), []
     for image in torch.split(held_out_images(count), 1):
-        found = executor.forward(image)
+        outputs = executor.forward(image)
         with torch.no_grad():
             wanted = reference(image)
         wanted = wanted if isinstance(wanted, tuple) else (wanted,)
         ratios += [
-            float(((a - b) ** 2).sum() / (b**2).sum()) for a, b in zip(found, wanted, strict=True)
+            float(((a - b) ** 2).sum() / (b**2).sum()) for a, b in zip(outputs, wanted, strict=True)
         ]
     return sum(ratios) / len(ratios)

@@ -28,8 +28,8 @@ FOREIGN = {"--index-url", "--upgrade"}
 
 
 def options_of(command: Any) -> set[str]:
-    found = {option for parameter in command.params for option in parameter.opts}
-    return found.union({"--help"}, *map(options_of, getattr(command, "commands", {}).values()))
+    options = {option for parameter in command.params for option in parameter.opts}
+    return options.union({"--help"}, *map(options_of, getattr(command, "commands", {}).values()))
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -39,8 +39,8 @@ def blocks(page: str, language: str) -> list[str]:
 def lines(page: str) -> list[str]:
     """Return the command lines of a page, of code blocks and within sentences."""
     joined = page.replace("\\\n", " ")
-    found = re.findall(r"^espdl-quantize .*$", joined, flags=re.MULTILINE)
-    return found + re.findall(r"`(espdl-quantize [a-z][^`]*)`", joined)
+    commands = re.findall(r"^espdl-quantize .*$", joined, flags=re.MULTILINE)
+    return commands + re.findall(r"`(espdl-quantize [a-z][^`]*)`", joined)
 
 
 LINES = [(name, line) for name, page in PAGES.items() for line in lines(page)]

@@ -25,27 +25,29 @@ def unseen() -> list[Unseen]:
 
 def test_all_published_latencies_are_there() -> None:
     assert len(FIGURES["models"]) == 48
-    assert sum(one.is_kernel for one in SAMPLES) == 12
+    assert sum(sample.is_kernel for sample in SAMPLES) == 12
 
 
 @pytest.mark.parametrize(("chip", "median"), [("esp32p4", 0.105), ("esp32s3", 0.15)])
 def test_errors_on_families_left_out(unseen: list[Unseen], chip: str, median: float) -> None:
-    errors = [abs(one.error) for one in unseen if one.sample.chip == chip]
+    errors = [abs(model.error) for model in unseen if model.sample.chip == chip]
     assert np.median(errors) <= median
     assert np.quantile(errors, 0.9) <= 0.35
 
 
 def test_the_ratio_of_two_widths(unseen: list[Unseen]) -> None:
-    times = {one.sample.name: one.milliseconds for one in unseen}
+    times = {model.sample.name: model.milliseconds for model in unseen}
     ratio = times["pp_ocr_v6_rec_s16"] / times["pp_ocr_v6_rec_s8"]
     assert ratio == pytest.approx(383.3 / 168.9, rel=0.2)
 
 
 def test_the_interval_holds_nine_of_ten(unseen: list[Unseen]) -> None:
     for chip in CHIPS:
-        here = [one for one in unseen if one.sample.chip == chip]
+        here = [model for model in unseen if model.sample.chip == chip]
         spread, factor = interval_of(here)
-        inside = [abs(o.logarithm) <= factor * np.sqrt(spread**2 + o.variance) for o in here]
+        inside = [
+            abs(model.logarithm) <= factor * np.sqrt(spread**2 + model.variance) for model in here
+        ]
         assert np.mean(inside) >= 0.85
 
 

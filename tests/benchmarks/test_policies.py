@@ -18,9 +18,9 @@ def test_every_policy_has_a_row(tmp_path: Path, capsys: pytest.CaptureFixture[st
     record(MadeBackend(), SETTINGS, tmp_path / "made")
     pack([tmp_path / "made"], tmp_path / "table.zip")
     main(["--table", str(tmp_path / "table.zip"), "--seeds", "1"])
-    told = capsys.readouterr().out.splitlines()
-    assert told[0].startswith("10 recorded settings, best known gain 0.2")
-    for title, rows in (("after the levers, as in tune", told[4:7]), ("alone", told[10:13])):
-        assert told[told.index(title) + 2 :][:3] == rows
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("10 recorded settings, best known gain 0.2")
+    for title, rows in (("after the levers, as in tune", lines[4:7]), ("alone", lines[10:13])):
+        assert lines[lines.index(title) + 2 :][:3] == rows
         assert [line.split()[0] for line in rows] == ["evidence", "optuna", "random"]
-    assert all("1/1" in line for line in told[4:7])
+    assert all("1/1" in line for line in lines[4:7])

@@ -17,9 +17,9 @@ def made(steps: int, images: int = 400) -> Record:
 
 
 def test_a_perfect_signal_finds_the_best() -> None:
-    found = judge(made(6), size=20, splits=50)
-    assert found["noise"] == found["best of them"]
-    assert np.mean(found["metric"]) <= np.mean(found["noise"])
+    losses = judge(made(6), size=20, splits=50)
+    assert losses["noise"] == losses["best of them"]
+    assert np.mean(losses["metric"]) <= np.mean(losses["noise"])
     assert sign_agreement(made(6), size=20, splits=10)["noise"] == 1.0
 
 
@@ -34,5 +34,5 @@ def test_the_kept_record_says_what_the_readme_says() -> None:
     record = load(TABLE)
     assert record.right.shape == record.noise.shape == (42, 2000)
     assert TABLE.stat().st_size < 1_000_000
-    found = judge(record, size=250, splits=200)
-    assert np.mean(found["metric, ties by noise"]) > np.mean(found["metric"])
+    losses = judge(record, size=250, splits=200)
+    assert np.mean(losses["metric, ties by noise"]) > np.mean(losses["metric"])

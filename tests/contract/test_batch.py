@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from espdl_quantize.contract import Batch, first_samples
-from tests.networks import network
+from espdl_quantize.ppq import batch_digests, parse_onnx, run_graph
+from tests.networks import export_network, network
 
 FORMS = st.sampled_from(["tensor", "list", "tuple", "dict"])
 
@@ -52,15 +54,15 @@ def tensors_in(native: Any) -> list[Tensor]:
 def test_a_form_comes_back_with_the_very_tensors(native: Any) -> None:
     batch = Batch.of(native)
     again = batch.as_esp_ppq()
-    assert [id(tensor) for tensor in batch.tensors] == [id(one) for one in tensors_in(native)]
-    assert [id(tensor) for tensor in tensors_in(again)] == [id(one) for one in batch.tensors]
+    assert [id(tensor) for tensor in batch.tensors] == [id(tensor) for tensor in tensors_in(native)]
+    assert [id(tensor) for tensor in tensors_in(again)] == [id(tensor) for tensor in batch.tensors]
     assert isinstance(again, dict) == isinstance(native, dict)
     if isinstance(native, dict):
         assert list(again) == list(native)
     else:
         assert isinstance(again, Tensor) == (len(batch.tensors) == 1)
     assert Batch.of(batch) is batch
-    assert batch.nbytes == sum(one.numel() * one.element_size() for one in batch.tensors)
+    assert batch.nbytes == sum(tensor.numel() * tensor.element_size() for tensor in batch.tensors)
 
 
 @given(native_forms(), st.integers(1, 6))
@@ -156,17 +158,19 @@ def test_first_samples_of_several_batches() -> None:
     assert first_samples(batches, 0) == []
 
 
-def test_esp_ppq_runs_each_form_alike() -> None:
-    from pathlib import Path
-    from tempfile import TemporaryDirectory
+@given(st.permutations(["image", "row"]))
+def test_a_sample_has_one_digest_whatever_the_loaders_order(names: list[str]) -> None:
+    tensors = dict(zip(("image", "row"), make_tensors(2, 3), strict=True))
+    batch = Batch.of({name: tensors[name] for name in names})
+    by_place = batch_digests(Batch.of(list(tensors.values())), ["image", "row"])
+    assert batch_digests(batch, ["image", "row"]) == by_place
+    assert len(set(by_place)) == 3
 
-    from espdl_quantize.ppq import parse_onnx, run_graph
 
-    model, images = network("residual").eval(), torch.rand(2, 1, 28, 28)
-    with TemporaryDirectory() as folder:
-        file = Path(folder) / "model.onnx"
-        torch.onnx.export(model, (images,), file, input_names=["image"], dynamo=False)
-        graph = parse_onnx(file)
+def test_esp_ppq_runs_each_form_alike(tmp_path: Path) -> None:
+    model, images = network("residual"), torch.rand(1, 1, 28, 28)
+    export_network("residual", tmp_path / "model.onnx")
+    graph = parse_onnx(tmp_path / "model.onnx")
     forms: list[Any] = [images, [images], {"image": images}]
     outputs = [run_graph(graph, Batch.of(form), "cpu")[0] for form in forms]
     assert all(torch.equal(outputs[0], output) for output in outputs[1:])

@@ -28,7 +28,7 @@ def read(
         extra=extra,
         config={**CONFIG, **config},
     )
-    return read_batches(load_contract(path, TARGETS), limit)
+    return read_batches(load_contract(path, TARGETS), limit=limit)
 
 
 def test_the_loader_is_read_to_its_end_once(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_collate_drops_the_labels(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("calibration", "told"),
+    ("calibration", "message"),
     [
         ("return [torch.zeros(16, 1, 28, 28)] * 3", "yields 3 batches, calib_steps is 4.*to 3"),
         ("return [torch.zeros(16, 1, 27, 28)] * 4", r"shape \[16, 1, 27, 28\].*input_shape"),
@@ -73,8 +73,10 @@ def test_collate_drops_the_labels(tmp_path: Path) -> None:
         ("return None", "TypeError"),
     ],
 )
-def test_what_the_model_cannot_take_is_named(tmp_path: Path, calibration: str, told: str) -> None:
-    with pytest.raises(ContractError, match=told):
+def test_what_the_model_cannot_take_is_named(
+    tmp_path: Path, calibration: str, message: str
+) -> None:
+    with pytest.raises(ContractError, match=message):
         read(tmp_path, calibration)
 
 
@@ -82,7 +84,7 @@ LABELLED = "return [(torch.zeros(16, 1, 28, 28), torch.zeros(16))] * 4"
 
 
 @pytest.mark.parametrize(
-    ("calibration", "collate", "told"),
+    ("calibration", "collate", "message"),
     [
         (LABELLED, "return batch", "has 2 tensors after collate_fn()"),
         (
@@ -94,11 +96,11 @@ LABELLED = "return [(torch.zeros(16, 1, 28, 28), torch.zeros(16))] * 4"
     ],
 )
 def test_a_collate_fn_that_is_there_is_not_asked_for(
-    tmp_path: Path, calibration: str, collate: str, told: str
+    tmp_path: Path, calibration: str, collate: str, message: str
 ) -> None:
     with pytest.raises(ContractError) as caught:
         read(tmp_path, calibration, extra=f"def collate_fn(batch):\n    {collate}\n")
-    assert told in caught.value.cause
+    assert message in caught.value.cause
     assert caught.value.hint.startswith("let collate_fn(batch) return the model's inputs alone")
 
 
@@ -150,11 +152,11 @@ def test_each_batch_is_told(tmp_path: Path) -> None:
         prelude="import torch\n",
         calibration="return [torch.zeros(16, 1, 28, 28)] * 4",
     )
-    told: list[tuple[int, int | None]] = []
+    progress: list[tuple[int, int | None]] = []
     read_batches(
-        load_contract(path, TARGETS), on_batch=lambda done, total: told.append((done, total))
+        load_contract(path, TARGETS), on_batch=lambda done, total: progress.append((done, total))
     )
-    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert progress == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
 def test_a_loader_that_knows_its_length_is_told_before_anything_is_read(tmp_path: Path) -> None:
@@ -182,11 +184,11 @@ def test_numbers_of_another_type_are_not_taken_for_a_batch_size(tmp_path: Path) 
 
 @pytest.mark.parametrize(("samples", "warns"), [(1, True), (63, True), (64, False), (512, False)])
 def test_few_calibration_samples_are_warned_of(samples: int, warns: bool) -> None:
-    told = warn_of_few(samples)
-    assert bool(told) == warns
+    warnings = warn_of_few(samples)
+    assert bool(warnings) == warns
     if warns:
-        assert told[0].startswith(f"{FEW} {samples} sample")
-        assert "256" in told[0]
+        assert warnings[0].startswith(f"{FEW} {samples} sample")
+        assert "256" in warnings[0]
 
 
 def test_samples_are_counted_whatever_a_batch_is() -> None:

@@ -20,7 +20,7 @@ def blamed(of: Contract, name: str) -> ContractError:
     try:
         of.call(name)
     except Exception as raised:
-        return located(ContractError("it failed", "fix it"), of, raised)
+        return located(ContractError("it failed", "fix it"), of, raised=raised)
     raise AssertionError(f"{name} does not raise")
 
 
@@ -31,8 +31,8 @@ def line_of(of: Contract, text: str) -> int:
 
 def test_the_users_line_is_named_and_not_torchs(tmp_path: Path) -> None:
     of = contract(tmp_path, model="return torch.zeros(2, 3) @ torch.zeros(2, 3)")
-    told = blamed(of, "get_torch_model").cause
-    assert told == f"it failed (user_quant.py:{line_of(of, '@')}, in get_torch_model())"
+    message = blamed(of, "get_torch_model").cause
+    assert message == f"it failed (user_quant.py:{line_of(of, '@')}, in get_torch_model())"
 
 
 def test_a_neighbour_of_the_contract_is_the_users_too(tmp_path: Path) -> None:
@@ -62,15 +62,15 @@ def test_a_todo_that_is_not_filled_in_is_named(tmp_path: Path) -> None:
 
 def test_what_torch_does_not_implement_is_no_todo(tmp_path: Path) -> None:
     of = contract(tmp_path, model="return torch.nn.Module()(1)")
-    found = blamed(of, "get_torch_model")
-    assert "get_torch_model" in found.cause
-    assert found.hint == "fix it"
+    blame = blamed(of, "get_torch_model")
+    assert "get_torch_model" in blame.cause
+    assert blame.hint == "fix it"
 
 
 def test_an_error_of_nobodys_code_stays_as_it_is(tmp_path: Path) -> None:
     of, fault = contract(tmp_path), ContractError("it failed", "fix it")
     assert located(fault, of) is fault
-    assert located(fault, of, ValueError("never raised")) is fault
+    assert located(fault, of, raised=ValueError("never raised")) is fault
 
 
 def test_a_line_is_named_once(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_a_line_is_named_once(tmp_path: Path) -> None:
     try:
         of.call("get_torch_model")
     except ZeroDivisionError as raised:
-        assert located(fault, of, raised) is fault
+        assert located(fault, of, raised=raised) is fault
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -93,10 +93,10 @@ def test_the_loader_names_the_line_of_its_dataset(tmp_path: Path, workers: int) 
     )
     with pytest.raises(ContractError) as caught:
         read_batches(of)
-    told = caught.value.cause
-    assert "bad image" in told
-    assert "\n" not in told
-    assert f"user_quant.py:{line_of(of, 'bad image')}, in __getitem__()" in told
+    message = caught.value.cause
+    assert "bad image" in message
+    assert "\n" not in message
+    assert f"user_quant.py:{line_of(of, 'bad image')}, in __getitem__()" in message
 
 
 def test_an_unfilled_starter_says_what_to_fill_in(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_the_onnx_file_is_found_from_the_contracts_folder(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("source", "told"),
+    ("source", "message"),
     [
         ("x = (\n", "SyntaxError"),
         ("import no_such_module\n", "no_such_module"),
@@ -68,11 +68,11 @@ def test_the_onnx_file_is_found_from_the_contracts_folder(tmp_path: Path) -> Non
     ],
 )
 def test_a_module_that_does_not_load_names_line_and_cause(
-    tmp_path: Path, source: str, told: str
+    tmp_path: Path, source: str, message: str
 ) -> None:
     path = tmp_path / "user_quant.py"
     path.write_text(source)
-    with pytest.raises(ContractError, match=told):
+    with pytest.raises(ContractError, match=message):
         load_contract(path, TARGETS)
 
 

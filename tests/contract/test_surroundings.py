@@ -121,8 +121,8 @@ def test_the_callers_directory_and_path_outlast_every_call(
     assert Path.cwd() == home
     assert sys.path is path
     # Setuptools, once it is imported, adds a folder of its own for the process.
-    assert [one for one in sys.path if "site-packages" not in one] == [
-        one for one in entries if "site-packages" not in one
+    assert [entry for entry in sys.path if "site-packages" not in entry] == [
+        entry for entry in entries if "site-packages" not in entry
     ]
 
 
@@ -253,7 +253,7 @@ def test_two_contracts_do_not_see_each_others_neighbours(home: Path) -> None:
             load_contract(write_contract(folder, prelude=prelude, evaluate=score), TARGETS)
         )
     for _ in range(2):
-        assert [one.call("evaluate", None)["top1"] for one in loaded] == [11, 22]
+        assert [contract.call("evaluate", None)["top1"] for contract in loaded] == [11, 22]
 
 
 def test_a_contract_that_is_loaded_twice_imports_its_neighbours_once(home: Path) -> None:
@@ -308,15 +308,15 @@ def test_two_threads_do_not_move_each_other(home: Path) -> None:
         contracts.append(
             load_contract(write_contract(home / name, prelude=prelude, evaluate=score), TARGETS)
         )
-    told: list[Any] = []
+    scores: list[Any] = []
 
     def run(contract: Contract) -> None:
-        told.extend(contract.call("evaluate", None)["top1"] for _ in range(5))
+        scores.extend(contract.call("evaluate", None)["top1"] for _ in range(5))
 
     threads = [threading.Thread(target=run, args=(contract,)) for contract in contracts]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert told == [True] * 10
+    assert scores == [True] * 10
     assert Path.cwd() == home

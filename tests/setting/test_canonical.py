@@ -95,7 +95,7 @@ sections = st.fixed_dictionaries(
 def test_no_difference_is_the_same_as_an_equal_key(
     left: dict[str, Any], right: dict[str, Any]
 ) -> None:
-    one, other = setting(**left), setting(**right)
-    assert (diff(one, other) == []) == (setting_key(one) == setting_key(other))
-    mirrored = [(c.path, c.after, c.before) for c in diff(other, one)]
-    assert [(c.path, c.before, c.after) for c in diff(one, other)] == mirrored
+    first, second = setting(**left), setting(**right)
+    assert (diff(first, second) == []) == (setting_key(first) == setting_key(second))
+    mirrored = [(c.path, c.after, c.before) for c in diff(second, first)]
+    assert [(c.path, c.before, c.after) for c in diff(first, second)] == mirrored

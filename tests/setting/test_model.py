@@ -76,7 +76,7 @@ def test_an_iteration_id_is_an_int_from_zero(wrong: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("payload", "told"),
+    ("payload", "message"),
     [
         ({"tqt_optimisation": {}}, "tqt_optimisation.*did you mean 'tqt_optimization'"),
         ({"tqt": {}}, "'tqt'.*did you mean 'tqt_optimization'"),
@@ -91,9 +91,9 @@ def test_an_iteration_id_is_an_int_from_zero(wrong: object) -> None:
     ],
 )
 def test_a_wrong_field_is_named_with_the_nearest_valid_one(
-    payload: dict[str, Any], told: str
+    payload: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(SettingError, match=told) as caught:
+    with pytest.raises(SettingError, match=message) as caught:
         parse_setting({"iteration_id": 0, **payload})
     assert caught.value.exit_code == 4
 

@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from espdl_quantize.cli._aside_work import score_finally
 
-from espdl_quantize.cli._backend import ProcessOptions
 from espdl_quantize.contract import load_contract
 from espdl_quantize.core import ContractError, NoProgress, OutputFolderError
 from espdl_quantize.iteration import RunOptions
@@ -26,6 +24,7 @@ from espdl_quantize.tune import (
     repeat,
     tune,
 )
+from tests.cli.conftest import Command
 from tests.contracts import CALIBRATION, write_contract
 
 pytestmark = pytest.mark.slow
@@ -110,25 +109,19 @@ def test_best_and_its_rival_run_on_the_same_draws(tmp_path: Path) -> None:
     assert f"nearest rival iter_{told['rival']}" in report
 
 
-def test_without_a_final_function_the_choice_is_told(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_without_a_final_function_the_choice_is_told(tmp_path: Path, command: Command) -> None:
     backend = RealBackend(load_contract(contract(tmp_path, SCORE), ["esp32s3"]))
     result = tune(backend, tmp_path / "outputs", TuneOptions(Budget(iterations=2)))
     assert result.history.finals == {}
     assert not (tmp_path / "outputs/final").exists()
     report = (tmp_path / "outputs/final_report.md").read_text()
     assert "the final score is also the score it was selected by" in report
-    here = ProcessOptions(in_process=True)
-    for as_json in (False, True):
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as end:
-            path, outputs = tmp_path / "user_quant.py", tmp_path / "outputs"
-            score_finally(path, outputs, False, here, as_json, None)
-        assert end.value.code == 0
-        out = capfd.readouterr().out
-        told = json.loads(out)["told"][0] if as_json else out
-        assert "the contract has only evaluate(), and that score chose the best" in told
+    for options in ((), ("--json",)):
+        path, outputs = tmp_path / "user_quant.py", tmp_path / "outputs"
+        done = command("final", path, "--output-dir", outputs, "--in-process", *options)
+        assert done.returncode == 0
+        message = json.loads(done.stdout)["told"][0] if options else " ".join(done.stdout.split())
+        assert "the contract has only evaluate(), and that score chose the best" in message
 
 
 def test_too_few_batches_beside_scores_are_no_iteration(tmp_path: Path) -> None:

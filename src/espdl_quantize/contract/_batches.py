@@ -73,6 +73,7 @@ class Keeper:
 
 def read_batches(
     contract: Contract,
+    *,
     limit: int | None = None,
     on_batch: Callable[[int, int | None], None] | None = None,
     keeper: Keeper | None = None,
@@ -106,7 +107,7 @@ def read_batches(
         with contract.entered():
             total = len(loader) if hasattr(loader, "__len__") else None
         if total:
-            # Known before anything is read, so that a check of one batch tells it, too.
+            # Known before anything is read, so that a check of one batch finds it, too.
             _check_count(total, config.calib_steps)
         with contextlib.closing(_iterated(loader, contract)) as raws:
             for raw in raws:
@@ -127,7 +128,7 @@ def read_batches(
             f"{first_and_last_line(error)}",
             "fix create_calib_dataloader(), its dataset or collate_fn()",
         )
-        raise located(fault, contract, error) from error
+        raise located(fault, contract, raised=error) from error
     if not batches:
         raise ContractError("the calibration loader is empty: not one batch", _hint_empty(contract))
     if len(batches) < needed:

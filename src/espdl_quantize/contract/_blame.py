@@ -24,11 +24,11 @@ class _Frame(NamedTuple):
     function: str
 
 
-def located(fault: ErrorT, contract: Contract, raised: BaseException | None = None) -> ErrorT:
+def located(fault: ErrorT, contract: Contract, *, raised: BaseException | None = None) -> ErrorT:
     """Add to an error the line of the user's code that it came from.
 
     Args:
-        fault: the error to tell.
+        fault: the error.
         contract: whose code may be behind it; what lies in its folder counts as the user's.
         raised: what the user's code raised; the cause of ``fault`` unless it is given.
 

@@ -9,9 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from espdl_quantize.contract._faults import Fault
-
-MetricUnit = Literal["percent", "fraction"]
-"""Of a primary metric that is the share of samples that came out right."""
+from espdl_quantize.core import Direction, MetricUnit, Priority, Word
 
 Shape = Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=1)]
 
@@ -21,6 +19,11 @@ def _as_lists(value: object) -> object:
     if isinstance(value, (list, tuple)):
         return [_as_lists(item) for item in value]
     return value
+
+
+def _from_string(words: type[Word]) -> BeforeValidator:
+    """Accept the string of an enum, which is what a contract writes."""
+    return BeforeValidator(lambda value: words(value) if isinstance(value, str) else value)
 
 
 class QuantConfig(BaseModel):
@@ -57,21 +60,21 @@ class QuantConfig(BaseModel):
     """Batches that the calibration reads."""
     primary_metric: str = Field(min_length=1)
     """What the search improves: a key of the dict that evaluate() returns."""
-    metric_direction: Literal["max", "min"]
+    metric_direction: Annotated[Direction, _from_string(Direction)]
     """Whether a larger or a smaller value is better."""
-    metric_unit: MetricUnit | None = None
+    metric_unit: Annotated[MetricUnit, _from_string(MetricUnit)] | None = None
     """Of a metric that is the share of the samples that came out right."""
     target_metric: float | None = Field(None, allow_inf_nan=False)
     """The search stops as soon as an iteration reaches this."""
     analyse_steps: int = Field(8, ge=1)
-    """Batches that the error analyses read; esp-ppq reads one more than it is told."""
+    """Batches that the error analyses read; esp-ppq reads one more than it is given."""
     top_k_layers: int = Field(20, ge=1)
     """Layers whose statistics go into layer_stats.json."""
     non_computing_top_k: int = Field(10, ge=1)
     """Ops that go into non_computing_hot_ops.json."""
     graphwise_intervening_excess_threshold: float = Field(0.02, ge=0, allow_inf_nan=False)
     """Smaller jumps are left out of graphwise_jumps.json."""
-    deploy_runtime_priority: Literal["balanced", "speed", "pc_time"] = "balanced"
+    deploy_runtime_priority: Annotated[Priority, _from_string(Priority)] = Priority.BALANCED
     """"speed" tries what costs the chip time last; "pc_time" acts as "balanced"."""
     model_name: str | None = None
     """The name in reports; without it, that of the ONNX file or of the contract."""

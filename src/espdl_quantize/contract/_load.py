@@ -96,7 +96,7 @@ class Contract:
 
 
 def load_contract(path: Path, known_targets: Sequence[str]) -> Contract:
-    """Load a contract and validate everything that can be told without running the model.
+    """Load a contract and validate everything that can be checked without running the model.
 
     Args:
         path: the contract module.
@@ -203,8 +203,8 @@ def _function_faults(module: ModuleType, model_type: object) -> list[Fault]:
         elif not callable(function):
             faults.append(Fault(f"{name}()", f"a {type(function).__name__}", expected, example))
         elif not _takes(function, arguments):
-            found = f"{name}{inspect.signature(function)}"
-            faults.append(Fault(f"{name}()", found, expected, example))
+            stated = f"{name}{inspect.signature(function)}"
+            faults.append(Fault(f"{name}()", stated, expected, example))
     return faults
 
 

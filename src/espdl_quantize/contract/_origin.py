@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 _SHOWN = 12
-"""Characters of a key that are told; they differ where keys do."""
+"""Characters of a key that are shown; they differ where keys do."""
 
 
 class Conflict(NamedTuple):
@@ -23,7 +23,7 @@ class Conflict(NamedTuple):
         return self.name == "target_chip"
 
     def shown(self) -> tuple[str, str]:
-        """Return both values as they are told: a key by its beginning."""
+        """Return both values as they are shown: a key by its beginning."""
         if self.is_of_chips:
             return repr(self.mine), repr(self.theirs)
         return self.mine[:_SHOWN], self.theirs[:_SHOWN]
@@ -46,12 +46,12 @@ class Origin:
 
         What one side does not say differs from nothing: folders of older versions have no key.
         """
-        found = []
+        conflicts = []
         for field in fields(self):
             mine, theirs = getattr(self, field.name), getattr(other, field.name)
             if mine is not None and theirs is not None and mine != theirs:
-                found.append(Conflict(field.name, mine, theirs))
-        return found
+                conflicts.append(Conflict(field.name, mine, theirs))
+        return conflicts
 
 
 def common_origin(scored: Iterable[Origin]) -> Origin:
@@ -59,11 +59,11 @@ def common_origin(scored: Iterable[Origin]) -> Origin:
 
     It is the first one's. What that one does not say is taken from the first later one that fits.
     """
-    found = Origin()
+    common = Origin()
     for origin in scored:
-        if not found.conflicts(origin):
-            found = Origin(
-                found.target_chip or origin.target_chip,
-                found.float_reference_key or origin.float_reference_key,
+        if not common.conflicts(origin):
+            common = Origin(
+                common.target_chip or origin.target_chip,
+                common.float_reference_key or origin.float_reference_key,
             )
-    return found
+    return common

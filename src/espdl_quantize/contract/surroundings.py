@@ -75,9 +75,9 @@ class Surroundings:
         else:
             self._enter_directory()
             # What the caller adds later, as the next cell of a notebook may, holds here as well.
-            added = [one for one in outer if one not in {*self._callers_path, *self._path}]
+            added = [entry for entry in outer if entry not in {*self._callers_path, *self._path}]
             removed = {*self._callers_path} - {*outer, self._folder}
-            sys.path[:] = [*(one for one in self._path if one not in removed), *added]
+            sys.path[:] = [*(entry for entry in self._path if entry not in removed), *added]
             if self._folder not in sys.path:
                 sys.path.insert(0, self._folder)
         self._bring_neighbours(outer)
@@ -99,7 +99,7 @@ class Surroundings:
         if before is self:
             return
         if before is not None:
-            own = _folders([self._folder, *(one for one in sys.path if one not in outer)])
+            own = _folders([self._folder, *(entry for entry in sys.path if entry not in outer)])
             for name, module in before._neighbours.items():
                 if sys.modules.get(name) is not module:
                     continue
@@ -113,7 +113,7 @@ class Surroundings:
 
     def _note_neighbours(self, loaded: dict[str, ModuleType], outer: Sequence[str]) -> None:
         """Note what the block imported from a place where only this contract looks."""
-        own = _folders([self._folder, *(one for one in sys.path if one not in outer)])
+        own = _folders([self._folder, *(entry for entry in sys.path if entry not in outer)])
         others = _folders(outer)
         for name, module in [*sys.modules.items()]:
             if loaded.get(name) is module or not isinstance(module, ModuleType):
@@ -160,7 +160,7 @@ def _path_kept() -> Iterator[list[str]]:
         yield outer
     finally:
         # Setuptools and its like add their own folders when they are first imported, for everybody.
-        installed = [one for one in sys.path if one not in outer and _is_installed(one)]
+        installed = [entry for entry in sys.path if entry not in outer and _is_installed(entry)]
         # A contract may have bound another list to the name.
         held[:] = [*outer, *installed]
         sys.path = held

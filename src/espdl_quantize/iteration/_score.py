@@ -150,7 +150,7 @@ def score_with(
         fault = IterationError(
             f"{used}() raised {describe_failure(error)}", f"fix {used}() in {contract.path.name}"
         )
-        raise located(fault, contract, error) from error
+        raise located(fault, contract, raised=error) from error
     if not isinstance(returned, Mapping):
         raise IterationError(
             f"{used}() returned a {type(returned).__name__}, expected a dict",

@@ -13,11 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from espdl_quantize.record import Failure, History, Iteration
-from espdl_quantize.setting import PASSES, Setting, canonical
-
-TRAININGS = ("tqt_optimization", "lsq_optimization", "blockwise_reconstruction")
-BLOCK_PASSES = (*TRAININGS, "bias_correct")
-"""Passes that go block by block through the same code of esp-ppq, each on its own layers."""
+from espdl_quantize.setting import BLOCK_PASSES, PASSES, TRAINING_PASSES, Setting, canonical
 
 CRASH_LIMIT = 2
 """A pass that crashed so often alike is not proposed any more."""
@@ -164,9 +160,9 @@ class Crashes:
 
     def _bars_untried_training(self, what: str) -> str | None:
         """Say why a training that never came to its end is not begun for a cause that is known."""
-        if what not in TRAININGS or what in self._scored_with:
+        if what not in TRAINING_PASSES or what in self._scored_with:
             return None
-        alike = _first_alike([crash for crash in self.all if crash.what in TRAININGS])
+        alike = _first_alike([crash for crash in self.all if crash.what in TRAINING_PASSES])
         if alike is None:
             return None
         names = " and ".join(dict.fromkeys(crash.what for crash in alike))

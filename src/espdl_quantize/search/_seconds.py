@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from statistics import median
 
-from espdl_quantize.core import describe_seconds
+from espdl_quantize.core import Engine, describe_seconds
 from espdl_quantize.record import History, Iteration
-from espdl_quantize.setting import TRAINING_PASSES, Setting, canonical
+from espdl_quantize.setting import BLOCK_PASSES, PASSES, TRAINING_PASSES, Setting, canonical
 
 _ONCE = "score float model"
 """A stage that only the first iteration of a folder goes through."""
 _FORWARD = "run one batch"
 """The stage that takes one forward of the float model on a calibration batch."""
 
-_FORWARDS_PER_STEP = {
-    "fast": {
-        "tqt_optimization": 2.5,
-        "lsq_optimization": 2.5,
-        "blockwise_reconstruction": 5.0,
-        "bias_correct": 2.0,
-    },
-    "reference": {
-        "tqt_optimization": 10.0,
-        "lsq_optimization": 10.0,
-        "blockwise_reconstruction": 10.0,
-        "bias_correct": 6.0,
-    },
+_FORWARDS_PER_STEP: Mapping[str, Mapping[str, float]] = {
+    engine: {
+        name: spec.forwards_per_step[engine]
+        for name, spec in PASSES.items()
+        if spec.forwards_per_step
+    }
+    for engine in Engine
 }
 """What one step of a pass over all blocks takes, in forwards of the float model on one batch."""
+
+_UNTRAINED = tuple(name for name in BLOCK_PASSES if name not in TRAINING_PASSES)
+"""Passes with steps whose rate is not measured: it is small, and part of a plain iteration's time
+once one had it."""
 
 _FIRST_TRAINING = {"fast": 5.0, "reference": 0.0}
 """Seconds in which the engine compiles what training needs."""
@@ -80,7 +78,7 @@ class TimeModel:
         self._forward = median(known[-3:]) if known else None
         self._engine = rows[-1].engine if rows else None
         settings = [row.setting for row in rows if row.setting is not None]
-        self._has_bias = any("bias_correct" in canonical(setting) for setting in settings)
+        self._run = {name for setting in settings for name in canonical(setting)}
 
     def _measure(self, rows: list[Iteration]) -> Iterator[tuple[str, float]]:
         rates: dict[str, float] = {}
@@ -122,9 +120,10 @@ class TimeModel:
             seconds += steps * rate
         if training and not self._rates and self._forward is not None:
             seconds += _FIRST_TRAINING.get(self._engine or "", 0.0)
-        if not self._has_bias:
-            steps = canonical(setting).get("bias_correct", {}).get("steps", 0)
-            seconds += steps * (self._derived_rate("bias_correct") or 0.0)
+        for name in _UNTRAINED:
+            if name not in self._run:
+                steps = canonical(setting).get(name, {}).get("steps", 0)
+                seconds += steps * (self._derived_rate(name) or 0.0)
         return TimeEstimate(seconds, complete, derived and not complete and self._has_plain)
 
     def _derived_rate(self, name: str) -> float | None:

@@ -4,7 +4,7 @@ Nothing here imports torch; :mod:`espdl_quantize.ppq` maps a setting to esp-ppq'
 """
 
 from espdl_quantize.setting._canonical import Change, canonical, diff, setting_key
-from espdl_quantize.setting._cost import RuntimeCost, int16_ops, runtime_cost, split_layers
+from espdl_quantize.setting._cost import RuntimeCost, int16_ops, runtime_cost
 from espdl_quantize.setting._model import (
     DEFAULT_BITS,
     Dispatch,
@@ -12,6 +12,7 @@ from espdl_quantize.setting._model import (
     Setting,
     baseline,
     default_calibration,
+    json_schema,
     with_calibration,
 )
 from espdl_quantize.setting._one_exponent import ONE_EXPONENT_OPS, unequal_exponents
@@ -23,8 +24,8 @@ from espdl_quantize.setting._resolve import (
     unknown_op_warnings,
     unknown_ops,
 )
-from espdl_quantize.setting._schema import json_schema
 from espdl_quantize.setting.passes import (
+    BLOCK_PASSES,
     PASSES,
     TRAINING_PASSES,
     BiasCorrect,
@@ -38,9 +39,11 @@ from espdl_quantize.setting.passes import (
     TqtOptimization,
     WeightSplit,
     enabled_passes,
+    split_layers,
 )
 
 __all__ = [
+    "BLOCK_PASSES",
     "DEFAULT_BITS",
     "ONE_EXPONENT_OPS",
     "PASSES",

@@ -58,14 +58,6 @@ def int16_ops(setting: Setting) -> tuple[str, ...]:
     return tuple(op for op, bits in widths.items() if bits == 16)
 
 
-def split_layers(setting: Setting) -> tuple[str, ...]:
-    """Return the layers that weight_split splits."""
-    split = setting.weight_split
-    if split is None or not split.enabled:
-        return ()
-    return split.layers
-
-
 def _counted(ops: tuple[str, ...], noun: str) -> str:
     named = ", ".join(ops[:_NAMED]) + (", ..." if len(ops) > _NAMED else "")
     return f"{len(ops)} {noun}{'s' if len(ops) != 1 else ''}: {named}"

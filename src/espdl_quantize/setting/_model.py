@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BeforeValidator, Field
 
+from espdl_quantize.core import dumps
 from espdl_quantize.setting._section import Section
 from espdl_quantize.setting.passes import PassFields
 
@@ -98,9 +99,14 @@ def baseline(iteration_id: int = 0, num_of_bits: int | None = DEFAULT_BITS) -> S
             where it is not known, which leaves the choice to esp-ppq.
     """
     name = None if num_of_bits is None else default_calibration(num_of_bits)
-    told = "" if name is None else f" ({name} calibration)"
+    calibration = "" if name is None else f" ({name} calibration)"
     return Setting(
         iteration_id=iteration_id,
-        rationale=f"Baseline: esp-ppq's default ESP-DL setting{told}, no other pass.",
+        rationale=f"Baseline: esp-ppq's default ESP-DL setting{calibration}, no other pass.",
         calib_algorithm=name,
     )
+
+
+def json_schema() -> str:
+    """Return the JSON Schema of a setting as text, for editors and agents."""
+    return dumps(Setting.model_json_schema(by_alias=False))

@@ -52,7 +52,7 @@ def resolve(setting: Setting, target: TargetFacts, device: str = "cpu") -> Resol
         if spec.on_power_of_two == "off" and target.power_of_two:
             warnings.append(
                 f"{spec.field} is disabled: {target.name} has power-of-two scales, under which "
-                "esp-ppq's LSQ cannot train a scale; use tqt_optimization, which trains log2 scales"
+                f"{spec.why_off}"
             )
             changes[spec.field] = section.model_copy(update={"enabled": False})
         trains_scales = getattr(section, "is_scale_trainable", False)
@@ -70,7 +70,9 @@ def resolve(setting: Setting, target: TargetFacts, device: str = "cpu") -> Resol
             "illegal on the chip unless their inputs and output have one exponent by chance"
         )
 
-    warnings += _equalization_warnings(setting, target)
+    for spec, section in enabled_passes(setting):
+        if spec.surprises is not None:
+            warnings += spec.surprises(section, target)
     for name in TRAINING_PASSES:
         section = changes.get(name, getattr(setting, name))
         if section is None or not section.enabled:
@@ -145,21 +147,3 @@ def _reject_exclusive_passes(setting: Setting) -> None:
                 f"name the layers to split: each costs the chip {spec.adds_to_chip}, so there is "
                 "no 'all'",
             )
-
-
-def _equalization_warnings(setting: Setting, target: TargetFacts) -> list[str]:
-    equalization = setting.equalization
-    if equalization is None or not equalization.enabled:
-        return []
-    warnings = []
-    if target.per_channel_weights:
-        warnings.append(
-            f"equalization on {target.name}, which scales weights per channel: esp-ppq does not "
-            "recommend the combination; it runs, since it helps on some depthwise networks"
-        )
-    if "opt_level" not in equalization.model_fields_set:
-        warnings.append(
-            "equalization.opt_level is not given: esp-ppq's level 1 skips every chain that crosses "
-            "an Add or Sub; set opt_level 2 to include residual blocks"
-        )
-    return warnings

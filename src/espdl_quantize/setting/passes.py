@@ -7,13 +7,15 @@ read the table; a lever of its own goes into one file under ``search/levers``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from espdl_quantize.core import Engine
 from espdl_quantize.setting._section import Section
+from espdl_quantize.targets import TargetFacts
 
 
 def _empty_means_all(value: object) -> object:
@@ -193,6 +195,10 @@ class PassSpec:
         on_power_of_two: what becomes of it where scales are powers of two.
         needs_layers: its list of layers cannot be left out.
         adds_to_chip: what each of its layers adds to the exported model; empty for nothing.
+        why_off: what the pass cannot do with power-of-two scales, where it is off on them.
+        surprises: warns of what its parameters do on a target that a user may not expect.
+        forwards_per_step: by engine, what one of its ``steps`` over all blocks takes, in forwards
+            of the float model on one batch; None for a pass without steps.
     """
 
     field: str
@@ -208,6 +214,14 @@ class PassSpec:
     on_power_of_two: Literal["runs", "off", "frozen scales"] = "runs"
     needs_layers: bool = False
     adds_to_chip: str = ""
+    why_off: str = ""
+    surprises: Callable[[Any, TargetFacts], Iterator[str]] | None = None
+    forwards_per_step: Mapping[Engine, float] | None = None
+
+    @property
+    def goes_by_blocks(self) -> bool:
+        """Whether esp-ppq runs it block by block, each on its own layers."""
+        return "block_size" in self.model.model_fields
 
     @property
     def parameters(self) -> str:
@@ -220,7 +234,21 @@ class PassSpec:
         return f"{self.field}.interested_layers"
 
 
+def _surprises_of_equalization(section: Equalization, target: TargetFacts) -> Iterator[str]:
+    if target.per_channel_weights:
+        yield (
+            f"equalization on {target.name}, which scales weights per channel: esp-ppq does not "
+            "recommend the combination; it runs, since it helps on some depthwise networks"
+        )
+    if "opt_level" not in section.model_fields_set:
+        yield (
+            "equalization.opt_level is not given: esp-ppq's level 1 skips every chain that crosses "
+            "an Add or Sub; set opt_level 2 to include residual blocks"
+        )
+
+
 _TRAINING_SHOWN = ("lr", "steps", "block_size")
+_TRAINING_FORWARDS = {Engine.FAST: 2.5, Engine.REFERENCE: 10.0}
 
 PASSES: Mapping[str, PassSpec] = {
     spec.field: spec
@@ -246,6 +274,7 @@ PASSES: Mapping[str, PassSpec] = {
             ),
             prior=(0.03, 0.15),
             trigger="R3",
+            surprises=_surprises_of_equalization,
         ),
         PassSpec(
             "bias_correct",
@@ -262,6 +291,7 @@ PASSES: Mapping[str, PassSpec] = {
             ),
             prior=(0.02, 0.08),
             trigger="R5",
+            forwards_per_step={Engine.FAST: 2.0, Engine.REFERENCE: 6.0},
         ),
         PassSpec(
             "weight_split",
@@ -306,6 +336,7 @@ PASSES: Mapping[str, PassSpec] = {
             ),
             prior=(0.30, 0.30),
             trigger="R7",
+            forwards_per_step=_TRAINING_FORWARDS,
         ),
         PassSpec(
             "lsq_optimization",
@@ -315,6 +346,9 @@ PASSES: Mapping[str, PassSpec] = {
             shown=_TRAINING_SHOWN,
             excludes=("tqt_optimization", "blockwise_reconstruction"),
             on_power_of_two="off",
+            why_off="esp-ppq's LSQ cannot train a scale; use tqt_optimization, which trains log2 "
+            "scales",
+            forwards_per_step=_TRAINING_FORWARDS,
         ),
         PassSpec(
             "blockwise_reconstruction",
@@ -330,6 +364,7 @@ PASSES: Mapping[str, PassSpec] = {
             prior=(0.06, 0.15),
             trigger="R10",
             on_power_of_two="frozen scales",
+            forwards_per_step={**_TRAINING_FORWARDS, Engine.FAST: 5.0},
         ),
     )
 }
@@ -338,6 +373,12 @@ PASSES: Mapping[str, PassSpec] = {
 TRAINING_PASSES = tuple(name for name, spec in PASSES.items() if spec.trains)
 """The fields of the passes that train block by block."""
 
+BLOCK_PASSES = (
+    *TRAINING_PASSES,
+    *(name for name, spec in PASSES.items() if spec.goes_by_blocks and not spec.trains),
+)
+"""The fields of the passes that go block by block through the same code of esp-ppq."""
+
 
 def enabled_passes(setting: PassFields) -> Iterator[tuple[PassSpec, PassSection]]:
     """Yield the passes that a setting turns on, with their sections."""
@@ -345,3 +386,9 @@ def enabled_passes(setting: PassFields) -> Iterator[tuple[PassSpec, PassSection]
         section: PassSection | None = getattr(setting, name)
         if section is not None and section.enabled:
             yield spec, section
+
+
+def split_layers(setting: PassFields) -> tuple[str, ...]:
+    """Return the layers that weight_split splits."""
+    split = setting.weight_split
+    return split.layers if split is not None and split.enabled else ()

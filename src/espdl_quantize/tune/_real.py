@@ -32,12 +32,12 @@ class RealBackend:
         config = self._contract.config
         return BackendFacts(
             metric=config.primary_metric,
-            direction=config.metric_direction,
+            direction=config.metric_direction,  # type: ignore[arg-type,unused-ignore]
             model_name=self._contract.model_name,
             target_chip=config.target,
             contract_path=str(self._contract.path),
             target=config.target_metric,
-            priority=config.deploy_runtime_priority,
+            priority=config.deploy_runtime_priority,  # type: ignore[arg-type,unused-ignore]
             final_by=final_evaluator(self._contract, self._options.full_eval),
             contract_key=self._contract.fingerprint,
             num_of_bits=config.num_of_bits,
