@@ -27,7 +27,7 @@ from espdl_quantize.cli._options import (
     SearchByName,
 )
 from espdl_quantize.cli._skill import skill_app
-from espdl_quantize.core import EspdlQuantizeError
+from espdl_quantize.core import Engine, EspdlQuantizeError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -161,7 +161,7 @@ def run(
         info,
         native,
         overwrite,
-        engine,
+        Engine(engine),
         score_float=not no_float_score,
         reuse=not no_reuse,
         test_values=test_values,
@@ -268,7 +268,7 @@ def tune(
     run_options = RunOptions(
         use_full_eval,
         seed,
-        engine=engine,
+        engine=Engine(engine),
         score_float=not no_float_score,
         reuse=not no_reuse,
     )

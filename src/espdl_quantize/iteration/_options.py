@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from espdl_quantize.ppq import Engine
+from espdl_quantize.core import Engine
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class RunOptions:
     with_info: bool = False
     with_native: bool = False
     overwrite: bool = False
-    engine: Engine = "fast"
+    engine: Engine = Engine.FAST
     score_float: bool = True
     reuse: bool = True
     reduced_memory: bool = False
