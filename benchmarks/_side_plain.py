@@ -18,8 +18,8 @@ from esp_ppq.quantization.analyse import (
 from benchmarks._side import Clock, contract_of, exponents_of, read_job, write_result
 from espdl_quantize.contract import Contract
 from espdl_quantize.ppq import probe_target
-from espdl_quantize.ppq._to_esp_ppq import to_esp_ppq
-from espdl_quantize.ppq.measure._float_recorder import only_float_tensors
+from espdl_quantize.ppq._quantize import to_esp_ppq
+from espdl_quantize.ppq.patches import When, installed
 from espdl_quantize.setting import parse_setting, resolve
 
 
@@ -57,7 +57,7 @@ def _iterate(contract: Contract, fields: dict[str, Any], clock: Clock) -> dict[s
             layerwise = layerwise_error_analyse(**common)
         with clock("graphwise"):
             graphwise_error_analyse(**common)
-        with clock("statistics"), only_float_tensors():
+        with clock("statistics"), installed(When.ANALYSIS):
             statistical_analyse(**common)
         with clock("export"):
             export_ppq_graph(

@@ -21,9 +21,10 @@ import torch
 from torch import Tensor
 
 from espdl_quantize.contract import Batch, Contract, load_contract, read_batches
-from espdl_quantize.core import IterationError, NoProgress
+from espdl_quantize.core import Engine, IterationError, NoProgress
 from espdl_quantize.ppq import (
-    at_work,
+    QuantizationEngine,
+    engine_for,
     prepare_float_model,
     probe_target,
     quantize,
@@ -44,7 +45,10 @@ def record(table: Path, output: Path) -> int:
     labels = contract.module._load("test_labels").long()
     settings = RecordedBackend(table).table.settings
     found = _load(output)
-    with tempfile.TemporaryDirectory() as scratch, at_work("fast"):
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        engine_for(Engine.FAST).install() as engine,
+    ):
         seed_everything(0)
         batches = read_batches(contract)
         model = prepare_float_model(contract, Path(scratch))
@@ -54,7 +58,7 @@ def record(table: Path, output: Path) -> int:
             if f"{key}/right" in found:
                 continue
             try:
-                noisy = _quantized(contract, model, setting, batches, images)
+                noisy = _quantized(contract, model, setting, batches, images, engine)
             except IterationError as error:
                 print(f"{number}/{len(settings)} {key[:12]} failed: {error.cause}", flush=True)
                 continue
@@ -71,11 +75,16 @@ def record(table: Path, output: Path) -> int:
 
 
 def _quantized(
-    contract: Contract, model: Any, setting: Any, batches: list[Batch], images: Tensor
+    contract: Contract,
+    model: Any,
+    setting: Any,
+    batches: list[Batch],
+    images: Tensor,
+    engine: QuantizationEngine,
 ) -> Tensor:
     config = contract.config
     resolved = resolve(setting, probe_target(config.target, config.num_of_bits), config.device)
-    graph = quantize(model, config, resolved, batches, NoProgress()).graph
+    graph = quantize(model, config, resolved, batches, NoProgress(), engine=engine).graph
     return _run(graph, images)
 
 

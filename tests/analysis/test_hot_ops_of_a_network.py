@@ -8,13 +8,13 @@ from esp_ppq.core.common import COMPUTING_OP
 
 from espdl_quantize.analysis import non_computing_hot_ops
 from espdl_quantize.core import NoProgress
-from espdl_quantize.ppq.measure import measure
+from espdl_quantize.ppq import FastEngine
 from tests.chip.made import make_export
 
 
 def test_an_add_outranks_the_constants_of_relu6(tmp_path: Path) -> None:
     made = make_export(tmp_path, "relu6 residual", "esp32s3")
-    statistics = measure(made.graph, made.batches, "cpu", 1, NoProgress(), "fast").statistics
+    statistics = FastEngine().measure(made.graph, made.batches, "cpu", 1, NoProgress()).statistics
     ops = non_computing_hot_ops(statistics, COMPUTING_OP, 10)
     kinds = [op["op_type"] for op in ops]
     assert {"Add", "Clip"} <= set(kinds)

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from espdl_quantize.cli.engines import TOLERANCE, largest_difference
 from espdl_quantize.contract import load_contract, read_batches
-from espdl_quantize.core import NoProgress
-from espdl_quantize.ppq import at_work, prepare_float_model, probe_target, quantize, target_names
-from espdl_quantize.ppq.measure import _sweep, measure
-from espdl_quantize.ppq.measure._alone import Alone
-from espdl_quantize.ppq.measure._samples import sample, sample_each
+from espdl_quantize.core import Engine, NoProgress
+from espdl_quantize.ppq import engine_for, prepare_float_model, probe_target, quantize, target_names
+from espdl_quantize.ppq.measure import sweep
+from espdl_quantize.ppq.measure.records import sample, sample_each
+from espdl_quantize.ppq.measure.sweep import Alone
 from espdl_quantize.setting import parse_setting, resolve
 from tests.contracts import write_contract
 
@@ -40,9 +40,11 @@ def made(folder: Path, model: str, prelude: str = "", **fields: Any) -> tuple[An
     contract = load_contract(write_contract(folder, model=model, prelude=prelude), target_names())
     setting = parse_setting({"iteration_id": 0, "calib_algorithm": "minmax", **fields})
     resolved = resolve(setting, probe_target(contract.config.target))
-    with at_work("fast"):
+    with engine_for(Engine.FAST).install() as engine:
         float_model, batches = prepare_float_model(contract, folder), read_batches(contract)
-        graph = quantize(float_model, contract.config, resolved, batches, NoProgress()).graph
+        graph = quantize(
+            float_model, contract.config, resolved, batches, NoProgress(), engine=engine
+        ).graph
     return graph, batches
 
 
@@ -66,11 +68,11 @@ def test_batches_at_once_measure_the_same(
 ) -> None:
     model = f"from tests.networks import network\n    return network('{kind}')"
     graph, batches = made(tmp_path, model)
-    with at_work("fast"):
-        together = measure(graph, batches, "cpu", 3, NoProgress())
+    with engine_for(Engine.FAST).install() as engine:
+        together = engine.measure(graph, batches, "cpu", 3, NoProgress())
         assert stacks == [1, 3]
-        monkeypatch.setattr(_sweep, "_AT_ONCE", 1)
-        alone = measure(graph, batches, "cpu", 3, NoProgress())
+        monkeypatch.setattr(sweep, "_AT_ONCE", 1)
+        alone = engine.measure(graph, batches, "cpu", 3, NoProgress())
     assert stacks == [1, 3, 1, 1, 1, 1]
     assert largest_difference(together.layerwise, alone.layerwise) <= TOLERANCE
     assert together.graphwise == alone.graphwise
@@ -80,10 +82,10 @@ def test_samples_that_depend_on_each_other_are_not_stacked(
     stacks: list[int], tmp_path: Path
 ) -> None:
     graph, batches = made(tmp_path, "return Mixing().eval()", f"import torch\n\n\n{MIXING}")
-    with at_work("reference"):
-        plain = measure(graph, batches, "cpu", 3, NoProgress(), "reference")
-    with at_work("fast"):
-        fast = measure(graph, batches, "cpu", 3, NoProgress())
+    with engine_for(Engine.REFERENCE).install() as engine:
+        plain = engine.measure(graph, batches, "cpu", 3, NoProgress())
+    with engine_for(Engine.FAST).install() as engine:
+        fast = engine.measure(graph, batches, "cpu", 3, NoProgress())
     # All were tried at once, and then went one by one.
     assert stacks == [1, 3, 1, 1, 1]
     assert largest_difference(plain.layerwise, fast.layerwise) <= TOLERANCE
@@ -94,10 +96,10 @@ def test_rounding_changes_amplitudes_alike_whatever_the_noise(bits: int, tmp_pat
     model = "from tests.networks import network\n    return network('detector')"
     table = [{"op": "/low/Conv", "bits": bits}]
     graph, batches = made(tmp_path, model, dispatching_table=table)
-    with at_work("reference"):
-        plain = measure(graph, batches, "cpu", 1, NoProgress(), "reference").layerwise
-    with at_work("fast"):
-        fast = measure(graph, batches, "cpu", 1, NoProgress()).layerwise
+    with engine_for(Engine.REFERENCE).install() as engine:
+        plain = engine.measure(graph, batches, "cpu", 1, NoProgress()).layerwise
+    with engine_for(Engine.FAST).install() as engine:
+        fast = engine.measure(graph, batches, "cpu", 1, NoProgress()).layerwise
     assert largest_difference(plain, fast) <= TOLERANCE
     # Of the noise of an int16 layer, rounding is a large part.
     difference = abs(fast["/low/Conv"] / plain["/low/Conv"] - 1)

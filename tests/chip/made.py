@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from espdl_quantize.contract import Batch, load_contract, read_batches
-from espdl_quantize.core import NoProgress
+from espdl_quantize.core import Engine, NoProgress
 from espdl_quantize.ppq import (
-    at_work,
+    engine_for,
     export,
     prepare_float_model,
     probe_target,
@@ -58,9 +58,9 @@ def make_export(
     asked = parse_setting({"iteration_id": 0, **(setting or {})})
     resolved = resolve(asked, probe_target(chip, bits), "cpu")
     file = folder / "model.espdl"
-    with at_work("fast"):
-        made = quantize(model, contract.config, resolved, batches, NoProgress())
-        layouts = export(made, file)
+    with engine_for(Engine.FAST).install() as engine:
+        made = quantize(model, contract.config, resolved, batches, NoProgress(), engine=engine)
+        layouts = export(made, file, engine=engine)
     return Export(made.graph, layouts, batches, file, chip)
 
 

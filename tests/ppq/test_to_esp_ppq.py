@@ -3,7 +3,7 @@ from typing import Any
 from esp_ppq.api import get_target_platform
 from esp_ppq.api.setting import QuantizationSettingFactory
 
-from espdl_quantize.ppq._to_esp_ppq import to_esp_ppq
+from espdl_quantize.ppq._quantize import to_esp_ppq
 from espdl_quantize.setting import baseline, parse_setting
 from tests.setting.test_model import FULL
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from espdl_quantize.core import OutputFolderError, beside_of, load_json, write_json
-from espdl_quantize.ppq.reuse._store import Store
+from espdl_quantize.ppq.reuse.store import Store
 from espdl_quantize.record import locked
 from espdl_quantize.report._text_file import write_text
 from espdl_quantize.skill import MANIFEST, install, place, remove

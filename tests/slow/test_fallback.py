@@ -17,21 +17,19 @@ from esp_ppq.quantization.optim.training import (
 )
 from numba.core.errors import TypingError
 
-from espdl_quantize.core import IterationError, Json, NoProgress, is_out_of_memory
+from espdl_quantize.core import Engine, IterationError, Json, NoProgress, is_out_of_memory
 from espdl_quantize.iteration import RunOptions, run_iteration
-from espdl_quantize.ppq import Engine, at_work
+from espdl_quantize.ppq import FallbackRecord, engine_for
 from espdl_quantize.ppq.fast import (
-    _executor,
     _fake_quant,
-    _info,
-    _install,
-    _observers,
-    _pack,
-    speed_up_pass,
+    forwards,
+    observers,
+    passes,
+    writing,
 )
-from espdl_quantize.ppq.fast.training._activations import Activations
-from espdl_quantize.ppq.fast.training._parameters import Parameters
-from espdl_quantize.ppq.measure import _sweep
+from espdl_quantize.ppq.fast.training._collect import Activations
+from espdl_quantize.ppq.fast.training.parameters import Parameters
+from espdl_quantize.ppq.measure import sweep
 from espdl_quantize.ppq.reuse import _memory
 from espdl_quantize.setting import parse_setting
 from tests.ppq.fast.training.test_block import Blocks
@@ -97,7 +95,7 @@ def plainly(network: Network) -> Callable[..., tuple[Json, Path]]:
     def run(**fields: Any) -> tuple[Json, Path]:
         key = json.dumps(fields, sort_keys=True)
         if key not in known:
-            known[key] = network.run("reference", **fields)
+            known[key] = network.run(Engine.REFERENCE, **fields)
         return known[key]
 
     return run
@@ -105,22 +103,22 @@ def plainly(network: Network) -> Callable[..., tuple[Json, Path]]:
 
 HOOKS: list[tuple[Any, str, int, dict[str, Any], str, str]] = [
     # Owner and name of what fails, from which call on, the setting, the part and the layer.
-    (_install, "flush_denormals", 1, {}, "the start of the engine", ""),
-    (_install, "give_back_freed_memory", 1, {}, "a pass", "Pass"),
-    (_install, "give_back_freed_memory", 5, {}, "a pass", "Pass"),
+    (passes, "flush_denormals", 1, {}, "the start of the engine", ""),
+    (passes, "give_back_freed_memory", 1, {}, "a pass", "Pass"),
+    (passes, "give_back_freed_memory", 5, {}, "a pass", "Pass"),
     (_fake_quant.kernels, "forward_channels", 1, {}, "fake quantization", "Conv"),
     (_fake_quant.kernels, "forward", 1, {}, "a forward of the graph", "Conv"),
     (_fake_quant.kernels, "forward", 9, {}, "the error analyses", "/Relu"),
-    (_observers.kernels, "histogram_of_sizes", 1, {}, "an observer", "tensor"),
-    (_observers.kernels, "histogram_of_sizes", 6, {}, "an observer", "tensor"),
-    (_observers.kernels, "mse_of_range", 3, {"calib_algorithm": "mse"}, "an observer", "tensor"),
-    (_observers, "order_statistics", 2, {"calib_algorithm": "percentile"}, "an observer", "tensor"),
-    (_executor, "run_ops", 1, {}, "a forward of the graph", ""),
-    (_executor, "run_ops", 3, {}, "a forward of the graph", ""),
-    (_sweep, "statistics_row", 4, {}, "the error analyses", ""),
-    (_pack, "prepend", 1, {}, "the export", "model.espdl"),
-    (_pack, "prepend", 40, {}, "the export", "model.espdl"),
-    (_info, "repr_of", 2, {}, "the text of the .info file", "weight"),
+    (observers.kernels, "histogram_of_sizes", 1, {}, "an observer", "tensor"),
+    (observers.kernels, "histogram_of_sizes", 6, {}, "an observer", "tensor"),
+    (observers.kernels, "mse_of_range", 3, {"calib_algorithm": "mse"}, "an observer", "tensor"),
+    (observers, "order_statistics", 2, {"calib_algorithm": "percentile"}, "an observer", "tensor"),
+    (forwards, "run_ops", 1, {}, "a forward of the graph", ""),
+    (forwards, "run_ops", 3, {}, "a forward of the graph", ""),
+    (sweep, "statistics_row", 4, {}, "the error analyses", ""),
+    (writing, "prepend", 1, {}, "the export", "model.espdl"),
+    (writing, "prepend", 40, {}, "the export", "model.espdl"),
+    (writing, "repr_of", 2, {}, "the text of the .info file", "weight"),
     (_memory, "add_ops", 1, {}, "the reuse of earlier results", "Calibration"),
     (_memory, "difference", 1, {}, "the reuse of earlier results", "Calibration"),
     (Activations, "get", 2, BIAS, "collecting the data of a block", "block 1 of"),
@@ -142,7 +140,7 @@ def test_a_hook_that_fails_costs_no_iteration_and_no_number(
 ) -> None:
     plain, plain_folder = plainly(**fields)
     calls = broken(owner, name, at)
-    index, folder = network.run("fast", **fields)
+    index, folder = network.run(Engine.FAST, **fields)
 
     assert calls[0] >= at, "it was never called so often: nothing is tested"
     assert index["status"] == "ok"
@@ -180,16 +178,17 @@ TRAININGS = [
 ]
 
 
-def trained(kind: type, engine: Engine, folder: Path) -> tuple[list[Any], Any, list[Any]]:
-    """Train the first block of a network; return its numbers, the fallback and the losses."""
+def trained(
+    kind: type, engine: Engine, folder: Path
+) -> tuple[list[Any], list[FallbackRecord], list[Any]]:
+    """Train the first block of a network; return its numbers, the records and the losses."""
     folder.mkdir()
     blocks = Blocks("depthwise", "esp32s3", 4, folder)
     optimization, block, (inputs, outputs) = kind(steps=STEPS), blocks.blocks[0], blocks.data[0]
-    with at_work(engine) as fallback:
+    with engine_for(engine).install() as installed:
         # An executor keeps what quantizes for it from its first moment on.
         executor = type(blocks.executor)(graph=blocks.graph, device="cpu")
-        if engine == "fast":
-            speed_up_pass(optimization, fallback)
+        installed.wrap_pass(optimization)
         torch.manual_seed(0)
         losses = optimization.finetune(
             steps=STEPS,
@@ -210,21 +209,21 @@ def trained(kind: type, engine: Engine, folder: Path) -> tuple[list[Any], Any, l
         for config, _ in op.config_with_variable
         if isinstance(config.scale, torch.Tensor)
     ]
-    return [one.detach().clone() for one in (*numbers, *scales)], fallback, list(losses)
+    return [one.detach().clone() for one in (*numbers, *scales)], installed.records, list(losses)
 
 
 @pytest.mark.parametrize(("owner", "name", "kind"), TRAININGS)
 def test_a_training_that_fails_midway_starts_again_from_clean_weights(
     owner: Any, name: str, kind: type, at_step: int, tmp_path: Path, broken: Any
 ) -> None:
-    wanted, _, wanted_losses = trained(kind, "reference", tmp_path / "plain")
+    wanted, _, wanted_losses = trained(kind, Engine.REFERENCE, tmp_path / "plain")
     is_esp_ppqs = owner is torch.optim.Adam
     calls = broken(owner, name, at_step, only=is_esp_ppqs)
-    found, fallback, losses = trained(kind, "fast", tmp_path / "fast")
+    found, records, losses = trained(kind, Engine.FAST, tmp_path / "fast")
 
     # Of the fast engine's parts, plain esp-ppq is given none.
     assert calls[0] == at_step + (STEPS if is_esp_ppqs else 0)
-    (record,) = fallback.records
+    (record,) = records
     assert record.part == "the training of a block"
     assert record.layer == "/stem/Conv to /blocks/blocks.0/pointwise/Conv"
     assert losses == wanted_losses
@@ -244,7 +243,7 @@ def test_an_engine_without_a_working_kernel_still_trains(
     plain, plain_folder = plainly(**fields)
     for kernel in ("forward", "backward", "forward_channels", "backward_channels"):
         broken(_fake_quant.kernels, kernel, at)
-    index, folder = network.run("fast", **fields)
+    index, folder = network.run(Engine.FAST, **fields)
     assert index["status"] == "ok"
     assert index["engine_fallbacks"]
     assert index["primary_value"] == pytest.approx(plain["primary_value"], rel=1e-2)
@@ -258,7 +257,7 @@ def test_one_block_that_fails_is_named_and_the_others_stay_fast(
     network: Network, broken: Any
 ) -> None:
     calls = broken(Parameters, "step", at=6, only=True)
-    index, _ = network.run("fast", **TQT)
+    index, _ = network.run(Engine.FAST, **TQT)
     (record,) = index["engine_fallbacks"]
     assert record["part"] == "the training of a block"
     assert record["layer"].startswith("block 2 of ")
@@ -272,7 +271,7 @@ def test_what_plain_esp_ppq_cannot_do_either_is_its_own_fault_and_is_run_once(
     # Of esp-ppq's own training alone.
     plain_calls = broken(TrainedQuantizationThresholdPass, "compute_block_loss", error=ValueError)
     with pytest.raises(IterationError, match=r"^esp-ppq's pass '.*' fails: ValueError: "):
-        network.run("fast", **TQT)
+        network.run(Engine.FAST, **TQT)
     assert plain_calls[0] == 1
 
 
@@ -286,7 +285,7 @@ def test_too_little_memory_and_an_interrupt_are_no_reason_for_a_second_try(
     calls = broken(Parameters, "step", error=error)
     plain_calls = broken(TrainedQuantizationThresholdPass, "finetune")
     with pytest.raises((IterationError, KeyboardInterrupt), match=said) as caught:
-        network.run("fast", **TQT)
+        network.run(Engine.FAST, **TQT)
     assert calls[0] == 1
     assert plain_calls[0] == 0
     assert is_out_of_memory(caught.value) == (error is MemoryError)
@@ -296,9 +295,9 @@ def test_a_full_disk_is_told_at_once(network: Network, monkeypatch: pytest.Monke
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(_sweep, "statistics_row", full)
+    monkeypatch.setattr(sweep, "statistics_row", full)
     with pytest.raises(IterationError, match="is full"):
-        network.run("fast")
+        network.run(Engine.FAST)
 
 
 def test_a_fault_of_this_program_is_not_put_down_to_esp_ppq(
@@ -319,11 +318,11 @@ def test_a_forward_that_the_caller_got_wrong_is_esp_ppqs_error_and_costs_no_spee
     tmp_path: Path, broken: Any
 ) -> None:
     blocks = Blocks("depthwise", "esp32s3", 4, tmp_path)
-    runs = broken(_executor, "run_ops", at=10**9)
-    with at_work("fast") as fallback:
+    runs = broken(forwards, "run_ops", at=10**9)
+    with engine_for(Engine.FAST).install() as installed:
         executor = type(blocks.executor)(graph=blocks.graph, device="cpu")
         with pytest.raises(RuntimeError, match="Op Execution Error"):
             executor.forward(torch.zeros(1, 7, 28, 28))
         executor.forward(torch.zeros(1, 1, 28, 28))
-    assert not fallback.records
+    assert not installed.records
     assert runs[0] == 2

@@ -14,25 +14,24 @@ from esp_ppq.quantization.optim.training import TrainedQuantizationThresholdPass
 
 from espdl_quantize.cli.engines import TOLERANCE, largest_difference
 from espdl_quantize.contract import read_batches
-from espdl_quantize.core import NoProgress
+from espdl_quantize.core import Engine, NoProgress
 from espdl_quantize.ppq import (
-    Engine,
     QuantizedModel,
-    at_work,
+    engine_for,
     export,
     prepare_float_model,
     probe_target,
     quantize,
 )
 from espdl_quantize.ppq.fast.training import TqtTrainer
-from espdl_quantize.ppq.measure import Measurements, measure
+from espdl_quantize.ppq.measure import Measurements
 from espdl_quantize.setting import parse_setting, resolve
 from tests.networks import KINDS
 from tests.slow.test_networks import contract_for
 
 pytestmark = pytest.mark.slow
 
-ENGINES: tuple[Engine, Engine] = ("reference", "fast")
+ENGINES = (Engine.REFERENCE, Engine.FAST)
 TARGETS = ("esp32s3", "esp32p4")
 RECURRENT = ("lstm", "gru")
 """Slow, since esp-ppq runs their cells in Python: on one chip alone."""
@@ -60,14 +59,14 @@ class Case:
     def quantized(self, engine: Engine, **fields: Any) -> QuantizedModel:
         setting = parse_setting({"iteration_id": 0, **fields})
         resolved = resolve(setting, probe_target(self.target), self.config.device)
-        with at_work(engine):
+        with engine_for(engine).install() as installed:
             return quantize(
-                self.model, self.config, resolved, self.batches, NoProgress(), 0, engine
+                self.model, self.config, resolved, self.batches, NoProgress(), engine=installed
             )
 
     def measured(self, model: QuantizedModel, engine: Engine) -> Measurements:
-        with at_work(engine):
-            return measure(model.graph, self.batches, self.config.device, 1, NoProgress(), engine)
+        with engine_for(engine).install() as installed:
+            return installed.measure(model.graph, self.batches, self.config.device, 1, NoProgress())
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -113,7 +112,7 @@ def test_calibration_finds_the_same_scales(case: Any, kind: str, target: str) ->
 
 @on_every_network
 def test_the_analyses_agree(case: Any, kind: str, target: str, tmp_path: Path) -> None:
-    model = case(kind, target).quantized("reference")
+    model = case(kind, target).quantized(Engine.REFERENCE)
     plain, fast = (case(kind, target).measured(model, engine) for engine in ENGINES)
     assert list(plain.layerwise) == list(fast.layerwise)
     assert largest_difference(plain.layerwise, fast.layerwise) <= TOLERANCE
@@ -126,10 +125,10 @@ def test_the_analyses_agree(case: Any, kind: str, target: str, tmp_path: Path) -
 def test_the_same_graph_becomes_the_same_file(
     case: Any, kind: str, target: str, tmp_path: Path
 ) -> None:
-    model = case(kind, target).quantized("fast")
+    model = case(kind, target).quantized(Engine.FAST)
     for engine in ENGINES:
-        with at_work(engine):
-            export(model, tmp_path / f"{engine}.espdl", with_info=True)
+        with engine_for(engine).install() as installed:
+            export(model, tmp_path / f"{engine}.espdl", engine=installed, with_info=True)
     for suffix in (".espdl", ".info"):
         plain, fast = ((tmp_path / f"{engine}{suffix}").read_bytes() for engine in ENGINES)
         assert plain == fast

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from espdl_quantize.contract import load_contract, read_batches
-from espdl_quantize.core import EspdlQuantizeError, Json, NoProgress, OutputFolderError
+from espdl_quantize.core import Engine, EspdlQuantizeError, Json, NoProgress, OutputFolderError
 from espdl_quantize.iteration import RunOptions, run_iteration
-from espdl_quantize.ppq import Engine, target_names
+from espdl_quantize.ppq import target_names
 from espdl_quantize.setting import baseline, parse_setting
 from tests.contracts import CONFIG, RUN, write_contract
 
@@ -130,7 +130,7 @@ def test_everything_equals_plain_esp_ppq(
     )
 
     from espdl_quantize.ppq import parse_onnx, seed_everything
-    from espdl_quantize.ppq.measure._float_recorder import only_float_tensors
+    from espdl_quantize.ppq.patches import When, installed
 
     monkeypatch.setenv("ESPDL_TARGET", target)
     setting = QuantizationSettingFactory.espdl_setting()
@@ -183,7 +183,7 @@ def test_everything_equals_plain_esp_ppq(
         layerwise = pytest.approx(layerwise, rel=1e-4, abs=1e-11)
     assert read(folder, "layerwise_error.json") == layerwise
     assert read(folder, "graphwise_error.json") == graphwise_error_analyse(**common)
-    with only_float_tensors():
+    with installed(When.ANALYSIS):
         statistics = statistical_analyse(**common)
     plain = json.loads(json.dumps(statistics).replace("NaN", "null"))
     assert read(folder, "layer_stats_full.json") == plain
@@ -191,8 +191,7 @@ def test_everything_equals_plain_esp_ppq(
 
 
 def test_analysis_leaves_the_graph_as_it_was(tmp_path: Path) -> None:
-    from espdl_quantize.ppq import export, prepare_float_model, probe_target, quantize
-    from espdl_quantize.ppq.measure import measure
+    from espdl_quantize.ppq import FastEngine, export, prepare_float_model, probe_target, quantize
     from espdl_quantize.setting import resolve
 
     contract = load_contract(write_contract(tmp_path), target_names())
@@ -202,7 +201,7 @@ def test_analysis_leaves_the_graph_as_it_was(tmp_path: Path) -> None:
     resolved = resolve(setting, probe_target("esp32s3"))
     quantized = quantize(model, contract.config, resolved, batches, NoProgress())
     export(quantized, tmp_path / "before.espdl")
-    measure(quantized.graph, batches, "cpu", 2, NoProgress())
+    FastEngine().measure(quantized.graph, batches, "cpu", 2, NoProgress())
     export(quantized, tmp_path / "after.espdl")
     assert (tmp_path / "before.espdl").read_bytes() == (tmp_path / "after.espdl").read_bytes()
 

@@ -15,12 +15,11 @@ from esp_ppq.quantization.algorithm.training import TQTDelegator
 from esp_ppq.quantization.optim.training import TrainedQuantizationThresholdPass
 
 from espdl_quantize.contract import Batch, Contract
-from espdl_quantize.core import IterationError, NoProgress
+from espdl_quantize.core import Engine, IterationError, NoProgress
 from espdl_quantize.ppq import (
-    Engine,
     FloatModel,
     QuantizedModel,
-    at_work,
+    engine_for,
     prepare_float_model,
     probe_target,
     quantize,
@@ -83,13 +82,15 @@ def outcome(
     size = 1 if kind == "transformer" else 2
     batches = [Batch.of(images) for images in torch.split(calibration_images(4), size)][:2]
     losses: list[float] = []
-    with at_work(engine), pytest.MonkeyPatch.context() as patch:
+    with engine_for(engine).install() as installed, pytest.MonkeyPatch.context() as patch:
         # Collecting garbage takes most of the time of networks as small as these.
         patch.setattr(defs, "gc", SimpleNamespace(collect=lambda: 0))
         for trainer in (TrainedQuantizationThresholdPass, TqtTrainer):
             _note(patch, trainer, losses)
         try:
-            found = quantize(model, contract.config, resolved, batches, NoProgress(), 0, engine)
+            found = quantize(
+                model, contract.config, resolved, batches, NoProgress(), engine=installed
+            )
         except IterationError as error:
             root: BaseException = error
             while root.__cause__ is not None:
@@ -187,7 +188,7 @@ def test_tqt_moves_the_same_exponents(
     plain, fast = both(prepared, kind, target, tqt("large"))
     if plain.model is None or fast.model is None:
         return
-    before = exponents_of(outcome(prepared(kind, target), kind, "fast", {}).model)  # type: ignore[arg-type]
+    before = exponents_of(outcome(prepared(kind, target), kind, Engine.FAST, {}).model)  # type: ignore[arg-type]
     after = exponents_of(plain.model)
     moved = sum(after[name] != values for name, values in before.items())
     assert moved > 0

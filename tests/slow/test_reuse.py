@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from espdl_quantize.contract import read_batches
-from espdl_quantize.core import NoProgress
+from espdl_quantize.core import Engine, NoProgress
 from espdl_quantize.iteration import RunOptions, run_iteration
 from espdl_quantize.ppq import (
     QuantizedModel,
-    at_work,
+    engine_for,
     export,
     prepare_float_model,
     probe_target,
@@ -51,16 +51,17 @@ class Case:
         self.model = prepare_float_model(contract, folder)
         self.memory = folder / "memory"
 
-    def quantized(self, fields: Any, memory: bool = True, batches: Any = None) -> QuantizedModel:
+    def quantized(self, fields: Any, *, memory: bool = True, batches: Any = None) -> QuantizedModel:
         setting = parse_setting({"iteration_id": 0, **fields})
         resolved = resolve(setting, probe_target(self.target))
-        with at_work("fast"):
+        with engine_for(Engine.FAST).install() as engine:
             return quantize(
                 self.model,
                 self.config,
                 resolved,
                 self.batches if batches is None else batches,
                 NoProgress(),
+                engine=engine,
                 memory=self.memory if memory else None,
             )
 

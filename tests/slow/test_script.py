@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from espdl_quantize.contract import load_contract
-from espdl_quantize.core import NoProgress
+from espdl_quantize.core import Engine, NoProgress
 from espdl_quantize.iteration import RunOptions, run_iteration
-from espdl_quantize.ppq import Engine, target_names
+from espdl_quantize.ppq import target_names
 from espdl_quantize.record import read_history
 from espdl_quantize.report import compare
 from espdl_quantize.setting import parse_setting

@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection
 from typing import Any
 
-from espdl_quantize.ppq.measure._measurements import Row
+from espdl_quantize.ppq.measure import Row
 
 SNR = "Noise:Signal Power Ratio"
 

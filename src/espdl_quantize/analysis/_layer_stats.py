@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from espdl_quantize.ppq.measure._measurements import Row
+from espdl_quantize.ppq.measure import Row
 
 
 def worst_layer_stats(statistics: list[Row], worst_first: Iterable[str], top_k: int) -> list[Row]:

@@ -12,6 +12,7 @@ from espdl_quantize.chip._check import Legality, check_legality
 from espdl_quantize.chip._facts import chip_facts
 from espdl_quantize.contract import Batch, first_samples
 from espdl_quantize.core import Json
+from espdl_quantize.ppq import QuantizationEngine
 
 if TYPE_CHECKING:
     from espdl_quantize.chip.integers import IntegerCheck
@@ -96,6 +97,8 @@ def check_model(
     batches: list[Batch],
     device: str = "cpu",
     samples: int = ALWAYS,
+    *,
+    engine: QuantizationEngine | None = None,
 ) -> ChipCheck:
     """Hold a file against its chip's rules, then compute its integers beside the simulation.
 
@@ -107,6 +110,7 @@ def check_model(
         batches: inputs; the first samples of them are computed.
         device: where the simulation runs; the integers are computed on the CPU.
         samples: how many.
+        engine: runs the ops that have no integer form; None for plain esp-ppq.
 
     Raises:
         OutputFolderError: the file cannot be opened.
@@ -118,7 +122,8 @@ def check_model(
 
     try:
         chosen = first_samples(batches, samples)
-        found = check_integers(legality.model, chip_facts(chip), graph, layouts, chosen, device)
+        facts = chip_facts(chip)
+        found = check_integers(legality.model, facts, graph, layouts, chosen, device, engine=engine)
     except OSError:
         raise
     except Exception as error:

@@ -13,7 +13,7 @@ from espdl_quantize.core import Json, Progress
 from espdl_quantize.iteration._options import RunOptions
 from espdl_quantize.iteration._prepared import Prepared
 from espdl_quantize.iteration._score import Score
-from espdl_quantize.ppq import Fallback, ReusedPass
+from espdl_quantize.ppq import QuantizationEngine, ReferenceEngine, ReusedPass
 from espdl_quantize.ppq.measure import Measurements
 from espdl_quantize.record._staging import MEMORY
 from espdl_quantize.setting import Setting
@@ -42,12 +42,12 @@ class Run:
     float_key: str | None = None
     reused: tuple[ReusedPass, ...] = ()
     facts: Json = field(default_factory=dict)
-    fallback: Fallback = field(default_factory=Fallback)
+    engine: QuantizationEngine = field(default_factory=ReferenceEngine)
 
     @property
     def all_warnings(self) -> list[str]:
         """What the user should know, what plain esp-ppq had to do for the fast engine included."""
-        return [*self.warnings, *self.fallback.warnings]
+        return [*self.warnings, *self.engine.warnings]
 
     @property
     def outputs(self) -> Path:

@@ -66,7 +66,7 @@ def index_of(run: Run, failure: EspdlQuantizeError | None, elapsed: float) -> Js
         "applied_setting_warnings": run.all_warnings,
         "seed": run.options.seed,
         "engine": run.options.engine,
-        "engine_fallbacks": [record.as_json() for record in run.fallback.records],
+        "engine_fallbacks": [record.as_json() for record in run.engine.records],
         "reduced_memory": run.options.reduced_memory,
         "esp_ppq_version": esp_ppq_version(),
     }

@@ -36,11 +36,11 @@ from espdl_quantize.iteration._signals import FloatOutputs
 from espdl_quantize.ppq import (
     TEST_MODEL,
     QuantizedModel,
-    at_work,
     batch_digests,
     check_device,
     check_installation,
     describe_failure,
+    engine_for,
     export,
     probe_target,
     quantize,
@@ -48,7 +48,6 @@ from espdl_quantize.ppq import (
     seed_everything,
     spilling_to,
 )
-from espdl_quantize.ppq.measure import measure
 from espdl_quantize.record._staging import FORWARD, iteration_number, locked, staged
 from espdl_quantize.setting import Setting, resolve, with_calibration
 
@@ -134,7 +133,8 @@ def run_staged(
     with captured(staging / "console.log"):
         try:
             spilled = staging / SPILLED if options.reduced_memory else None
-            with spilling_to(spilled), at_work(options.engine) as run.fallback:
+            run.engine = engine_for(options.engine)
+            with spilling_to(spilled), run.engine.install():
                 _run_stages(run)
         except OutputFolderError:
             # It has no place in this output folder: not even a failed iteration is left.
@@ -191,9 +191,9 @@ def _run_stages(run: Run) -> None:
             resolved,
             batches,
             run.progress,
-            options.seed,
-            options.engine,
-            run.memory,
+            engine=run.engine,
+            seed=options.seed,
+            memory=run.memory,
         )
         run.reused = quantized.reused
     run.warnings += quantized.warnings
@@ -205,9 +205,24 @@ def _run_stages(run: Run) -> None:
     with run.timed("export"):
         file = run.staging / "model.espdl"
         values = _test_values(run, quantized, batches)
-        layouts = export(quantized, file, options.with_info, options.with_native, values)
+        layouts = export(
+            quantized,
+            file,
+            engine=run.engine,
+            with_info=options.with_info,
+            with_native=options.with_native,
+            test_values=values,
+        )
     with run.timed("check model"):
-        found = check_model(file, config.target, quantized.graph, layouts, batches, config.device)
+        found = check_model(
+            file,
+            config.target,
+            quantized.graph,
+            layouts,
+            batches,
+            config.device,
+            engine=run.engine,
+        )
         run.chip_check = artifacts.write_chip_check(run.staging, found)
         reject_illegal(found.legality, run.setting)
         run.warnings += found.warnings()
@@ -234,10 +249,10 @@ def _run_stages(run: Run) -> None:
 
 
 def _analyse(run: Run, quantized: QuantizedModel, batches: list[Batch]) -> None:
-    config, engine = run.contract.config, run.options.engine
+    config = run.contract.config
     with run.timed("analyse"):
-        run.measured = measure(
-            quantized.graph, batches, config.device, config.analyse_steps, run.progress, engine
+        run.measured = run.engine.measure(
+            quantized.graph, batches, config.device, config.analyse_steps, run.progress
         )
         run.counts = artifacts.write_analyses(run.staging, run.measured, quantized, config)
 
@@ -288,6 +303,7 @@ def _describe(
                 [sample],
                 run.contract.config.device,
                 samples=1,
+                engine=run.engine,
             )
             integers = alone.integers
     agreement = integers.end_to_end if integers else None

@@ -8,14 +8,13 @@ from pathlib import Path
 
 from espdl_quantize.chip import ChipCheck, check_model
 from espdl_quantize.contract import Contract
-from espdl_quantize.core import Json, OutputFolderError, Progress, read_json
+from espdl_quantize.core import Engine, Json, OutputFolderError, Progress, read_json
 from espdl_quantize.iteration._console import captured
 from espdl_quantize.iteration._prepared import Prepared
 from espdl_quantize.ppq import (
-    Engine,
-    at_work,
     check_device,
     check_installation,
+    engine_for,
     export,
     probe_target,
     quantize,
@@ -86,10 +85,11 @@ def verify_iteration(
         )
     stated = index.get("seed")
     seed = stated if isinstance(stated, int) else 0
-    engine: Engine = "reference" if index.get("engine") == "reference" else "fast"
+    is_reference = index.get("engine") == Engine.REFERENCE
+    engine = engine_for(Engine.REFERENCE if is_reference else Engine.FAST)
     with tempfile.TemporaryDirectory() as scratch, Prepared(contract) as prepared:
         fresh = Path(scratch) / MODEL
-        with captured(Path(scratch) / "console.log"), at_work(engine) as fallback:
+        with captured(Path(scratch) / "console.log"), engine.install():
             check_installation()
             check_device(config.device)
             target = probe_target(config.target, config.num_of_bits)
@@ -100,12 +100,21 @@ def verify_iteration(
             with progress.stage("prepare float model"):
                 model, _ = prepared.float_model(batches[0])
             with progress.stage("quantize"):
-                made = quantize(model, config, resolved, batches, progress, seed, engine)
+                made = quantize(
+                    model, config, resolved, batches, progress, engine=engine, seed=seed
+                )
             with progress.stage("export"):
-                layouts = export(made, fresh)
+                layouts = export(made, fresh, engine=engine)
             with progress.stage("check model"):
                 found = check_model(
-                    file, config.target, made.graph, layouts, batches, config.device, samples
+                    file,
+                    config.target,
+                    made.graph,
+                    layouts,
+                    batches,
+                    config.device,
+                    samples,
+                    engine=engine,
                 )
         same = fresh.read_bytes() == file.read_bytes()
-        return Verification(file, same, found, tuple(fallback.warnings))
+        return Verification(file, same, found, tuple(engine.warnings))

@@ -1,7 +1,6 @@
 """The esp-ppq backend: float model, quantization and export. Every hook into esp-ppq is here."""
 
 from espdl_quantize.ppq._blame import failure_of
-from espdl_quantize.ppq._engine import Engine, at_work
 from espdl_quantize.ppq._export import (
     TEST_MODEL,
     configured_variables,
@@ -9,14 +8,7 @@ from espdl_quantize.ppq._export import (
     espdl_text,
     export,
 )
-from espdl_quantize.ppq._fallback import (
-    ANALYSIS,
-    CHIP_CHECK,
-    Fallback,
-    FallbackRecord,
-    fallback_at_work,
-    keep_graph,
-)
+from espdl_quantize.ppq._fallback import FallbackRecord
 from espdl_quantize.ppq._graph import (
     FloatModel,
     describe_failure,
@@ -25,7 +17,7 @@ from espdl_quantize.ppq._graph import (
     prepare_float_model,
     run_graph,
 )
-from espdl_quantize.ppq._hooks import (
+from espdl_quantize.ppq._installation import (
     SUPPORTED_VERSIONS,
     check_device,
     check_installation,
@@ -52,37 +44,43 @@ from espdl_quantize.ppq._targets import (
 )
 from espdl_quantize.ppq._unseen import reads_of, scrambled
 from espdl_quantize.ppq._watch import batch_digests, sample_digests, watched
+from espdl_quantize.ppq.engines import (
+    FastEngine,
+    QuantizationEngine,
+    ReferenceEngine,
+    engine_for,
+)
+from espdl_quantize.ppq.patches import PATCHES, Patch
 
 __all__ = [
-    "ANALYSIS",
-    "CHIP_CHECK",
+    "PATCHES",
     "SUPPORTED_VERSIONS",
     "TEST_MODEL",
-    "Engine",
-    "Fallback",
     "FallbackRecord",
+    "FastEngine",
     "FloatModel",
+    "Patch",
+    "QuantizationEngine",
     "QuantizedModel",
+    "ReferenceEngine",
     "ReusedPass",
     "SimplifiedOp",
-    "at_work",
     "batch_digests",
     "check_device",
     "check_installation",
     "computing_op_types",
     "configured_variables",
     "describe_failure",
+    "engine_for",
     "esp_ppq_version",
     "espdl_tables",
     "espdl_text",
     "export",
     "exported_op_types",
     "failure_of",
-    "fallback_at_work",
     "field_of_pass",
     "has_vector_unit",
     "is_spilling",
-    "keep_graph",
     "load_torch_model",
     "parse_onnx",
     "prepare_float_model",

@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import math
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from espdl_quantize.core import IterationError
 from espdl_quantize.ppq._blame import failure_of
-from espdl_quantize.ppq._fallback import EXPORT, Restore, fallback_at_work, keep_graph
+from espdl_quantize.ppq._fallback import Restore, keep_graph
 from espdl_quantize.ppq._quantize import QuantizedModel
+from espdl_quantize.ppq.engines import QuantizationEngine, ReferenceEngine
+from espdl_quantize.ppq.patches import When, installed, override
 
 TEST_MODEL = "model_test.espdl"
 """The same model with a recorded input and output, for ESP-DL's ``model->test()``."""
@@ -21,6 +23,8 @@ TEST_MODEL = "model_test.espdl"
 def export(
     model: QuantizedModel,
     file: Path,
+    *,
+    engine: QuantizationEngine | None = None,
     with_info: bool = False,
     with_native: bool = False,
     test_values: Mapping[str, Mapping[str, Any]] | None = None,
@@ -30,6 +34,7 @@ def export(
     Args:
         model: the quantized model.
         file: where the .espdl goes.
+        engine: is installed, and does the work; None for plain esp-ppq.
         with_info: write .info (readable text) and .json (scales) beside it.
         with_native: write .native, esp-ppq's own pickled graph, beside it.
         test_values: tensors by name under "inputs" and "outputs"; ``model_test.espdl`` beside the
@@ -43,10 +48,20 @@ def export(
     Raises:
         IterationError: esp-ppq cannot export an op.
     """
+    import esp_ppq.lib as ppq_lib
+    from esp_ppq.core import TargetPlatform
+
     layouts: dict[str, tuple[int, ...]] = {}
 
     def write() -> None:
-        _write(model, file, with_info, with_native, test_values, layouts)
+        exporter = ppq_lib.Exporter(platform=model.platform)
+        recording = _recording(exporter, test_values, file.with_name(TEST_MODEL))
+        with installed(When.EXPORT, layouts), recording:
+            exporter.export(file_path=str(file), graph=model.graph, export_config=with_info)
+        if with_native:
+            ppq_lib.Exporter(platform=TargetPlatform.NATIVE).export(
+                file_path=str(file.with_suffix(".native")), graph=model.graph
+            )
 
     def snapshot() -> Restore:
         put_back = keep_graph(model.graph)
@@ -59,8 +74,7 @@ def export(
         return restore
 
     try:
-        # The same code: within, it is esp-ppq's or the fast engine's hooks that do the writing.
-        fallback_at_work().attempt(EXPORT, write, write, lambda: file.name, snapshot)
+        (engine or ReferenceEngine()).write_files(write, file.name, snapshot)
     except (OSError, IterationError):
         raise
     except Exception as error:
@@ -82,26 +96,6 @@ def _reset_exporter() -> None:
 
     ExporterPatternInfo().reset()
     helper.reset_global_fbs_builder()
-
-
-def _write(
-    model: QuantizedModel,
-    file: Path,
-    with_info: bool,
-    with_native: bool,
-    test_values: Mapping[str, Mapping[str, Any]] | None,
-    layouts: dict[str, tuple[int, ...]],
-) -> None:
-    import esp_ppq.lib as ppq_lib
-    from esp_ppq.core import TargetPlatform
-
-    exporter = ppq_lib.Exporter(platform=model.platform)
-    with _kept(layouts), _recording(exporter, test_values, file.with_name(TEST_MODEL)):
-        exporter.export(file_path=str(file), graph=model.graph, export_config=with_info)
-    if with_native:
-        ppq_lib.Exporter(platform=TargetPlatform.NATIVE).export(
-            file_path=str(file.with_suffix(".native")), graph=model.graph
-        )
 
 
 @contextlib.contextmanager
@@ -131,7 +125,7 @@ def _recording(
             helper.save(recorded, str(file))
         return plain
 
-    exporter.export_graph = export_graph
+    override(exporter, "export_graph", export_graph)
     try:
         yield
     finally:
@@ -139,12 +133,10 @@ def _recording(
         del exporter.export_graph
 
 
-@contextlib.contextmanager
-def _kept(layouts: dict[str, tuple[int, ...]]) -> Iterator[None]:
+def keeping_layouts(
+    original: Callable[[Any], None], layouts: dict[str, tuple[int, ...]]
+) -> Callable[[Any], None]:
     """Keep the permutations of an export, which the exporter forgets at its end."""
-    from esp_ppq.parser.espdl.espdl_typedef import ExporterPatternInfo
-
-    original = ExporterPatternInfo.reset
 
     def keep_and_reset(info: Any) -> None:
         for name, axes in info.var_permute.items():
@@ -152,11 +144,7 @@ def _kept(layouts: dict[str, tuple[int, ...]]) -> Iterator[None]:
                 layouts[name] = tuple(axes)
         original(info)
 
-    ExporterPatternInfo.reset = keep_and_reset
-    try:
-        yield
-    finally:
-        ExporterPatternInfo.reset = original
+    return keep_and_reset
 
 
 def espdl_tables(body: bytes) -> tuple[Any, Any]:

@@ -42,6 +42,7 @@ class Part:
     tries: int = 1
 
 
+SELF_TEST = Part("its comparison with plain esp-ppq")
 ENGINE = Part("the start of the engine")
 PASS = Part("a pass", tries=3)
 COLLECTING = Part("collecting the data of a block")
@@ -102,9 +103,15 @@ class Fallback:
         """Whether plain esp-ppq is at work, so that every hook has to leave the work to it."""
         return self._depth > 0 or self._is_given_up
 
-    def give_up(self) -> None:
-        """Leave everything from now on to plain esp-ppq."""
+    def give_up(self, record: FallbackRecord | None = None) -> None:
+        """Leave everything from now on to plain esp-ppq.
+
+        Args:
+            record: why, where the user should know.
+        """
         self._is_given_up = True
+        if record is not None:
+            self.records.append(record)
 
     @property
     def warnings(self) -> list[str]:
@@ -219,24 +226,6 @@ class Fallback:
             raise
         finally:
             self._depth -= 1
-
-
-_AT_WORK: list[Fallback] = []
-
-
-@contextlib.contextmanager
-def installed(fallback: Fallback) -> Iterator[Fallback]:
-    """Make a fallback that of :func:`fallback_at_work` within the block."""
-    _AT_WORK.append(fallback)
-    try:
-        yield fallback
-    finally:
-        _AT_WORK.remove(fallback)
-
-
-def fallback_at_work() -> Fallback:
-    """Return the fallback of the engine that is at work; outside of any, one that nobody reads."""
-    return _AT_WORK[-1] if _AT_WORK else Fallback()
 
 
 def keep_graph(graph: Any) -> Restore:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from espdl_quantize.core import FailedPass, IterationError, PassError, Progress, is_out_of_memory
 from espdl_quantize.ppq._blame import failure_of
-from espdl_quantize.ppq._engine import Engine
-from espdl_quantize.ppq._fallback import PASS, REUSE, Fallback, Restore
+from espdl_quantize.ppq.patches import override
 from espdl_quantize.setting import PASSES
 
 if TYPE_CHECKING:
+    from espdl_quantize.ppq.engines import QuantizationEngine
     from espdl_quantize.ppq.reuse import PassMemory
 
 _FIELDS = {
@@ -28,27 +27,25 @@ _MOST_LAYERS = 4000
 def prepare_passes(
     quantizer: Any,
     progress: Progress,
-    engine: Engine,
-    fallback: Fallback,
+    engine: QuantizationEngine,
     memory: PassMemory | None = None,
 ) -> None:
     """Make a quantizer tell ``progress`` of every pass that it runs, with the engine's own parts.
 
-    Where there is a memory, what it knows of is taken from it.
+    Where there is a memory, the engine takes what that knows of from it.
 
     Only this instance changes: its two pipeline builders return the same passes, each with an
     ``optimize`` that is wrapped in a stage.
     """
     for builder in ("build_prequant_pipeline", "build_quant_pipeline"):
-        _wrap_builder(quantizer, builder, progress, engine, fallback, memory)
+        _wrap_builder(quantizer, builder, progress, engine, memory)
 
 
 def _wrap_builder(
     quantizer: Any,
     builder: str,
     progress: Progress,
-    engine: Engine,
-    fallback: Fallback,
+    engine: QuantizationEngine,
     memory: PassMemory | None,
 ) -> None:
     build = getattr(quantizer, builder)
@@ -56,38 +53,11 @@ def _wrap_builder(
     def reporting(*args: Any, **kwargs: Any) -> Any:
         pipeline = build(*args, **kwargs)
         for optimization in pipeline:
-            if engine == "fast":
-                fallback.attempt(PASS, *_either(_speed_up, optimization, fallback))
-            if memory is not None:
-                fallback.attempt(REUSE, *_either(memory.attach, optimization))
+            engine.wrap_pass(optimization, memory)
             _wrap_pass(optimization, progress)
         return pipeline
 
-    setattr(quantizer, builder, reporting)
-
-
-def _either(
-    change: Callable[..., None], optimization: Any, *given: Any
-) -> tuple[Callable[[], None], Callable[[], None], Callable[[], str], Callable[[], Restore]]:
-    """Return what attempts to change a pass, and leaves it as it is where that fails."""
-
-    def snapshot() -> Restore:
-        from espdl_quantize.ppq._snapshot import Snapshot
-
-        return Snapshot([optimization]).restore
-
-    return (
-        lambda: change(optimization, *given),
-        lambda: None,
-        lambda: readable(optimization.name),
-        snapshot,
-    )
-
-
-def _speed_up(optimization: Any, fallback: Fallback) -> None:
-    from espdl_quantize.ppq.fast import speed_up_pass
-
-    speed_up_pass(optimization, fallback)
+    override(quantizer, builder, reporting)
 
 
 def _wrap_pass(optimization: Any, progress: Progress) -> None:
@@ -117,7 +87,7 @@ def _wrap_pass(optimization: Any, progress: Progress) -> None:
                 raise failure from error
             raise PassError(failure.cause, failure.hint, where) from error
 
-    optimization.optimize = reporting
+    override(optimization, "optimize", reporting)
 
 
 class _Blocks:
@@ -148,8 +118,8 @@ class _Blocks:
             self._begun += 1
             return collect(*args, **kwargs)
 
-        optimization.split_graph_into_blocks = splitting
-        optimization.collect = collecting
+        override(optimization, "split_graph_into_blocks", splitting)
+        override(optimization, "collect", collecting)
 
     def failed_pass(self, name: str) -> FailedPass:
         """Return where the pass is now."""

@@ -12,13 +12,17 @@ from typing import Any
 from espdl_quantize.contract import Batch, QuantConfig
 from espdl_quantize.core import IterationError, Progress
 from espdl_quantize.ppq._blame import failure_of
-from espdl_quantize.ppq._engine import Engine
-from espdl_quantize.ppq._fallback import fallback_at_work
 from espdl_quantize.ppq._graph import FloatModel, parse_onnx
-from espdl_quantize.ppq._limits import reject_unsupported
 from espdl_quantize.ppq._passes import prepare_passes, readable
-from espdl_quantize.ppq._to_esp_ppq import to_esp_ppq
-from espdl_quantize.setting import ResolvedSetting, unknown_op_warnings
+from espdl_quantize.ppq.engines import QuantizationEngine, ReferenceEngine
+from espdl_quantize.ppq.patches import When, assign
+from espdl_quantize.setting import (
+    ResolvedSetting,
+    Setting,
+    enabled_passes,
+    nearest,
+    unknown_op_warnings,
+)
 
 _HASH_SEED = 0x20211230
 """First of the numbers that esp-ppq gives its tensor configurations; its own is the clock."""
@@ -69,12 +73,11 @@ def seed_everything(seed: int) -> None:
     """Seed every generator that esp-ppq, torch or a contract may draw from."""
     import numpy as np
     import torch
-    from esp_ppq.core import TensorQuantizationConfig
 
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
-    TensorQuantizationConfig._hash_seed = _HASH_SEED
+    assign(When.SEEDED, _HASH_SEED)
 
 
 def simplified_ops_of(graph: Any) -> tuple[SimplifiedOp, ...]:
@@ -96,8 +99,9 @@ def quantize(
     resolved: ResolvedSetting,
     batches: list[Batch],
     progress: Progress,
+    *,
+    engine: QuantizationEngine | None = None,
     seed: int = 0,
-    engine: Engine = "fast",
     memory: Path | None = None,
 ) -> QuantizedModel:
     """Quantize a float model, as ``espdl_quantize_onnx`` would with ``skip_export=True``.
@@ -108,8 +112,8 @@ def quantize(
         resolved: the setting, after the rules.
         batches: calibration batches; esp-ppq iterates them many times.
         progress: told of each pass.
+        engine: is installed, and does the work of the passes; None for plain esp-ppq.
         seed: of the training passes' sampling.
-        engine: whose parts the passes use.
         memory: a folder that keeps the results of long passes, for other calls to take; None for
             no such folder.
 
@@ -137,11 +141,11 @@ def quantize(
         )
         simplified_ops = simplified_ops_of(graph)
         reject_unsupported(graph)
-        fallback = fallback_at_work()
-        fallback.graph = graph
+        engine = engine or ReferenceEngine()
+        engine.fallback.graph = graph
         quantizer = ppq_lib.Quantizer(platform, graph)
-        known = None if memory is None else PassMemory(memory, fallback=fallback)
-        prepare_passes(quantizer, progress, engine, fallback, known)
+        known = None if memory is None else PassMemory(memory, fallback=engine.fallback)
+        prepare_passes(quantizer, progress, engine, known)
         executor = TorchExecutor(graph=graph, device=config.device)
         quantizer.quantize(
             inputs=model.dummy_inputs(),
@@ -175,3 +179,78 @@ def _by_pass(reused: Iterable[Any]) -> tuple[ReusedPass, ...]:
     for one in reused:
         seconds.setdefault(readable(one.name), []).append(one.seconds)
     return tuple(ReusedPass(name, len(each), sum(each)) for name, each in seconds.items())
+
+
+_NUMBER_OF_INPUTS = {"GRU": 6, "LSTM": 7}
+"""Inputs of a recurrent op up to its last initial state (ONNX operator schemas, opset 14)."""
+
+
+def reject_unsupported(graph: Any) -> None:
+    """Name the ops that esp-ppq cannot quantize although its executor runs them.
+
+    Its alignment pass reads the initial state of every GRU and LSTM by position.
+
+    Raises:
+        IterationError: a recurrent op has no initial state.
+    """
+    for op in graph.operations.values():
+        if op.num_of_input < _NUMBER_OF_INPUTS.get(op.type, 0):
+            raise IterationError(
+                f"esp-ppq cannot quantize op {op.name!r} ({op.type}): it has no initial state",
+                "pass one that depends on the input, so that it has the input's batch size, e.g. "
+                "zeros = (x[:, 0, :hidden] * 0).unsqueeze(0)",
+            )
+
+
+def to_esp_ppq(setting: Setting, target: str, num_of_bits: int) -> tuple[Any, list[str]]:
+    """Translate a resolved setting.
+
+    Args:
+        setting: resolved, so that only what can run is enabled.
+        target: a chip name that esp-ppq accepts.
+        num_of_bits: the contract's default width.
+
+    Returns:
+        esp-ppq's ``QuantizationSetting``, and a warning per ``extra`` attribute that it lacks.
+    """
+    from esp_ppq.api import get_target_platform
+    from esp_ppq.api.setting import QuantizationSettingFactory
+
+    result = QuantizationSettingFactory.espdl_setting(num_of_bits=num_of_bits)
+    if setting.calib_algorithm is not None:
+        result.quantize_activation_setting.calib_algorithm = setting.calib_algorithm
+    for spec, section in enabled_passes(setting):
+        setattr(result, spec.field, True)
+        parameters = getattr(result, spec.parameters)
+        for field, value in section.model_dump(exclude={"enabled"}).items():
+            if value is not None:
+                setattr(parameters, field, value)
+    if setting.fusion_alignment is not None:
+        for field, value in setting.fusion_alignment.model_dump(exclude_none=True).items():
+            setattr(result.fusion_setting, field, value)
+    # esp-ppq fills the table with examples, which would be written into reports as if they ran.
+    result.dispatching_table.dispatchings.clear()
+    for entry in setting.dispatching_table or []:
+        result.dispatching_table.append(entry.op, get_target_platform(target, entry.bits))
+    warnings = []
+    for name, value in (setting.extra or {}).items():
+        if not _set_dotted(result, name, value):
+            close = nearest(name, [key for key in vars(result) if not key.startswith("_")])
+            hint = f"; did you mean {close!r}?" if close else ""
+            warnings.append(f"extra.{name} is no attribute of QuantizationSetting: skipped{hint}")
+    return result, warnings
+
+
+def _set_dotted(target: Any, path: str, value: Any) -> bool:
+    """Set ``a.b.c`` where it exists; a dict given for a group of attributes sets each of them."""
+    *parents, last = path.split(".")
+    for part in parents:
+        target = vars(target).get(part) if hasattr(target, "__dict__") else None
+    if not hasattr(target, "__dict__") or last not in vars(target):
+        return False
+    current = getattr(target, last)
+    if isinstance(value, dict) and hasattr(current, "__dict__"):
+        found = [_set_dotted(current, key, inner) for key, inner in value.items()]
+        return all(found)
+    setattr(target, last, value)
+    return True

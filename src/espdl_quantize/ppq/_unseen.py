@@ -8,9 +8,11 @@ weights does not run them.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
+
+from espdl_quantize.ppq.patches import When, installed
 
 _SEED = 0
 
@@ -36,30 +38,24 @@ def reads_of(graph: Any) -> Iterator[Reads]:
         reads.any = None
         yield reads
         return
-    kind: Any = type(graph)
-    own = kind.__dict__.get("__getattribute__")
-    original = kind.__getattribute__
+    with contextlib.ExitStack() as stack:
+        # Once is enough, and an executor reads often.
+        stack.enter_context(installed(When.READING, graph, reads, stack.close))
+        yield reads
 
-    def stop() -> None:
-        if kind.__dict__.get("__getattribute__") is not noticing:
-            return
-        if own is None:
-            del kind.__getattribute__
-        else:
-            kind.__getattribute__ = own
 
-    def noticing(self: Any, name: str) -> Any:
-        if self is graph:
+def noticing(
+    original: Callable[[Any, str], Any], graph: Any, reads: Reads, stop: Callable[[], None]
+) -> Callable[[Any, str], Any]:
+    """Return a way to read an attribute that notices the first time that one of a graph is."""
+
+    def read(self: Any, name: str) -> Any:
+        if self is graph and not reads.any:
             reads.any = True
-            # Once is enough, and an executor reads often.
             stop()
         return original(self, name)
 
-    kind.__getattribute__ = noticing
-    try:
-        yield reads
-    finally:
-        stop()
+    return read
 
 
 def scrambled(graph: Any) -> Iterator[Any]:

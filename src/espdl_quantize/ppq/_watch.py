@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from espdl_quantize.contract import Batch
+from espdl_quantize.ppq.patches import When, installed
 
 DIGEST_BYTES = 16
 
@@ -26,25 +27,25 @@ def watched(graph: Any, on_run: OnRun) -> Iterator[None]:
         graph: an esp-ppq graph.
         on_run: what it raises comes out of the forward.
     """
-    from esp_ppq.executor import TorchExecutor
+    with installed(When.EVALUATION, graph, on_run):
+        yield
 
-    names, original = list(getattr(graph, "outputs", ())), TorchExecutor.forward
+
+def watching(original: Callable[..., Any], graph: Any, on_run: OnRun) -> Callable[..., Any]:
+    """Return a forward that does as an executor's, and tells of it."""
+    names = list(getattr(graph, "outputs", ()))
 
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         results = original(self, *args, **kwargs)
-        ran = getattr(self, "_graph", graph)
-        if ran is graph or list(ran.outputs) == names:
+        graph_run = getattr(self, "_graph", graph)
+        if graph_run is graph or list(graph_run.outputs) == names:
             inputs = args[0] if args else kwargs.get("inputs")
             asked = args[1] if len(args) > 1 else kwargs.get("output_names")
-            whole = asked is None or list(asked) == names
-            on_run(_as_list(inputs, list(ran.inputs)), list(results) if whole else None)
+            is_whole = asked is None or list(asked) == names
+            on_run(_as_list(inputs, list(graph_run.inputs)), list(results) if is_whole else None)
         return results
 
-    TorchExecutor.forward = forward
-    try:
-        yield
-    finally:
-        TorchExecutor.forward = original
+    return forward
 
 
 def sample_digests(inputs: Sequence[Any]) -> list[bytes]:

@@ -26,7 +26,7 @@ pytest.importorskip("triton", reason="Triton comes with the CUDA builds of torch
 
 @pytest.fixture(scope="module")
 def kernels() -> ModuleType:
-    return importlib.import_module("espdl_quantize.ppq.fast._gpu_kernels")
+    return importlib.import_module("espdl_quantize.ppq.fast.gpu_kernels")
 
 
 class _Variable:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from espdl_quantize.ppq.fast._info import repr_of
+from espdl_quantize.ppq.fast.writing import repr_of
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -11,10 +11,9 @@ from esp_ppq.executor import TorchExecutor
 from torch import Tensor, nn
 
 from espdl_quantize.contract import load_contract, read_batches
-from espdl_quantize.core import NoProgress
-from espdl_quantize.ppq import at_work, prepare_float_model, probe_target, quantize, target_names
-from espdl_quantize.ppq.fast import Layout
-from espdl_quantize.ppq.fast import _executor as executor
+from espdl_quantize.core import Engine, NoProgress
+from espdl_quantize.ppq import engine_for, prepare_float_model, probe_target, quantize, target_names
+from espdl_quantize.ppq.fast import Layout, forwards
 from espdl_quantize.setting import parse_setting, resolve
 from tests.contracts import CONFIG, write_contract
 from tests.networks import calibration_images
@@ -30,9 +29,11 @@ def quantized(folder: Path, kind: str, **fields: Any) -> Any:
     contract = load_contract(path, target_names())
     target = probe_target(contract.config.target)
     setting = resolve(parse_setting({"iteration_id": 0, **fields}), target)
-    with at_work("fast"):
+    with engine_for(Engine.FAST).install() as engine:
         float_model, batches = prepare_float_model(contract, folder), read_batches(contract)
-        return quantize(float_model, contract.config, setting, batches, NoProgress()).graph
+        return quantize(
+            float_model, contract.config, setting, batches, NoProgress(), engine=engine
+        ).graph
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +96,7 @@ class _Seen:
         runner = TorchExecutor(graph=graph, device="cpu")
         self.names = [one.name for op in graph.topological_sort() for one in op.outputs]
         self.plain = runner.forward(images, self.names)
-        with at_work("fast"):
+        with engine_for(Engine.FAST).install():
             self.fast = runner.forward(images, self.names)
             self.outputs = runner.forward(images)
 
@@ -104,7 +105,7 @@ class _Seen:
 def test_every_value_is_esp_ppqs_to_the_last_bit(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(executor, "_LARGE", 0)
+    monkeypatch.setattr(forwards, "_LARGE", 0)
     graph = quantized(tmp_path, kind)
     seen = _Seen(graph, calibration_images(1 if kind == "transformer" else 6))
     for name, plain, fast in zip(seen.names, seen.plain, seen.fast, strict=True):
@@ -117,7 +118,7 @@ def test_every_value_is_esp_ppqs_to_the_last_bit(
 
 def test_errors_and_odd_inputs_are_esp_ppqs(graph: Any) -> None:
     runner, images = TorchExecutor(graph=graph, device="cpu"), calibration_images(2)
-    with at_work("fast"):
+    with engine_for(Engine.FAST).install():
         with pytest.raises(KeyError, match="nowhere"):
             runner.forward(images, ["nowhere"])
         with pytest.raises(RuntimeError, match="Op Execution Error"):
@@ -133,7 +134,7 @@ def test_errors_and_odd_inputs_are_esp_ppqs(graph: Any) -> None:
 
 def test_gradients_flow_through_esp_ppqs_own_forward(graph: Any) -> None:
     images = calibration_images(2).requires_grad_()
-    with at_work("fast"):
+    with engine_for(Engine.FAST).install():
         runner = TorchExecutor(graph=graph, device="cpu")
         runner.forward_with_gradient(images)[0].sum().backward()
     assert images.grad is not None

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from espdl_quantize.ppq.fast import _observer_kernels as kernels
-from espdl_quantize.ppq.fast._observers import order_statistics
+from espdl_quantize.ppq.fast import observer_kernels as kernels
+from espdl_quantize.ppq.fast.observers import order_statistics
 
 torch.manual_seed(0)
 VALUES = {

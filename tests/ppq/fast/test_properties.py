@@ -20,11 +20,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from espdl_quantize.ppq.fast import _executor, fake_quantize
-from espdl_quantize.ppq.fast._executor import fast_forward
+from espdl_quantize.ppq._fallback import Fallback
+from espdl_quantize.ppq.fast import fake_quantize, forwards
 from espdl_quantize.ppq.fast._fake_quant import NO_BOUNDS, Bounds, grid_of
-from espdl_quantize.ppq.fast._observers import fast_observers, order_statistics
+from espdl_quantize.ppq.fast.observers import order_statistics
 from espdl_quantize.ppq.fast.training._scales import Scales
+from espdl_quantize.ppq.patches import When, installed
 from tests.ppq.fast.drawn import BOUNDS, Layer, configured, laid_out, layers, quantizations, tensors
 from tests.ppq.fast.made import ROUNDINGS
 
@@ -149,8 +150,8 @@ def test_a_layer_runs_as_by_esp_ppq(layer: Layer) -> None:
 def runs_alike(layer: Layer) -> None:
     executor = TorchExecutor(graph=layer.graph, device="cpu")
     (wanted,) = executor.forward(layer.x)
-    with pytest.MonkeyPatch.context() as patch, fast_forward():
-        patch.setattr(_executor, "_LARGE", 0)
+    with pytest.MonkeyPatch.context() as patch, installed(When.FAST_ENGINE, Fallback()):
+        patch.setattr(forwards, "_LARGE", 0)
         (found,) = executor.forward(layer.x)
     same(found, wanted)
 
@@ -197,7 +198,7 @@ def test_an_observer_finds_the_same_scale(
         return config.scale
 
     wanted = scale()
-    with fast_observers():
+    with installed(When.FAST_ENGINE, Fallback()):
         assert float(scale()) == float(wanted)
 
 

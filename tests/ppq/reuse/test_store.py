@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from espdl_quantize.ppq.reuse._store import Store
+from espdl_quantize.ppq.reuse.store import Store
 
 ARRAYS = {"a": np.arange(100, dtype=np.float32), "b.state": np.array(3)}
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from espdl_quantize.chip._facts import ChipFacts
 from espdl_quantize.chip._model import ChipModel, Node
 from espdl_quantize.chip._model import Tensor as FileTensor
-from espdl_quantize.chip.integers import _elements, _moves, _sums  # noqa: F401, they register
+from espdl_quantize.chip.integers import elements, moves, sums  # noqa: F401, they register
 from espdl_quantize.chip.integers._agreement import (
     Agreement,
     IntegerCheck,
@@ -21,8 +21,7 @@ from espdl_quantize.chip.integers._agreement import (
 from espdl_quantize.chip.integers._arithmetic import to_integers, to_reals
 from espdl_quantize.chip.integers._call import KERNELS, Call, Misfit, Unsupported
 from espdl_quantize.contract import Batch
-from espdl_quantize.ppq import CHIP_CHECK, fallback_at_work, run_graph
-from espdl_quantize.ppq.fast import OpRunner, inputs_of, quantize_plainly
+from espdl_quantize.ppq import QuantizationEngine, ReferenceEngine, run_graph
 
 Layouts = Mapping[str, tuple[int, ...]]
 
@@ -34,6 +33,8 @@ def check_integers(
     layouts: Layouts,
     samples: list[Batch],
     device: str = "cpu",
+    *,
+    engine: QuantizationEngine | None = None,
 ) -> IntegerCheck:
     """Compute samples from the file's integers alone, and compare with the simulation.
 
@@ -44,14 +45,23 @@ def check_integers(
         layouts: what :func:`espdl_quantize.ppq.export` returned with it.
         samples: inputs, each a batch of one.
         device: where the simulation runs.
+        engine: runs the ops that have no integer form; None for plain esp-ppq.
     """
-    return _Check(model, facts, graph, layouts, device).over(samples)
+    engine = engine or ReferenceEngine()
+    return _Check(model, facts, graph, layouts, device, engine).over(samples)
 
 
 class _Check:
     def __init__(
-        self, model: ChipModel, facts: ChipFacts, graph: Any, layouts: Layouts, device: str
+        self,
+        model: ChipModel,
+        facts: ChipFacts,
+        graph: Any,
+        layouts: Layouts,
+        device: str,
+        engine: QuantizationEngine,
     ) -> None:
+        self._engine = engine
         self._model, self._facts, self._graph = model, facts, graph
         self._layouts, self._device = layouts, device
         self._constants = {name: _shaped(one) for name, one in model.constants.items()}
@@ -174,11 +184,7 @@ class _Check:
                 real = real.permute([axes.index(axis) for axis in range(len(axes))])
             values[variable.name] = real.to(self._device)
         try:
-            outputs = fallback_at_work().attempt(
-                CHIP_CHECK,
-                lambda: OpRunner(self._device).run(op, inputs_of(op, values)),
-                lambda: OpRunner(self._device, quantize_plainly).run(op, inputs_of(op, values)),
-            )
+            outputs = self._engine.run_op(self._graph, op, values, self._device)
         except RuntimeError:
             return None
         return [

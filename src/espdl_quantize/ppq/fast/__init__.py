@@ -1,7 +1,6 @@
 """The fast engine: esp-ppq's numbers, without its repeated work."""
 
 from espdl_quantize.ppq.fast._fake_quant import NO_BOUNDS, fake_quantize
-from espdl_quantize.ppq.fast._install import fast_engine, speed_up_pass
 from espdl_quantize.ppq.fast._layout import Layout
 from espdl_quantize.ppq.fast._memory import give_back_freed_memory
 from espdl_quantize.ppq.fast._ops import bounds_of
@@ -16,6 +15,7 @@ from espdl_quantize.ppq.fast._runner import (
     release,
     store,
 )
+from espdl_quantize.ppq.fast.passes import fast_engine, speed_up_pass
 
 __all__ = [
     "NO_BOUNDS",

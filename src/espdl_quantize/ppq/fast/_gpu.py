@@ -23,7 +23,7 @@ _UP = {RoundingPolicy.ROUND_HALF_EVEN: False, RoundingPolicy.ROUND_HALF_UP: True
 def kernels() -> ModuleType | None:
     """Return the kernels, once they have given torch's numbers; None where they cannot be used."""
     try:
-        from espdl_quantize.ppq.fast import _gpu_kernels
+        from espdl_quantize.ppq.fast import gpu_kernels as _gpu_kernels
     except ImportError:
         return None
     try:

@@ -1,6 +1,5 @@
-"""The three error analyses of a quantized graph, by either engine."""
+"""The three error analyses of a quantized graph; each engine has its own."""
 
-from espdl_quantize.ppq.measure._measure import measure
 from espdl_quantize.ppq.measure._measurements import Measurements, Row
 
-__all__ = ["Measurements", "Row", "measure"]
+__all__ = ["Measurements", "Row"]

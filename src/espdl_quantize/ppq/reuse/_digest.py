@@ -81,6 +81,17 @@ class Digest:
             self._hash.update(dense.contiguous().view(-1).view(torch.uint8).numpy().data)
 
 
+def digest_of(*values: Any) -> str:
+    """Return the digest of values.
+
+    Raises:
+        UndigestibleError: one is of a type whose equality is not known here.
+    """
+    digest = Digest()
+    digest.add(*values)
+    return digest.hex()
+
+
 def add_ops(digest: Digest, ops: Iterable[Any]) -> None:
     """Add ops: what they compute, their constants, their configurations, and who shares a scale.
 

@@ -11,7 +11,7 @@ from esp_ppq.executor import TorchExecutor
 from espdl_quantize.contract import load_contract
 from espdl_quantize.ppq import FloatModel, prepare_float_model, target_names
 from espdl_quantize.ppq.fast import OpRunner
-from espdl_quantize.ppq.fast.training._activations import Activations
+from espdl_quantize.ppq.fast.training._collect import Activations
 from tests.contracts import write_contract
 from tests.networks import calibration_images
 

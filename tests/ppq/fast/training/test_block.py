@@ -13,8 +13,8 @@ from esp_ppq.quantization.algorithm.training import TQTDelegator
 from esp_ppq.quantization.optim.training import TrainedQuantizationThresholdPass
 
 from espdl_quantize.contract import read_batches
-from espdl_quantize.core import NoProgress
-from espdl_quantize.ppq import at_work, prepare_float_model, probe_target, quantize
+from espdl_quantize.core import Engine, NoProgress
+from espdl_quantize.ppq import engine_for, prepare_float_model, probe_target, quantize
 from espdl_quantize.ppq.fast.training import Collector, TqtTrainer
 from espdl_quantize.ppq.fast.training._block import BlockRunner
 from espdl_quantize.ppq.fast.training._scales import Scales
@@ -36,9 +36,11 @@ class Blocks:
         contract = contract_for(kind, "torch", target, folder)
         batches = read_batches(contract)[:2]
         setting = resolve(parse_setting({"iteration_id": 0}), probe_target(target))
-        with at_work("fast"):
+        with engine_for(Engine.FAST).install() as engine:
             model = prepare_float_model(contract, folder)
-            self.graph = quantize(model, contract.config, setting, batches, NoProgress()).graph
+            self.graph = quantize(
+                model, contract.config, setting, batches, NoProgress(), engine=engine
+            ).graph
         self.executor = TorchExecutor(graph=self.graph, device="cpu")
         self.optimization = TrainedQuantizationThresholdPass(block_size=size)
         collector = Collector(self.optimization)

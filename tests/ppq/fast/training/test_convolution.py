@@ -7,8 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from espdl_quantize.ppq.fast.training._convolution import Geometry, convolution_gradients, convolved
-from espdl_quantize.ppq.fast.training._depthwise import depthwise_gradient
+from espdl_quantize.ppq.fast.training.convolution import (
+    Geometry,
+    convolution_gradients,
+    convolved,
+    depthwise_gradient,
+)
 
 GEOMETRIES = {
     # stride, padding, dilation, groups of 12 channels, kernel

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from espdl_quantize.ppq.fast.training._parameters import Parameters
+from espdl_quantize.ppq.fast.training.parameters import Parameters
 
 
 def tensors() -> list[Tensor]:

@@ -16,10 +16,14 @@ from torch.nn import functional
 
 from espdl_quantize.ppq.fast.training import TqtTrainer
 from espdl_quantize.ppq.fast.training._block import BlockRunner
-from espdl_quantize.ppq.fast.training._convolution import Geometry, convolution_gradients, convolved
-from espdl_quantize.ppq.fast.training._depthwise import depthwise_gradient
-from espdl_quantize.ppq.fast.training._parameters import Parameters
 from espdl_quantize.ppq.fast.training._scales import Scales
+from espdl_quantize.ppq.fast.training.convolution import (
+    Geometry,
+    convolution_gradients,
+    convolved,
+    depthwise_gradient,
+)
+from espdl_quantize.ppq.fast.training.parameters import Parameters
 from tests.ppq.fast.drawn import SMALL, Layer, generator, laid_out, layers
 
 TYPES = ("Conv1", "Conv2", "Conv3", "ConvTranspose1", "ConvTranspose2", "ConvTranspose3", "Gemm")

@@ -16,8 +16,8 @@ from torch.nn import functional
 from espdl_quantize.ppq.fast._memory import fitting_threads
 from espdl_quantize.ppq.fast.training._block import BlockRunner
 from espdl_quantize.ppq.fast.training._collect import Data
-from espdl_quantize.ppq.fast.training._parameters import Parameters
 from espdl_quantize.ppq.fast.training._scales import Scales
+from espdl_quantize.ppq.fast.training.parameters import Parameters
 
 _TRAINED_TYPES = ("Add", "Mul")
 """Types beyond the computing ones whose constants esp-ppq trains."""

@@ -1,13 +1,14 @@
-"""Writes the numbers of an .info file, as numpy would, in one go.
+"""Writes the weights of an .espdl file 16 bytes at a time, and the .info file's text in one go.
 
-esp-ppq reads every 16 bytes of a tensor by several calls, and numpy's own text of a long array is
-made by appending each number to all of the text before it.
+The bytes are esp-ppq's own. esp-ppq hands weights to the FlatBuffers builder byte by byte, through
+five calls for each. It reads every 16 bytes of a tensor by several calls, and numpy's own text of a
+long array is made by appending each number to all of the text before it.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,22 +22,14 @@ _TYPES = (np.dtype(np.int8), np.dtype(np.int16))
 """What ESP-DL's weights are made of."""
 
 
-@contextlib.contextmanager
-def fast_info(fallback: Fallback) -> Iterator[None]:
-    """Make esp-ppq's exporter write the values of long integer tensors faster within the block."""
-    from esp_ppq.parser.espdl import helper
-
-    original = helper.printable_tensor_value
-    helper.printable_tensor_value = fallback.guarded(
+def tensor_text(original: Callable[[Any], str], fallback: Fallback) -> Callable[[Any], str]:
+    """Return what writes the values of long integer tensors faster."""
+    return fallback.guarded(
         INFO,
         lambda tensor: _described(tensor, original),
         original,
         layer=lambda tensor: str(tensor.Name().decode("utf-8")),
     )
-    try:
-        yield
-    finally:
-        helper.printable_tensor_value = original
 
 
 def _described(tensor: Any, original: Callable[[Any], str]) -> str:
@@ -88,3 +81,30 @@ def repr_of(array: Any) -> str:
     fits = indent + len(last) + 1 + len(end) <= options["linewidth"]
     separator = " " if fits else "\n" + " " * len(prefix)
     return f"{prefix}[{text.tobytes().decode()}{last}{separator}{end}"
+
+
+_CHUNK = 16
+"""Bytes of FlatBuffers' ``AlignedBytes``, which raw data is a vector of."""
+
+
+def prepend(builder: Any, data: bytes) -> None:
+    """Prepend one chunk; starting the vector has made room for all of them."""
+    end = builder.head
+    builder.head = end - _CHUNK
+    builder.Bytes[builder.head : end] = data
+
+
+def packing(original: Any, fallback: Fallback) -> SimpleNamespace:
+    """Return what stands in for the generated module that packs weights.
+
+    A failure ends the export, which is guarded as a whole: there are too many chunks for a guard of
+    each.
+    """
+
+    def pack(builder: Any, data: bytes) -> None:
+        if fallback.is_plain:
+            original.CreateAlignedBytes(builder, data)
+        else:
+            prepend(builder, data)
+
+    return SimpleNamespace(CreateAlignedBytes=pack)

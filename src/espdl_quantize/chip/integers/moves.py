@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from espdl_quantize.chip.integers._call import Call, Unsupported, kernel
-from espdl_quantize.chip.integers._sums import pool_arguments, reduced_axes
+from espdl_quantize.chip.integers.sums import pool_arguments, reduced_axes
 
 
 @kernel("Identity")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,18 +19,15 @@ from espdl_quantize.ppq._fallback import (
 )
 from espdl_quantize.ppq._snapshot import state_of_graph, state_of_ops
 from espdl_quantize.ppq._spill import is_spilling
-from espdl_quantize.ppq.fast._executor import fast_forward
 from espdl_quantize.ppq.fast._fake_quant import fake_quantize
-from espdl_quantize.ppq.fast._info import fast_info
 from espdl_quantize.ppq.fast._memory import (
     flush_denormals,
     give_back_freed_memory,
     keep_freed_memory,
     set_threads,
 )
-from espdl_quantize.ppq.fast._observers import fast_observers
-from espdl_quantize.ppq.fast._pack import fast_packing
 from espdl_quantize.ppq.fast.training import Collector, TqtTrainer
+from espdl_quantize.ppq.patches import When, installed, override
 
 
 @contextlib.contextmanager
@@ -42,36 +39,30 @@ def fast_engine(fallback: Fallback) -> Iterator[None]:
     Args:
         fallback: guards every hook.
     """
-    from esp_ppq.core import defs
-    from esp_ppq.executor import torch as executor
-
     if not is_spilling():
         keep_freed_memory()
     flush_denormals()
     set_threads(torch.get_num_threads())
-    collector = defs.gc
-    if not torch.cuda.is_available():
-        # esp-ppq collects garbage before many of its functions, which frees memory of a GPU alone;
-        # Python's own collector stays at work.
-        defs.gc = SimpleNamespace(collect=lambda: 0)
-    original = executor.PPQuantFunction
-    executor.PPQuantFunction = fallback.guarded(
+    with installed(When.FAST_ENGINE, fallback):
+        yield
+
+
+def idle_collector(original: Any, _: Fallback) -> Any:
+    """Return a garbage collector that does nothing, where there is no GPU whose memory it frees.
+
+    Python's own collector stays at work.
+    """
+    return original if torch.cuda.is_available() else SimpleNamespace(collect=lambda: 0)
+
+
+def fake_quantization(original: Callable[..., Any], fallback: Fallback) -> Callable[..., Any]:
+    """Return what quantizes a tensor by one kernel."""
+    return fallback.guarded(
         FAKE_QUANTIZATION,
         fake_quantize,
         original,
         layer=lambda tensor, config: fallback.layer_of(config),
     )
-    try:
-        with (
-            fast_packing(fallback),
-            fast_info(fallback),
-            fast_observers(fallback),
-            fast_forward(fallback),
-        ):
-            yield
-    finally:
-        executor.PPQuantFunction = original
-        defs.gc = collector
 
 
 _PER_BLOCK = ("finetune", "correct_bias")
@@ -101,9 +92,10 @@ def speed_up_pass(optimization: Any, fallback: Fallback) -> None:
         kept = [one for one in (optimization, executor) if one is not None]
         return state_of_graph(graph, *kept).restore
 
-    optimization.optimize = fallback.guarded(
+    guarded = fallback.guarded(
         PASS, giving_back, optimize, lambda *_, **__: str(optimization.name), snapshot
     )
+    override(optimization, "optimize", guarded)
 
 
 def _speed_up_training(optimization: Any, fallback: Fallback) -> None:
@@ -126,10 +118,11 @@ def _speed_up_training(optimization: Any, fallback: Fallback) -> None:
         return collect(*args, **kwargs)
 
     collect = optimization.collect
-    optimization.split_graph_into_blocks = collector.split_graph_into_blocks
-    optimization.collect = fallback.guarded(
+    override(optimization, "split_graph_into_blocks", collector.split_graph_into_blocks)
+    collecting = fallback.guarded(
         COLLECTING, collector.collect, collect_plainly, layer, before_collecting
     )
+    override(optimization, "collect", collecting)
     for name in _PER_BLOCK:
         if not hasattr(optimization, name):
             continue
@@ -142,4 +135,4 @@ def _speed_up_training(optimization: Any, fallback: Fallback) -> None:
         ):
             fast = TqtTrainer(optimization).finetune
         guarded = fallback.guarded(TRAINING, fast, plain, layer, before_training)
-        setattr(optimization, name, guarded)
+        override(optimization, name, guarded)

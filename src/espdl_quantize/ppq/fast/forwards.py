@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from esp_ppq.core import QuantizationStates
-from esp_ppq.executor import TorchExecutor
 from torch import Tensor
 
 from espdl_quantize.ppq._fallback import FORWARD, Fallback
@@ -23,17 +21,15 @@ from espdl_quantize.ppq.fast._runner import (
     store,
 )
 
-_FORWARD = "_TorchExecutor__forward"
-"""What TorchExecutor's public methods call."""
-
 _LARGE = 1 << 15
 """Elements of the inputs from which on the layout of images is worth a thought."""
 
 
-@contextlib.contextmanager
-def fast_forward(fallback: Fallback) -> Iterator[None]:
-    """Within the block, forwards without hooks run on a CPU by :func:`run_ops`."""
-    original = getattr(TorchExecutor, _FORWARD)
+def forward(original: Callable[..., Any], fallback: Fallback) -> Callable[..., Any]:
+    """Return a forward for TorchExecutor that runs on a CPU by :func:`run_ops`, without hooks.
+
+    It stands behind all of the executor's public methods.
+    """
 
     def fast(
         self: Any,
@@ -51,9 +47,25 @@ def fast_forward(fallback: Fallback) -> Iterator[None]:
         runner = OpRunner(self._device, _quantizer(self), _layout(self, given))
         return run_ops(self._graph, executing_order, given, names, runner)
 
-    guarded = fallback.guarded(FORWARD, fast, original)
+    def plainly(
+        self: Any,
+        inputs: Any,
+        executing_order: list[Any],
+        output_names: list[str] | None = None,
+        hooks: Any = None,
+    ) -> Any:
+        try:
+            return original(self, inputs, executing_order, output_names, hooks)
+        except Exception:
+            # esp-ppq does so only where all goes well.
+            for variable in self._graph.variables.values():
+                if not variable.is_parameter:
+                    variable.value = None
+            raise
 
-    def forward(
+    guarded = fallback.guarded(FORWARD, fast, plainly)
+
+    def run_graph(
         self: Any,
         inputs: Any,
         executing_order: list[Any],
@@ -64,11 +76,7 @@ def fast_forward(fallback: Fallback) -> Iterator[None]:
         run = original if hooks else guarded
         return run(self, inputs, executing_order, output_names, hooks)  # type: ignore[no-any-return]
 
-    setattr(TorchExecutor, _FORWARD, forward)
-    try:
-        yield
-    finally:
-        setattr(TorchExecutor, _FORWARD, original)
+    return run_graph
 
 
 def _given(executor: Any, inputs: Any) -> dict[str, Tensor] | None:

@@ -1,25 +1,23 @@
-"""Calibration's observers with compiled counting, and the same histograms and percentiles."""
+"""Calibration's observers with compiled counting, and the same histograms and percentiles.
+
+An observer's own state changes only once everything is counted: esp-ppq's own can take over from a
+failure without a snapshot.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numba
 import numpy as np
 import torch
 from esp_ppq.core import PPQ_CONFIG, QuantizationProperty, QuantizationStates
-from esp_ppq.quantization.observer.range import (
-    TorchHistObserver,
-    TorchMSEObserver,
-    TorchPercentileObserver,
-)
 from torch import Tensor
 
 from espdl_quantize.ppq._fallback import OBSERVER, Fallback
-from espdl_quantize.ppq.fast import _observer_kernels as kernels
+from espdl_quantize.ppq.fast import observer_kernels as kernels
 from espdl_quantize.ppq.fast._fake_quant import flat
 
 _COUNTABLE = 1 << 24
@@ -28,30 +26,27 @@ _COUNTABLE = 1 << 24
 Observe = Callable[[Any, Tensor], None]
 
 
-@contextlib.contextmanager
-def fast_observers(fallback: Fallback) -> Iterator[None]:
-    """Within the block, esp-ppq's observers count by the kernels wherever these fit.
+def histogram(original: Observe, fallback: Fallback) -> Observe:
+    """Return a histogram observer's ``observe`` that counts by a kernel where that fits."""
+    return fallback.guarded(OBSERVER, _histogram(original), original, _layer(fallback))
 
-    An observer's own state changes only once everything is counted: esp-ppq's own can take over
-    from a failure without a snapshot.
-    """
-    histogram, percentile = TorchHistObserver.observe, TorchPercentileObserver.observe
-    mse = TorchMSEObserver.compute_mse_loss
 
+def percentile(original: Observe, fallback: Fallback) -> Observe:
+    """Return a percentile observer's ``observe`` that counts by kernels where these fit."""
+    return fallback.guarded(OBSERVER, _percentile(original), original, _layer(fallback))
+
+
+def mean_square_error(original: Callable[..., float], fallback: Fallback) -> Callable[..., float]:
+    """Return the error of a range of a histogram by a kernel."""
+    return fallback.guarded(OBSERVER, _mse(original), original, _layer(fallback))
+
+
+def _layer(fallback: Fallback) -> Callable[..., str]:
     def layer(observer: Any, *_: Any, **__: Any) -> str:
         names = fallback.layer_of(observer._quant_cfg), str(observer._watch_on.name)
         return ", tensor ".join(name for name in names if name)
 
-    TorchHistObserver.observe = fallback.guarded(OBSERVER, _histogram(histogram), histogram, layer)
-    TorchPercentileObserver.observe = fallback.guarded(
-        OBSERVER, _percentile(percentile), percentile, layer
-    )
-    TorchMSEObserver.compute_mse_loss = fallback.guarded(OBSERVER, _mse(mse), mse, layer)
-    try:
-        yield
-    finally:
-        TorchHistObserver.observe, TorchPercentileObserver.observe = histogram, percentile
-        TorchMSEObserver.compute_mse_loss = mse
+    return layer
 
 
 def order_statistics(tensor: Tensor, first: int, second: int) -> tuple[Tensor, Tensor]:

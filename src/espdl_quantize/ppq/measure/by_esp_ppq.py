@@ -6,8 +6,8 @@ from typing import Any
 
 from espdl_quantize.contract import Batch
 from espdl_quantize.core import Progress
-from espdl_quantize.ppq.measure._float_recorder import only_float_tensors
 from espdl_quantize.ppq.measure._measurements import Measurements
+from espdl_quantize.ppq.patches import When, installed
 
 
 def measure_by_esp_ppq(
@@ -26,6 +26,31 @@ def measure_by_esp_ppq(
         layerwise = layerwise_error_analyse(**common, verbose=False) or {}
     with progress.stage("graphwise error"):
         graphwise = graphwise_error_analyse(**common, verbose=False) or {}
-    with progress.stage("statistics"), only_float_tensors():
+    with progress.stage("statistics"), installed(When.ANALYSIS):
         statistics = statistical_analyse(**common) or []
     return Measurements(layerwise, graphwise, statistics)
+
+
+def float_recorder(recorder: Any) -> type:
+    """Return a recorder that skips integer, boolean and empty tensors.
+
+    esp-ppq takes the mean of every input of every op, and torch has no mean of integers. Since
+    opset 18 the axes of a ReduceMean are such an input, so that many classifiers cannot be analysed
+    as they are.
+    """
+
+    class FloatRecorder(recorder):  # type: ignore[misc]
+        def pre_forward_hook(self, inputs: list[Any], **kwargs: Any) -> list[Any]:
+            super().pre_forward_hook([_float_or_none(value) for value in inputs], **kwargs)
+            return inputs
+
+        def post_forward_hook(self, outputs: list[Any], **kwargs: Any) -> list[Any]:
+            super().post_forward_hook([_float_or_none(value) for value in outputs], **kwargs)
+            return outputs
+
+    return FloatRecorder
+
+
+def _float_or_none(value: Any) -> Any:
+    usable = value is not None and value.dtype.is_floating_point and value.numel() > 0
+    return value if usable else None
