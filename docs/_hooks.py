@@ -43,17 +43,12 @@ def on_files(files: Any, config: Any, **_: Any) -> Any:
     return files
 
 
-def _load(name: str) -> Any:
-    spec = importlib.util.spec_from_file_location(name, _HERE / f"{name}.py")
+def _parts() -> dict[str, Any]:
+    spec = importlib.util.spec_from_file_location("_generated", _HERE / "_generated.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module
-
-
-def _parts() -> dict[str, Any]:
-    house = _load("_house")
-    return {**_load("_generated").PARTS, "packages": house.table, "picture": house.picture}
+    return dict(module.PARTS)
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
