@@ -54,7 +54,7 @@ def _parts() -> dict[str, Any]:
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Replace ``{{ name argument }}`` by what the program says."""
     parts = _parts() if _MARKER.search(markdown) else {}
-    return _MARKER.sub(lambda found: parts[found[1]](*filter(None, [found[2]])), markdown)
+    return _MARKER.sub(lambda match: parts[match[1]](*filter(None, [match[2]])), markdown)
 
 
 def on_page_content(html: str, **_: Any) -> str:

@@ -77,8 +77,11 @@ def _imports(layer: str) -> set[str]:
                 names |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
                 names.add(node.module)
+                names |= {f"{node.module}.{alias.name}" for alias in node.names}
     inside = {name.split(".")[1] for name in names if name.startswith("espdl_quantize.")}
-    return inside | {name.split(".")[0] for name in names} - {"espdl_quantize"}
+    return inside.intersection(layers()) | {name.split(".")[0] for name in names} - {
+        "espdl_quantize"
+    }
 
 
 def _kind(names: set[str]) -> str:
