@@ -56,30 +56,30 @@ def _command(name: str, group: Any, prefix: str = "") -> Iterable[str]:
         yield from _command(below, command, f"{full} ")
     if hasattr(command, "commands"):
         return
-    shown = [one for one in command.params if one.name != "help"]
-    words = [_value_name(one) for one in shown if one.param_type_name == "argument"]
+    shown = [parameter for parameter in command.params if parameter.name != "help"]
+    words = [_value_name(entry) for entry in shown if entry.param_type_name == "argument"]
     yield f"```text\n{' '.join(['espdl-quantize', full, *words, '[options]'])}\n```\n"
     hints = get_type_hints(inspect.unwrap(command.callback))
     if shown:
-        rows = [_parameter(one, hints.get(one.name)) for one in shown]
+        rows = [_parameter(entry, hints.get(entry.name)) for entry in shown]
         yield _table(("option", "default", "meaning"), rows)
 
 
-def _value_name(one: Any) -> str:
-    return str(one.metavar or one.name.upper())
+def _value_name(parameter: Any) -> str:
+    return str(parameter.metavar or parameter.name.upper())
 
 
-def _parameter(one: Any, hint: Any) -> tuple[str, str, str]:
-    if one.param_type_name == "argument":
-        name = f"`{_value_name(one)}`"
+def _parameter(parameter: Any, hint: Any) -> tuple[str, str, str]:
+    if parameter.param_type_name == "argument":
+        name = f"`{_value_name(parameter)}`"
     else:
         choices = get_args(hint) if get_origin(hint) is Literal else ()
-        value = "|".join(map(str, choices)) or _value_name(one)
-        name = (
-            f"`{', '.join([*one.opts, *one.secondary_opts])}{'' if one.is_flag else ' ' + value}`"
-        )
-    default = "" if one.default is None or one.default is False else f"`{one.default}`"
-    return name, "needed" if one.required else default, _prose(one.help or "")
+        value = "|".join(map(str, choices)) or _value_name(parameter)
+        options = ", ".join([*parameter.opts, *parameter.secondary_opts])
+        name = f"`{options}{'' if parameter.is_flag else ' ' + value}`"
+    value = parameter.default
+    default = "" if value is None or value is False else f"`{value}`"
+    return name, "needed" if parameter.required else default, _prose(parameter.help or "")
 
 
 def exit_codes() -> str:
@@ -139,14 +139,14 @@ def _type(field: dict[str, Any]) -> str:
     if "$ref" in field:
         return "section"
     if "anyOf" in field:
-        kinds = [_type(one) for one in field["anyOf"] if one.get("type") != "null"]
+        kinds = [_type(option) for option in field["anyOf"] if option.get("type") != "null"]
         return " or ".join(kinds)
     if "enum" in field:
         return ", ".join(f"`{value}`" for value in field["enum"])
     limits = {"minimum": "≥", "exclusiveMinimum": ">"}
-    told = "".join(f" {sign} {field[key]}" for key, sign in limits.items() if key in field)
+    bounds = "".join(f" {sign} {field[key]}" for key, sign in limits.items() if key in field)
     inner = f" of {_type(field['items'])}s" if "items" in field else ""
-    return f"{field.get('type', 'any')}{inner}{told}"
+    return f"{field.get('type', 'any')}{inner}{bounds}"
 
 
 def _attributes(cls: type) -> dict[str, str]:
@@ -162,12 +162,12 @@ def _sentence(text: str) -> str:
 
 
 def _numbers(instance: Any) -> str:
-    told = _attributes(type(instance))
+    meanings = _attributes(type(instance))
     rows = []
     for field in dataclasses.fields(instance):
         value = getattr(instance, field.name)
         if isinstance(value, (int, float)):
-            rows.append((f"`{field.name}`", f"`{value:g}`", _sentence(told[field.name])))
+            rows.append((f"`{field.name}`", f"`{value:g}`", _sentence(meanings[field.name])))
     return _table(("name", "value", "meaning"), rows)
 
 
@@ -186,23 +186,23 @@ def levers() -> str:
     order = [lever.id for lever in linear_order("balanced")]
     rows = [
         (lever.id, lever.title, _what(lever), lever.tier, lever.cost)
-        for lever in sorted(LEVERS.values(), key=lambda one: (*order, one.id).index(one.id))
+        for lever in sorted(LEVERS.values(), key=lambda lever: (*order, lever.id).index(lever.id))
     ]
     return _table(("id", "change to best", "what it is", "tier", "cost on the chip"), rows)
 
 
 def _what(lever: Any) -> str:
-    told = re.sub(rf"^{lever.id}[\w, -]*: ", "", type(lever).__doc__ or "")
-    return _sentence(told)
+    text = re.sub(rf"^{lever.id}[\w, -]*: ", "", type(lever).__doc__ or "")
+    return _sentence(text)
 
 
 def lever_orders() -> str:
     """The two orders of the levers."""
-    told = []
+    lines = []
     for priority in ("balanced", "speed"):
         names = " ".join(lever.id for lever in linear_order(priority))
-        told.append(f"- `{priority}`: {names}")
-    return "\n".join(told) + "\n"
+        lines.append(f"- `{priority}`: {names}")
+    return "\n".join(lines) + "\n"
 
 
 def measured(about: str) -> str:
@@ -223,8 +223,8 @@ def limit(name: str) -> str:
 def agents() -> str:
     """The agent tools that the skill can be installed for."""
     rows = [
-        (one.title, f"`{one.name}`", f"`{one.project}`", f"`~/{one.user}`")
-        for one in AGENTS.values()
+        (agent.title, f"`{agent.name}`", f"`{agent.project}`", f"`~/{agent.user}`")
+        for agent in AGENTS.values()
     ]
     return _table(("tool", "`--agent`", "in a project", "with `--user`"), rows)
 

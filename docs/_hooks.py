@@ -43,23 +43,18 @@ def on_files(files: Any, config: Any, **_: Any) -> Any:
     return files
 
 
-def _load(name: str) -> Any:
-    spec = importlib.util.spec_from_file_location(name, _HERE / f"{name}.py")
+def _parts() -> dict[str, Any]:
+    spec = importlib.util.spec_from_file_location("_generated", _HERE / "_generated.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module
-
-
-def _parts() -> dict[str, Any]:
-    house = _load("_house")
-    return {**_load("_generated").PARTS, "packages": house.table, "picture": house.picture}
+    return dict(module.PARTS)
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Replace ``{{ name argument }}`` by what the program says."""
     parts = _parts() if _MARKER.search(markdown) else {}
-    return _MARKER.sub(lambda found: parts[found[1]](*filter(None, [found[2]])), markdown)
+    return _MARKER.sub(lambda match: parts[match[1]](*filter(None, [match[2]])), markdown)
 
 
 def on_page_content(html: str, **_: Any) -> str:

@@ -34,8 +34,12 @@ PATHS = sorted(
 )
 
 
-def house() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("_house", ROOT / "docs" / "_house.py")
+PICTURE = (ROOT / "docs" / "assets" / "architecture.svg").read_text(encoding="utf-8")
+
+
+def drawing() -> ModuleType:
+    path = ROOT / "docs" / "draw_packages.py"
+    spec = importlib.util.spec_from_file_location("draw_packages", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -43,10 +47,10 @@ def house() -> ModuleType:
 
 
 def test_the_picture_has_every_package_in_its_order() -> None:
-    drawn = re.findall(r'id="package-(\w+)" x="0" y="(\d+)"', house().picture())
+    drawn = re.findall(r'id="package-(\w+)" x="0" y="(\d+)"', PICTURE)
     assert tuple(name for name, _ in sorted(drawn, key=lambda box: int(box[1]))) == LAYERS
-    listed = re.findall(r"^\| `(\w+)` \| \S", house().table(), flags=re.MULTILINE)
-    assert tuple(listed) == LAYERS
+    section = ARCHITECTURE.split("<!-- generated: packages -->")[1].split("<!-- end -->")[0]
+    assert tuple(re.findall(r"^\| `(\w+)` \| \S", section, flags=re.MULTILINE)) == LAYERS
 
 
 def test_the_picture_has_every_import_and_no_other() -> None:
@@ -57,8 +61,13 @@ def test_the_picture_has_every_import_and_no_other() -> None:
         for name in imports(file)
         if name.startswith("espdl_quantize.") and name.split(".")[1] != layer
     }
-    drawn = re.findall(r'class="import" id="(\w+)-imports-(\w+)"', house().picture())
-    assert set(drawn) == real
+    drawn = set(re.findall(r'class="import" id="(\w+)-imports-(\w+)"', PICTURE))
+    assert drawn == real, "run: python docs/draw_packages.py"
+
+
+def test_what_is_drawn_is_up_to_date() -> None:
+    stale = [path.name for path, text in drawing().wanted().items() if path.read_text() != text]
+    assert not stale, "run: python docs/draw_packages.py"
 
 
 @pytest.mark.parametrize("name", NAMES)

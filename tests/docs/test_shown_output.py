@@ -41,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def printed(folder: Path) -> str:
-    told: list[str] = []
+    outputs: list[str] = []
 
     def run(*arguments: str) -> None:
         done = subprocess.run(
@@ -52,7 +52,7 @@ def printed(folder: Path) -> str:
             env={**os.environ, "COLUMNS": "200"},
             check=False,
         )
-        told.extend([done.stdout, done.stderr])
+        outputs.extend([done.stdout, done.stderr])
 
     replay = ("tune", "--recorded", str(TABLE), "--output-dir")
     (folder / "mine.json").write_text(blocks(PAGES["docs/how-to/by-hand.md"], "json")[0])
@@ -63,14 +63,14 @@ def printed(folder: Path) -> str:
     run(*replay, "replay", "--iterations", "4")
     run(*replay, "one_minute", "--time", "1m")
     run(*replay, "quiet", "--iterations", "1", "--pace", "2", "--progress-json", "lines")
-    return plain(" ".join(told))
+    return plain(" ".join(outputs))
 
 
 @pytest.mark.parametrize("page", SHOWN)
 def test_the_output_on_a_page_is_printed(page: str, printed: str) -> None:
-    found = blocks(PAGES[page], "text")
-    assert found
-    for block in found:
+    shown = blocks(PAGES[page], "text")
+    assert shown
+    for block in shown:
         assert missing(block, printed) == []
 
 
@@ -82,12 +82,12 @@ def test_the_lines_of_progress_have_the_keys_that_are_listed(folder: Path) -> No
         if row.startswith("| `"):
             event, _, keys = row.strip("| ").split(" | ", 2)
             listed[event.strip("`")] = set(re.findall(r"`(\w+)`", re.sub(r"\(.*?\)", "", keys)))
-    found: dict[str, set[str]] = {}
+    written: dict[str, set[str]] = {}
     for line in (folder / "lines").read_text().splitlines():
         entry = json.loads(line)
-        found.setdefault(entry["event"], set()).update(entry.keys() - {"time", "event"})
-    assert found
-    assert {event: listed[event] for event in found} == found
+        written.setdefault(entry["event"], set()).update(entry.keys() - {"time", "event"})
+    assert written
+    assert {event: listed[event] for event in written} == written
 
 
 def test_a_wrong_line_is_found() -> None:

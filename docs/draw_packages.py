@@ -1,16 +1,50 @@
-"""The picture and the table of the packages, drawn from the imports of the source itself."""
+"""Draws the packages from the imports of the source itself; ``--check`` only compares.
+
+    python docs/draw_packages.py
+
+Run it where a package imports one that it did not import before, or where its docstring changed.
+"""
 
 from __future__ import annotations
 
 import ast
+import re
+import sys
 from html import escape
 from pathlib import Path
 
 _ROOT = Path(__file__).parent.parent
 _SOURCE = _ROOT / "src" / "espdl_quantize"
+_PAGE = _ROOT / "docs" / "explanation" / "architecture.md"
+_PICTURE = _ROOT / "docs" / "assets" / "architecture.svg"
+_BLOCK = re.compile(r"(<!-- generated: packages -->\n).*?(<!-- end -->)", re.DOTALL)
 
 _STEP, _LEFT, _TOP, _WIDTH = 26, 468, 88, 452
 _FILL = {"esp_ppq": "#f6c99f", "torch": "#f6e7b8", "": "#d6e6f2"}
+
+
+def main() -> int:
+    """Write what differs, or name it under ``--check``.
+
+    Returns:
+        1 where ``--check`` found a difference.
+    """
+    stale = {path: text for path, text in wanted().items() if _read(path) != text}
+    for path, text in stale.items():
+        print(path.relative_to(_ROOT))
+        if "--check" not in sys.argv[1:]:
+            path.write_text(text, encoding="utf-8")
+    return int(bool(stale) and "--check" in sys.argv[1:])
+
+
+def wanted() -> dict[Path, str]:
+    """Return the files that are made here, whole or in part, with their content."""
+    page = _BLOCK.sub(lambda match: f"{match[1]}{table()}{match[2]}", _read(_PAGE))
+    return {_PICTURE: picture(), _PAGE: page}
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
 def layers() -> tuple[str, ...]:
@@ -43,8 +77,11 @@ def _imports(layer: str) -> set[str]:
                 names |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
                 names.add(node.module)
+                names |= {f"{node.module}.{alias.name}" for alias in node.names}
     inside = {name.split(".")[1] for name in names if name.startswith("espdl_quantize.")}
-    return inside | {name.split(".")[0] for name in names} - {"espdl_quantize"}
+    return inside.intersection(layers()) | {name.split(".")[0] for name in names} - {
+        "espdl_quantize"
+    }
 
 
 def _kind(names: set[str]) -> str:
@@ -63,9 +100,10 @@ def picture() -> str:
     height = _TOP + _STEP * len(order) + 34
     width = _LEFT + _STEP * len(order) + 8
     parts = [
-        f'<svg viewBox="0 0 {width} {height}" role="img" font-family="sans-serif" font-size="12" '
-        'xmlns="http://www.w3.org/2000/svg" style="width: 100%; height: auto">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
+        'font-family="sans-serif" font-size="12">',
         "<title>The packages, in their order, and what each imports</title>",
+        f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
     ]
     for place, layer in enumerate(order):
         parts += _row(order, place, graph[layer])
@@ -82,7 +120,7 @@ def picture() -> str:
     ):
         parts.append(f'<rect x="{x}" y="{y}" width="14" height="14" fill="{_FILL[kind]}"/>')
         parts.append(f'<text x="{x + 20}" y="{y + 12}">{text}</text>')
-    return "<figure>\n" + "\n".join([*parts, "</svg>"]) + "\n</figure>\n"
+    return "\n".join([*parts, "</svg>"]) + "\n"
 
 
 def _row(order: tuple[str, ...], place: int, names: set[str]) -> list[str]:
@@ -113,3 +151,7 @@ def _short(text: str, limit: int = 62) -> str:
     for mark in (";", ":", ","):
         text = text if len(text) <= limit else text.split(mark)[0]
     return text if len(text) <= limit else text[:limit].rsplit(" ", 1)[0] + " …"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
