@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from espdl_quantize.chip._rules import RULES
-from espdl_quantize.record._staging import ARTIFACTS
+from espdl_quantize.record import ARTIFACTS
 from tests.test_layers import LAYERS
 
 ROOT = Path(__file__).parent.parent.parent

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from espdl_quantize.iteration._aside import drawn
+from espdl_quantize.iteration.auxiliary import drawn
 
 
 def test_a_large_pool_is_mixed() -> None:

@@ -9,7 +9,7 @@ from espdl_quantize.contract import Contract, load_contract
 from espdl_quantize.core import NoProgress
 from espdl_quantize.iteration import RunOptions, run_iteration
 from espdl_quantize.ppq import target_names
-from espdl_quantize.record._staging import ARTIFACTS
+from espdl_quantize.record import ARTIFACTS
 from espdl_quantize.setting import baseline
 from tests.contracts import CONFIG, write_contract
 from tests.networks import KINDS, export_network

@@ -27,7 +27,7 @@ from espdl_quantize.cli._options import (
     SearchByName,
 )
 from espdl_quantize.cli._skill import skill_app
-from espdl_quantize.core import EspdlQuantizeError
+from espdl_quantize.core import Engine, EspdlQuantizeError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -156,12 +156,12 @@ def run(
     if setting is not None and not allow:
         check_discipline(setting, output_dir)
     options = RunOptions(
-        use_full_eval,
-        seed,
-        info,
-        native,
-        overwrite,
-        engine,
+        full_eval=use_full_eval,
+        seed=seed,
+        with_info=info,
+        with_native=native,
+        overwrite=overwrite,
+        engine=Engine(engine),
         score_float=not no_float_score,
         reuse=not no_reuse,
         test_values=test_values,
@@ -266,9 +266,9 @@ def tune(
     from espdl_quantize.iteration import RunOptions
 
     run_options = RunOptions(
-        use_full_eval,
-        seed,
-        engine=engine,
+        full_eval=use_full_eval,
+        seed=seed,
+        engine=Engine(engine),
         score_float=not no_float_score,
         reuse=not no_reuse,
     )

@@ -16,6 +16,7 @@ from espdl_quantize.cli._options import (
     OutputFolder,
     ProgressJson,
 )
+from espdl_quantize.core import Engine
 
 
 def final(
@@ -64,7 +65,7 @@ def repeat(
 
     process = ProcessOptions.of(iteration_limit, in_process)
     repeat_setting(
-        contract, setting, draws, output_dir, seed, engine, process, as_json, progress_json
+        contract, setting, draws, output_dir, seed, Engine(engine), process, as_json, progress_json
     )
 
 

@@ -17,6 +17,7 @@ from espdl_quantize.cli._progress import shown
 from espdl_quantize.core import (
     EXIT_OK,
     EXIT_REFUSED,
+    Engine,
     EspdlQuantizeError,
     InterruptedCommandError,
     OutputFolderError,
@@ -24,7 +25,6 @@ from espdl_quantize.core import (
     dumps,
 )
 from espdl_quantize.iteration import RunOptions
-from espdl_quantize.ppq import Engine
 from espdl_quantize.record import locked, read_history
 from espdl_quantize.report import final_lines, final_of
 from espdl_quantize.setting import baseline, load_setting
@@ -99,7 +99,7 @@ def repeat_setting(
     try:
         with (
             shown(as_json, whole_if_given(progress_lines)) as progress,
-            backend_of(contract, RunOptions(engine=engine), process, progress) as backend,
+            backend_of(contract, RunOptions(engine=Engine(engine)), process, progress) as backend,
             locked(outputs),
         ):
             assert isinstance(backend, AsideBackend)

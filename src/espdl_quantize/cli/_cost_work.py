@@ -17,10 +17,10 @@ from espdl_quantize.core import (
     OutputFolderError,
     UsageError,
     dumps,
-    read_json,
 )
 from espdl_quantize.iteration import captured
-from espdl_quantize.record import INDEX, read_history
+from espdl_quantize.record import read_history, read_record
+from espdl_quantize.record.files import INDEX, LOG, MODEL
 
 _TOP = 10
 _KIB = 1024
@@ -46,7 +46,7 @@ def tell_cost(
         _cost_of_folder(model, target, deployment, constants, as_json)
         return
     chip = _chip(model, target, constants)
-    file = model / "model.espdl" if model.is_dir() else model
+    file = model / MODEL if model.is_dir() else model
     found = _cost(file, chip, deployment, constants)
     if as_json:
         print(dumps({"ok": True, "file": str(file), **found.to_json()}), end="")
@@ -56,7 +56,7 @@ def tell_cost(
 
 def _cost(file: Path, chip: str, deployment: Deployment, constants: Constants | None) -> ChipCost:
     # esp-ppq, which reads the file, prints a banner when it is imported.
-    with tempfile.TemporaryDirectory() as scratch, captured(Path(scratch) / "console.log"):
+    with tempfile.TemporaryDirectory() as scratch, captured(Path(scratch) / LOG):
         return cost_of(file, chip, deployment, constants)
 
 
@@ -64,8 +64,7 @@ def _chip(model: Path, target: str | None, constants: Constants | None) -> str:
     folder = model if model.is_dir() else model.parent
     told = None
     if (folder / INDEX).is_file():
-        stated = read_json(folder / INDEX).get("target_chip")
-        told = stated if isinstance(stated, str) else None
+        told = read_record(folder).target_chip
     if target is not None and told is not None and target != told:
         raise UsageError(
             f"--target is {target}, but {folder} was exported for {told}", "leave --target out"
@@ -100,7 +99,7 @@ def _cost_of_folder(
         entry: Json = {"iteration": row.id, "score": row.value}
         try:
             chip = _chip(row.folder, target, constants)
-            found = _cost(row.folder / "model.espdl", chip, deployment, constants)
+            found = _cost(row.folder / MODEL, chip, deployment, constants)
         except UsageError:
             raise
         except EspdlQuantizeError as error:

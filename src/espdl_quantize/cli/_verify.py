@@ -14,7 +14,8 @@ from espdl_quantize.cli._progress import TerminalProgress
 from espdl_quantize.cli._terminal import escape
 from espdl_quantize.core import EXIT_OK, EXIT_REFUSED, NoProgress, OutputFolderError, dumps
 from espdl_quantize.iteration import Verification, verify_iteration
-from espdl_quantize.record import INDEX, read_history
+from espdl_quantize.record import read_history
+from espdl_quantize.record.files import INDEX
 
 
 def verify(contract: Path, folder: Path, samples: int, as_json: bool) -> int:

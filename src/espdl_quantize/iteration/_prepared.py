@@ -36,13 +36,13 @@ class _OnDisk(Keeper):
         self._folder, self._on_disk = folder, 0
 
     def keep(self, batch: Batch) -> Batch:
-        size = sum(one.nbytes for one in tensors_of(batch))
+        size = sum(tensor.nbytes for tensor in tensors_of(batch))
         if is_spilling() or self.in_memory + size <= IN_MEMORY:
             return super().keep(spill_batch(batch))
         with spilling_to(self._folder):
             kept = spill_batch(batch)
         pairs = zip(tensors_of(kept), tensors_of(batch), strict=True)
-        written = sum(one.nbytes for one, was in pairs if one.data_ptr() != was.data_ptr())
+        written = sum(new.nbytes for new, old in pairs if new.data_ptr() != old.data_ptr())
         self._on_disk += written
         self.in_memory += size - written
         return kept
@@ -110,8 +110,8 @@ class Prepared:
 
             self._batches = None  # frees the memory first
             keeper = _OnDisk(self._own_folder())
-            found = read_batches(self.contract, on_batch=note, keeper=keeper)
-            self._batches = (seed, found, length)
+            batches = read_batches(self.contract, on_batch=note, keeper=keeper)
+            self._batches = (seed, batches, length)
         return self._batches[1], self._batches[2]
 
     def _own_folder(self) -> Path:

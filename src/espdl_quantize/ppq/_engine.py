@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Literal
 
+from espdl_quantize.core import Engine as Engine
 from espdl_quantize.ppq._fallback import ENGINE, Fallback, installed
-
-Engine = Literal["fast", "reference"]
-"""The fast engine, or plain esp-ppq."""
 
 
 @contextlib.contextmanager

@@ -97,7 +97,7 @@ def quantize(
     batches: list[Batch],
     progress: Progress,
     seed: int = 0,
-    engine: Engine = "fast",
+    engine: Engine = Engine.FAST,
     memory: Path | None = None,
 ) -> QuantizedModel:
     """Quantize a float model, as ``espdl_quantize_onnx`` would with ``skip_export=True``.

@@ -36,9 +36,9 @@ def unpack_error(form: Any) -> EspdlQuantizeError:
     form = form if isinstance(form, dict) else {}
     cause, hint = str(form.get("cause", "it failed")), str(form.get("hint", ""))
     if form.get("faults"):
-        found = ContractFaultsError("", [Fault(**fault) for fault in form["faults"]])
-        found.cause, found.hint, found.args = cause, hint, (cause,)
-        return found
+        error = ContractFaultsError("", [Fault(**fault) for fault in form["faults"]])
+        error.cause, error.hint, error.args = cause, hint, (cause,)
+        return error
     kind = getattr(errors, str(form.get("kind")), None)
     if isinstance(kind, type) and issubclass(kind, EspdlQuantizeError):
         return kind(cause, hint)

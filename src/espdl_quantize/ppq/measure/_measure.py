@@ -17,7 +17,7 @@ def measure(
     device: str,
     steps: int,
     progress: Progress,
-    engine: Engine = "fast",
+    engine: Engine = Engine.FAST,
 ) -> Measurements:
     """Run the layerwise, graphwise and statistical analyses of esp-ppq.
 
