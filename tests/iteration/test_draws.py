@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from espdl_quantize.contract import Batch
-from espdl_quantize.iteration._aside import drawn
+from espdl_quantize.iteration.auxiliary import drawn
 
 
 def joined(batches: list[Batch]) -> torch.Tensor:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from espdl_quantize.core import OutputFolderError
-from espdl_quantize.record import INDEX, is_finished, iteration_number, locked, read_history
-from espdl_quantize.record._staging import staged
+from espdl_quantize.record import is_finished, iteration_number, locked, read_history, staged
+from espdl_quantize.record.files import INDEX
 from tests.search.made_runs import run, write_run
 
 

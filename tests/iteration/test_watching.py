@@ -55,10 +55,10 @@ def test_the_signals_are_those_of_the_definition(tmp_path: Path, prepared: Any) 
     contract, model, (exact, noisy) = prepared
     reference = FloatReference(tmp_path, contract, model)
     assert not reference.is_complete("evaluate")
-    reference.store(score(contract, exact, True, lambda _: FloatOutputs()))
+    reference.store(score(contract, exact, full=True, make_watcher=lambda _: FloatOutputs()))
     assert reference.is_complete("evaluate")
     watch = meter_of(tmp_path, reference.key, noisy, set())
-    scored = score(contract, noisy, True, watch)
+    scored = score(contract, noisy, full=True, make_watcher=watch)
     facts, told = facts_of(scored, set(), contract.config)
     assert told == []
     assert "per_sample" not in scored.metrics
@@ -68,37 +68,44 @@ def test_the_signals_are_those_of_the_definition(tmp_path: Path, prepared: Any) 
             torch.cat([TorchExecutor(graph, device="cpu")(part)[0] for part in images.split(25)])
             for graph in (noisy, exact)
         ]
-    signals = facts["signals"]
-    assert signals["samples"] == 60
-    assert signals["noise_signal"] == pytest.approx(float(torch_snr_error(*outputs)), rel=1e-5)
+    signals = facts.signals
+    assert signals.samples == 60
+    assert signals.noise_signal == pytest.approx(float(torch_snr_error(*outputs)), rel=1e-5)
     same = (outputs[0].argmax(1) == outputs[1].argmax(1)).float().mean()
-    assert signals["agreement"] == pytest.approx(float(same))
-    assert 0.9 < signals["outputs"][0]["cosine"] < 1
+    assert signals.agreement == pytest.approx(float(same))
+    assert 0.9 < signals.outputs[0].cosine < 1
     # Whether they are right in percent is known by the results: no key says so.
-    assert (facts["sample_count"], facts["metric_unit"]) == (60, "percent")
+    assert (facts.sample_count, facts.metric_unit) == (60, "percent")
 
 
 def test_of_another_contract_nothing_is_compared(tmp_path: Path, prepared: Any) -> None:
     contract, model, (exact, noisy) = prepared
     FloatReference(tmp_path, contract, model).store(
-        score(contract, exact, True, lambda _: FloatOutputs())
+        score(contract, exact, full=True, make_watcher=lambda _: FloatOutputs())
     )
-    scored = score(contract, noisy, True, meter_of(tmp_path, "another", noisy, set()))
-    assert facts_of(scored, set(), contract.config)[0]["signals"] is None
+    scored = score(
+        contract, noisy, full=True, make_watcher=meter_of(tmp_path, "another", noisy, set())
+    )
+    assert facts_of(scored, set(), contract.config)[0].signals is None
 
 
 def test_calibration_samples_are_found_and_left_out(tmp_path: Path, prepared: Any) -> None:
     contract, model, (exact, noisy) = prepared
     reference = FloatReference(tmp_path, contract, model)
-    reference.store(score(contract, exact, True, lambda _: FloatOutputs()))
+    reference.store(score(contract, exact, full=True, make_watcher=lambda _: FloatOutputs()))
     calibration = set(batch_digests(Batch.of(held_out_images(70)[45:]), ["image"]))
-    scored = score(contract, noisy, True, meter_of(tmp_path, reference.key, noisy, calibration))
+    scored = score(
+        contract,
+        noisy,
+        full=True,
+        make_watcher=meter_of(tmp_path, reference.key, noisy, calibration),
+    )
     facts, told = facts_of(scored, calibration, contract.config)
-    assert facts["samples_shared_with_calibration"] == 15
-    assert facts["signals"]["samples"] == 45
+    assert facts.samples_shared_with_calibration == 15
+    assert facts.signals.samples == 45
     assert "15 of the 60 samples that were scored are calibration samples" in told[0]
     clean = set(batch_digests(Batch.of(calibration_images(64)), ["image"]))
-    assert facts_of(scored, clean, contract.config)[0]["samples_shared_with_calibration"] == 0
+    assert facts_of(scored, clean, contract.config)[0].samples_shared_with_calibration == 0
 
 
 def test_other_graphs_and_copies(prepared: Any) -> None:
@@ -131,7 +138,7 @@ def test_other_graphs_and_copies(prepared: Any) -> None:
 def test_what_is_no_result_per_sample_is_named(tmp_path: Path, returned: str, told: str) -> None:
     contract = load_contract(write_contract(tmp_path, evaluate=f"return {returned}"), ["esp32s3"])
     with pytest.raises(IterationError, match=told):
-        score(contract, None, True)
+        score(contract, None, full=True)
 
 
 @pytest.mark.parametrize(
@@ -155,8 +162,8 @@ def test_a_rate_is_known_and_never_guessed(
     config = CONFIG | {"metric_unit": unit}
     path = write_contract(tmp_path, config=config, evaluate=f"return {returned}")
     contract = load_contract(path, ["esp32s3"])
-    facts, warnings = facts_of(score(contract, None, True), set(), contract.config)
-    assert (facts["metric_unit"], facts["per_sample_scale"], facts["sample_count"]) == expected
+    facts, warnings = facts_of(score(contract, None, full=True), set(), contract.config)
+    assert (facts.metric_unit, facts.per_sample_scale, facts.sample_count) == expected
     assert told in " ".join(warnings)
     assert bool(told) == bool(warnings)
 

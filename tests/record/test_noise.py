@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from espdl_quantize.record import NO_LOSS, History, read_history
+from espdl_quantize.record.files import SAMPLES
 from espdl_quantize.report import compare
 from espdl_quantize.search import DEFAULT_THRESHOLDS, SearchOptions, both_last_worse, plateau
 from espdl_quantize.setting import Setting, baseline
-from espdl_quantize.stats import SAMPLES, read_arrays, write_arrays
+from espdl_quantize.stats import read_arrays, write_arrays
 from tests.search.made_runs import make, run, trained, write_run
 
 WIDE = {"dispatching_table": [{"op": "conv0", "bits": 16}]}

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from espdl_quantize.core import InstallationError, UsageError
-from espdl_quantize.record import Iteration, Jump
+from espdl_quantize.record import Iteration, Jump, ReusedPass
 from espdl_quantize.search import (
     SearchOptions,
     TimeModel,
@@ -475,15 +475,18 @@ def test_a_pass_that_was_never_run_goes_by_how_far_another_was_off():
 
 
 def test_the_forward_is_found_by_the_name_of_its_stage():
-    from espdl_quantize.record import FORWARD
+    from espdl_quantize.core import Stage
     from espdl_quantize.search import _seconds
 
-    assert _seconds._FORWARD == FORWARD
+    assert _seconds._FORWARD == Stage.RUN_ONE_BATCH
 
 
 def test_what_was_reused_is_not_taken_for_fast():
     rows = (timed(run(0, 0.5), 100), timed(run(1, 0.6, leg("kl")), 150))
-    reused = (rows[0], replace(timed(run(1, 0.6, leg("kl")), 105), seconds_saved=45))
+    reused = (
+        rows[0],
+        replace(timed(run(1, 0.6, leg("kl")), 105), reused=(ReusedPass("tqt", 1, 45),)),
+    )
     assert TimeModel(history(*reused)).estimate(leg("mse")) == TimeModel(history(*rows)).estimate(
         leg("mse")
     )

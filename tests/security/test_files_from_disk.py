@@ -25,8 +25,7 @@ from espdl_quantize.core import (
     read_json,
     write_json,
 )
-from espdl_quantize.record import read_history
-from espdl_quantize.record._staging import staged
+from espdl_quantize.record import read_history, staged
 from espdl_quantize.report import compare
 from espdl_quantize.setting import load_setting
 from tests.search.made_runs import SWEEP, evidence, hot, swept, write_history

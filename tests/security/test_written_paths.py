@@ -90,7 +90,7 @@ def test_a_forged_holder_of_a_lock_is_nobody(tmp_path: Path, content: str) -> No
         code = (
             "import pathlib, sys\n"
             "from espdl_quantize.core import OutputFolderError\n"
-            "from espdl_quantize.record._staging import locked\n"
+            "from espdl_quantize.record import locked\n"
             "try:\n"
             "    with locked(pathlib.Path(sys.argv[1])): pass\n"
             "except OutputFolderError as error: print(error.cause)\n"

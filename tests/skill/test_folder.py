@@ -12,7 +12,7 @@ import pytest
 
 from espdl_quantize import __version__
 from espdl_quantize.core import errors
-from espdl_quantize.record._staging import ARTIFACTS
+from espdl_quantize.record import ARTIFACTS
 from espdl_quantize.report import compare
 from espdl_quantize.search import DEFAULT_THRESHOLDS
 from espdl_quantize.search.levers import LEVERS, linear_order

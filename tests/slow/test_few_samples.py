@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from espdl_quantize.contract import FEW, load_contract
-from espdl_quantize.record import FORWARD
+from espdl_quantize.core import Stage
 from espdl_quantize.tune import Budget, Observer, RealBackend, TuneOptions, tune
 from tests.contracts import CONFIG, write_contract
 
@@ -33,4 +33,4 @@ def test_a_search_and_its_iterations_warn_once(tmp_path: Path, steps: int, count
     warnings = [text for text in index["applied_setting_warnings"] if text.startswith(FEW)]
     assert len(warnings) == count
     # The forward of one batch is timed, which the time of training is derived from.
-    assert FORWARD in index["elapsed_by_stage"]
+    assert Stage.RUN_ONE_BATCH in index["elapsed_by_stage"]

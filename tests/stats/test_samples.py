@@ -6,13 +6,14 @@ import numpy as np
 
 from espdl_quantize.stats import (
     DIGEST,
-    SAMPLES,
     Samples,
     align,
     noise_as_results,
     read_samples,
     write_arrays,
 )
+
+SAMPLES = "samples.npz"
 
 
 def digests(*names: int) -> np.ndarray:
@@ -24,7 +25,7 @@ def test_samples_come_back(tmp_path):
     arrays |= {"digests": digests(1), "noise": np.array([[0.5, np.nan]], np.float32)}
     write_arrays(tmp_path / SAMPLES, arrays)
     first = (tmp_path / SAMPLES).read_bytes()
-    found = read_samples(tmp_path)
+    found = read_samples(tmp_path / SAMPLES)
     assert found.results.tolist() == [1.0, 0.0]
     assert noise_as_results(found).results.tolist() == [0.5]
     write_arrays(tmp_path / SAMPLES, arrays)
@@ -33,13 +34,13 @@ def test_samples_come_back(tmp_path):
 
 
 def test_what_is_broken_or_pickled_counts_as_absent(tmp_path):
-    assert read_samples(tmp_path) == Samples()
+    assert read_samples(tmp_path / SAMPLES) == Samples()
     (tmp_path / SAMPLES).write_bytes(b"PK\x03\x04 half a file")
-    assert read_samples(tmp_path) == Samples()
+    assert read_samples(tmp_path / SAMPLES) == Samples()
     np.savez(tmp_path / SAMPLES, results=np.array([{"a": 1}], dtype=object))
-    assert read_samples(tmp_path) == Samples()
+    assert read_samples(tmp_path / SAMPLES) == Samples()
     np.savez(tmp_path / SAMPLES, results=np.ones((2, 2)), result_digests=digests(1))
-    assert read_samples(tmp_path) == Samples()
+    assert read_samples(tmp_path / SAMPLES) == Samples()
 
 
 def test_a_shuffled_evaluation_is_put_in_order():

@@ -10,8 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from espdl_quantize.core import EspdlQuantizeError, IterationError
-from espdl_quantize.iteration import error_of
-from espdl_quantize.record import Evidence, HotOp, LayerError, locked, staged
+from espdl_quantize.record import (
+    Evidence,
+    Failure,
+    HotOp,
+    IterationRecord,
+    LayerError,
+    locked,
+    read_record,
+    staged,
+)
 from espdl_quantize.search import int16_ops, split_layers
 from espdl_quantize.setting import Setting, canonical, setting_key
 from espdl_quantize.tune import BackendFacts
@@ -102,7 +110,7 @@ class MadeBackend:
     def clock(self) -> float:
         return self.seconds
 
-    def run(self, setting: Setting, folder: Path, progress: Any) -> dict[str, Any]:
+    def run(self, setting: Setting, folder: Path, progress: Any) -> IterationRecord:
         number = len(self.runs)
         self.runs.append(setting)
         self.seconds += seconds_of(setting)
@@ -114,7 +122,7 @@ class MadeBackend:
             self._write(setting, value, staging, error)
         if value is None:
             raise error or IterationError("out of memory", "take a smaller batch")
-        return {}
+        return read_record(folder)
 
     def _write(
         self, setting: Setting, value: float | None, staging: Path, error: BaseException | None
@@ -134,7 +142,7 @@ class MadeBackend:
             "float_value": sign * FLOAT,
         }
         if isinstance(error, EspdlQuantizeError):
-            index["error"] = error_of(self.stage, error)
+            index["error"] = Failure.of(self.stage, error).to_json()
         scratch = staging / "scratch"
         written = write_run(scratch, row, self.found(setting), **index)
         for file in written.iterdir():

@@ -9,11 +9,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from espdl_quantize.core import ContractError, EspdlQuantizeError, IterationError, Json, Progress
+from espdl_quantize.core import (
+    ContractError,
+    Direction,
+    EspdlQuantizeError,
+    IterationError,
+    Json,
+    Progress,
+)
 from espdl_quantize.iteration import captured
+from espdl_quantize.record import IterationRecord, read_record
 from espdl_quantize.tune import BackendFacts
 from espdl_quantize.worker import Order, Runner
 from tests.tune.made_table import MadeBackend
@@ -76,8 +85,8 @@ class MadeJob:
         }
 
     def run(
-        self, order: Order, progress: Progress, tell: Callable[[Json], None]
-    ) -> tuple[Json, EspdlQuantizeError | None]:
+        self, order: Order, progress: Progress, on_draft: Callable[[IterationRecord], None]
+    ) -> tuple[IterationRecord, EspdlQuantizeError | None]:
         way = self._deaths.get(str(order.setting.iteration_id), "")
         when, _, way = way.rpartition(" at ") if " at " in way else ("", "", way)
         failure: EspdlQuantizeError | None = None
@@ -86,7 +95,7 @@ class MadeJob:
             time.sleep(self._seconds)
             try:
                 with progress.stage("quantize"):
-                    tell({"primary_metric": "top1", "metric_direction": "max", "seed": 7})
+                    on_draft(IterationRecord(metric="top1", direction=Direction.MAX, seed=7))
                     progress.update(1, 2, "half")
                     with progress.stage("tqt"):
                         if way and when != "late":
@@ -100,8 +109,12 @@ class MadeJob:
             self._made._write(order.setting, value, order.staging, failure)
             if way and when == "late":
                 WAYS[way](order)
-        notes = {"notes": list(order.notes), "reduced": order.options.get("reduced_memory", False)}
-        return notes, failure
+        record = replace(
+            read_record(order.staging),
+            warnings=order.notes,
+            reduced_memory=order.options.get("reduced_memory", False),
+        )
+        return record, failure
 
 
 def open_made(
@@ -127,5 +140,5 @@ class MadeIsolated:
     def facts(self) -> BackendFacts:
         return BackendFacts(**self.runner.facts)
 
-    def run(self, setting: Any, folder: Path, progress: Progress) -> Json:
+    def run(self, setting: Any, folder: Path, progress: Progress) -> IterationRecord:
         return self.runner.run(setting, folder, progress, limit=self._limit)

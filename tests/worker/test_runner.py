@@ -123,22 +123,22 @@ def test_a_hung_iteration_is_ended_and_leaves_where_it_hung(tmp_path: Path) -> N
 
 def test_an_index_that_was_written_counts_though_the_process_died_after_it(tmp_path: Path) -> None:
     with made(deaths={"0": "late at segfault"}) as runner:
-        index = runner.run(baseline(0), tmp_path / "iter_0", NoProgress())
-    assert index["status"] == "ok"
+        record = runner.run(baseline(0), tmp_path / "iter_0", NoProgress())
+    assert record.status == "ok"
     assert read_history(tmp_path).scored
 
 
 def test_what_ran_out_of_memory_is_run_once_more_with_less(tmp_path: Path) -> None:
     with made(deaths={"0": "memory", "2": "much memory"}) as runner:
-        index = runner.run(baseline(0), tmp_path / "iter_0", NoProgress())
-        assert index["reduced"] is True
-        assert "ran out of memory at first" in index["notes"][0]
+        record = runner.run(baseline(0), tmp_path / "iter_0", NoProgress())
+        assert record.reduced_memory is True
+        assert "ran out of memory at first" in record.warnings[0]
         log = (tmp_path / "iter_0/console.log").read_text()
         assert log.count("begun") == 2
         assert "once more with less memory" in log
         # What needed it once needs it again.
-        index = runner.run(baseline(1), tmp_path / "iter_1", NoProgress())
-        assert index["reduced"] is True
+        record = runner.run(baseline(1), tmp_path / "iter_1", NoProgress())
+        assert record.reduced_memory is True
         with pytest.raises(IterationError, match="bad_alloc"):
             runner.run(baseline(2), tmp_path / "iter_2", NoProgress())
     assert (tmp_path / "iter_2/console.log").read_text().count("begun") == 1

@@ -18,7 +18,6 @@ from espdl_quantize.core import (
     OutputFolderError,
     UsageError,
     dumps,
-    read_json,
 )
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ def cost(
     """
     from espdl_quantize.chip import Deployment
     from espdl_quantize.chip.cost import load_constants
-    from espdl_quantize.record import INDEX
+    from espdl_quantize.record.files import INDEX, MODEL
 
     constants = None if calibration is None else load_constants(calibration)
     deployment = Deployment(cores, weights_in_flash, internal * _KIB)
@@ -75,7 +74,7 @@ def cost(
         _cost_of_folder(model, target, deployment, constants, as_json=as_json)
         return
     chip = _chip(model, target, constants)
-    file = model / "model.espdl" if model.is_dir() else model
+    file = model / MODEL if model.is_dir() else model
     chip_cost = _cost(file, chip, deployment, constants)
     if as_json:
         print(dumps({"ok": True, "file": str(file), **chip_cost.to_json()}), end="")
@@ -86,21 +85,22 @@ def cost(
 def _cost(file: Path, chip: str, deployment: Deployment, constants: Constants | None) -> ChipCost:
     from espdl_quantize.chip import cost_of
     from espdl_quantize.iteration import captured
+    from espdl_quantize.record.files import LOG
 
     # esp-ppq, which reads the file, prints a banner when it is imported.
-    with tempfile.TemporaryDirectory() as scratch, captured(Path(scratch) / "console.log"):
+    with tempfile.TemporaryDirectory() as scratch, captured(Path(scratch) / LOG):
         return cost_of(file, chip, deployment, constants)
 
 
 def _chip(model: Path, target: str | None, constants: Constants | None) -> str:
     from espdl_quantize.chip.cost import cost_chips
-    from espdl_quantize.record import INDEX
+    from espdl_quantize.record import read_record
+    from espdl_quantize.record.files import INDEX
 
     folder = model if model.is_dir() else model.parent
     stated = None
     if (folder / INDEX).is_file():
-        written = read_json(folder / INDEX).get("target_chip")
-        stated = written if isinstance(written, str) else None
+        stated = read_record(folder).target_chip
     if target is not None and stated is not None and target != stated:
         raise UsageError(
             f"--target is {target}, but {folder} was exported for {stated}", "leave --target out"
@@ -123,6 +123,7 @@ def _cost_of_folder(
     as_json: bool,
 ) -> None:
     from espdl_quantize.record import read_history
+    from espdl_quantize.record.files import MODEL
 
     iterations = read_history(folder).iterations
     if not iterations:
@@ -138,7 +139,7 @@ def _cost_of_folder(
         entry: Json = {"iteration": iteration.id, "score": iteration.value}
         try:
             chip = _chip(iteration.folder, target, constants)
-            chip_cost = _cost(iteration.folder / "model.espdl", chip, deployment, constants)
+            chip_cost = _cost(iteration.folder / MODEL, chip, deployment, constants)
         except UsageError:
             raise
         except EspdlQuantizeError as error:

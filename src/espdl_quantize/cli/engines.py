@@ -31,6 +31,8 @@ from espdl_quantize.core import (
     OutputFolderError,
     dumps,
 )
+from espdl_quantize.record import IterationRecord, iteration_folder, record_from_json
+from espdl_quantize.record.files import GRAPHWISE, LAYERWISE, MODEL
 
 TOLERANCE = 1e-6
 """Difference of a noise amplitude that counts as agreement; see :func:`largest_difference`."""
@@ -102,10 +104,10 @@ def engines(
 
 
 def _folder(outputs: Path, engine: Engine) -> Path:
-    return outputs / engine / "iter_0"
+    return iteration_folder(outputs / engine.value, 0)
 
 
-def _run(contract: Path, setting: Path | None, outputs: Path, engine: Engine) -> Json:
+def _run(contract: Path, setting: Path | None, outputs: Path, engine: Engine) -> IterationRecord:
     # In a process of its own: what the fast engine sets up would speed plain esp-ppq up, too.
     what = ["--baseline"] if setting is None else ["--setting", str(setting)]
     command = [sys.executable, "-m", "espdl_quantize", "run", str(contract), *what, "--json"]
@@ -121,7 +123,7 @@ def _run(contract: Path, setting: Path | None, outputs: Path, engine: Engine) ->
             f"the {engine} engine failed: {_cause(done.stdout, done.stderr)}",
             f"see what is wrong: espdl-quantize run {contract} --engine {engine}",
         )
-    return dict(json.loads(done.stdout))
+    return record_from_json(json.loads(done.stdout))
 
 
 def _cause(stdout: str, stderr: str) -> str:
@@ -132,20 +134,19 @@ def _cause(stdout: str, stderr: str) -> str:
         return (stderr.strip().splitlines() or ["it said nothing"])[-1]
 
 
-def _agreement(outputs: Path, plain: Json, fast: Json) -> Agreement:
+def _agreement(outputs: Path, plain: IterationRecord, fast: IterationRecord) -> Agreement:
     folders = [_folder(outputs, engine) for engine in _ENGINES]
-    stages = [index["elapsed_by_stage"] for index in (plain, fast)]
-    models = [(folder / "model.espdl").read_bytes() for folder in folders]
+    stages = [record.elapsed_by_stage for record in (plain, fast)]
+    models = [(folder / MODEL).read_bytes() for folder in folders]
     return Agreement(
-        values=(plain["primary_value"], fast["primary_value"]),
-        layerwise=largest_difference(*_errors(folders, "layerwise_error.json")),
-        graphwise=largest_difference(*_errors(folders, "graphwise_error.json")),
+        values=(plain.value, fast.value),
+        layerwise=largest_difference(*_errors(folders, LAYERWISE)),
+        graphwise=largest_difference(*_errors(folders, GRAPHWISE)),
         same_model=models[0] == models[1],
         seconds={name: (stages[0][name], stages[1][name]) for name in stages[0]},
-        ratio=plain["elapsed_seconds"] / fast["elapsed_seconds"],
+        ratio=(plain.elapsed_seconds or 0.0) / (fast.elapsed_seconds or 1.0),
         fallbacks=tuple(
-            f"{fallback['part']} ({fallback['layer']}): {fallback['reason']}"
-            for fallback in fast.get("engine_fallbacks", ())
+            f"{each.part} ({each.layer}): {each.reason}" for each in fast.engine_fallbacks
         ),
     )
 

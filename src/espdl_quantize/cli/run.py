@@ -25,9 +25,10 @@ from espdl_quantize.cli._options import (
 from espdl_quantize.cli._paths import whole, whole_if_given
 from espdl_quantize.cli._progress import shown
 from espdl_quantize.cli._terminal import escape
-from espdl_quantize.core import Engine, EspdlQuantizeError, Json, dumps
+from espdl_quantize.core import Direction, Engine, EspdlQuantizeError, dumps
 
 if TYPE_CHECKING:
+    from espdl_quantize.record import IterationRecord
     from espdl_quantize.setting import Setting
 
 
@@ -113,11 +114,11 @@ def run(
         shown(whole_if_given(progress_json), as_json=as_json) as progress,
         _backend.backend_of(whole(contract), options, process, progress) as backend,
     ):
-        index = backend.run(chosen, place, progress)
+        record = backend.run(chosen, place, progress)
     if as_json:
-        print(dumps(index), end="")
+        print(dumps(record.to_json()), end="")
     else:
-        print_summary(index, output_dir)
+        print_summary(record, output_dir)
     for note in _notes(chosen, place):
         print(f"note: {note}", file=sys.stderr)
 
@@ -170,15 +171,16 @@ def _notes(setting: Setting, folder: Path) -> Iterator[str]:
         )
 
 
-def print_summary(index: Json, folder: Path) -> None:
+def print_summary(record: IterationRecord, folder: Path) -> None:
     """Print float against quantized score, the worst layers and where the files are."""
     console = Console(highlight=False)
-    metric = index["primary_metric"]
-    console.print(escape(f"{index['model_name']} on {index['target_chip']}"), style="bold")
+    metric = record.metric or "metric"
+    console.print(escape(f"{record.model_name} on {record.target_chip}"), style="bold")
     table = Table()
     for column in ("", metric):
         table.add_column(column, justify="left" if not column else "right")
-    value, reference = index["primary_value"], index["float_value"]
+    value, reference = record.value, record.float_value
+    assert value is not None
     if reference is not None:
         table.add_row("float", f"{reference:.4g}")
     table.add_row("quantized", f"{value:.4g}")
@@ -186,20 +188,20 @@ def print_summary(index: Json, folder: Path) -> None:
         loss = value - reference
         table.add_row("difference", f"{loss:+.4g}")
     console.print(table)
-    if reference is not None and (loss if index["metric_direction"] == "max" else -loss) >= 0:
+    if reference is not None and (loss if record.direction == Direction.MAX else -loss) >= 0:
         console.print("quantization loses nothing on these images: nothing is left to gain")
-    if index["top_5_error_layers"]:
+    if record.top_5_error_layers:
         console.print("worst layers, each quantized alone", style="bold")
         worst = Table()
         # A setting names ops in full.
         worst.add_column("op", overflow="fold")
         worst.add_column("noise : signal", justify="right")
-        for layer in index["top_5_error_layers"]:
-            worst.add_row(escape(layer["op"]), f"{layer['snr']:.4g}")
+        for layer in record.top_5_error_layers:
+            worst.add_row(escape(layer.op), "-" if layer.snr is None else f"{layer.snr:.4g}")
         console.print(worst)
-    for warning in index["applied_setting_warnings"]:
+    for warning in record.warnings:
         console.print(escape(f"warning: {warning}"), style="yellow")
-    saved = sum(reuse["seconds"] for reuse in index.get("reused", ()))
+    saved = record.seconds_saved
     note = f", {saved:.1f} s saved by earlier iterations" if saved >= 1 else ""
-    seconds = f"{index['elapsed_seconds']:.1f} s{note}"
+    seconds = f"{record.elapsed_seconds or 0.0:.1f} s{note}"
     console.print(escape(f"model and artifacts: {folder}  ({seconds})"))

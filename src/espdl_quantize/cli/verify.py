@@ -52,7 +52,8 @@ def verify(
 
 
 def _iteration(folder: Path) -> Path:
-    from espdl_quantize.record import INDEX, read_history
+    from espdl_quantize.record import read_history
+    from espdl_quantize.record.files import INDEX
 
     if (folder / INDEX).is_file():
         return folder

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from espdl_quantize.core import EspdlQuantizeError, OutputFolderError
-from espdl_quantize.record._device import (
+from espdl_quantize.record.device import (
     LONGEST_NAME,
     MOST_LAYERS,
     MOST_OUTPUTS,
@@ -247,7 +247,7 @@ class _Start:
 
 def _real(text: str | None, signed: bool = False) -> float | None:
     try:
-        return number(float(text), signed) if text is not None and len(text) < 40 else None
+        return number(float(text), signed=signed) if text is not None and len(text) < 40 else None
     except ValueError:
         return None
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 from espdl_quantize.contract import Contract
-from espdl_quantize.core import OutputFolderError, read_json, write_json
 from espdl_quantize.iteration._score import Evaluator, Score
 from espdl_quantize.iteration._signals import FloatOutputs, float_samples, has_float_outputs
 from espdl_quantize.ppq import FloatModel
-
-FLOAT_REFERENCE = "float_reference.json"
+from espdl_quantize.record import FloatScore, FloatScores, read_float_scores
 
 
 class FloatReference:
@@ -26,23 +23,13 @@ class FloatReference:
 
     def __init__(self, outputs: Path, contract: Contract, model: FloatModel) -> None:
         self._outputs = outputs
-        self._file = outputs / FLOAT_REFERENCE
         self.key = _key(contract, model)
-        self._scores = self._load()
-
-    def _load(self) -> dict[str, Any]:
-        try:
-            stored = read_json(self._file)
-        except OutputFolderError:
-            return {}
-        scores = stored.get("scores")
-        return scores if stored.get("key") == self.key and isinstance(scores, dict) else {}
+        stored, _ = read_float_scores(outputs)
+        self._scores = stored if stored.key == self.key else FloatScores(self.key)
 
     def value(self, used: Evaluator) -> float | None:
         """Return the stored value that ``used`` gave, None where there is none."""
-        stored = self._scores.get(used)
-        value = stored.get("primary_value") if isinstance(stored, dict) else None
-        return float(value) if isinstance(value, (int, float)) else None
+        return self._scores.value(used)
 
     def is_complete(self, used: Evaluator) -> bool:
         """Tell whether the score is there, and the outputs that it was taken of."""
@@ -56,8 +43,10 @@ class FloatReference:
         """Keep a score of the float model, and the outputs where they were watched."""
         if isinstance(scored.watcher, FloatOutputs):
             scored.watcher.save(self._outputs, scored.used, self.key)
-        self._scores[scored.used] = {"metrics": scored.metrics, "primary_value": scored.value}
-        write_json(self._file, {"key": self.key, "scores": self._scores})
+        self._scores = self._scores.with_score(
+            scored.used, FloatScore(scored.value, scored.metrics)
+        )
+        self._scores.write(self._outputs)
 
 
 def _key(contract: Contract, model: FloatModel) -> str:

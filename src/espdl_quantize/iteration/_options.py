@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from espdl_quantize.core import Engine
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunOptions:
     """How an iteration runs, apart from its setting.
 
@@ -42,7 +42,11 @@ class RunOptions:
     draw: int = 0
     test_values: bool = True
 
+    def __post_init__(self) -> None:
+        # It may come from JSON.
+        object.__setattr__(self, "engine", Engine(self.engine))
+
     @property
-    def is_aside(self) -> bool:
-        """Return whether it is no step of the search."""
+    def is_auxiliary(self) -> bool:
+        """Return whether it is an auxiliary run, which is no step of the search."""
         return self.final or self.draw > 0

@@ -1,85 +1,200 @@
-"""What came of an iteration: its index, its metrics, and why it failed if it did."""
+"""What came of an iteration: its record, its metrics, and why it failed if it did.
+
+Also what is left of one that ended badly: on a full disk, or with its whole process.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
 
 from espdl_quantize.contract import located
-from espdl_quantize.core import EspdlQuantizeError, IterationError, Json, is_full_disk, write_json
-from espdl_quantize.iteration import _artifacts as artifacts
-from espdl_quantize.iteration._current import Run
-from espdl_quantize.iteration._lost import error_of, full_disk, sweep_up
+from espdl_quantize.core import (
+    Direction,
+    Engine,
+    EspdlQuantizeError,
+    IterationError,
+    Priority,
+    Stage,
+    is_full_disk,
+)
+from espdl_quantize.iteration._context import Context
 from espdl_quantize.ppq import describe_failure, esp_ppq_version
-from espdl_quantize.record._staging import INDEX
+from espdl_quantize.record import (
+    EngineFallback,
+    Failure,
+    IterationRecord,
+    LayerError,
+    ReusedPass,
+    write_metrics,
+    write_setting,
+)
+from espdl_quantize.record.files import FLOAT_MODEL, LOG, MODEL, SETTING, SPILLED
+from espdl_quantize.setting import Setting
+
+_WORKING_FILES = (FLOAT_MODEL, f"{FLOAT_MODEL}.data", SPILLED)
+_WHILE_A_MODEL_IS_MADE = (Stage.EXPORT, Stage.CHECK_MODEL)
+_HALF_WRITTEN = ".*.tmp"
+"""What :func:`espdl_quantize.core.write_json` writes to before it renames."""
+
+_WORST_LAYERS = 5
 
 
-def as_failure(error: BaseException, run: Run) -> EspdlQuantizeError:
-    """Return what is to be told of an error that ended an iteration."""
+def as_failure(error: BaseException, context: Context) -> EspdlQuantizeError:
+    """Return the error that says of a user's iteration what ended it."""
     cause: BaseException | None = error
     while cause is not None:
         if is_full_disk(cause):
-            return full_disk(run.outputs, run.stage)
+            return full_disk(context.outputs, context.stage)
         cause = cause.__cause__ or cause.__context__
     if not isinstance(error, EspdlQuantizeError):
-        told = IterationError(f"{run.stage} failed: {describe_failure(error)}")
-        told.__cause__ = error
-        error = told
-    failure = located(error, run.contract)
-    if failure.__cause__ is None:
-        return failure
-    hints = [failure.hint, "console.log has the whole trace"]
-    return failure.reworded(failure.cause, "; ".join(filter(None, hints)))
+        failure = IterationError(f"{context.stage} failed: {describe_failure(error)}")
+        failure.__cause__ = error
+        error = failure
+    located_error = located(error, context.contract)
+    if located_error.__cause__ is None:
+        return located_error
+    hints = [located_error.hint, f"{LOG} has the whole trace"]
+    return located_error.reworded(located_error.cause, "; ".join(filter(None, hints)))
 
 
-def index_of(run: Run, failure: EspdlQuantizeError | None, elapsed: float) -> Json:
-    """Return the content of iteration_index.json, as far as it is known."""
-    config = run.contract.config
-    worst = list(run.measured.layerwise.items())[:5] if run.measured else []
-    return {
-        "iteration_id": run.setting.iteration_id,
-        "status": "failed" if failure else "ok",
-        "error": None if failure is None else error_of(run.stage, failure),
-        "rationale": run.setting.rationale,
-        "model_path": None if failure else "model.espdl",
-        "contract_path": str(run.contract.path),
-        "model_name": run.contract.model_name,
-        "target_chip": config.target,
-        "num_of_bits": config.num_of_bits,
-        "elapsed_seconds": round(elapsed, 3),
-        "elapsed_by_stage": run.seconds,
-        "reused": [asdict(one) for one in run.reused],
-        "primary_metric": config.primary_metric,
-        "primary_value": run.scored.value if run.scored and not failure else None,
-        "float_value": run.float_value,
-        "float_reference_key": run.float_key,
-        "contract_key": run.contract.fingerprint,
-        "evaluated_by": run.scored.used if run.scored else None,
-        **run.facts,
-        "metric_direction": config.metric_direction,
-        "target_metric": config.target_metric,
-        "deploy_runtime_priority": config.deploy_runtime_priority,
-        "non_computing_top_k": config.non_computing_top_k,
-        "non_computing_hot_ops_count": run.counts.get("non_computing_hot_ops_count", 0),
-        "graphwise_jumps_count": run.counts.get("graphwise_jumps_count", 0),
-        "chip_check": run.chip_check,
-        "top_5_error_layers": [{"op": op, "snr": snr} for op, snr in worst],
-        "applied_setting_warnings": run.all_warnings,
-        "seed": run.options.seed,
-        "engine": run.options.engine,
-        "engine_fallbacks": [record.as_json() for record in run.engine.records],
-        "reduced_memory": run.options.reduced_memory,
-        "esp_ppq_version": esp_ppq_version(),
-    }
+def full_disk(outputs: Path, stage: str) -> IterationError:
+    """Return the error that names a full disk."""
+    return IterationError(
+        f"the disk that holds {outputs} is full (while: {stage})",
+        "free some space and run the same command again",
+    )
 
 
-def write_outcome(run: Run, index: Json, failure: EspdlQuantizeError | None) -> None:
-    """Write the last two files, the index after all others: it is what makes a folder whole."""
-    sweep_up(run.staging, failed_at=None if failure is None else run.stage)
+def record_of(
+    context: Context, failure: EspdlQuantizeError | None, elapsed: float
+) -> IterationRecord:
+    """Return the record of an iteration, as far as it is known."""
+    config, options = context.contract.config, context.options
+    scored = None if failure is not None else context.scored
+    worst = list(context.measured.layerwise.items())[:_WORST_LAYERS] if context.measured else []
+    return IterationRecord(
+        id=context.setting.iteration_id,
+        failure=None if failure is None else Failure.of(context.stage, failure),
+        rationale=context.setting.rationale,
+        model_path=None if failure is not None else MODEL,
+        contract_path=str(context.contract.path),
+        model_name=context.contract.model_name,
+        target_chip=config.target,
+        num_of_bits=config.num_of_bits,
+        elapsed_seconds=round(elapsed, 3),
+        elapsed_by_stage=dict(context.seconds),
+        reused=tuple(ReusedPass(**asdict(each)) for each in context.reused),
+        metric=config.primary_metric,
+        value=None if scored is None else scored.value,
+        float_value=context.float_value,
+        float_reference_key=context.float_key,
+        contract_key=context.contract.fingerprint,
+        evaluated_by=context.scored.used if context.scored else None,
+        direction=Direction(config.metric_direction),
+        target=config.target_metric,
+        deploy_runtime_priority=Priority(config.deploy_runtime_priority),
+        non_computing_top_k=config.non_computing_top_k,
+        non_computing_hot_ops_count=context.hot_ops_count,
+        graphwise_jumps_count=context.jumps_count,
+        on_chip=context.on_chip,
+        top_5_error_layers=tuple(LayerError(op, float(snr)) for op, snr in worst),
+        warnings=tuple(context.all_warnings),
+        seed=options.seed,
+        engine=Engine(options.engine),
+        engine_fallbacks=tuple(
+            EngineFallback(each.part, each.layer, each.reason) for each in context.engine.records
+        ),
+        reduced_memory=options.reduced_memory,
+        esp_ppq_version=esp_ppq_version(),
+        **vars(context.facts),
+    )
+
+
+def write_outcome(
+    context: Context, record: IterationRecord, failure: EspdlQuantizeError | None
+) -> None:
+    """Write the last two files, the record after all others: it is what makes a folder whole."""
+    sweep_up(context.staging, failed_at=None if failure is None else context.stage)
+    returned = context.scored.metrics if context.scored and failure is None else None
     try:
-        scored = None if failure else run.scored
-        error = str(failure) if failure else ""
-        artifacts.write_metrics(run.staging, run.contract.config, scored, error, run.facts)
-        write_json(run.staging / INDEX, index)
+        write_metrics(context.staging, record, returned, error=str(failure or ""))
+        record.write(context.staging)
     except OSError as error:
         # Not even the outcome fits on the disk: leave no folder, and say why.
-        raise as_failure(error, run) from error
+        raise as_failure(error, context) from error
+
+
+def sweep_up(staging: Path, failed_at: str | None) -> None:
+    """Remove what is no artifact.
+
+    Args:
+        staging: the iteration's folder.
+        failed_at: the stage that did not come to its end. Half a model, or one that no chip can
+            run, must not be taken for one; and on a full disk this frees the space for what is
+            still to be written.
+    """
+    for name in _WORKING_FILES:
+        _remove(staging / name)
+    for file in staging.glob(_HALF_WRITTEN):
+        _remove(file)
+    if failed_at in _WHILE_A_MODEL_IS_MADE:
+        for file in staging.glob("model.*"):
+            _remove(file)
+
+
+def record_crash(
+    staging: Path,
+    setting: Setting,
+    draft: IterationRecord,
+    *,
+    stage: str,
+    failure: EspdlQuantizeError,
+    elapsed: float,
+    seconds: Mapping[str, float],
+) -> IterationRecord:
+    """Record a failed iteration on behalf of a process that is no more.
+
+    Args:
+        staging: what it has written so far.
+        setting: what it ran.
+        draft: the record as it last stood.
+        stage: the last one that was heard of.
+        failure: what became of the process.
+        elapsed: seconds from begin to end.
+        seconds: by stage.
+
+    Returns:
+        The record, as it was written.
+
+    Raises:
+        IterationError: the disk is full.
+    """
+    record = replace(
+        draft,
+        failure=Failure.of(stage, failure),
+        model_path=None,
+        value=None,
+        elapsed_seconds=round(elapsed, 3),
+        elapsed_by_stage=dict(seconds),
+    )
+    sweep_up(staging, failed_at=stage)
+    try:
+        if not (staging / SETTING).exists():
+            write_setting(staging, setting)
+        write_metrics(staging, record, None, error=str(failure))
+        record.write(staging)
+    except OSError as error:
+        if is_full_disk(error):
+            raise full_disk(staging.parent, stage) from error
+        raise
+    return record
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

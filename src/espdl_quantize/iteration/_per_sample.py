@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from espdl_quantize.contract import QuantConfig
-from espdl_quantize.core import IterationError, Json
+from espdl_quantize.core import IterationError, MetricUnit
 from espdl_quantize.iteration._signals import SignalMeter, Watcher
-from espdl_quantize.stats import DIGEST, SAMPLES, write_arrays
+from espdl_quantize.record import Signals
+from espdl_quantize.record.files import SAMPLES
+from espdl_quantize.stats import DIGEST, write_arrays
 
 PER_SAMPLE = "per_sample"
 """Key of the result of each sample, in the dict that an evaluation returns."""
@@ -17,11 +20,28 @@ PER_SAMPLE = "per_sample"
 SAMPLE_COUNT = "sample_count"
 """Key of the number of samples, for an evaluation that has no result per sample."""
 
-SCALES: dict[str, float] = {"percent": 100.0, "fraction": 1.0}
+SCALES = {MetricUnit.PERCENT: 100.0, MetricUnit.FRACTION: 1.0}
 """From a fraction to the metric, by the contract's metric_unit."""
 
 _NEAR = 1e-4
 """Relative difference of two numbers that are the same one, rounded for display."""
+
+
+@dataclass(frozen=True)
+class ScoreFacts:
+    """What a score rests on, in the fields of an :class:`espdl_quantize.record.IterationRecord`."""
+
+    sample_count: int | None = None
+    sample_count_from: str | None = None
+    metric_unit: MetricUnit | None = None
+    per_sample_scale: float | None = None
+    samples_seen: int | None = None
+    samples_shared_with_calibration: int | None = None
+    signals: Signals | None = None
+    final_by: str | None = None
+    model_sha256: str | None = None
+    draw: int | None = None
+    samples_shared_with_search: int | None = None
 
 
 def take_vector(returned: Mapping[Any, Any], used: str) -> Any:
@@ -42,9 +62,9 @@ def take_vector(returned: Mapping[Any, Any], used: str) -> Any:
     except (TypeError, ValueError):
         vector = np.empty(0)
     if vector.ndim != 1 or len(vector) < 2 or not np.isfinite(vector).all():
-        found = f"an array of shape {list(vector.shape)}" if vector.size else repr(given)[:80]
+        shown = f"an array of shape {list(vector.shape)}" if vector.size else repr(given)[:80]
         raise IterationError(
-            f"{used}() returned {PER_SAMPLE} = {found}, expected one finite number per sample",
+            f"{used}() returned {PER_SAMPLE} = {shown}, expected one finite number per sample",
             "return a list or a 1-D array: 1 for a sample that came out right and 0 for one that "
             "did not, or its loss",
         )
@@ -76,7 +96,7 @@ def score_facts(
     watcher: Watcher | None,
     calibration: Collection[bytes],
     config: QuantConfig,
-) -> tuple[Json, list[str]]:
+) -> tuple[ScoreFacts, list[str]]:
     """Say what a score rests on.
 
     Args:
@@ -88,7 +108,7 @@ def score_facts(
         config: names the metric's unit, if it is a rate.
 
     Returns:
-        Keys for iteration_index.json, and warnings.
+        The facts, and warnings.
     """
     seen = len(watcher.digests) if watcher else 0
     count, source = stated, "stated" if stated else None
@@ -113,28 +133,28 @@ def score_facts(
             "evaluation"
         )
     signals = watcher.summary() if isinstance(watcher, SignalMeter) else None
-    facts: Json = {
-        "sample_count": count,
-        "sample_count_from": source,
-        "metric_unit": unit,
-        "per_sample_scale": scale,
-        "samples_seen": seen or None,
-        "samples_shared_with_calibration": shared if seen else None,
-        "signals": signals,
-    }
+    facts = ScoreFacts(
+        sample_count=count,
+        sample_count_from=source,
+        metric_unit=unit,
+        per_sample_scale=scale,
+        samples_seen=seen or None,
+        samples_shared_with_calibration=shared if seen else None,
+        signals=signals,
+    )
     return facts, warnings
 
 
 def _scale(
     value: float, vector: Any, config: QuantConfig
-) -> tuple[float | None, str | None, list[str]]:
+) -> tuple[float | None, MetricUnit | None, list[str]]:
     """Return the factor from the vector's mean to the metric, the unit of a rate, and warnings.
 
     The unit is the contract's. Without it, it is known where each sample is right or wrong (1 or 0)
     and their share is the metric, as it is or in percent; it is never guessed from a metric's name
     or size.
     """
-    unit: str | None = config.metric_unit
+    unit = None if config.metric_unit is None else MetricUnit(config.metric_unit)
     if vector is None:
         return None, unit, []
     mean = float(vector.mean())

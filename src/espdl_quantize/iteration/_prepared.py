@@ -109,8 +109,8 @@ class Prepared:
 
             self._batches = None  # frees the memory first
             keeper = _OnDisk(self._own_folder())
-            found = read_batches(self.contract, on_batch=note, keeper=keeper)
-            self._batches = (seed, found, length)
+            batches = read_batches(self.contract, on_batch=note, keeper=keeper)
+            self._batches = (seed, batches, length)
         return self._batches[1], self._batches[2]
 
     def _own_folder(self) -> Path:

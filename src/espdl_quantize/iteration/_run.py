@@ -6,22 +6,26 @@ import contextlib
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from espdl_quantize.chip import ChipCheck, check_model, reject_illegal
 from espdl_quantize.contract import Batch, Contract, count_samples, first_samples, warn_of_few
-from espdl_quantize.core import ContractError, EspdlQuantizeError, Json, OutputFolderError, Progress
+from espdl_quantize.core import (
+    ContractError,
+    EspdlQuantizeError,
+    OutputFolderError,
+    Progress,
+    Stage,
+)
 from espdl_quantize.deploy import RecordedValues, problem_of, simulate, write_card
 from espdl_quantize.iteration import _artifacts as artifacts
-from espdl_quantize.iteration._admission import check_admission, has_scored_beside
-from espdl_quantize.iteration._aside import aside_facts, drawn
 from espdl_quantize.iteration._console import captured
-from espdl_quantize.iteration._current import Run
+from espdl_quantize.iteration._context import Context
 from espdl_quantize.iteration._float_reference import FloatReference
-from espdl_quantize.iteration._lost import SPILLED
 from espdl_quantize.iteration._options import RunOptions
-from espdl_quantize.iteration._outcome import as_failure, index_of, write_outcome
+from espdl_quantize.iteration._outcome import as_failure, record_of, write_outcome
 from espdl_quantize.iteration._per_sample import write_samples
 from espdl_quantize.iteration._prepared import Prepared
 from espdl_quantize.iteration._score import (
@@ -33,8 +37,9 @@ from espdl_quantize.iteration._score import (
     score_float,
 )
 from espdl_quantize.iteration._signals import FloatOutputs
+from espdl_quantize.iteration.auxiliary import auxiliary_facts, drawn
+from espdl_quantize.iteration.compatibility import check_compatibility, has_scored_beside
 from espdl_quantize.ppq import (
-    TEST_MODEL,
     QuantizedModel,
     batch_digests,
     check_device,
@@ -48,7 +53,14 @@ from espdl_quantize.ppq import (
     seed_everything,
     spilling_to,
 )
-from espdl_quantize.record._staging import FORWARD, iteration_number, locked, staged
+from espdl_quantize.record import (
+    IterationRecord,
+    iteration_number,
+    locked,
+    staged,
+    write_setting,
+)
+from espdl_quantize.record.files import LOG, MODEL, SPILLED, TEST_MODEL
 from espdl_quantize.setting import Setting, resolve, with_calibration
 
 
@@ -59,7 +71,7 @@ def run_iteration(
     options: RunOptions,
     progress: Progress,
     prepared: Prepared | None = None,
-) -> Json:
+) -> IterationRecord:
     """Run one iteration into ``folder``, which appears only when it is whole.
 
     Args:
@@ -71,7 +83,7 @@ def run_iteration(
         prepared: of this contract, where more iterations are to come in this process.
 
     Returns:
-        The content of iteration_index.json, with ``"status": "ok"``.
+        The record of the iteration, which has a score.
 
     Raises:
         OutputFolderError: the folder is taken, cannot be written, or lies beside iterations of
@@ -84,11 +96,11 @@ def run_iteration(
         if prepared is None:
             prepared = stack.enter_context(Prepared(contract))
         stack.enter_context(locked(folder.parent))
-        staging = stack.enter_context(staged(folder, options.overwrite))
-        index, failure = run_staged(prepared, setting, folder, staging, options, progress)
+        staging = stack.enter_context(staged(folder, overwrite=options.overwrite))
+        record, failure = run_staged(prepared, setting, folder, staging, options, progress)
     if failure is not None:
         raise failure
-    return index
+    return record
 
 
 def run_staged(
@@ -98,9 +110,10 @@ def run_staged(
     staging: Path,
     options: RunOptions,
     progress: Progress,
-    tell: Callable[[Json], None] | None = None,
+    *,
+    on_draft: Callable[[IterationRecord], None] | None = None,
     notes: Sequence[str] = (),
-) -> tuple[Json, EspdlQuantizeError | None]:
+) -> tuple[IterationRecord, EspdlQuantizeError | None]:
     """Run one iteration into a folder that somebody else has claimed and will put in its place.
 
     Args:
@@ -110,11 +123,11 @@ def run_staged(
         staging: where to write it.
         options: how to run.
         progress: told of every stage.
-        tell: given the index as it stands at the begin of each stage.
+        on_draft: given the record as it stands at the begin of each stage.
         notes: warnings to begin with.
 
     Returns:
-        The content of iteration_index.json, and why the iteration failed, if it did.
+        The record of the iteration, and why it failed, if it did.
 
     Raises:
         OutputFolderError: it has no place in this output folder.
@@ -125,30 +138,30 @@ def run_staged(
     contract = prepared.contract
     # The folder says what ran, also to a reader that does not know the contract's width.
     setting = with_calibration(setting, contract.config.num_of_bits)
-    run = Run(contract, prepared, setting, options, progress, folder, staging)
-    run.warnings += notes
-    if tell is not None:
-        run.tell = lambda current: tell(index_of(current, None, 0.0))
-    check_admission(folder, run.origin)
-    with captured(staging / "console.log"):
+    context = Context(contract, prepared, setting, options, progress, folder, staging)
+    context.warnings += notes
+    if on_draft is not None:
+        context.on_stage = lambda now: on_draft(record_of(now, None, 0.0))
+    check_compatibility(folder, context.origin)
+    with captured(staging / LOG):
         try:
             spilled = staging / SPILLED if options.reduced_memory else None
-            run.engine = engine_for(options.engine)
-            with spilling_to(spilled), run.engine.install():
-                _run_stages(run)
+            context.engine = engine_for(options.engine)
+            with spilling_to(spilled), context.engine.install():
+                _run_stages(context)
         except OutputFolderError:
             # It has no place in this output folder: not even a failed iteration is left.
             raise
         except (Exception, SystemExit) as error:
             with contextlib.suppress(OSError):
                 traceback.print_exc()
-            failure = as_failure(error, run)
+            failure = as_failure(error, context)
     if isinstance(failure, ContractError) and has_scored_beside(folder):
         # The scores beside it are of a contract that had no such fault: it is no try of the search.
         raise failure
-    index = index_of(run, failure, time.perf_counter() - started)
-    write_outcome(run, index, failure)
-    return index, failure
+    record = record_of(context, failure, time.perf_counter() - started)
+    write_outcome(context, record, failure)
+    return record, failure
 
 
 def numbered(setting: Setting, folder: Path) -> Setting:
@@ -159,181 +172,192 @@ def numbered(setting: Setting, folder: Path) -> Setting:
     return setting.model_copy(update={"iteration_id": number})
 
 
-def _run_stages(run: Run) -> None:
-    contract, config, options = run.contract, run.contract.config, run.options
-    artifacts.write_setting(run.staging, run.setting)
-    run.warnings += [f"QUANT_CONFIG[{key!r}] is ignored" for key in contract.ignored_keys]
-    with run.timed("check installation"):
+def _run_stages(context: Context) -> None:
+    contract, config, options = context.contract, context.contract.config, context.options
+    write_setting(context.staging, context.setting)
+    context.warnings += [f"QUANT_CONFIG[{key!r}] is ignored" for key in contract.ignored_keys]
+    with context.timed(Stage.CHECK_INSTALLATION):
         check_installation()
         check_device(config.device)
         target = probe_target(config.target, config.num_of_bits)
-        resolved = resolve(run.setting, target, config.device)
-        run.warnings += resolved.warnings
+        resolved = resolve(context.setting, target, config.device)
+        context.warnings += resolved.warnings
     seed_everything(options.seed)
-    with run.timed("read calibration data"):
-        pool = _read_calibration(run)
+    with context.timed(Stage.READ_CALIBRATION):
+        pool = _read_calibration(context)
         batches = drawn(pool, options.draw, options.seed, config.calib_steps)
-        run.warnings += warn_of_few(count_samples(batches[: config.calib_steps]))
-    with run.timed("prepare float model"):
-        model, float_graph = run.prepared.float_model(batches[0])
-        reference = FloatReference(run.outputs, contract, model)
-        run.float_key = reference.key
-        check_admission(run.folder, run.origin)
+        context.warnings += warn_of_few(count_samples(batches[: config.calib_steps]))
+    with context.timed(Stage.PREPARE_FLOAT_MODEL):
+        model, float_graph = context.prepared.float_model(batches[0])
+        reference = FloatReference(context.outputs, contract, model)
+        context.float_key = reference.key
+        check_compatibility(context.folder, context.origin)
     # What a step of training costs is a multiple of it.
-    with run.timed(FORWARD):
+    with context.timed(Stage.RUN_ONE_BATCH):
         run_forward(model, float_graph, batches[0])
-    with run.timed("score float model"):
-        _score_float(run, reference, float_graph)
-    with run.timed("quantize"):
+    with context.timed(Stage.SCORE_FLOAT_MODEL):
+        _score_float(context, reference, float_graph)
+    with context.timed(Stage.QUANTIZE):
         quantized = quantize(
             model,
             config,
             resolved,
             batches,
-            run.progress,
-            engine=run.engine,
+            context.progress,
+            engine=context.engine,
             seed=options.seed,
-            memory=run.memory,
+            memory=context.memory,
         )
-        run.reused = quantized.reused
-    run.warnings += quantized.warnings
-    artifacts.write_applied(
-        run.staging, resolved, quantized, target, run.all_warnings, options.seed
+        context.reused = quantized.reused
+    context.warnings += quantized.warnings
+    artifacts.write_graph_and_setting(
+        context.staging, resolved, quantized, target, context.all_warnings, options.seed
     )
-    if not options.is_aside:
-        _analyse(run, quantized, batches)
-    with run.timed("export"):
-        file = run.staging / "model.espdl"
-        values = _test_values(run, quantized, batches)
+    if not options.is_auxiliary:
+        _analyse(context, quantized, batches)
+    with context.timed(Stage.EXPORT):
+        file = context.staging / MODEL
+        values = _test_values(context, quantized, batches)
         layouts = export(
             quantized,
             file,
-            engine=run.engine,
+            engine=context.engine,
             with_info=options.with_info,
             with_native=options.with_native,
             test_values=values,
         )
-    with run.timed("check model"):
-        found = check_model(
+    with context.timed(Stage.CHECK_MODEL):
+        check = check_model(
             file,
             config.target,
             quantized.graph,
             layouts,
             batches,
             config.device,
-            engine=run.engine,
+            engine=context.engine,
         )
-        run.chip_check = artifacts.write_chip_check(run.staging, found)
-        reject_illegal(found.legality, run.setting)
-        run.warnings += found.warnings()
-        if not options.is_aside:
-            _describe(run, found, quantized, layouts, first_samples(batches, 1)[0], values)
+        context.on_chip = artifacts.write_chip_check(context.staging, check)
+        reject_illegal(check.legality, context.setting)
+        context.warnings += check.warnings()
+        if not options.is_auxiliary:
+            _describe(context, check, quantized, layouts, first_samples(batches, 1)[0], values)
     # Last, so that an evaluation that fails, or that changes the graph, costs nothing else.
-    with run.timed("evaluate"):
+    with context.timed(Stage.EVALUATE):
         seed_everything(options.seed)
         names = list(quantized.graph.inputs)
         calibration = {digest for batch in pool for digest in batch_digests(batch, names)}
-        watch = meter_of(run.outputs, reference.key, quantized.graph, calibration)
-        run.scored = score(
-            contract, quantized.graph, options.full_eval, watch, options.final, reference.value
+        watch = meter_of(context.outputs, reference.key, quantized.graph, calibration)
+        context.scored = score(
+            contract,
+            quantized.graph,
+            full=options.full_eval,
+            make_watcher=watch,
+            final=options.final,
+            known=reference.value,
         )
-        run.facts, told = facts_of(run.scored, calibration, config)
-        run.warnings += [*run.scored.warnings, *told]
-        write_samples(run.staging, run.scored.per_sample, run.scored.watcher)
-        run.float_value = reference.value(run.scored.used)
-        run.facts["final_by"] = final_evaluator(contract, options.full_eval)
-        if options.is_aside:
-            run.facts |= aside_facts(options.draw, file, run.scored, reference)
+        facts, notes = facts_of(context.scored, calibration, config)
+        context.warnings += [*context.scored.warnings, *notes]
+        write_samples(context.staging, context.scored.per_sample, context.scored.watcher)
+        context.float_value = reference.value(context.scored.used)
+        context.facts = replace(facts, final_by=final_evaluator(contract, full=options.full_eval))
+        if options.is_auxiliary:
+            context.facts = auxiliary_facts(
+                context.facts, options.draw, file, context.scored, reference
+            )
             # The model to deploy is the iteration's own.
             file.unlink()
 
 
-def _analyse(run: Run, quantized: QuantizedModel, batches: list[Batch]) -> None:
-    config = run.contract.config
-    with run.timed("analyse"):
-        run.measured = run.engine.measure(
-            quantized.graph, batches, config.device, config.analyse_steps, run.progress
+def _analyse(context: Context, quantized: QuantizedModel, batches: list[Batch]) -> None:
+    config = context.contract.config
+    with context.timed(Stage.ANALYSE):
+        context.measured = context.engine.measure(
+            quantized.graph, batches, config.device, config.analyse_steps, context.progress
         )
-        run.counts = artifacts.write_analyses(run.staging, run.measured, quantized, config)
+        context.hot_ops_count, context.jumps_count = artifacts.write_analyses(
+            context.staging, context.measured, quantized, config
+        )
 
 
 def _test_values(
-    run: Run, quantized: QuantizedModel, batches: list[Batch]
+    context: Context, quantized: QuantizedModel, batches: list[Batch]
 ) -> RecordedValues | None:
     """Return a calibration sample and what the graph makes of it, where they are asked for."""
-    if run.options.is_aside or not run.options.test_values:
+    if context.options.is_auxiliary or not context.options.test_values:
         return None
     try:
         sample = first_samples(batches, 1)[0]
-        return simulate(quantized.graph, sample, run.contract.config.device)
+        return simulate(quantized.graph, sample, context.contract.config.device)
     except Exception as error:
         # The model does not depend on them.
         traceback.print_exc()
-        run.warnings.append(f"no test values were recorded: {describe_failure(error)}")
+        context.warnings.append(f"no test values were recorded: {describe_failure(error)}")
         return None
 
 
 def _describe(
-    run: Run,
-    found: ChipCheck,
+    context: Context,
+    check: ChipCheck,
     quantized: QuantizedModel,
     layouts: dict[str, tuple[int, ...]],
     sample: Batch,
     values: RecordedValues | None,
 ) -> None:
     """Check the copy with test values, and write what a program needs to know of the model."""
-    model, chip = found.legality.model, run.contract.config.target
+    model, chip = check.legality.model, context.contract.config.target
     if model is None:
         return
     if values is not None:
-        problem = problem_of(model, run.staging / TEST_MODEL, values, layouts, chip)
+        problem = problem_of(model, context.staging / TEST_MODEL, values, layouts, chip)
         if problem:
-            (run.staging / TEST_MODEL).unlink(missing_ok=True)
-            run.warnings.append(f"no test values were recorded: {problem}")
-    integers = found.integers
+            (context.staging / TEST_MODEL).unlink(missing_ok=True)
+            context.warnings.append(f"no test values were recorded: {problem}")
+    integers = check.integers
     if integers is not None and integers.end_to_end is not None:
         whole = integers.end_to_end
         if whole.exact < whole.outputs:
             # The check is of several samples, and one of them is recorded.
             alone = check_model(
-                run.staging / "model.espdl",
+                context.staging / MODEL,
                 chip,
                 quantized.graph,
                 layouts,
                 [sample],
-                run.contract.config.device,
+                context.contract.config.device,
                 samples=1,
-                engine=run.engine,
+                engine=context.engine,
             )
             integers = alone.integers
     agreement = integers.end_to_end if integers else None
-    write_card(run.staging, model, layouts, chip, sample, agreement)
+    write_card(context.staging, model, layouts, chip, sample, agreement)
 
 
-def _read_calibration(run: Run) -> list[Batch]:
-    def tell(done: int, total: int | None) -> None:
-        run.progress.update(done, total, f"batch {done}")
+def _read_calibration(context: Context) -> list[Batch]:
+    def show(done: int, total: int | None) -> None:
+        context.progress.update(done, total, f"batch {done}")
 
-    batches, length = run.prepared.batches(run.options.seed, tell)
+    batches, length = context.prepared.batches(context.options.seed, show)
     if length is not None and len(batches) < length:
-        run.warnings.append(
+        context.warnings.append(
             f"the first {len(batches)} of {length} calibration batches are used: more data is not "
             "kept"
         )
     return batches
 
 
-def _score_float(run: Run, reference: FloatReference, graph: Any) -> None:
+def _score_float(context: Context, reference: FloatReference, graph: Any) -> None:
     """Score the float graph where this output folder has no score of it yet.
 
     What is wrong with the evaluation is found here, before the time of an iteration is spent.
     """
-    if not run.options.score_float:
+    if not context.options.score_float:
         return
-    full, final = run.options.full_eval, run.options.final
-    if reference.is_complete(evaluator_of(run.contract, full, final)):
+    full, final = context.options.full_eval, context.options.final
+    if reference.is_complete(evaluator_of(context.contract, full=full, final=final)):
         return
-    seed_everything(run.options.seed)
-    scored = score_float(run.contract, graph, full, lambda _: FloatOutputs(), final)
-    run.warnings += [f"float model: {warning}" for warning in scored.warnings]
+    seed_everything(context.options.seed)
+    scored = score_float(
+        context.contract, graph, full=full, make_watcher=lambda _: FloatOutputs(), final=final
+    )
+    context.warnings += [f"float model: {warning}" for warning in scored.warnings]
     reference.store(scored)

@@ -9,8 +9,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from espdl_quantize.contract import Contract, QuantConfig, located
-from espdl_quantize.core import ContractError, IterationError, Json, to_jsonable
-from espdl_quantize.iteration._per_sample import PER_SAMPLE, score_facts, take_count, take_vector
+from espdl_quantize.core import ContractError, IterationError, to_jsonable
+from espdl_quantize.iteration._per_sample import (
+    PER_SAMPLE,
+    ScoreFacts,
+    score_facts,
+    take_count,
+    take_vector,
+)
 from espdl_quantize.iteration._signals import SignalMeter, Watcher
 from espdl_quantize.ppq import describe_failure, reads_of, scrambled, watched
 
@@ -51,6 +57,7 @@ class Score:
 def score(
     contract: Contract,
     graph: Any,
+    *,
     full: bool,
     make_watcher: MakeWatcher | None = None,
     final: bool = False,
@@ -65,13 +72,13 @@ def score(
         IterationError: evaluate raises, or returns no finite value of the primary metric.
         ContractError: it never runs the graph.
     """
-    used = evaluator_of(contract, full, final)
+    used = evaluator_of(contract, full=full, final=final)
     if used != "evaluate_fast":
-        return score_with(contract, graph, used, make_watcher, known)
+        return score_with(contract, graph, used, make_watcher=make_watcher, known=known)
     try:
-        return score_with(contract, graph, used, make_watcher, known)
+        return score_with(contract, graph, used, make_watcher=make_watcher, known=known)
     except IterationError as error:
-        scored = score_with(contract, graph, "evaluate", make_watcher, known)
+        scored = score_with(contract, graph, "evaluate", make_watcher=make_watcher, known=known)
         warning = f"evaluate_fast failed, evaluate was used: {error.cause}"
         return replace(scored, warnings=(warning,))
 
@@ -79,6 +86,7 @@ def score(
 def score_float(
     contract: Contract,
     graph: Any,
+    *,
     full: bool,
     make_watcher: MakeWatcher | None = None,
     final: bool = False,
@@ -89,7 +97,7 @@ def score_float(
         ContractError: no score comes of it, and none would of any quantized graph.
     """
     try:
-        return score(contract, graph, full, make_watcher, final)
+        return score(contract, graph, full=full, make_watcher=make_watcher, final=final)
     except IterationError as error:
         raised, hint = error.__cause__, error.hint
         if raised is not None and not isinstance(raised, NotImplementedError):
@@ -100,14 +108,14 @@ def score_float(
         raise ContractError(f"the float model has no score: {error.cause}", hint) from raised
 
 
-def evaluator_of(contract: Contract, full: bool, final: bool) -> Evaluator:
+def evaluator_of(contract: Contract, *, full: bool, final: bool) -> Evaluator:
     """Name the function that scores, as long as an evaluate_fast does not fail."""
     if final:
         return "evaluate_final" if contract.has_evaluate_final else "evaluate"
     return "evaluate_fast" if contract.has_evaluate_fast and not full else "evaluate"
 
 
-def final_evaluator(contract: Contract, full: bool) -> Evaluator | None:
+def final_evaluator(contract: Contract, *, full: bool) -> Evaluator | None:
     """Name the function of the final score; None where the search scores by it all the time."""
     if contract.has_evaluate_final:
         return "evaluate_final"
@@ -118,6 +126,7 @@ def score_with(
     contract: Contract,
     graph: Any,
     used: Evaluator,
+    *,
     make_watcher: MakeWatcher | None = None,
     known: Known | None = None,
 ) -> Score:
@@ -175,15 +184,15 @@ def score_with(
         if not reads.any:
             raise _never_ran(contract, used, f"it returned {key} = {value:.6g} without reading it")
         if doubted and _ignores_weights(contract, graph, used, value, vector):
-            told = f"it returned the same {key} = {value:.6g} with other weights in it"
-            raise _never_ran(contract, used, told)
+            evidence = f"it returned the same {key} = {value:.6g} with other weights in it"
+            raise _never_ran(contract, used, evidence)
     plain = _plain({key: item for key, item in returned.items() if key != PER_SAMPLE})
     return Score(plain, value, used, (), vector, count, watcher)
 
 
-def _never_ran(contract: Contract, used: Evaluator, told: str) -> ContractError:
+def _never_ran(contract: Contract, used: Evaluator, evidence: str) -> ContractError:
     return ContractError(
-        f"{used}() in {contract.path.name} never runs the graph that it is given: {told}",
+        f"{used}() in {contract.path.name} never runs the graph that it is given: {evidence}",
         f"score the argument of {used}(), such as by "
         "TorchExecutor(graph=quant_graph).forward(batch); the model that get_torch_model() or "
         "onnx_path gives is not what is quantized",
@@ -247,8 +256,8 @@ def meter_of(
 
 def facts_of(
     scored: Score, calibration: Collection[bytes], config: QuantConfig
-) -> tuple[Json, list[str]]:
-    """Say what a score rests on: keys for iteration_index.json, and warnings."""
+) -> tuple[ScoreFacts, list[str]]:
+    """Say what a score rests on, and warn of what is odd."""
     return score_facts(
         scored.value, scored.per_sample, scored.sample_count, scored.watcher, calibration, config
     )

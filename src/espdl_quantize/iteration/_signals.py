@@ -7,16 +7,14 @@ them while it is scored: no forward is added to what the contract's evaluation r
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-from espdl_quantize.core import Json
 from espdl_quantize.ppq import sample_digests
+from espdl_quantize.record import OutputSignal, Signals
+from espdl_quantize.record.files import float_outputs
 from espdl_quantize.stats import DIGEST, read_arrays, write_arrays
-
-FLOAT_OUTPUTS = "float_outputs_{}.npz"
-"""Beside float_reference.json, one file per function of the contract."""
 
 ELEMENTS = 1024
 """Of an output that has more per sample, so many are compared: the same ones of every sample."""
@@ -39,10 +37,10 @@ class Watcher:
 
     def __call__(self, inputs: list[Any], outputs: list[Any] | None) -> None:
         """See one forward."""
-        found = sample_digests(inputs)
-        self.digests += found
-        if outputs is not None and found:
-            self.see(found, [_rows(output, len(found)) for output in outputs])
+        digests = sample_digests(inputs)
+        self.digests += digests
+        if outputs is not None and digests:
+            self.see(digests, [_rows(output, len(digests)) for output in outputs])
 
     def see(self, digests: list[bytes], outputs: list[Any]) -> None:
         """Look at outputs [samples, elements]; None for one that has no row per sample."""
@@ -103,7 +101,7 @@ class FloatOutputs(Watcher):
         import numpy as np
 
         arrays = self.arrays() | {"key": np.array(key)}
-        write_arrays(outputs / FLOAT_OUTPUTS.format(used), arrays)
+        write_arrays(float_outputs(outputs, used), arrays)
 
 
 def has_float_outputs(outputs: Path, used: str, key: str) -> bool:
@@ -178,7 +176,7 @@ class SignalMeter(Watcher):
             "agrees": np.concatenate(self._agrees).astype(np.float32),
         }
 
-    def summary(self) -> Json | None:
+    def summary(self) -> Signals | None:
         """Return the means, over all samples and by output; None where nothing was compared."""
         import numpy as np
 
@@ -187,21 +185,21 @@ class SignalMeter(Watcher):
         noise, agrees, cosine = (
             np.concatenate(parts) for parts in (self._noise, self._agrees, self._cosine)
         )
-        found = [
-            {
-                "name": name,
-                "noise_signal": _mean(noise[:, at]),
-                "agreement": _mean(agrees[:, at]),
-                "cosine": _mean(cosine[:, at]),
-            }
+        outputs = tuple(
+            OutputSignal(
+                name,
+                noise_signal=_mean(noise[:, at]),
+                agreement=_mean(agrees[:, at]),
+                cosine=_mean(cosine[:, at]),
+            )
             for at, name in enumerate(self._names)
-        ]
-        return {
-            "samples": len(self._compared),
-            "noise_signal": _over(found, "noise_signal"),
-            "agreement": _over(found, "agreement"),
-            "outputs": found,
-        }
+        )
+        return Signals(
+            len(self._compared),
+            noise_signal=_mean_of_known(output.noise_signal for output in outputs),
+            agreement=_mean_of_known(output.agreement for output in outputs),
+            outputs=outputs,
+        )
 
 
 class _Rows:
@@ -251,11 +249,11 @@ def _measure(
     exact = stored.get(f"values_{number}")
     if output is None or exact is None or exact.shape[1] != output.kept.shape[1]:
         return nothing, nothing, nothing
-    one, two = output.kept[places].astype(np.float64), exact[rows].astype(np.float64)
-    signal = (two**2).sum(1)
-    noise = ((one - two) ** 2).sum(1) / (signal + _FLOOR)
-    length = np.sqrt((one**2).sum(1) * signal)
-    cosine = (one * two).sum(1) / np.where(length == 0, 1, length)
+    noisy, clean = output.kept[places].astype(np.float64), exact[rows].astype(np.float64)
+    signal = (clean**2).sum(1)
+    noise = ((noisy - clean) ** 2).sum(1) / (signal + _FLOOR)
+    length = np.sqrt((noisy**2).sum(1) * signal)
+    cosine = (noisy * clean).sum(1) / np.where(length == 0, 1, length)
     decided = stored[f"decisions_{number}"][rows]
     agrees = np.where(decided < 0, np.nan, decided == output.decisions[places])
     return noise, agrees, np.where(length == 0, np.nan, cosine)
@@ -266,12 +264,12 @@ _FLOOR = 1e-7
 
 
 def _load(outputs: Path, used: str, key: str) -> dict[str, Any]:
-    found = read_arrays(outputs / FLOAT_OUTPUTS.format(used))
-    stored = found.get("key")
-    digests = found.get("digests")
+    arrays = read_arrays(float_outputs(outputs, used))
+    stored = arrays.get("key")
+    digests = arrays.get("digests")
     fits = stored is not None and str(stored) == key
     shaped = digests is not None and digests.ndim == 2 and digests.shape[1] == DIGEST
-    return found if fits and shaped else {}
+    return arrays if fits and shaped else {}
 
 
 def _mean(values: Any) -> float | None:
@@ -281,6 +279,6 @@ def _mean(values: Any) -> float | None:
     return float(known.mean()) if len(known) else None
 
 
-def _over(found: list[Json], name: str) -> float | None:
-    values = [row[name] for row in found if row[name] is not None]
-    return math.fsum(values) / len(values) if values else None
+def _mean_of_known(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if known else None

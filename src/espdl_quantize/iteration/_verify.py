@@ -8,7 +8,7 @@ from pathlib import Path
 
 from espdl_quantize.chip import ChipCheck, check_model
 from espdl_quantize.contract import Contract
-from espdl_quantize.core import Engine, Json, OutputFolderError, Progress, read_json
+from espdl_quantize.core import Engine, Json, OutputFolderError, Progress, Stage
 from espdl_quantize.iteration._console import captured
 from espdl_quantize.iteration._prepared import Prepared
 from espdl_quantize.ppq import (
@@ -20,10 +20,9 @@ from espdl_quantize.ppq import (
     quantize,
     seed_everything,
 )
-from espdl_quantize.record._staging import INDEX
+from espdl_quantize.record import read_record
+from espdl_quantize.record.files import LOG, MODEL, SETTING
 from espdl_quantize.setting import load_setting, resolve
-
-MODEL = "model.espdl"
 
 
 @dataclass(frozen=True)
@@ -74,39 +73,35 @@ def verify_iteration(
         EspdlQuantizeError: the setting cannot be run any more.
     """
     folder = Path(folder).absolute()
-    index, file, config = read_json(folder / INDEX), folder / MODEL, contract.config
+    record, file, config = read_record(folder), folder / MODEL, contract.config
     if not file.is_file():
         raise OutputFolderError(f"{folder} has no {MODEL}", "verify an iteration that went well")
-    chip = index.get("target_chip")
-    if chip != config.target:
+    if record.target_chip != config.target:
         raise OutputFolderError(
-            f"{file} was made for {chip!r}, and the contract says {config.target!r}",
+            f"{file} was made for {record.target_chip!r}, and the contract says {config.target!r}",
             "give the contract that it was made with",
         )
-    stated = index.get("seed")
-    seed = stated if isinstance(stated, int) else 0
-    is_reference = index.get("engine") == Engine.REFERENCE
-    engine = engine_for(Engine.REFERENCE if is_reference else Engine.FAST)
+    seed, engine = record.seed or 0, engine_for(record.engine or Engine.FAST)
     with tempfile.TemporaryDirectory() as scratch, Prepared(contract) as prepared:
         fresh = Path(scratch) / MODEL
-        with captured(Path(scratch) / "console.log"), engine.install():
+        with captured(Path(scratch) / LOG), engine.install():
             check_installation()
             check_device(config.device)
             target = probe_target(config.target, config.num_of_bits)
-            resolved = resolve(load_setting(folder / "setting.json"), target, config.device)
+            resolved = resolve(load_setting(folder / SETTING), target, config.device)
             seed_everything(seed)
-            with progress.stage("read calibration data"):
+            with progress.stage(Stage.READ_CALIBRATION):
                 batches, _ = prepared.batches(seed, lambda done, total: None)
-            with progress.stage("prepare float model"):
+            with progress.stage(Stage.PREPARE_FLOAT_MODEL):
                 model, _ = prepared.float_model(batches[0])
-            with progress.stage("quantize"):
+            with progress.stage(Stage.QUANTIZE):
                 made = quantize(
                     model, config, resolved, batches, progress, engine=engine, seed=seed
                 )
-            with progress.stage("export"):
+            with progress.stage(Stage.EXPORT):
                 layouts = export(made, fresh, engine=engine)
-            with progress.stage("check model"):
-                found = check_model(
+            with progress.stage(Stage.CHECK_MODEL):
+                check = check_model(
                     file,
                     config.target,
                     made.graph,
@@ -117,4 +112,4 @@ def verify_iteration(
                     engine=engine,
                 )
         same = fresh.read_bytes() == file.read_bytes()
-        return Verification(file, same, found, tuple(engine.warnings))
+        return Verification(file, same, check, tuple(engine.warnings))

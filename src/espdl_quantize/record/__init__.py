@@ -1,55 +1,69 @@
-"""Reads the iterations of an output folder back as immutable rows.
+"""Owns the output folder: its names, its locks, and the content of its files.
 
-Nothing here writes, caches between calls, or imports esp-ppq or torch.
+Every file name stands in :mod:`espdl_quantize.record.files`, every JSON key in the module of its
+file. What is read back are immutable records. Nothing here keeps anything between calls, or imports
+esp-ppq or torch.
 """
 
-from espdl_quantize.record._device import (
-    DEVICE,
+from espdl_quantize.core import Direction, Priority
+from espdl_quantize.record._history import NO_LOSS, FinalScore, History, HistoryWarning
+from espdl_quantize.record._noise import Noise
+from espdl_quantize.record._read import (
+    GENERATOR,
+    is_foreign_comparison,
+    model_digest,
+    read_history,
+)
+from espdl_quantize.record._read_iteration import read_iteration
+from espdl_quantize.record._staging import carry_over, is_finished, locked, staged
+from espdl_quantize.record.applied import (
+    Applied,
+    load_applied,
+    write_applied,
+    write_setting,
+)
+from espdl_quantize.record.device import (
     LayerTime,
     Measurement,
     OutputDifference,
     parse_measurement,
     write_measurement,
 )
-from espdl_quantize.record._evidence import Evidence, GraphOp, HotOp, Jump, VariableStats
-from espdl_quantize.record._final import FinalScore
-from espdl_quantize.record._history import NO_LOSS, History, HistoryWarning
-from espdl_quantize.record._iteration import (
+from espdl_quantize.record.evidence import (
+    Evidence,
+    GraphOp,
+    HotOp,
+    Jump,
+    LazyEvidence,
+    VariableStats,
+    load_evidence,
+)
+from espdl_quantize.record.files import (
+    ARTIFACTS,
+    iteration_folder,
+    iteration_name,
+    iteration_number,
+)
+from espdl_quantize.record.float_reference import FloatScore, FloatScores, read_float_scores
+from espdl_quantize.record.iteration_record import (
     Attempt,
-    Direction,
     EngineFallback,
     Failure,
     Iteration,
+    IterationRecord,
     LayerError,
     OnChip,
     OutputSignal,
-    Priority,
+    ReusedPass,
     Signals,
+    read_record,
+    record_from_json,
 )
-from espdl_quantize.record._noise import Noise
-from espdl_quantize.record._read import GENERATOR, is_foreign_comparison, read_history
-from espdl_quantize.record._read_applied import Applied, load_applied
-from espdl_quantize.record._read_evidence import LazyEvidence, load_evidence
-from espdl_quantize.record._read_iteration import read_iteration
-from espdl_quantize.record._staging import (
-    ARTIFACTS,
-    FORWARD,
-    INDEX,
-    MEMORY,
-    carry_over,
-    is_finished,
-    iteration_number,
-    locked,
-    staged,
-)
+from espdl_quantize.record.metrics import Metrics, read_metrics, write_metrics
 
 __all__ = [
     "ARTIFACTS",
-    "DEVICE",
-    "FORWARD",
     "GENERATOR",
-    "INDEX",
-    "MEMORY",
     "NO_LOSS",
     "Applied",
     "Attempt",
@@ -58,33 +72,48 @@ __all__ = [
     "Evidence",
     "Failure",
     "FinalScore",
+    "FloatScore",
+    "FloatScores",
     "GraphOp",
     "History",
     "HistoryWarning",
     "HotOp",
     "Iteration",
+    "IterationRecord",
     "Jump",
     "LayerError",
     "LayerTime",
     "LazyEvidence",
     "Measurement",
+    "Metrics",
     "Noise",
     "OnChip",
     "OutputDifference",
     "OutputSignal",
     "Priority",
+    "ReusedPass",
     "Signals",
     "VariableStats",
     "carry_over",
     "is_finished",
     "is_foreign_comparison",
+    "iteration_folder",
+    "iteration_name",
     "iteration_number",
     "load_applied",
     "load_evidence",
     "locked",
+    "model_digest",
     "parse_measurement",
+    "read_float_scores",
     "read_history",
     "read_iteration",
+    "read_metrics",
+    "read_record",
+    "record_from_json",
     "staged",
+    "write_applied",
     "write_measurement",
+    "write_metrics",
+    "write_setting",
 ]

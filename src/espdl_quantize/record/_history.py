@@ -7,17 +7,31 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from espdl_quantize.record._final import FinalScore
-from espdl_quantize.record._iteration import Direction, Iteration, Priority
+from espdl_quantize.core import Direction, Priority, Verdict
 from espdl_quantize.record._noise import Noise
+from espdl_quantize.record.iteration_record import Iteration
 from espdl_quantize.setting import DEFAULT_BITS, baseline, runtime_cost, setting_key
 from espdl_quantize.stats import Comparison
 
-DEFAULT_DIRECTION: Direction = "max"
+DEFAULT_DIRECTION = Direction.MAX
 """Taken where no folder says which way the metric goes; the history then carries a warning."""
 
 NO_LOSS = "quantization loses nothing measurable on these images"
 """Said where the baseline is not below the float model, or not by more than chance."""
+
+
+@dataclass(frozen=True)
+class FinalScore:
+    """The final score of one iteration, which took no part in the search.
+
+    Attributes:
+        score: in the form of an iteration: its value, samples and signals are of the final data.
+        same_model: whether the graph that was scored exports to the iteration's model, byte for
+            byte; None where the iteration's model is not there.
+    """
+
+    score: Iteration
+    same_model: bool | None
 
 
 @dataclass(frozen=True)
@@ -68,12 +82,12 @@ class History:
     @cached_property
     def scored(self) -> tuple[Iteration, ...]:
         """The iterations with a finite value."""
-        return tuple(row for row in self.iterations if row.value is not None)
+        return tuple(record for record in self.iterations if record.value is not None)
 
     @cached_property
     def failed(self) -> tuple[Iteration, ...]:
         """The iterations without a finite value."""
-        return tuple(row for row in self.iterations if row.value is None)
+        return tuple(record for record in self.iterations if record.value is None)
 
     @cached_property
     def latest(self) -> Iteration | None:
@@ -83,14 +97,14 @@ class History:
     @cached_property
     def metric(self) -> str | None:
         """Name of the primary metric, from the first finite iteration."""
-        rows = (*self.scored, *self.iterations)
-        return next((row.metric for row in rows if row.metric is not None), None)
+        records = (*self.scored, *self.iterations)
+        return next((record.metric for record in records if record.metric is not None), None)
 
     @cached_property
     def direction(self) -> Direction:
         """Which way the metric goes, from the first finite iteration."""
-        rows = (*self.scored, *self.iterations)
-        return next((row.direction for row in rows if row.direction), DEFAULT_DIRECTION)
+        records = (*self.scored, *self.iterations)
+        return next((record.direction for record in records if record.direction), DEFAULT_DIRECTION)
 
     @cached_property
     def target(self) -> float | None:
@@ -100,16 +114,21 @@ class History:
     @cached_property
     def priority(self) -> Priority:
         """The contract's deploy_runtime_priority, from the latest iteration that states it."""
-        rows = reversed(self.iterations)
+        records = reversed(self.iterations)
         return next(
-            (row.deploy_runtime_priority for row in rows if row.deploy_runtime_priority), "balanced"
+            (
+                record.deploy_runtime_priority
+                for record in records
+                if record.deploy_runtime_priority
+            ),
+            Priority.BALANCED,
         )
 
     @cached_property
     def num_of_bits(self) -> int | None:
         """The contract's default width, from the latest iteration that states it."""
-        rows = reversed(self.iterations)
-        return next((row.num_of_bits for row in rows if row.num_of_bits), None)
+        records = reversed(self.iterations)
+        return next((record.num_of_bits for record in records if record.num_of_bits), None)
 
     @cached_property
     def top(self) -> Iteration | None:
@@ -134,108 +153,116 @@ class History:
     @cached_property
     def ranks(self) -> Mapping[int, int | None]:
         """Dense ranks by id, 1 = best; None for a failed iteration."""
-        heights = sorted({self.height(row) for row in self.scored}, reverse=True)
+        heights = sorted({self.height(record) for record in self.scored}, reverse=True)
         order = {height: rank for rank, height in enumerate(heights, start=1)}
         return {
-            row.id: None if row.value is None else order[self.height(row)]
-            for row in self.iterations
+            record.id: None if record.value is None else order[self.height(record)]
+            for record in self.iterations
         }
 
     @cached_property
     def prior_best(self) -> Mapping[int, Iteration | None]:
         """The best iteration before each one, by id."""
         return {
-            row.id: self._pick(tuple(one for one in self.iterations[:at] if one.value is not None))
-            for at, row in enumerate(self.iterations)
+            record.id: self._pick(
+                tuple(each for each in self.iterations[:at] if each.value is not None)
+            )
+            for at, record in enumerate(self.iterations)
         }
 
-    def took_over(self, row: Iteration) -> bool:
-        """Tell whether ``row`` became the best when it came."""
-        return self.upto(self.iterations.index(row) + 1).best is row
+    def took_over(self, record: Iteration) -> bool:
+        """Tell whether ``record`` became the best when it came."""
+        return self.upto(self.iterations.index(record) + 1).best is record
 
-    def versus(self, row: Iteration, other: Iteration | None) -> Comparison | None:
-        """Hold ``row`` against ``other``; None where nothing tells a difference from chance."""
-        return None if other is None else self.noise.compare(row, other, self.direction)
+    def versus(self, record: Iteration, other: Iteration | None) -> Comparison | None:
+        """Hold ``record`` against ``other``; None where nothing tells a difference from chance."""
+        return None if other is None else self.noise.compare(record, other, self.direction)
 
     def final_versus_baseline(self) -> Comparison | None:
         """Hold the final score of best against that of the baseline, where both were taken."""
-        rows = (self.best, self.baseline)
-        found = [self.finals.get(row.id) for row in rows if row is not None]
-        if len(found) < 2 or found[0] is None or found[1] is None or found[0] is found[1]:
+        if self.best is None or self.baseline is None or self.best is self.baseline:
             return None
-        return self.final_noise.compare(found[0].score, found[1].score, self.direction)
+        best, first = (self.finals.get(record.id) for record in (self.best, self.baseline))
+        if best is None or first is None:
+            return None
+        return self.final_noise.compare(best.score, first.score, self.direction)
 
-    def _top(self, rows: tuple[Iteration, ...]) -> Iteration | None:
-        return min(rows, key=lambda row: (-self.height(row), row.id), default=None)
+    def _top(self, records: tuple[Iteration, ...]) -> Iteration | None:
+        return min(records, key=lambda record: (-self.height(record), record.id), default=None)
 
-    def _near(self, top: Iteration, rows: tuple[Iteration, ...]) -> tuple[Iteration, ...]:
-        return tuple(row for row in rows if row is top or self._is_chance(row, top))
+    def _near(self, top: Iteration, records: tuple[Iteration, ...]) -> tuple[Iteration, ...]:
+        return tuple(record for record in records if record is top or self._is_chance(record, top))
 
-    def _is_chance(self, row: Iteration, other: Iteration) -> bool:
-        found = self.versus(row, other)
-        return found is not None and found.verdict == "within noise"
+    def _is_chance(self, record: Iteration, other: Iteration) -> bool:
+        comparison = self.versus(record, other)
+        return comparison is not None and comparison.verdict == Verdict.WITHIN_NOISE
 
-    def _pick(self, rows: tuple[Iteration, ...]) -> Iteration | None:
-        top = self._top(rows)
+    def _pick(self, records: tuple[Iteration, ...]) -> Iteration | None:
+        top = self._top(records)
         if top is None:
             return None
-        near = self._near(top, rows)
-        cheapest = min(_cost(row) for row in near)
-        return self._quietest(tuple(row for row in near if _cost(row) == cheapest))
+        near = self._near(top, records)
+        cheapest = min(_cost(record) for record in near)
+        return self._quietest(tuple(record for record in near if _cost(record) == cheapest))
 
-    def _quietest(self, rows: tuple[Iteration, ...]) -> Iteration | None:
-        found = self._top(rows)
-        while found is not None:
-            held = found
+    def _quietest(self, records: tuple[Iteration, ...]) -> Iteration | None:
+        quietest, challenger = None, self._top(records)
+        while challenger is not None:
+            quietest = challenger
             # Only what is quieter than the one before goes on, so this ends.
-            rows = tuple(row for row in rows if row is not held and self.is_quieter(row, held))
-            found = self._top(rows)
-            if found is None:
-                return held
-        return None
+            records = self._quieter_than(quietest, records)
+            challenger = self._top(records)
+        return quietest
 
-    def is_quieter(self, row: Iteration, other: Iteration) -> bool:
-        """Tell whether ``row`` has less noise at its outputs than ``other``, beyond chance."""
-        return self.noise.is_quieter(row, other)
+    def _quieter_than(
+        self, held: Iteration, records: tuple[Iteration, ...]
+    ) -> tuple[Iteration, ...]:
+        return tuple(
+            record for record in records if record is not held and self.is_quieter(record, held)
+        )
+
+    def is_quieter(self, record: Iteration, other: Iteration) -> bool:
+        """Tell whether ``record`` has less noise at its outputs than ``other``, beyond chance."""
+        return self.noise.is_quieter(record, other)
 
     @property
     def next_id(self) -> int:
         """One above every id that is taken."""
-        return max([*(row.id for row in self.iterations), *self.reserved_ids], default=-1) + 1
+        return max([*(record.id for record in self.iterations), *self.reserved_ids], default=-1) + 1
 
-    def height(self, row: Iteration) -> float:
-        """Return the value of ``row``, turned so that more is better; minus infinity if failed."""
-        if row.value is None:
+    def height(self, record: Iteration) -> float:
+        """Return the value of a record, turned so that more is better; minus infinity if failed."""
+        if record.value is None:
             return float("-inf")
-        return row.value if self.direction == "max" else -row.value
+        return record.value if self.direction == Direction.MAX else -record.value
 
-    def gap_to(self, row: Iteration, value: float) -> float:
-        """Return how far ``row`` is behind ``value``, positive = behind."""
-        return (value if self.direction == "max" else -value) - self.height(row)
+    def gap_to(self, record: Iteration, value: float) -> float:
+        """Return how far ``record`` is behind ``value``, positive = behind."""
+        return (value if self.direction == Direction.MAX else -value) - self.height(record)
 
-    def gain(self, row: Iteration) -> float | None:
-        """Return how much ``row`` added to the best before it, positive = better.
+    def gain(self, record: Iteration) -> float | None:
+        """Return how much ``record`` added to the best before it, positive = better.
 
         A difference that is within noise is none.
         """
-        prior = self.prior_best[row.id]
-        if row.value is None or prior is None:
+        prior = self.prior_best[record.id]
+        if record.value is None or prior is None:
             return None
-        if self._is_chance(row, prior):
+        if self._is_chance(record, prior):
             return 0.0
-        return self.height(row) - self.height(prior)
+        return self.height(record) - self.height(prior)
 
-    def meets(self, row: Iteration, target: float | None) -> bool:
-        """Tell whether ``row`` reaches ``target``."""
-        if row.value is None or target is None:
+    def meets(self, record: Iteration, target: float | None) -> bool:
+        """Tell whether ``record`` reaches ``target``."""
+        if record.value is None or target is None:
             return False
-        return row.value >= target if self.direction == "max" else row.value <= target
+        return record.value >= target if self.direction == Direction.MAX else record.value <= target
 
-    def float_value(self, row: Iteration) -> float | None:
-        """Return the float model's score by the function that scored ``row``."""
-        if row.float_value is not None:
-            return row.float_value
-        return self.float_scores.get(row.evaluated_by or "")
+    def float_value(self, record: Iteration) -> float | None:
+        """Return the float model's score by the function that scored ``record``."""
+        if record.float_value is not None:
+            return record.float_value
+        return self.float_scores.get(record.evaluated_by or "")
 
     @cached_property
     def baseline(self) -> Iteration | None:
@@ -244,7 +271,11 @@ class History:
         What the default is depends on the width: kl calibration at 8 bits, minmax at 16.
         """
         plain = setting_key(baseline(num_of_bits=self.num_of_bits or DEFAULT_BITS))
-        first = (row for row in self.scored if row.setting and setting_key(row.setting) == plain)
+        first = (
+            record
+            for record in self.scored
+            if record.setting and setting_key(record.setting) == plain
+        )
         return next(first, next(iter(self.scored), None))
 
     @cached_property
@@ -280,8 +311,8 @@ class History:
 
     def get(self, iteration_id: int) -> Iteration | None:
         """Return the iteration with this id, if there is one."""
-        return next((row for row in self.iterations if row.id == iteration_id), None)
+        return next((record for record in self.iterations if record.id == iteration_id), None)
 
 
-def _cost(row: Iteration) -> float:
-    return float("inf") if row.setting is None else runtime_cost(row.setting).slower_ops
+def _cost(record: Iteration) -> float:
+    return float("inf") if record.setting is None else runtime_cost(record.setting).slower_ops

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from espdl_quantize.record._iteration import Direction, Iteration
+from espdl_quantize.core import Direction, MetricUnit, Verdict
+from espdl_quantize.record.files import SAMPLES
+from espdl_quantize.record.iteration_record import Iteration
 from espdl_quantize.stats import (
     LEVEL,
     Comparison,
@@ -20,7 +22,7 @@ from espdl_quantize.stats import (
     wilson,
 )
 
-_SCALES = {"percent": 100.0, "fraction": 1.0}
+_SCALES = {MetricUnit.PERCENT: 100.0, MetricUnit.FRACTION: 1.0}
 
 NOISE_MARGIN = 0.1
 """Share by which the noise at the outputs has to be less where it is not known of each sample."""
@@ -37,101 +39,107 @@ class Noise:
     _pairs: dict[tuple[int, int, str], Comparison | None] = field(default_factory=dict)
     _intervals: dict[int, Interval | None] = field(default_factory=dict)
 
-    def interval(self, row: Iteration) -> Interval | None:
+    def interval(self, record: Iteration) -> Interval | None:
         """Return the 95 % interval of a score in the metric's units; None where it is unknown.
 
         Wilson's where the score is a rate, that of the bootstrap where it is the mean of something
         else of each sample.
         """
-        if row.id not in self._intervals:
-            self._intervals[row.id] = self._interval(row)
-        return self._intervals[row.id]
+        if record.id not in self._intervals:
+            self._intervals[record.id] = self._interval(record)
+        return self._intervals[record.id]
 
-    def compare(self, row: Iteration, other: Iteration, direction: Direction) -> Comparison | None:
-        """Hold the score of ``row`` against that of ``other``; None where no noise is known."""
-        key = (row.id, other.id, "metric")
+    def compare(
+        self, record: Iteration, other: Iteration, direction: Direction
+    ) -> Comparison | None:
+        """Hold the score of ``record`` against that of ``other``; None where no noise is known."""
+        key = (record.id, other.id, "metric")
         if key not in self._pairs:
-            self._pairs[key] = self._compare(row, other, direction == "max")
+            self._pairs[key] = self._compare(record, other, higher=direction == Direction.MAX)
         return self._pairs[key]
 
-    def compare_signal(self, row: Iteration, other: Iteration) -> Comparison | None:
-        """Hold the noise at the outputs of ``row`` against that of ``other``; less is better."""
-        if row.signals is None or other.signals is None:
+    def compare_signal(self, record: Iteration, other: Iteration) -> Comparison | None:
+        """Hold the noise at the outputs of ``record`` against that of ``other``; less is better."""
+        if record.signals is None or other.signals is None:
             return None
-        key = (row.id, other.id, "signal")
+        key = (record.id, other.id, "signal")
         if key not in self._pairs:
-            pair = align(*(noise_as_results(self._read(one)) for one in (row, other)))
-            self._pairs[key] = None if pair is None else compare_vectors(*pair, 1.0, False)
+            pair = align(*(noise_as_results(self._read(each)) for each in (record, other)))
+            self._pairs[key] = None if pair is None else compare_vectors(*pair, 1.0, higher=False)
         return self._pairs[key]
 
-    def is_quieter(self, row: Iteration, other: Iteration) -> bool:
-        """Tell whether ``row`` has less noise at its outputs than ``other``, beyond chance.
+    def is_quieter(self, record: Iteration, other: Iteration) -> bool:
+        """Tell whether ``record`` has less noise at its outputs than ``other``, beyond chance.
 
         Where the noise of each sample is known the paired difference has to be significant; else
         it has to be less by :data:`NOISE_MARGIN`.
         """
-        mine = row.signals.noise_signal if row.signals is not None else None
+        mine = record.signals.noise_signal if record.signals is not None else None
         others = other.signals.noise_signal if other.signals is not None else None
         if mine is None or others is None:
             return mine is not None
         if mine >= others:
             return False
-        found = self.compare_signal(row, other)
-        if found is not None:
-            return found.verdict == "better"
+        comparison = self.compare_signal(record, other)
+        if comparison is not None:
+            return comparison.verdict == Verdict.BETTER
         return mine < others * (1 - NOISE_MARGIN)
 
-    def is_chance_drop(self, row: Iteration, reference: float) -> bool:
-        """Tell whether the float model's score is within noise of that of ``row``.
+    def is_chance_drop(self, record: Iteration, reference: float) -> bool:
+        """Tell whether the float model's score is within noise of that of ``record``.
 
         The float model's result of each sample is not kept. Where both decide alike on a known
         share of the samples, the others are the most that can differ, and McNemar's test of that
-        many is the sharpest there is; else it is Newcombe's interval, or that of ``row``.
+        many is the sharpest there is; else it is Newcombe's interval, or that of ``record``.
         """
-        scale, count = _SCALES.get(row.metric_unit or ""), row.sample_count
-        if row.value is None:
+        scale, count = _scale(record), record.sample_count
+        if record.value is None:
             return False
         if scale is None or not count:
-            interval = self.interval(row)
+            interval = self.interval(record)
             return interval is not None and interval.low <= reference <= interval.high
-        agreement = row.signals.agreement if row.signals is not None else None
-        lost = round(abs(reference - row.value) / scale * count)
+        agreement = record.signals.agreement if record.signals is not None else None
+        missed = round(abs(reference - record.value) / scale * count)
         differing = 0 if agreement is None else round((1 - agreement) * count)
-        if differing >= lost > 0:
-            won = (differing - lost) // 2
-            return mcnemar_exact(won, lost + won) >= 1 - LEVEL
-        found = compare_rates(row.value, count, reference, count, scale=scale, higher=True)
-        return found.verdict == "within noise"
+        if differing >= missed > 0:
+            won = (differing - missed) // 2
+            return mcnemar_exact(won, missed + won) >= 1 - LEVEL
+        comparison = compare_rates(record.value, count, reference, count, scale=scale, higher=True)
+        return comparison.verdict == Verdict.WITHIN_NOISE
 
-    def _interval(self, row: Iteration) -> Interval | None:
-        scale = _SCALES.get(row.metric_unit or "")
-        if row.value is None:
+    def _interval(self, record: Iteration) -> Interval | None:
+        scale = _scale(record)
+        if record.value is None:
             return None
-        if scale is not None and row.sample_count:
-            rate = min(max(row.value / scale, 0.0), 1.0)
-            return wilson(rate * row.sample_count, row.sample_count).scaled(scale)
-        if row.per_sample_scale is not None:
-            results = self._read(row).results
+        if scale is not None and record.sample_count:
+            rate = min(max(record.value / scale, 0.0), 1.0)
+            return wilson(rate * record.sample_count, record.sample_count).scaled(scale)
+        if record.per_sample_scale is not None:
+            results = self._read(record).results
             if results is not None:
-                return bootstrap_mean(results).scaled(row.per_sample_scale)
+                return bootstrap_mean(results).scaled(record.per_sample_scale)
         return None
 
-    def _compare(self, row: Iteration, other: Iteration, higher: bool) -> Comparison | None:
-        if row.value is None or other.value is None or row.evaluated_by != other.evaluated_by:
+    def _compare(self, record: Iteration, other: Iteration, *, higher: bool) -> Comparison | None:
+        if record.value is None or other.value is None or record.evaluated_by != other.evaluated_by:
             return None
-        if row.has_samples and other.has_samples:
-            pair = align(self._read(row), self._read(other))
+        if record.has_samples and other.has_samples:
+            pair = align(self._read(record), self._read(other))
             if pair is not None:
-                return compare_vectors(*pair, row.per_sample_scale or 1.0, higher)
-        scale = _SCALES.get(row.metric_unit or "")
-        counts = row.sample_count, other.sample_count
-        if scale is None or row.metric_unit != other.metric_unit or not all(counts):
+                return compare_vectors(*pair, record.per_sample_scale or 1.0, higher=higher)
+        scale = _scale(record)
+        counts = record.sample_count, other.sample_count
+        if scale is None or record.metric_unit != other.metric_unit or not all(counts):
             return None
         return compare_rates(
-            row.value, counts[0] or 1, other.value, counts[1] or 1, scale=scale, higher=higher
+            record.value, counts[0] or 1, other.value, counts[1] or 1, scale=scale, higher=higher
         )
 
-    def _read(self, row: Iteration) -> Samples:
-        if row.id not in self._samples:
-            self._samples[row.id] = read_samples(row.folder)
-        return self._samples[row.id]
+    def _read(self, record: Iteration) -> Samples:
+        if record.id not in self._samples:
+            self._samples[record.id] = read_samples(record.folder / SAMPLES)
+        return self._samples[record.id]
+
+
+def _scale(record: Iteration) -> float | None:
+    return None if record.metric_unit is None else _SCALES[record.metric_unit]

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-import re
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
+from espdl_quantize.contract import Conflict, common_origin
 from espdl_quantize.core import OutputFolderError
-from espdl_quantize.record._comparable import reference_key, split_by_origin
-from espdl_quantize.record._history import History, HistoryWarning
-from espdl_quantize.record._iteration import Iteration
-from espdl_quantize.record._read_finals import read_finals
+from espdl_quantize.record._history import FinalScore, History, HistoryWarning
 from espdl_quantize.record._read_iteration import read_iteration
-from espdl_quantize.record._values import number, read_any, text
+from espdl_quantize.record._values import read_any
+from espdl_quantize.record.files import (
+    COMPARISON,
+    FINAL,
+    FLOAT_REFERENCE,
+    MODEL,
+    SETTING,
+    iteration_name,
+    iteration_number,
+)
+from espdl_quantize.record.float_reference import read_float_scores
+from espdl_quantize.record.iteration_record import Iteration
 
 GENERATOR = "espdl-quantize"
 """Value of the key ``generated_by`` in every JSON summary that this package writes."""
-
-_ITERATION_NAME = re.compile(r"iter_(0|[1-9][0-9]{0,8})")
 
 
 def read_history(outputs: Path) -> History:
@@ -39,7 +46,7 @@ def read_history(outputs: Path) -> History:
         ) from error
 
     warnings: list[HistoryWarning] = []
-    rows: list[Iteration] = []
+    records: list[Iteration] = []
     reserved: list[int] = []
     for entry in entries:
         iteration_id = _iteration_id(entry, outputs, warnings)
@@ -48,19 +55,19 @@ def read_history(outputs: Path) -> History:
         try:
             if _is_only_planned(entry):
                 continue
-            row, notes = read_iteration(entry, iteration_id)
+            record, notes = read_iteration(entry, iteration_id)
         except OSError as error:
-            told = f"{entry.name} cannot be read: {error.strerror or error}"
-            row, notes = None, [HistoryWarning("unreadable", told, iteration_id)]
+            message = f"{entry.name} cannot be read: {error.strerror or error}"
+            record, notes = None, [HistoryWarning("unreadable", message, iteration_id)]
         warnings += notes
-        if row is None:
+        if record is None:
             reserved.append(iteration_id)
         else:
-            rows.append(row)
-    rows.sort(key=lambda row: row.id)
-    ranked, excluded, notes = split_by_origin(rows)
+            records.append(record)
+    records.sort(key=lambda record: record.id)
+    ranked, excluded, notes = split_by_origin(records)
     warnings += notes
-    reserved += [row.id for row in excluded]
+    reserved += [record.id for record in excluded]
     history = History(
         iterations=tuple(ranked),
         folder=outputs,
@@ -71,11 +78,11 @@ def read_history(outputs: Path) -> History:
     )
     warnings += _gaps(history)
     warnings += _disagreements(history)
-    if is_foreign_comparison(outputs / "comparison.json"):
+    if is_foreign_comparison(outputs / COMPARISON):
         warnings.append(
             HistoryWarning(
                 "foreign-comparison",
-                "comparison.json was not written by this tool; it is kept under another name when "
+                f"{COMPARISON} was not written by this tool; it is kept under another name when "
                 "a new one is written",
             )
         )
@@ -91,8 +98,8 @@ def is_foreign_comparison(path: Path) -> bool:
 
 
 def _iteration_id(entry: Path, outputs: Path, warnings: list[HistoryWarning]) -> int | None:
-    match = _ITERATION_NAME.fullmatch(entry.name)
-    if match is None or not entry.is_dir():
+    number = iteration_number(entry)
+    if number is None or not entry.is_dir():
         if entry.name.lower().startswith("iter") and not entry.name.startswith("iteration"):
             warnings.append(
                 HistoryWarning(
@@ -106,57 +113,137 @@ def _iteration_id(entry: Path, outputs: Path, warnings: list[HistoryWarning]) ->
             HistoryWarning(
                 "foreign-folder",
                 f"{entry.name} is a link that leads out of the output folder; it is not read",
-                int(match[1]),
+                number,
             )
         )
         return None
-    return int(match[1])
+    return number
 
 
 def _is_only_planned(folder: Path) -> bool:
     """Tell whether a folder holds nothing but the setting of a run that has not begun."""
-    return {entry.name for entry in folder.iterdir()} <= {"setting.json"}
+    return {entry.name for entry in folder.iterdir()} <= {SETTING}
 
 
 def _float_scores(
     outputs: Path, key: str | None, warnings: list[HistoryWarning]
 ) -> dict[str, float]:
     """Read the float model's scores, unless they are of another contract than the iterations."""
-    reference, problem = read_any(outputs / "float_reference.json")
-    if problem == "is missing":
+    read, problem = read_float_scores(outputs)
+    if problem is not None:
+        warnings.append(HistoryWarning("broken-json", f"{FLOAT_REFERENCE} {problem}"))
+    if key is not None and read.key not in (None, key):
         return {}
-    scores = reference.get("scores") if isinstance(reference, dict) else None
-    if not isinstance(scores, dict):
-        told = problem or "has no object 'scores'"
-        warnings.append(HistoryWarning("broken-json", f"float_reference.json {told}"))
-        return {}
-    if key is not None and text(reference.get("key")) not in (None, key):
-        return {}
-    found = {
-        name: number(score.get("primary_value"))
-        for name, score in scores.items()
-        if isinstance(score, dict)
-    }
-    return {name: value for name, value in found.items() if value is not None}
+    values = {function: score.value for function, score in read.scores.items()}
+    return {function: value for function, value in values.items() if value is not None}
+
+
+def split_by_origin(
+    records: list[Iteration],
+) -> tuple[list[Iteration], list[Iteration], list[HistoryWarning]]:
+    """Separate the iterations of another chip, contract or model than the first scored one's.
+
+    Args:
+        records: ascending by id.
+
+    Returns:
+        Those that are ranked, those that are not, and a warning for each of the latter.
+    """
+    scored = [record for record in records if record.value is not None]
+    reference = common_origin(record.origin for record in scored)
+    ranked, excluded, warnings = [], [], []
+    for record in records:
+        conflicts = record.origin.conflicts(reference)
+        if not conflicts:
+            ranked.append(record)
+            continue
+        excluded.append(record)
+        reason = "; ".join(_describe_conflict(conflict, scored) for conflict in conflicts)
+        warnings.append(
+            HistoryWarning(
+                "other-origin",
+                f"{record.name} is excluded from the ranking and the search: {reason}",
+                record.id,
+            )
+        )
+    return ranked, excluded, warnings
+
+
+def reference_key(records: list[Iteration]) -> str | None:
+    """Return the key that the ranked iterations share, None where they are older than keys."""
+    return common_origin(
+        record.origin for record in records if record.value is not None
+    ).float_reference_key
+
+
+def _describe_conflict(conflict: Conflict, scored: list[Iteration]) -> str:
+    name, _, expected = conflict
+    first = next(record for record in scored if getattr(record.origin, name) == expected)
+    here, there = conflict.shown()
+    if conflict.is_of_chips:
+        return f"its target_chip is {here}, that of {first.name} is {there}"
+    return (
+        "the contract or its model was edited in between "
+        f"({name} {here}, that of {first.name} is {there})"
+    )
+
+
+def read_finals(outputs: Path, records: list[Iteration]) -> dict[int, FinalScore]:
+    """Read the final scores of the ranked iterations.
+
+    One is left out that failed, or is of another contract or of another setting than the iteration
+    has now.
+    """
+    finals = {}
+    for record in records:
+        folder = outputs / FINAL / record.name
+        if record.value is None or not folder.is_dir():
+            continue
+        score, _ = read_iteration(folder, record.id)
+        if score is None or score.value is None or score.origin.conflicts(record.origin):
+            continue
+        if _plain(score) != _plain(record):
+            continue
+        digest = model_digest(record.folder / MODEL)
+        is_known = digest is not None and score.model_sha256 is not None
+        finals[record.id] = FinalScore(score, digest == score.model_sha256 if is_known else None)
+    return finals
+
+
+def _plain(record: Iteration) -> object:
+    """Return what was asked for, less what only names it."""
+    if record.setting is None:
+        return None
+    return record.setting.model_dump(exclude={"iteration_id", "rationale"}), record.seed
+
+
+def model_digest(file: Path) -> str | None:
+    """Return the SHA-256 of an exported model; None where there is none."""
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError:
+        return None
 
 
 def _gaps(history: History) -> list[HistoryWarning]:
-    taken = sorted({row.id for row in history.iterations} | set(history.reserved_ids))
+    taken = sorted({record.id for record in history.iterations} | set(history.reserved_ids))
     gaps = [
-        f"iter_{before + 1}" if after - before == 2 else f"iter_{before + 1} to iter_{after - 1}"
+        iteration_name(before + 1)
+        if after - before == 2
+        else f"{iteration_name(before + 1)} to {iteration_name(after - 1)}"
         for before, after in zip([-1, *taken], taken, strict=False)
         if after - before > 1
     ]
     if not gaps:
         return []
-    told = ", ".join(gaps[:10]) + (f" and {len(gaps) - 10} more" if len(gaps) > 10 else "")
-    return [HistoryWarning("gap", f"the numbering has gaps: {told} not there")]
+    missing = ", ".join(gaps[:10]) + (f" and {len(gaps) - 10} more" if len(gaps) > 10 else "")
+    return [HistoryWarning("gap", f"the numbering has gaps: {missing} not there")]
 
 
 def _disagreements(history: History) -> list[HistoryWarning]:
     """Compare every scored iteration with the first one, which the ranking follows."""
     warnings: list[HistoryWarning] = []
-    if history.scored and not any(row.direction for row in history.scored):
+    if history.scored and not any(record.direction for record in history.scored):
         warnings.append(
             HistoryWarning(
                 "direction",
@@ -164,32 +251,32 @@ def _disagreements(history: History) -> list[HistoryWarning]:
             )
         )
     judge = history.scored[0].evaluated_by if history.scored else None
-    for row in history.scored:
-        if row.direction is not None and row.direction != history.direction:
+    for record in history.scored:
+        if record.direction is not None and record.direction != history.direction:
             warnings.append(
                 HistoryWarning(
                     "direction",
-                    f"{row.name} says metric_direction {row.direction!r}, the first scored "
+                    f"{record.name} says metric_direction {record.direction!r}, the first scored "
                     f"iteration says {history.direction!r}, which is used for the ranking",
-                    row.id,
+                    record.id,
                 )
             )
-        if row.metric is not None and row.metric != history.metric:
+        if record.metric is not None and record.metric != history.metric:
             warnings.append(
                 HistoryWarning(
                     "metric-name",
-                    f"{row.name} reports {row.metric!r}, the first scored iteration "
+                    f"{record.name} reports {record.metric!r}, the first scored iteration "
                     f"{history.metric!r}: their values are ranked together but may not compare",
-                    row.id,
+                    record.id,
                 )
             )
-        if judge is not None and row.evaluated_by is not None and row.evaluated_by != judge:
+        if judge is not None and record.evaluated_by is not None and record.evaluated_by != judge:
             warnings.append(
                 HistoryWarning(
                     "evaluated-by",
-                    f"{row.name} was scored by {row.evaluated_by}(), the first scored iteration "
-                    f"by {judge}(): their values may not compare",
-                    row.id,
+                    f"{record.name} was scored by {record.evaluated_by}(), the first scored "
+                    f"iteration by {judge}(): their values may not compare",
+                    record.id,
                 )
             )
     return warnings + _moved_float_scores(history) + _not_held_out(history)
@@ -197,11 +284,11 @@ def _disagreements(history: History) -> list[HistoryWarning]:
 
 def _not_held_out(history: History) -> list[HistoryWarning]:
     """Warn once where calibration samples were scored."""
-    rows = [row for row in history.scored if row.samples_shared_with_calibration]
-    if not rows:
+    records = [record for record in history.scored if record.samples_shared_with_calibration]
+    if not records:
         return []
-    names = ", ".join(row.name for row in rows[:6]) + (", ..." if len(rows) > 6 else "")
-    most = max(row.samples_shared_with_calibration or 0 for row in rows)
+    names = ", ".join(record.name for record in records[:6]) + (", ..." if len(records) > 6 else "")
+    most = max(record.samples_shared_with_calibration or 0 for record in records)
     return [
         HistoryWarning(
             "overlap",
@@ -219,18 +306,19 @@ def _moved_float_scores(history: History) -> list[HistoryWarning]:
     """
     first: dict[str, Iteration] = {}
     warnings = []
-    for row in history.scored:
-        if row.float_value is None or row.evaluated_by is None:
+    for record in history.scored:
+        if record.float_value is None or record.evaluated_by is None:
             continue
-        before = first.setdefault(row.evaluated_by, row)
-        if before.float_value != row.float_value:
+        before = first.setdefault(record.evaluated_by, record)
+        if before.float_value != record.float_value:
             warnings.append(
                 HistoryWarning(
                     "float-value",
-                    f"{row.name} has the float model at {row.float_value:.6g}, {before.name} at "
-                    f"{before.float_value:.6g}: the images that {row.evaluated_by}() scores may "
-                    "have changed in between, and their values may not compare",
-                    row.id,
+                    f"{record.name} has the float model at {record.float_value:.6g}, "
+                    f"{before.name} at {before.float_value:.6g}: the images that "
+                    f"{record.evaluated_by}() scores may have changed in between, and their values "
+                    "may not compare",
+                    record.id,
                 )
             )
     return warnings

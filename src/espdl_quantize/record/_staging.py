@@ -19,52 +19,15 @@ from espdl_quantize.core import (
     remove_abandoned,
     write_json,
 )
-from espdl_quantize.record._attempts import keep_attempts
-
-INDEX = "iteration_index.json"
-MEMORY = ".reuse"
-"""The folder beside the iterations that keeps the results of long passes; safe to delete."""
-
-FORWARD = "run one batch"
-"""The stage that takes one forward of the float model on a calibration batch."""
-
-ARTIFACTS = frozenset(
-    {
-        "setting.json",
-        "applied_setting_summary.json",
-        "simplified_ops.json",
-        "metrics.json",
-        "samples.npz",
-        "layerwise_error.json",
-        "graphwise_error.json",
-        "layer_stats_full.json",
-        "layer_stats.json",
-        "non_computing_hot_ops.json",
-        "graphwise_jumps.json",
-        "chip_check.json",
-        "console.log",
-        INDEX,
-        "model.espdl",
-        "model_test.espdl",
-        "model_card.json",
-        "device.json",
-        "model.info",
-        "model.json",
-        "model.native",
-    }
+from espdl_quantize.record.files import ARTIFACTS, INDEX, LOCK, LOCK_HOLDER, REUSE
+from espdl_quantize.record.iteration_record import (
+    MOST_ATTEMPTS,
+    Attempt,
+    read_record,
 )
-"""What an iteration writes; any other file in its folder is the user's and is kept."""
-
 
 _HOLDER_BYTES = 4096
 _SINCE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}")
-_ITERATION_NAME = re.compile(r"iter_(0|[1-9][0-9]{0,8})")
-
-
-def iteration_number(folder: Path) -> int | None:
-    """Return N of a folder named ``iter_N``, None for another name, which no history reads."""
-    match = _ITERATION_NAME.fullmatch(folder.name)
-    return int(match.group(1)) if match else None
 
 
 @contextlib.contextmanager
@@ -82,8 +45,8 @@ def locked(outputs: Path) -> Iterator[None]:
     except OSError as error:
         raise _unusable(outputs, error) from error
     # One lock per folder and process, whose holder it counts; each thread has a count of its own.
-    lock = FileLock(outputs.resolve() / ".lock", is_singleton=True)
-    holder = outputs / ".lock.json"
+    lock = FileLock(outputs.resolve() / LOCK, is_singleton=True)
+    holder = outputs / LOCK_HOLDER
     outermost = not lock.is_locked
     try:
         lock.acquire(timeout=0)
@@ -97,7 +60,7 @@ def locked(outputs: Path) -> Iterator[None]:
     try:
         if outermost:
             remove_abandoned(outputs)
-            remove_abandoned(outputs / MEMORY)
+            remove_abandoned(outputs / REUSE)
             # It only tells others who holds the lock; the lock holds without it.
             with contextlib.suppress(OSError):
                 write_json(
@@ -112,7 +75,7 @@ def locked(outputs: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def staged(folder: Path, overwrite: bool = False) -> Iterator[Path]:
+def staged(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Yield a folder beside ``folder`` to write into; it takes the place of ``folder`` at the end.
 
     Where the block raises, nothing of it is left. A folder that holds a setting.json or a failed
@@ -140,7 +103,7 @@ def staged(folder: Path, overwrite: bool = False) -> Iterator[Path]:
         carry_over(folder, staging)
         # Better a whole iteration without its record than none, on a disk that is full.
         with contextlib.suppress(OSError):
-            keep_attempts(folder / INDEX, staging / INDEX)
+            keep_attempts(folder, staging)
         if folder.exists():
             folder.rename(retired)
         staging.rename(folder)
@@ -153,9 +116,41 @@ def staged(folder: Path, overwrite: bool = False) -> Iterator[Path]:
 def is_finished(folder: Path) -> bool:
     """Return whether a folder holds an iteration that ended well."""
     try:
-        return bool(read_json(folder / INDEX).get("status", "ok") == "ok")
+        return read_record(folder).failure is None
     except OutputFolderError:
         return False
+
+
+def keep_attempts(folder: Path, fresh: Path) -> None:
+    """Put the failed attempts of an iteration into the index of the one that takes its place.
+
+    Args:
+        folder: of the iteration as it is; need not exist.
+        fresh: of the one that takes its place; where it has no index, nothing is written.
+
+    Raises:
+        OSError: the index cannot be written.
+    """
+    attempts = failed_attempts(folder)
+    with contextlib.suppress(OutputFolderError):
+        index = read_json(fresh / INDEX)
+        if attempts and index:
+            forms = [attempt.to_json() for attempt in attempts]
+            write_json(fresh / INDEX, {**index, "attempts": forms})
+
+
+def failed_attempts(folder: Path) -> list[Attempt]:
+    """Return the failed attempts of an iteration, the latest last, its present state among them."""
+    try:
+        record = read_record(folder)
+    except OutputFolderError:
+        return []
+    attempts = list(record.attempts)
+    if record.failure is not None:
+        ended = time.localtime((folder / INDEX).stat().st_mtime)
+        ended_at = time.strftime("%Y-%m-%dT%H:%M:%S%z", ended)
+        attempts.append(Attempt(record.failure, ended_at, record.elapsed_seconds))
+    return attempts[-MOST_ATTEMPTS:]
 
 
 def _recover(folder: Path, staging: Path, retired: Path) -> None:
@@ -169,7 +164,7 @@ def _recover(folder: Path, staging: Path, retired: Path) -> None:
             leftover.unlink(missing_ok=True)
 
 
-def carry_over(folder: Path, fresh: Path, but: Collection[str] = ARTIFACTS) -> None:
+def carry_over(folder: Path, fresh: Path, *, but: Collection[str] = ARTIFACTS) -> None:
     """Copy what a user has put into a folder to the one that takes its place.
 
     Args:
@@ -200,8 +195,8 @@ def _unusable(outputs: Path, error: OSError) -> OutputFolderError:
 def _describe_holder(holder: Path) -> str:
     """Say who holds a lock, for people; whatever a folder from elsewhere says there is no fact."""
     try:
-        found = load_json(holder, _HOLDER_BYTES, follow=False)
-        pid, since = found["pid"], found["since"]
+        form = load_json(holder, _HOLDER_BYTES, follow=False)
+        pid, since = form["pid"], form["since"]
         if type(pid) is int and pid > 0 and _SINCE.fullmatch(since):
             return f"process {pid}, since {since}"
     except (OSError, ValueError, KeyError, TypeError):

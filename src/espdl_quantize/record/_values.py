@@ -28,8 +28,8 @@ def integer(value: object) -> int | None:
 
 def width(value: object) -> int | None:
     """Return ``value`` where it is a width that a contract may state: 8 or 16."""
-    found = integer(value)
-    return found if found in (8, 16) else None
+    bits = integer(value)
+    return bits if bits in (8, 16) else None
 
 
 def text(value: object) -> str | None:

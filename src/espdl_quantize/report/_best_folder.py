@@ -53,7 +53,7 @@ def write_best(outputs: Path, best: Iteration) -> list[str]:
                 folder.rename(aside)
                 notes.append(f"best/ was not written by this tool; it is now {aside.name}")
             else:
-                carry_over(folder, fresh, _OURS)
+                carry_over(folder, fresh, but=_OURS)
                 folder.rename(retired)
         fresh.rename(folder)
     except OSError as error:

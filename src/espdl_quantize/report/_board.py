@@ -14,13 +14,13 @@ from espdl_quantize.deploy import (
     write_project,
 )
 from espdl_quantize.record import (
-    INDEX,
     History,
     Iteration,
     Measurement,
     read_history,
     write_measurement,
 )
+from espdl_quantize.record.files import INDEX
 
 
 def deploy(folder: Path, project: Path, options: ProjectOptions | None = None) -> Project:

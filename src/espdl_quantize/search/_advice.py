@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from espdl_quantize.core import Priority
 from espdl_quantize.search._crashes import Crashes
 from espdl_quantize.search._rules import Situation
 from espdl_quantize.search.levers import LEVERS, improved, is_tried, linear_order
@@ -69,7 +70,7 @@ def findings(situation: Situation) -> list[Finding]:
         equalization_failed=is_tried(equalize, history) and not improved(equalize, history),
         all_tried=all(
             is_tried(lever, history)
-            for lever in linear_order(situation.options.priority or "balanced")
+            for lever in linear_order(situation.options.priority or Priority.BALANCED)
             if lever.id != "3g"
         ),
         points_to_target=points,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from espdl_quantize.core import Priority
 from espdl_quantize.record import Evidence, History
 from espdl_quantize.search._crashes import Crashes
 from espdl_quantize.search._decision import Phase, SearchOptions, SkippedLever, Stop
@@ -94,7 +95,7 @@ def phase5_cutoff(situation: Situation) -> int:
 
 def usable_levers(situation: Situation) -> tuple[tuple[str, ...], tuple[SkippedLever, ...]]:
     """Split the untried levers of the linear order into those that apply and those that do not."""
-    context, priority = situation.context, situation.options.priority or "balanced"
+    context, priority = situation.context, situation.options.priority or Priority.BALANCED
     untried = untried_levers(situation.history, priority)
     if context is None:
         best = situation.history.best
@@ -192,7 +193,7 @@ def _next_lever(situation: Situation) -> Outcome | None:
     if context is None or not usable:
         return None
     lever = LEVERS[usable[0]]
-    untried = untried_levers(history, situation.options.priority or "balanced")
+    untried = untried_levers(history, situation.options.priority or Priority.BALANCED)
     passed = [other.id for other in untried[: untried.index(lever)]]
     return Outcome(
         phase,

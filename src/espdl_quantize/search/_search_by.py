@@ -40,7 +40,7 @@ def searched(history: History, by: SearchBy) -> History:
     """
     if by == "metric" or any(_signal(row, by) is None for row in history.scored):
         return history
-    direction: Direction = "min" if by == "noise" else "max"
+    direction = Direction.MIN if by == "noise" else Direction.MAX
     rows = tuple(
         replace(
             row,

@@ -1,6 +1,7 @@
 """What of a difference between two scores is more than noise. No torch, no esp-ppq."""
 
-from espdl_quantize.stats._compare import Comparison, Verdict, compare_rates, compare_vectors
+from espdl_quantize.core import Verdict
+from espdl_quantize.stats._compare import Comparison, compare_rates, compare_vectors
 from espdl_quantize.stats._interval import (
     LEVEL,
     Interval,
@@ -12,7 +13,6 @@ from espdl_quantize.stats._interval import (
 from espdl_quantize.stats._mcnemar import mcnemar_exact
 from espdl_quantize.stats._samples import (
     DIGEST,
-    SAMPLES,
     Samples,
     align,
     noise_as_results,
@@ -24,7 +24,6 @@ from espdl_quantize.stats._samples import (
 __all__ = [
     "DIGEST",
     "LEVEL",
-    "SAMPLES",
     "Comparison",
     "Interval",
     "Samples",

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
+from espdl_quantize.core import Verdict
 from espdl_quantize.stats._interval import LEVEL, bootstrap_mean, newcombe, normal_mean
 from espdl_quantize.stats._mcnemar import mcnemar_exact
-
-Verdict = Literal["better", "worse", "within noise"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Comparison:
         return asdict(self)
 
 
-def compare_vectors(first: Any, second: Any, scale: float, higher_is_better: bool) -> Comparison:
+def compare_vectors(first: Any, second: Any, scale: float, *, higher: bool) -> Comparison:
     """Compare two results on the same samples, pair by pair.
 
     Where both hold nothing but 0 and 1, the verdict is the exact McNemar test's. Else it is that of
@@ -50,13 +49,13 @@ def compare_vectors(first: Any, second: Any, scale: float, higher_is_better: boo
         first: a float array [samples].
         second: the same samples in the same order.
         scale: from the mean of a vector to the metric, such as 100 for a percentage.
-        higher_is_better: which way the metric goes.
+        higher: whether more is better.
     """
     difference = first - second
     mean = float(difference.mean()) * scale
     count = len(first)
     if not difference.any():
-        return Comparison("within noise", 0.0, 0.0, 0.0, 1.0, "equal results", count, True)
+        return Comparison(Verdict.WITHIN_NOISE, 0.0, 0.0, 0.0, 1.0, "equal results", count, True)
     p: float | None = None
     if _is_binary(first) and _is_binary(second):
         # For the eye alone: the verdict is the test's.
@@ -68,7 +67,7 @@ def compare_vectors(first: Any, second: Any, scale: float, higher_is_better: boo
         interval = bootstrap_mean(difference).scaled(scale)
         sure = interval.low > 0 or interval.high < 0
         test = f"paired {interval.method}"
-    verdict = _verdict(mean, sure, higher_is_better)
+    verdict = _verdict(mean, sure=sure, higher=higher)
     return Comparison(verdict, mean, interval.low, interval.high, p, test, count, True)
 
 
@@ -88,7 +87,7 @@ def compare_rates(
     interval = newcombe(first / scale, first_count, second / scale, second_count).scaled(scale)
     sure = interval.low > 0 or interval.high < 0
     return Comparison(
-        _verdict(first - second, sure, higher),
+        _verdict(first - second, sure=sure, higher=higher),
         first - second,
         interval.low,
         interval.high,
@@ -99,10 +98,10 @@ def compare_rates(
     )
 
 
-def _verdict(difference: float, sure: bool, higher_is_better: bool) -> Verdict:
+def _verdict(difference: float, *, sure: bool, higher: bool) -> Verdict:
     if not sure or difference == 0:
-        return "within noise"
-    return "better" if (difference > 0) == higher_is_better else "worse"
+        return Verdict.WITHIN_NOISE
+    return Verdict.BETTER if (difference > 0) == higher else Verdict.WORSE
 
 
 def _is_binary(values: Any) -> bool:

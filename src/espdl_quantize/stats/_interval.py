@@ -62,10 +62,10 @@ def newcombe(first: float, first_count: int, second: float, second_count: int) -
         second: the other rate.
         second_count: its samples.
     """
-    one = wilson(first * first_count, first_count)
-    two = wilson(second * second_count, second_count)
-    below = math.hypot(first - one.low, two.high - second)
-    above = math.hypot(one.high - first, second - two.low)
+    mine = wilson(first * first_count, first_count)
+    other = wilson(second * second_count, second_count)
+    below = math.hypot(first - mine.low, other.high - second)
+    above = math.hypot(mine.high - first, second - other.low)
     return Interval(first - second - below, first - second + above, "newcombe")
 
 

@@ -1,4 +1,4 @@
-"""What an iteration knows of each sample that it was scored on, and its file."""
+"""What is known of each sample that was scored, and its file."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from espdl_quantize.core import beside_of, create_beside
-
-SAMPLES = "samples.npz"
-"""The file in an iteration's folder."""
 
 DIGEST = 16
 """Bytes that stand for the content of a sample."""
@@ -74,10 +71,10 @@ def read_arrays(path: Path) -> dict[str, Any]:
         return {}
 
 
-def read_samples(folder: Path) -> Samples:
-    """Read the samples of one iteration; what does not fit together is left out."""
-    found = read_arrays(folder / SAMPLES)
-    arrays = {name: found.get(name) for name in _FIELDS}
+def read_samples(file: Path) -> Samples:
+    """Read the samples of one score; what does not fit together is left out."""
+    stored = read_arrays(file)
+    arrays = {name: stored.get(name) for name in _FIELDS}
     results, digests = arrays["results"], arrays["result_digests"]
     if results is not None and (results.ndim != 1 or results.dtype.kind not in "fiub"):
         results = None
@@ -101,19 +98,19 @@ def align(first: Samples, second: Samples) -> tuple[Any, Any] | None:
     Returns:
         Two arrays [samples]; None where the samples are not the same ones.
     """
-    one, two = first.results, second.results
-    if one is None or two is None or len(one) != len(two):
+    mine, others = first.results, second.results
+    if mine is None or others is None or len(mine) != len(others):
         return None
     if first.result_digests is None or second.result_digests is None:
         # An evaluation that says nothing of its order is taken to keep it.
-        return one, two
+        return mine, others
     keys = [_keys(samples.result_digests) for samples in (first, second)]
     if (keys[0] == keys[1]).all():
-        return one, two
+        return mine, others
     orders = [key.argsort(kind="stable") for key in keys]
     if not (keys[0][orders[0]] == keys[1][orders[1]]).all():
         return None
-    return one[orders[0]], two[orders[1]]
+    return mine[orders[0]], others[orders[1]]
 
 
 def noise_as_results(samples: Samples) -> Samples:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from espdl_quantize.core import Json, Progress
-from espdl_quantize.record import Direction, Priority
+from espdl_quantize.core import Progress
+from espdl_quantize.record import Direction, IterationRecord, Priority
 from espdl_quantize.setting import Setting
 
 
@@ -50,11 +50,11 @@ class Backend(Protocol):
     def facts(self) -> BackendFacts:
         """What all iterations have in common."""
 
-    def run(self, setting: Setting, folder: Path, progress: Progress) -> Json:
+    def run(self, setting: Setting, folder: Path, progress: Progress) -> IterationRecord:
         """Run ``setting`` into ``folder``, which appears only when it is whole.
 
         Returns:
-            The content of iteration_index.json.
+            The record of the iteration.
 
         Raises:
             EspdlQuantizeError: the iteration failed. Where ``folder`` says so, too, it counts as
@@ -66,7 +66,9 @@ class Backend(Protocol):
 class AsideBackend(Backend, Protocol):
     """A backend that can also run beside the search; a recording cannot."""
 
-    def run_aside(self, setting: Setting, folder: Path, progress: Progress, **changed: Any) -> Json:
+    def run_aside(
+        self, setting: Setting, folder: Path, progress: Progress, **changed: Any
+    ) -> IterationRecord:
         """Run ``setting`` into ``folder``, in the place of what is there.
 
         Args:
@@ -77,7 +79,7 @@ class AsideBackend(Backend, Protocol):
                 those of the search.
 
         Returns:
-            The content of iteration_index.json.
+            The record of the iteration.
 
         Raises:
             EspdlQuantizeError: it failed.

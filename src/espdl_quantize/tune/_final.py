@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from espdl_quantize.core import EspdlQuantizeError, OutputFolderError, Progress
-from espdl_quantize.iteration import FINAL
 from espdl_quantize.record import History, Iteration
+from espdl_quantize.record.files import FINAL
 from espdl_quantize.tune._backend import AsideBackend, Backend
 
 
@@ -67,8 +67,8 @@ def _score(backend: AsideBackend, row: Iteration, outputs: Path, progress: Progr
         changed["seed"] = row.seed
     if row.engine in ("fast", "reference"):
         changed["engine"] = row.engine
-    index = backend.run_aside(row.setting, folder, progress, **changed)
-    if index.get("float_reference_key") != row.float_reference_key:
+    record = backend.run_aside(row.setting, folder, progress, **changed)
+    if record.float_reference_key != row.float_reference_key:
         raise OutputFolderError(
             f"the contract or its model was edited since {row.name} was run: the final score is of "
             "another one",

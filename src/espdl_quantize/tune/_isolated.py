@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from espdl_quantize.contract import require_file
-from espdl_quantize.core import Json, Progress
+from espdl_quantize.core import Progress
 from espdl_quantize.iteration import RunOptions
-from espdl_quantize.record import History, read_history
+from espdl_quantize.record import History, IterationRecord, read_history
 from espdl_quantize.search import TimeModel, describe_seconds
 from espdl_quantize.setting import Setting
 from espdl_quantize.tune._backend import BackendFacts
@@ -79,14 +79,16 @@ class IsolatedBackend:
         """The worker's number, where there is one."""
         return self._runner.pid
 
-    def run(self, setting: Setting, folder: Path, progress: Progress) -> Json:
+    def run(self, setting: Setting, folder: Path, progress: Progress) -> IterationRecord:
         """Run one iteration."""
         limit = self._limit
         if limit is None and folder.parent.is_dir():
             limit = derived_limit(read_history(folder.parent), setting)
         return self._runner.run(setting, folder, progress, overwrite=self._overwrite, limit=limit)
 
-    def run_aside(self, setting: Setting, folder: Path, progress: Progress, **changed: Any) -> Json:
+    def run_aside(
+        self, setting: Setting, folder: Path, progress: Progress, **changed: Any
+    ) -> IterationRecord:
         """Run beside the search."""
         return self._runner.run(
             setting, folder, progress, overwrite=True, limit=self._limit, changed=changed

@@ -9,19 +9,26 @@ from typing import Literal
 
 from espdl_quantize.core import (
     IterationError,
-    Json,
     NoProgress,
     Progress,
     SettingError,
     UsageError,
     write_json,
 )
-from espdl_quantize.iteration import FLOAT_REFERENCE
-from espdl_quantize.record import INDEX, iteration_number, locked, read_history, staged
+from espdl_quantize.record import (
+    IterationRecord,
+    iteration_folder,
+    iteration_number,
+    locked,
+    read_history,
+    record_from_json,
+    staged,
+)
+from espdl_quantize.record.files import FLOAT_REFERENCE, INDEX, SETTING
 from espdl_quantize.search import describe_setting
 from espdl_quantize.setting import Setting, setting_key
 from espdl_quantize.tune._backend import Backend, BackendFacts
-from espdl_quantize.tune._table import SETTING, Table
+from espdl_quantize.tune._table import Table
 
 
 class RecordedBackend:
@@ -55,18 +62,18 @@ class RecordedBackend:
     @property
     def facts(self) -> BackendFacts:
         """What the first recorded iteration with a score says."""
-        indices = list(self.table.indices.values())
-        index = next((one for one in indices if one.get("primary_value") is not None), indices[0])
+        records = list(self.table.records.values())
+        record = next((each for each in records if each.value is not None), records[0])
         settings = tuple(self.table.settings.values())
         return BackendFacts(
-            metric=index.get("primary_metric"),
-            direction=index.get("metric_direction"),
-            model_name=index.get("model_name"),
-            target_chip=index.get("target_chip"),
-            contract_path=index.get("contract_path"),
-            target=index.get("target_metric"),
-            priority=index.get("deploy_runtime_priority"),
-            num_of_bits=index.get("num_of_bits"),
+            metric=record.metric,
+            direction=record.direction,
+            model_name=record.model_name,
+            target_chip=record.target_chip,
+            contract_path=record.contract_path,
+            target=record.target,
+            priority=record.deploy_runtime_priority,
+            num_of_bits=record.num_of_bits,
             pool=settings if self._unknown == "unavailable" else None,
         )
 
@@ -74,7 +81,7 @@ class RecordedBackend:
         """Return the seconds that the iterations took when they were recorded."""
         return self._seconds
 
-    def run(self, setting: Setting, folder: Path, progress: Progress) -> Json:
+    def run(self, setting: Setting, folder: Path, progress: Progress) -> IterationRecord:
         """Write the recorded iteration under this number and rationale."""
         key = setting_key(setting)
         if key not in self.table.settings:
@@ -88,8 +95,8 @@ class RecordedBackend:
         changed = {"iteration_id": number, "rationale": setting.rationale}
         files[SETTING] = {**files[SETTING], **changed}
         files[INDEX] = {**files[INDEX], **changed}
-        index: Json = files[INDEX]
-        seconds = float(index.get("elapsed_seconds") or 0.0)
+        record = record_from_json(files[INDEX])
+        seconds = record.elapsed_seconds or 0.0
         with (
             progress.stage("replay"),
             locked(folder.parent),
@@ -102,10 +109,9 @@ class RecordedBackend:
             for name, content in files.items():
                 write_json(staging / name, content)
         self._seconds += seconds
-        if index.get("status") == "failed":
-            error = index.get("error") or {}
-            raise IterationError(str(error.get("cause", "failed")), str(error.get("hint", "")))
-        return index
+        if record.failure is not None:
+            raise IterationError(record.failure.cause or "failed", record.failure.hint)
+        return record
 
     def _wait(self, seconds: float, progress: Progress) -> None:
         """Take as long as the pace says."""
@@ -141,7 +147,7 @@ def record(
                 continue
             number = history.next_id
             numbered = setting.model_copy(update={"iteration_id": number})
-            folder = outputs / f"iter_{number}"
+            folder = iteration_folder(outputs, number)
             try:
                 backend.run(numbered, folder, progress or NoProgress())
             except IterationError:

@@ -8,24 +8,41 @@ from pathlib import Path
 from typing import Any
 
 from espdl_quantize.core import Json, OutputFolderError, SettingError, dumps, load_json, read_json
-from espdl_quantize.iteration import FLOAT_REFERENCE
-from espdl_quantize.record import INDEX, Evidence, Iteration, load_evidence, read_history
+from espdl_quantize.record import (
+    Evidence,
+    Iteration,
+    IterationRecord,
+    load_evidence,
+    read_history,
+    record_from_json,
+)
+from espdl_quantize.record.files import (
+    ALL_STATISTICS,
+    APPLIED,
+    FLOAT_REFERENCE,
+    GRAPHWISE,
+    HOT_OPS,
+    INDEX,
+    JUMPS,
+    LAYERWISE,
+    METRICS,
+    OPS,
+    SETTING,
+)
 from espdl_quantize.search import DEFAULT_THRESHOLDS
 from espdl_quantize.setting import Setting, parse_setting, setting_key
 
-SETTING = "setting.json"
-STATISTICS = "layer_stats_full.json"
 FILES = (
     SETTING,
     INDEX,
-    "metrics.json",
-    "applied_setting_summary.json",
-    "simplified_ops.json",
-    "layerwise_error.json",
-    "graphwise_error.json",
-    STATISTICS,
-    "non_computing_hot_ops.json",
-    "graphwise_jumps.json",
+    METRICS,
+    APPLIED,
+    OPS,
+    LAYERWISE,
+    GRAPHWISE,
+    ALL_STATISTICS,
+    HOT_OPS,
+    JUMPS,
 )
 """What is recorded of an iteration; models, logs and the repeated statistics are not."""
 
@@ -70,13 +87,13 @@ class Table:
             except zipfile.BadZipFile as error:
                 raise OutputFolderError(f"{path} is no zip: {error}") from error
         self.settings: dict[str, Setting] = {}
-        self.indices: dict[str, Json] = {}
+        self.records: dict[str, IterationRecord] = {}
         entries = list(self._root.iterdir()) if self._root.is_dir() else []
         for entry in sorted(entries, key=lambda entry: entry.name):
             if (entry / SETTING).is_file() and (entry / INDEX).is_file():
                 setting = parse_setting(_load(entry / SETTING))
                 self.settings[setting_key(setting)] = setting
-                self.indices[setting_key(setting)] = _load(entry / INDEX)
+                self.records[setting_key(setting)] = record_from_json(_load(entry / INDEX))
         if not self.settings:
             raise OutputFolderError(
                 f"{path} holds no recorded iteration",
@@ -127,8 +144,8 @@ def _recorded(row: Iteration) -> dict[str, Any]:
     if INDEX in files and files[INDEX].get("contract_path"):
         # Where it was on the machine that recorded it is nobody's business.
         files[INDEX]["contract_path"] = Path(files[INDEX]["contract_path"]).name
-    if STATISTICS in files:
-        files[STATISTICS] = _slim(files[STATISTICS], load_evidence(row))
+    if ALL_STATISTICS in files:
+        files[ALL_STATISTICS] = _slim(files[ALL_STATISTICS], load_evidence(row))
     return files
 
 

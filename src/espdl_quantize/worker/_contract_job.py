@@ -9,6 +9,7 @@ from espdl_quantize.contract import Contract, load_contract
 from espdl_quantize.core import EspdlQuantizeError, Json, Progress
 from espdl_quantize.iteration import Prepared, RunOptions, captured, final_evaluator, run_staged
 from espdl_quantize.ppq import check_installation, target_names
+from espdl_quantize.record import IterationRecord
 from espdl_quantize.worker._job import Order
 
 
@@ -37,8 +38,8 @@ class ContractJob:
         }
 
     def run(
-        self, order: Order, progress: Progress, tell: Callable[[Json], None]
-    ) -> tuple[Json, EspdlQuantizeError | None]:
+        self, order: Order, progress: Progress, on_draft: Callable[[IterationRecord], None]
+    ) -> tuple[IterationRecord, EspdlQuantizeError | None]:
         """Run one iteration."""
         return run_staged(
             self._prepared,
@@ -47,8 +48,8 @@ class ContractJob:
             order.staging,
             RunOptions(**order.options),
             progress,
-            tell,
-            order.notes,
+            on_draft=on_draft,
+            notes=order.notes,
         )
 
 

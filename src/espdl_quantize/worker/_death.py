@@ -27,15 +27,15 @@ class Death:
     out_of_memory: bool = False
 
 
-def overrun(limit: float, told: str) -> Death:
+def overrun(limit: float, limit_in_words: str) -> Death:
     """Return the end of a process that took longer than its limit.
 
     Args:
         limit: seconds.
-        told: the limit in words.
+        limit_in_words: the same.
     """
     return Death(
-        f"it took longer than its limit of {told}",
+        f"it took longer than its limit of {limit_in_words}",
         "console.log ends with the stack of every thread; if it only needs longer, raise "
         "--iteration-limit",
     )
@@ -72,11 +72,11 @@ def death_of(code: int, kills_before: int | None) -> Death:
 def _killed(name: str, kills_before: int | None) -> Death:
     kills = memory_kills()
     if kills is None or kills_before is None:
-        told = f"the worker process was killed with {name}, likely because memory ran out"
-        return Death(told, _MEMORY, out_of_memory=True)
+        cause = f"the worker process was killed with {name}, likely because memory ran out"
+        return Death(cause, _MEMORY, out_of_memory=True)
     if kills > kills_before:
-        told = f"the worker process was killed with {name} because memory ran out"
-        return Death(told, _MEMORY, out_of_memory=True)
+        cause = f"the worker process was killed with {name} because memory ran out"
+        return Death(cause, _MEMORY, out_of_memory=True)
     return Death(
         f"the worker process was killed with {name}, and not by the kernel for memory",
         "something or somebody on this machine killed it; run the same command again",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from espdl_quantize.core import EspdlQuantizeError, Json, Progress
+from espdl_quantize.record import IterationRecord
 from espdl_quantize.setting import Setting, parse_setting
 
 
@@ -57,20 +58,20 @@ class Job(Protocol):
 
     @property
     def facts(self) -> Json:
-        """What is told of it once, as plain data."""
+        """What it says of itself once, as plain data."""
 
     def run(
-        self, order: Order, progress: Progress, tell: Callable[[Json], None]
-    ) -> tuple[Json, EspdlQuantizeError | None]:
-        """Run one iteration into ``order.staging``, the index last.
+        self, order: Order, progress: Progress, on_draft: Callable[[IterationRecord], None]
+    ) -> tuple[IterationRecord, EspdlQuantizeError | None]:
+        """Run one iteration into ``order.staging``, the record last.
 
         Args:
             order: what to run.
             progress: told of every stage.
-            tell: given the index as it stands, so that a process that dies leaves a trace.
+            on_draft: given the record as it stands, so that a process that dies leaves a trace.
 
         Returns:
-            The index, and why the iteration failed, if it did.
+            The record, and why the iteration failed, if it did.
 
         Raises:
             EspdlQuantizeError: nothing came of it, not even a failed iteration.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from espdl_quantize.core import (
     ContractError,
@@ -14,21 +17,27 @@ from espdl_quantize.core import (
     FailedPass,
     IterationError,
     Json,
+    OutputFolderError,
     PassError,
     Progress,
-    read_json,
+    Stage,
 )
-from espdl_quantize.iteration import numbered, record_lost
+from espdl_quantize.iteration import numbered, record_crash
 from espdl_quantize.ppq import field_of_pass
-from espdl_quantize.record import INDEX, locked, staged
+from espdl_quantize.record import (
+    IterationRecord,
+    locked,
+    read_record,
+    record_from_json,
+    staged,
+)
+from espdl_quantize.record.files import LOG
 from espdl_quantize.setting import Setting
 from espdl_quantize.worker._job import Order
-from espdl_quantize.worker._stages import Stages
 from espdl_quantize.worker._wire import unpack_error
 from espdl_quantize.worker._worker import Worker, WorkerDiedError
 
 CONTRACT_JOB = "espdl_quantize.worker._contract_job:open_contract"
-_LOG = "console.log"
 
 
 class Runner:
@@ -93,7 +102,7 @@ class Runner:
         overwrite: bool = False,
         limit: float | None = None,
         changed: Json | None = None,
-    ) -> Json:
+    ) -> IterationRecord:
         """Run one iteration into ``folder``, which appears only when it is whole.
 
         An iteration that ran out of memory is run once more, in a process that uses less.
@@ -107,7 +116,7 @@ class Runner:
             changed: options that are other than those of every iteration.
 
         Returns:
-            The content of iteration_index.json, with ``"status": "ok"``.
+            The record of the iteration, which has a score.
 
         Raises:
             OutputFolderError: the folder is taken, or belongs to others; nothing was done.
@@ -116,10 +125,16 @@ class Runner:
         folder = folder.resolve()
         setting = numbered(setting, folder)
         self._ready()
-        with locked(folder.parent), staged(folder, overwrite) as staging:
+        with locked(folder.parent), staged(folder, overwrite=overwrite) as staging:
             try:
                 attempt = _Attempt(
-                    setting, folder, staging, progress, limit, self._reduced, changed=changed or {}
+                    setting,
+                    folder,
+                    staging,
+                    progress,
+                    limit,
+                    reduced=self._reduced,
+                    changed=changed or {},
                 )
                 ended = self._attempt(attempt)
                 if ended.out_of_memory and not self._reduced:
@@ -131,16 +146,16 @@ class Runner:
                 raise
         if ended.failure is not None:
             raise ended.failure
-        return ended.index
+        return ended.record
 
     def _once_more(self, attempt: _Attempt, ended: _Ended) -> _Ended:
         assert ended.failure is not None
         for entry in attempt.staging.iterdir():
-            if entry.name != _LOG:
+            if entry.name != LOG:
                 is_folder = entry.is_dir() and not entry.is_symlink()
                 shutil.rmtree(entry) if is_folder else entry.unlink()
         cause = ended.failure.cause
-        with (attempt.staging / _LOG).open("a", encoding="utf-8") as log:
+        with (attempt.staging / LOG).open("a", encoding="utf-8") as log:
             log.write(f"\n--- {cause}; once more with less memory ---\n")
         note = f"ran out of memory at first ({cause}); this is a second run that uses less"
         again = _Attempt(
@@ -157,7 +172,7 @@ class Runner:
             return self._attempt(again)
 
     def _attempt(self, attempt: _Attempt) -> _Ended:
-        stages, started = Stages(attempt.progress), time.monotonic()
+        stages, started = _Stages(attempt.progress), time.monotonic()
         options = {**self._options, **attempt.changed}
         options |= {"reduced_memory": True} if attempt.reduced else {}
         order = Order(
@@ -177,50 +192,57 @@ class Runner:
             stages.close(error)
             raise
         if answer["event"] == "done":
-            return _Ended(answer["index"])
+            return _Ended(record_from_json(answer["record"]))
         self._drop(at_once=True)
         if answer["event"] == "broken":
             raise RuntimeError(f"the worker process failed:\n{answer['trace']}")
         failure = unpack_error(answer["error"])
         if answer["event"] == "refused":
             raise failure
-        return _Ended(read_json(attempt.staging / INDEX), failure, bool(answer["memory"]))
+        memory = bool(answer["memory"])
+        return _Ended(read_record(attempt.staging), failure, out_of_memory=memory)
 
     def _ended_with_its_process(
         self,
         attempt: _Attempt,
-        stages: Stages,
+        stages: _Stages,
         place: str,
         inner: str,
         died: WorkerDiedError,
         elapsed: float,
     ) -> _Ended:
-        if (attempt.staging / INDEX).exists():
-            # It is written last: all was done, and it failed to say so.
-            index = read_json(attempt.staging / INDEX)
-            if index.get("status") == "ok":
-                return _Ended(index)
+        with contextlib.suppress(OutputFolderError):
+            # It is written last: all was done, and the process failed to say so.
+            written = read_record(attempt.staging)
+            if written.failure is None:
+                return _Ended(written)
         failure = _death_in(inner, f"{died.cause} (while: {place})", died.hint)
         draft = stages.draft or self._first_draft(attempt)
-        index = record_lost(
-            attempt.staging, attempt.setting, draft, stages.last, failure, elapsed, stages.seconds
+        record = record_crash(
+            attempt.staging,
+            attempt.setting,
+            draft,
+            stage=stages.last,
+            failure=failure,
+            elapsed=elapsed,
+            seconds=stages.seconds,
         )
-        return _Ended(index, failure, died.death.out_of_memory)
+        return _Ended(record, failure, out_of_memory=died.death.out_of_memory)
 
-    def _first_draft(self, attempt: _Attempt) -> Json:
+    def _first_draft(self, attempt: _Attempt) -> IterationRecord:
         facts = self._facts or {}
-        return {
-            "iteration_id": attempt.setting.iteration_id,
-            "rationale": attempt.setting.rationale,
-            "contract_path": facts.get("contract_path"),
-            "model_name": facts.get("model_name"),
-            "target_chip": facts.get("target_chip"),
-            "primary_metric": facts.get("metric"),
-            "metric_direction": facts.get("direction"),
-            "target_metric": facts.get("target"),
-            "deploy_runtime_priority": facts.get("priority"),
-            "applied_setting_warnings": list(attempt.notes),
-        }
+        return IterationRecord(
+            id=attempt.setting.iteration_id,
+            rationale=attempt.setting.rationale,
+            contract_path=facts.get("contract_path"),
+            model_name=facts.get("model_name"),
+            target_chip=facts.get("target_chip"),
+            metric=facts.get("metric"),
+            direction=facts.get("direction"),
+            target=facts.get("target"),
+            deploy_runtime_priority=facts.get("priority"),
+            warnings=attempt.notes,
+        )
 
     def _ready(self) -> Worker:
         """Return the worker, started and with its job open."""
@@ -238,11 +260,11 @@ class Runner:
             if answer["event"] != "opened":
                 raise unpack_error(answer["error"])
         except WorkerDiedError as died:
-            told = worker.last_words()
+            last_words = worker.last_words()
             self._drop(at_once=True)
             raise ContractError(
                 f"the contract does not load: {died.cause}"
-                + (f"; it said: {told}" if told else ""),
+                + (f"; it said: {last_words}" if last_words else ""),
                 "see what it does when it is imported",
             ) from died
         except BaseException:
@@ -251,7 +273,7 @@ class Runner:
         self._facts = answer["facts"]
         return worker
 
-    def _drop(self, at_once: bool) -> None:
+    def _drop(self, *, at_once: bool) -> None:
         worker, self._worker = self._worker, None
         if worker is not None:
             if at_once:
@@ -281,8 +303,75 @@ class _Attempt:
 
 @dataclass(frozen=True)
 class _Ended:
-    """The index as it lies in the folder, and why it says "failed", if it does."""
+    """The record as it lies in the folder, and why the iteration failed, if it did."""
 
-    index: Json
+    record: IterationRecord
     failure: EspdlQuantizeError | None = None
     out_of_memory: bool = False
+
+
+class _OpenStage(NamedTuple):
+    name: str
+    shown: AbstractContextManager[None]
+    since: float
+
+
+class _Stages:
+    """Shows the stages of the worker process on a progress of this one.
+
+    Attributes:
+        last: the outermost stage that was heard of last.
+        seconds: what the outermost stages took.
+        draft: the record as it last stood; None before the first.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._open: list[_OpenStage] = []
+        self.last: str = Stage.START
+        self.seconds: dict[str, float] = {}
+        self.draft: IterationRecord | None = None
+
+    @property
+    def place(self) -> str:
+        """Return where in its stages the iteration is, such as "quantize: tqt"."""
+        return ": ".join(stage.name for stage in self._open) or self.last
+
+    @property
+    def inner(self) -> str:
+        """Return the innermost open stage; empty where there is none within the outermost."""
+        return self._open[-1].name if len(self._open) > 1 else ""
+
+    def hear(self, message: Json) -> None:
+        """Take note of one message; those of other kinds are left alone."""
+        event = message.get("event")
+        if event == "draft":
+            self.draft = record_from_json(message["record"])
+        elif event == "stage":
+            self._enter(str(message["name"]))
+        elif event == "update":
+            self._progress.update(message["done"], message["total"], message["detail"])
+        elif event == "stage ended":
+            self._leave(None)
+        elif event == "stage failed":
+            self._leave(RuntimeError())
+
+    def close(self, reason: BaseException) -> None:
+        """End all stages: nothing more will be heard of them."""
+        while self._open:
+            self._leave(reason)
+
+    def _enter(self, name: str) -> None:
+        if not self._open:
+            self.last = name
+        shown = self._progress.stage(name)
+        shown.__enter__()
+        self._open.append(_OpenStage(name, shown, time.monotonic()))
+
+    def _leave(self, reason: BaseException | None) -> None:
+        if not self._open:
+            return
+        name, shown, since = self._open.pop()
+        if not self._open:
+            self.seconds[name] = round(time.monotonic() - since, 3)
+        shown.__exit__(None if reason is None else type(reason), reason, None)

@@ -11,18 +11,22 @@ import signal
 import sys
 import threading
 import traceback
-from typing import BinaryIO
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO
 
 from espdl_quantize.core import EspdlQuantizeError, Json, is_out_of_memory
+from espdl_quantize.record import IterationRecord
 from espdl_quantize.worker._job import Job, Order, open_job
-from espdl_quantize.worker._relay import Relay
 from espdl_quantize.worker._wire import decode, encode, pack_error
 
 _PR_SET_PDEATHSIG = 1
 """Of prctl(2)."""
 
+_INTERVAL = 0.2
+"""Seconds between two messages of how far a stage is; a terminal shows no more."""
 
-def serve(tied: bool) -> None:
+
+def serve(*, tied: bool) -> None:
     """Work until the orders end, which they do with the process that gives them.
 
     Args:
@@ -86,13 +90,14 @@ class _Server:
     def _run(self, order: Order) -> Json:
         assert self._job is not None
         with Relay(self._send) as relay:
-            index, failure = self._job.run(
-                order, relay, lambda draft: self._send({"event": "draft", "index": draft})
-            )
+            record, failure = self._job.run(order, relay, self._send_draft)
         if failure is None:
-            return {"event": "done", "index": index}
+            return {"event": "done", "record": record.to_json()}
         memory = is_out_of_memory(failure)
         return {"event": "failed", "error": pack_error(failure), "memory": memory}
+
+    def _send_draft(self, draft: IterationRecord) -> None:
+        self._send({"event": "draft", "record": draft.to_json()})
 
 
 def _take_the_pipes() -> tuple[BinaryIO, BinaryIO]:
@@ -126,3 +131,71 @@ def _end_at_once() -> None:
         # The processes of a DataLoader, too.
         os.killpg(os.getpgrp(), signal.SIGKILL)
     os._exit(1)
+
+
+class Relay:
+    """A progress that is shown elsewhere.
+
+    Stages are sent at once. How far one is, which training says thousands of times, is sent a few
+    times a second, by a thread; esp-ppq's own tqdm bars count inside the current step.
+
+    Args:
+        send: passes a message on; called from two threads.
+    """
+
+    def __init__(self, send: Callable[[Json], None]) -> None:
+        self._send = send
+        self._at: list[list[Any]] = []
+        self._last: Json = {}
+        self._ended = threading.Event()
+
+    def __enter__(self) -> Relay:
+        self._thread = threading.Thread(target=self._tick, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Send the begin and the end of a stage around the block."""
+        self._at.append([0.0, None, ""])
+        self._send({"event": "stage", "name": name})
+        try:
+            yield
+        except BaseException:
+            self._send({"event": "stage failed"})
+            raise
+        else:
+            self._send({"event": "stage ended"})
+        finally:
+            self._at.pop()
+
+    def update(self, done: float, total: float | None, detail: str = "") -> None:
+        """Say how far the innermost stage is."""
+        if self._at:
+            self._at[-1][:] = [done, total, detail]
+
+    def _tick(self) -> None:
+        while not self._ended.wait(_INTERVAL):
+            with contextlib.suppress(IndexError, OSError):
+                done, total, detail = self._at[-1]
+                inner = _innermost_bar()
+                if total:
+                    done += inner or 0.0
+                elif inner is not None:
+                    done, total = inner, 1.0
+                message = {"event": "update", "done": done, "total": total, "detail": detail}
+                if message != self._last:
+                    self._last = message
+                    self._send(message)
+
+
+def _innermost_bar() -> float | None:
+    """Return how far the newest of esp-ppq's tqdm bars is; they themselves go to the log."""
+    # The thread must not be the first to import it.
+    tqdm: Any = getattr(sys.modules.get("tqdm"), "tqdm", None)
+    bars = [bar for bar in list(getattr(tqdm, "_instances", ())) if bar.total]
+    return min(bars[-1].n / bars[-1].total, 1.0) if bars else None

@@ -22,7 +22,7 @@ from espdl_quantize.worker._wire import decode, encode
 # parent can. Nothing is imported before that, lest a file of the working directory be found first.
 _PROGRAM = (
     "import sys; sys.path[:] = sys.argv[1:]; sys.argv[:] = ['espdl-quantize']; "
-    "from espdl_quantize.worker._serve import serve; serve({tied})"
+    "from espdl_quantize.worker._serve import serve; serve(tied={tied})"
 )
 _PATIENCE = 0.2
 """Seconds between two looks at a silent process: its own children may hold its pipe open."""

@@ -9,19 +9,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from espdl_quantize.contract import Contract, Origin
-from espdl_quantize.core import Json, Progress
+from espdl_quantize.core import Engine, Progress, Stage
 from espdl_quantize.iteration._options import RunOptions
+from espdl_quantize.iteration._per_sample import ScoreFacts
 from espdl_quantize.iteration._prepared import Prepared
 from espdl_quantize.iteration._score import Score
 from espdl_quantize.ppq import QuantizationEngine, ReferenceEngine, ReusedPass
 from espdl_quantize.ppq.measure import Measurements
-from espdl_quantize.record._staging import MEMORY
+from espdl_quantize.record import OnChip
+from espdl_quantize.record.files import REUSE
 from espdl_quantize.setting import Setting
 
 
 @dataclass
-class Run:
-    """What one iteration has found out so far; a failure reports as much as there is."""
+class Context:
+    """The context of one iteration: what it runs, and what it has found out so far.
+
+    A failure reports as much as there is.
+    """
 
     contract: Contract
     prepared: Prepared
@@ -30,18 +35,19 @@ class Run:
     progress: Progress
     folder: Path
     staging: Path
-    tell: Callable[[Run], None] | None = None
-    stage: str = "start"
+    on_stage: Callable[[Context], None] | None = None
+    stage: Stage = Stage.START
     seconds: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     measured: Measurements | None = None
-    counts: dict[str, int] = field(default_factory=dict)
-    chip_check: Json | None = None
+    hot_ops_count: int = 0
+    jumps_count: int = 0
+    on_chip: OnChip | None = None
     scored: Score | None = None
     float_value: float | None = None
     float_key: str | None = None
     reused: tuple[ReusedPass, ...] = ()
-    facts: Json = field(default_factory=dict)
+    facts: ScoreFacts = field(default_factory=ScoreFacts)
     engine: QuantizationEngine = field(default_factory=ReferenceEngine)
 
     @property
@@ -63,18 +69,18 @@ class Run:
     def memory(self) -> Path | None:
         """Where the results of long passes are; of other data there are none."""
         options = self.options
-        shared = options.reuse and options.engine == "fast" and options.draw == 0
-        return self.outputs / MEMORY if shared else None
+        shared = options.reuse and options.engine == Engine.FAST and options.draw == 0
+        return self.outputs / REUSE if shared else None
 
     @contextlib.contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
+    def timed(self, stage: Stage) -> Iterator[None]:
         """Name the stage for the failure report and measure it."""
         self.stage = stage
-        if self.tell is not None:
-            self.tell(self)
+        if self.on_stage is not None:
+            self.on_stage(self)
         started = time.perf_counter()
         try:
-            with self.progress.stage(stage):
+            with self.progress.stage(str(stage)):
                 yield
         finally:
-            self.seconds[stage] = round(time.perf_counter() - started, 3)
+            self.seconds[str(stage)] = round(time.perf_counter() - started, 3)

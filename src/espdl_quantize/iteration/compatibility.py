@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from espdl_quantize.contract import Conflict, Origin, common_origin
-from espdl_quantize.core import OutputFolderError, read_json
-from espdl_quantize.record._staging import INDEX, iteration_number
+from espdl_quantize.core import OutputFolderError
+from espdl_quantize.record import iteration_folder, iteration_name, iteration_number, read_record
 
 
-def check_admission(folder: Path, origin: Origin) -> None:
+def check_compatibility(folder: Path, origin: Origin) -> None:
     """Refuse an iteration whose origin is not that of the scored ones beside it.
 
     A folder that is no ``iter_<N>`` is ranked with nothing, and may hold anything.
@@ -24,13 +24,13 @@ def check_admission(folder: Path, origin: Origin) -> None:
     conflicts = origin.conflicts(common_origin(beside.values()))
     if not conflicts:
         return
-    names = ", ".join(f"iter_{number}" for number in list(beside)[:3])
-    told = "; ".join(map(_tell, conflicts))
+    names = ", ".join(map(iteration_name, list(beside)[:3]))
+    reason = "; ".join(map(_describe_conflict, conflicts))
     raise OutputFolderError(
         f"{folder.parent} holds iterations of another origin ({names}"
-        f"{', ...' if len(beside) > 3 else ''}): {told}; their scores do not compare",
-        f"give another --output-dir, such as {folder.parent}_2/iter_0, or what that folder was "
-        "made with",
+        f"{', ...' if len(beside) > 3 else ''}): {reason}; their scores do not compare",
+        f"give another --output-dir, such as "
+        f"{iteration_folder(Path(f'{folder.parent}_2'), 0)}, or what that folder was made with",
     )
 
 
@@ -39,7 +39,7 @@ def has_scored_beside(folder: Path) -> bool:
     return iteration_number(folder) is not None and any(_scored_beside(folder))
 
 
-def _tell(conflict: Conflict) -> str:
+def _describe_conflict(conflict: Conflict) -> str:
     ours, theirs = conflict.shown()
     if conflict.is_of_chips:
         return f"target_chip is {theirs} there and {ours} here"
@@ -54,10 +54,8 @@ def _scored_beside(folder: Path) -> Iterator[tuple[int, Origin]]:
         if number is None or entry == folder:
             continue
         try:
-            index = read_json(entry / INDEX)
+            record = read_record(entry)
         except OutputFolderError:
             continue
-        if index.get("status", "ok") == "ok" and index.get("primary_value") is not None:
-            found = (index.get(name) for name in ("target_chip", "float_reference_key"))
-            chip, key = (value if isinstance(value, str) else None for value in found)
-            yield number, Origin(chip, key)
+        if record.failure is None and record.value is not None:
+            yield number, record.origin

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from espdl_quantize.core import Json, write_json
+from espdl_quantize.record.files import DEVICE
 
-DEVICE = "device.json"
 LONGEST_NAME = 200
 MOST_LAYERS = 10_000
 MOST_RUNS = 10_000
@@ -90,13 +90,13 @@ class Measurement:
         """Name the first recorded output that the board computes otherwise; "" for none."""
         for output in self.outputs:
             if output.differing:
-                told = f"{output.differing} of {output.count} numbers of {output.name!r} differ"
+                text = f"{output.differing} of {output.count} numbers of {output.name!r} differ"
                 if output.first is not None:
-                    told += (
+                    text += (
                         f", the first at {output.first}: recorded {_short(output.expected)}, "
                         f"the board has {_short(output.found)}"
                     )
-                return f"{told}; the largest difference is {_short(output.largest)}"
+                return f"{text}; the largest difference is {_short(output.largest)}"
         return ""
 
     @property
@@ -143,9 +143,9 @@ class Measurement:
         if self.complete is False:
             parts.append("the log ends early")
         on = f" ({self.chip})" if self.chip else ""
-        told = f"Measured on a board{on}: {', '.join(parts) or 'nothing'}"
-        why = self.first_difference or self.problem
-        return f"{told}. {why}." if why else f"{told}."
+        sentence = f"Measured on a board{on}: {', '.join(parts) or 'nothing'}."
+        reason = self.first_difference or self.problem
+        return f"{sentence} {reason}." if reason else sentence
 
 
 def write_measurement(folder: Path, measurement: Measurement) -> Path:
@@ -165,8 +165,8 @@ def parse_measurement(value: object) -> Measurement | None:
         return None
     loaded, complete, test = value.get("loaded"), value.get("complete"), value.get("test")
     iteration = value.get("iteration")
-    runs = [number(one) for one in _list(value.get("runs_us"))[:MOST_RUNS]]
-    found = Measurement(
+    runs = [number(run) for run in _list(value.get("runs_us"))[:MOST_RUNS]]
+    measurement = Measurement(
         chip=_text(value.get("chip")) or None,
         esp_dl=_text(value.get("esp_dl")) or None,
         iteration=iteration if type(iteration) is int else None,
@@ -176,31 +176,31 @@ def parse_measurement(value: object) -> Measurement | None:
         problem=_text(value.get("problem")),
         outputs=tuple(
             OutputDifference(
-                _text(one.get("name")),
-                whole(one.get("count")) or 0,
-                whole(one.get("differing")) or 0,
-                number(one.get("largest")) or 0.0,
-                whole(one.get("first")),
-                number(one.get("expected"), signed=True),
-                number(one.get("found"), signed=True),
+                _text(output.get("name")),
+                whole(output.get("count")) or 0,
+                whole(output.get("differing")) or 0,
+                number(output.get("largest")) or 0.0,
+                whole(output.get("first")),
+                number(output.get("expected"), signed=True),
+                number(output.get("found"), signed=True),
             )
-            for one in _objects(value.get("outputs"))[:MOST_OUTPUTS]
+            for output in _objects(value.get("outputs"))[:MOST_OUTPUTS]
         ),
-        runs_us=tuple(one for one in runs if one is not None),
+        runs_us=tuple(run for run in runs if run is not None),
         layers=tuple(
-            LayerTime(_text(one.get("op")), _text(one.get("op_type")), us)
-            for one in _objects(value.get("layers"))[:MOST_LAYERS]
-            if (us := number(one.get("us"))) is not None
+            LayerTime(_text(layer.get("op")), _text(layer.get("op_type")), us)
+            for layer in _objects(value.get("layers"))[:MOST_LAYERS]
+            if (us := number(layer.get("us"))) is not None
         ),
         internal_bytes=whole(value.get("internal_bytes")),
         psram_bytes=whole(value.get("psram_bytes")),
         flash_bytes=whole(value.get("flash_bytes")),
         complete=complete if isinstance(complete, bool) else None,
     )
-    return None if found == Measurement() else found
+    return None if measurement == Measurement() else measurement
 
 
-def number(value: object, signed: bool = False) -> float | None:
+def number(value: object, *, signed: bool = False) -> float | None:
     """Return a finite number of a size that can be meant; a negative one only where ``signed``."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
@@ -211,13 +211,13 @@ def number(value: object, signed: bool = False) -> float | None:
 
 def whole(value: object) -> int | None:
     """Return a count."""
-    found = number(value) if isinstance(value, int) else None
-    return None if found is None else int(found)
+    count = number(value) if isinstance(value, int) else None
+    return None if count is None else int(count)
 
 
 def clean(text: str) -> str:
     """Return text from a log on one line, without control characters, cut to a name's length."""
-    line = "".join(one if one.isprintable() else " " for one in text[: 4 * LONGEST_NAME])
+    line = "".join(each if each.isprintable() else " " for each in text[: 4 * LONGEST_NAME])
     return line.strip()[:LONGEST_NAME]
 
 
@@ -232,7 +232,7 @@ def _list(value: object) -> list[Any]:
 
 
 def _objects(value: object) -> list[dict[str, Any]]:
-    return [one for one in _list(value) if isinstance(one, dict)]
+    return [item for item in _list(value) if isinstance(item, dict)]
 
 
 def _short(value: float | None) -> str:

@@ -1,47 +1,42 @@
-"""Runs beside the search: the final score of an iteration, and other draws of calibration data.
+"""Auxiliary runs: the final score of an iteration, and other draws of the calibration data.
 
 They quantize as an iteration does, and leave out what only the search needs.
 """
 
 from __future__ import annotations
 
-import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 from espdl_quantize.contract import Batch
-from espdl_quantize.core import Json
 from espdl_quantize.iteration._float_reference import FloatReference
+from espdl_quantize.iteration._per_sample import ScoreFacts
 from espdl_quantize.iteration._score import SEARCHING, Score
-
-FINAL = "final"
-"""The folder of the final scores in an output folder."""
+from espdl_quantize.record import model_digest
 
 
-def model_digest(file: Path) -> str | None:
-    """Return the SHA-256 of an exported model; None where there is none."""
-    try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
-    except OSError:
-        return None
-
-
-def aside_facts(draw: int, model: Path, scored: Score, reference: FloatReference) -> Json:
-    """Return what the index says of such a run.
+def auxiliary_facts(
+    facts: ScoreFacts, draw: int, model: Path, scored: Score, reference: FloatReference
+) -> ScoreFacts:
+    """Return what the record says of an auxiliary run.
 
     Args:
+        facts: what it says of every score.
         draw: of the calibration data.
         model: the exported file.
         scored: its score.
         reference: knows which samples the search scores.
     """
-    facts: Json = {"model_sha256": model_digest(model), "draw": draw}
+    shared = facts.samples_shared_with_search
     if draw == 0 and scored.watcher is not None:
-        searched: set[bytes] = set()
+        of_search: set[bytes] = set()
         for used in SEARCHING:
             if used != scored.used:
-                searched |= reference.samples(used)
-        facts["samples_shared_with_search"] = scored.watcher.shared_with(searched)
-    return facts
+                of_search |= reference.samples(used)
+        shared = scored.watcher.shared_with(of_search)
+    return replace(
+        facts, model_sha256=model_digest(model), draw=draw, samples_shared_with_search=shared
+    )
 
 
 def drawn(batches: list[Batch], draw: int, seed: int, calib_steps: int) -> list[Batch]:

@@ -1,14 +1,115 @@
-"""Reads the error artifacts of an iteration, when they are asked for."""
+"""The error artifacts of one iteration as plain data, read when they are asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from espdl_quantize.record._evidence import Evidence, GraphOp, HotOp, Jump, VariableStats
 from espdl_quantize.record._history import History
-from espdl_quantize.record._iteration import Iteration, LayerError
 from espdl_quantize.record._values import names, number, objects, read_any, text
+from espdl_quantize.record.files import (
+    ALL_STATISTICS,
+    GRAPHWISE,
+    HOT_OPS,
+    JUMPS,
+    LAYERWISE,
+    OPS,
+    STATISTICS,
+)
+from espdl_quantize.record.iteration_record import Iteration, LayerError
+
+
+@dataclass(frozen=True)
+class VariableStats:
+    """One row of the statistical analysis: one variable seen from one op.
+
+    Kurtosis is esp-ppq's, which subtracts 3: a normal distribution has 0. The histograms have
+    equal bins from the minimum to the maximum. A number that was not finite is None.
+    """
+
+    op: str
+    op_type: str
+    variable: str
+    is_parameter: bool = False
+    is_input: bool = False
+    is_output: bool = False
+    snr: float | None = None
+    noise_mean: float | None = None
+    noise_std: float | None = None
+    float_mean: float | None = None
+    float_std: float | None = None
+    float_skewness: float | None = None
+    float_kurtosis: float | None = None
+    float_max: float | None = None
+    float_min: float | None = None
+    float_hist: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class HotOp:
+    """A non-computing op and the worst noise:signal ratio among its variables."""
+
+    op: str
+    op_type: str
+    max_snr: float = 0.0
+    inputs_float_std_ratio: float | None = None
+
+
+@dataclass(frozen=True)
+class Jump:
+    """Two computing ops between which accumulated error grows more than the second explains."""
+
+    op_prev: str
+    op_next: str
+    excess: float
+    between: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class GraphOp:
+    """One op of the simplified graph with the names of its variables."""
+
+    name: str
+    op_type: str
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the artifacts of one iteration say; every part is empty where its file is absent.
+
+    Attributes:
+        layerwise: isolated error per computing op, worst first.
+        graphwise: accumulated error per computing op, in the file's order.
+        stats: every row of the statistical analysis.
+        hot_ops: non-computing ops, worst first.
+        jumps: unexplained growth of the accumulated error, largest first.
+        ops: the simplified graph in topological order.
+        problems: artifacts that are there but cannot be used, and why.
+    """
+
+    layerwise: tuple[LayerError, ...] = ()
+    graphwise: tuple[LayerError, ...] = ()
+    stats: tuple[VariableStats, ...] = ()
+    hot_ops: tuple[HotOp, ...] = ()
+    jumps: tuple[Jump, ...] = ()
+    ops: tuple[GraphOp, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    def worst(self, count: int) -> list[tuple[str, float]]:
+        """Return the worst computing ops that have a number, with it."""
+        known = [(row.op, row.snr) for row in self.layerwise if row.snr is not None]
+        return known[:count]
+
+    def op(self, name: str) -> GraphOp | None:
+        """Return an op of the simplified graph by its name."""
+        return next((op for op in self.ops if op.name == name), None)
+
+    def rows(self, op: str) -> list[VariableStats]:
+        """Return the statistics of the variables of one op."""
+        return [row for row in self.stats if row.op == op]
 
 
 def load_evidence(iteration: Iteration) -> Evidence:
@@ -25,14 +126,14 @@ def load_evidence(iteration: Iteration) -> Evidence:
             problems.append(f"{folder.name}/{name} {problem}")
         return expected()
 
-    stats = read("layer_stats_full.json", list) or read("layer_stats.json", list)
-    graph = read("simplified_ops.json", dict)
+    stats = read(ALL_STATISTICS, list) or read(STATISTICS, list)
+    graph = read(OPS, dict)
     return Evidence(
-        layerwise=_worst_first(read("layerwise_error.json", dict)),
-        graphwise=_errors(read("graphwise_error.json", dict)),
+        layerwise=_worst_first(read(LAYERWISE, dict)),
+        graphwise=_errors(read(GRAPHWISE, dict)),
         stats=tuple(_stats(row) for row in objects(stats)),
-        hot_ops=tuple(_hot_ops(read("non_computing_hot_ops.json", list))),
-        jumps=tuple(_jumps(read("graphwise_jumps.json", list))),
+        hot_ops=tuple(_hot_ops(read(HOT_OPS, list))),
+        jumps=tuple(_jumps(read(JUMPS, list))),
         ops=tuple(_graph(graph.get("ops"))),
         problems=tuple(problems),
     )
