@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from espdl_quantize.contract import Conflict, Origin, common_origin
-from espdl_quantize.core import OutputFolderError, read_json
+from espdl_quantize.core import Hint, Option, OutputFolderError, read_json
 from espdl_quantize.record._staging import INDEX, iteration_number
 
 
@@ -29,8 +29,11 @@ def check_admission(folder: Path, origin: Origin) -> None:
     raise OutputFolderError(
         f"{folder.parent} holds iterations of another origin ({names}"
         f"{', ...' if len(beside) > 3 else ''}): {told}; their scores do not compare",
-        f"give another --output-dir, such as {folder.parent}_2/iter_0, or what that folder was "
-        "made with",
+        Hint(
+            "give another ",
+            Option.OUTPUT_DIR,
+            f", such as {folder.parent}_2/iter_0, or what that folder was made with",
+        ),
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from espdl_quantize.contract import Contract, QuantConfig, located
-from espdl_quantize.core import ContractError, IterationError, Json, to_jsonable
+from espdl_quantize.core import ContractError, Hint, IterationError, Json, Option, to_jsonable
 from espdl_quantize.iteration._per_sample import PER_SAMPLE, score_facts, take_count, take_vector
 from espdl_quantize.iteration._signals import SignalMeter, Watcher
 from espdl_quantize.ppq import describe_failure, reads_of, scrambled, watched
@@ -93,9 +93,11 @@ def score_float(
     except IterationError as error:
         raised, hint = error.__cause__, error.hint
         if raised is not None and not isinstance(raised, NotImplementedError):
-            hint += (
-                "; a contract that can only score quantized graphs is checked with --no-score, and "
-                "run with --no-float-score"
+            hint += Hint(
+                "; a contract that can only score quantized graphs is checked with ",
+                Option.NO_SCORE.of(True),
+                ", and run with ",
+                Option.NO_FLOAT_SCORE.of(True),
             )
         raise ContractError(f"the float model has no score: {error.cause}", hint) from raised
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from espdl_quantize.core import OutputFolderError
+from espdl_quantize.core import Hint, Option, OutputFolderError
 from espdl_quantize.record._comparable import reference_key, split_by_origin
 from espdl_quantize.record._history import History, HistoryWarning
 from espdl_quantize.record._iteration import Iteration
@@ -35,7 +35,7 @@ def read_history(outputs: Path) -> History:
     except OSError as error:
         raise OutputFolderError(
             f"the output folder {outputs} cannot be read: {error.strerror or error}",
-            "pass --output-dir the folder that holds iter_0",
+            Hint("give ", Option.OUTPUT_DIR, " the folder that holds iter_0"),
         ) from error
 
     warnings: list[HistoryWarning] = []
