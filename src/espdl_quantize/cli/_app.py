@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from espdl_quantize import __version__
-from espdl_quantize.cli._terminal import SHELL, printable
+from espdl_quantize.cli._terminal import printable
 from espdl_quantize.cli.check import check
 from espdl_quantize.cli.compare import compare
 from espdl_quantize.cli.cost import cost
@@ -32,6 +32,7 @@ from espdl_quantize.cli.verify import verify
 from espdl_quantize.core import (
     EXIT_INTERRUPTED,
     EXIT_USAGE,
+    SHELL,
     EspdlQuantizeError,
     InterruptedCommandError,
     OutputFolderError,
@@ -49,7 +50,7 @@ app = typer.Typer(
 )
 
 
-def _print_version(asked: bool) -> None:
+def _print_version(*, asked: bool) -> None:
     if asked:
         print(f"espdl-quantize {__version__}")
         raise typer.Exit

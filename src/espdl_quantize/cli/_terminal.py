@@ -6,7 +6,7 @@ import re
 
 from rich import markup
 
-from espdl_quantize.core import Argument, Call, Spelling
+from espdl_quantize.core import SHELL
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 """Control characters but tabs and line ends, and marks that turn the direction of text.
@@ -14,25 +14,6 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
 The names of ops come from a model, and messages quote files: either may hold an escape sequence
 that moves the cursor, renames the window or writes to the clipboard.
 """
-
-
-class _Shell(Spelling):
-    """Options and commands as they are typed."""
-
-    def argument(self, argument: Argument) -> str:
-        """Spell an option: ``--overwrite``, ``--engine reference``."""
-        option = f"--{argument.option.replace('_', '-')}"
-        is_bare = argument.value is None or isinstance(argument.value, bool)
-        return option if is_bare else f"{option} {argument.value}"
-
-    def call(self, call: Call) -> str:
-        """Spell a command: ``'espdl-quantize compare'``."""
-        words = ("espdl-quantize", call.command, *map(self.argument, call.arguments))
-        return f"'{' '.join(words)}'"
-
-
-SHELL: Spelling = _Shell()
-"""What the command line calls options and commands."""
 
 
 def printable(text: object) -> str:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from espdl_quantize.cli._options import AsJson, OutputFolder, SearchByName
+from espdl_quantize.cli._terminal import say
 
 
 def compare(
@@ -63,5 +64,6 @@ def compare(
         shown = {**result.comparison, "iterations": result.comparison["iterations"][-(last or 0) :]}
         print(dumps(shown), end="")
     else:
-        print("\n".join(result.lines))
+        for line in result.lines:
+            say(line)
     sys.exit(result.exit_code)

@@ -13,7 +13,7 @@ from rich.table import Table
 from espdl_quantize.cli._paths import whole
 from espdl_quantize.cli._progress import ProgressLines, TerminalProgress, shown
 from espdl_quantize.cli._terminal import escape
-from espdl_quantize.core import InterruptedSearchError, Progress, describe_seconds, dumps
+from espdl_quantize.core import Hint, InterruptedSearchError, Progress, describe_seconds, dumps
 from espdl_quantize.record import NO_LOSS, History, Iteration
 from espdl_quantize.report import certainty_lines, delta_of, final_lines, gap_words, outcome_of
 from espdl_quantize.search.policies import Policy
@@ -57,15 +57,17 @@ def search_and_print(
                 clock=clock,
             )
     except KeyboardInterrupt as error:
-        spent = str(error) if isinstance(error, SearchInterrupt) else ""
+        spent = error.spent.describe() if isinstance(error, SearchInterrupt) else Hint()
         best = outputs / "best"
         kept = "nothing has a score yet"
         if (place / "best").is_dir():
             kept = f"the best model so far is in {best}"
         raise InterruptedSearchError(
             f"interrupted; {kept}",
-            "run the same command again: it goes on where it stopped"
-            + (f", with a budget anew. {spent}" if spent else ""),
+            Hint(
+                "run the same command again: it goes on where it stopped",
+                *((", with a budget anew. ", spent) if spent else ()),
+            ),
         ) from None
     if as_json:
         print(dumps(_summary(result)), end="")

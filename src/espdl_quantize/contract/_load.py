@@ -18,7 +18,7 @@ from espdl_quantize.contract._config import QuantConfig, parse_config, unknown_k
 from espdl_quantize.contract._faults import ContractFaultsError, Fault
 from espdl_quantize.contract.fingerprint import fingerprint
 from espdl_quantize.contract.surroundings import Surroundings
-from espdl_quantize.core import ContractError
+from espdl_quantize.core import Command, ContractError, Hint
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def require_file(path: Path) -> Path:
     path = Path(path).resolve()
     if not path.is_file():
         raise ContractError(
-            f"contract {path} is no file", "'espdl-quantize init' writes a starter contract"
+            f"contract {path} is no file", Hint(Command.INIT, " writes a starter contract")
         )
     return path
 

@@ -21,6 +21,7 @@ Value = bool | int | float | str | None
 class Option(Word):
     """What a caller may set, by its name in Python."""
 
+    AGENT = "agent"
     ALLOW = "allow"
     CHIP = "chip"
     DRAWS = "draws"
@@ -38,6 +39,7 @@ class Option(Word):
     NO_SCORE = "no_score"
     OUTPUT_DIR = "output_dir"
     OVERWRITE = "overwrite"
+    PATH = "path"
     PROJECT = "project"
     PSRAM = "psram"
     TARGET = "target"
@@ -89,7 +91,7 @@ class Call:
     arguments: tuple[Argument, ...] = ()
 
 
-Part = str | Argument | Call
+HintPart = str | Argument | Call
 """Of a hint: plain text, or a code with its parameters."""
 
 
@@ -110,14 +112,14 @@ class Spelling(ABC):
             return text
         return "".join(self._part(part) for part in text.parts)
 
-    def _part(self, part: Part) -> str:
+    def _part(self, part: HintPart) -> str:
         if isinstance(part, Argument):
             return self.argument(part)
         return self.call(part) if isinstance(part, Call) else part
 
 
 class _Plain(Spelling):
-    """Names alone: for files, which readers of every door open."""
+    """Names alone: for files that programs read, whichever door they come by."""
 
     def argument(self, argument: Argument) -> str:
         is_bare = argument.value is None or isinstance(argument.value, bool)
@@ -125,6 +127,20 @@ class _Plain(Spelling):
 
     def call(self, call: Call) -> str:
         return f"'{' with '.join(map(str, (call.command, *map(self.argument, call.arguments))))}'"
+
+
+class _Shell(Spelling):
+    """Options and commands as they are typed: for the command line, and for reports."""
+
+    def argument(self, argument: Argument) -> str:
+        option = f"--{argument.option.replace('_', '-')}"
+        is_bare = argument.value is None or isinstance(argument.value, bool)
+        return option if is_bare else f"{option} {argument.value}"
+
+    def call(self, call: Call) -> str:
+        return (
+            f"'{' '.join(('espdl-quantize', call.command, *map(self.argument, call.arguments)))}'"
+        )
 
 
 class _Python(Spelling):
@@ -159,16 +175,17 @@ class _Python(Spelling):
 
 PLAIN: Spelling = _Plain()
 PYTHON: Spelling = _Python()
+SHELL: Spelling = _Shell()
 
 
 class Hint(str):
     """A text whose options and commands are codes; as a plain string it has their bare names."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[HintPart, ...]
 
-    def __new__(cls, *parts: Part | Option | Command) -> Hint:
+    def __new__(cls, *parts: HintPart | Option | Command) -> Hint:
         """Join texts and codes; parts that are hints themselves keep their codes."""
-        joined: list[Part] = []
+        joined: list[HintPart] = []
         for part in parts:
             joined += _parts_of(part)
         # The names of PLAIN, which cannot be asked for before there is a hint.
@@ -206,7 +223,7 @@ def join_hints(hints: Iterable[str], between: str = "; ") -> Hint:
     return joined
 
 
-def _parts_of(part: Part | Option | Command) -> tuple[Part, ...]:
+def _parts_of(part: HintPart | Option | Command) -> tuple[HintPart, ...]:
     if isinstance(part, Hint):
         return part.parts
     if isinstance(part, Option):
@@ -216,7 +233,7 @@ def _parts_of(part: Part | Option | Command) -> tuple[Part, ...]:
     return (part,) if part else ()
 
 
-def _part_to_json(part: Part) -> Any:
+def _part_to_json(part: HintPart) -> Any:
     if isinstance(part, Argument):
         return _argument_to_json(part)
     if isinstance(part, Call):
@@ -229,7 +246,7 @@ def _argument_to_json(argument: Argument) -> dict[str, Any]:
     return {"option": str(argument.option), "value": argument.value}
 
 
-def _part_from_json(part: Any) -> Part:
+def _part_from_json(part: Any) -> HintPart:
     if isinstance(part, str):
         return part
     if isinstance(part, dict) and "option" in part:

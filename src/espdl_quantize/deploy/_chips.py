@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from espdl_quantize.core import UsageError
+from espdl_quantize.core import Hint, Option, UsageError
 
 Family = Literal["c", "s3", "p4"]
 ESP_DL = "3.3.9"
@@ -94,7 +94,7 @@ def board_of(target: str, chip: str | None = None) -> Board:
     if chip is None and target == "c":
         raise UsageError(
             "the model is for 'c', ESP-DL's code without vector instructions, which is no chip",
-            f"name the chip with --chip: {', '.join(_names('c'))}",
+            Hint("name the chip with ", Option.CHIP, f": {', '.join(_names('c'))}"),
         )
     name = chip or target
     if name not in _BOARDS:
@@ -106,7 +106,9 @@ def board_of(target: str, chip: str | None = None) -> Board:
         raise UsageError(
             f"the model was exported for {target}, whose kernels round and pack otherwise than "
             f"those of {name}",
-            f"give --chip one of {', '.join(_names(family))}, or quantize for {name}",
+            Hint(
+                "give ", Option.CHIP, f" one of {', '.join(_names(family))}, or quantize for {name}"
+            ),
         )
     return board
 

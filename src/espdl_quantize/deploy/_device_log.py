@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from espdl_quantize.core import EspdlQuantizeError, OutputFolderError
+from espdl_quantize.core import Command, EspdlQuantizeError, Hint, OutputFolderError
 from espdl_quantize.record.device import (
     LONGEST_NAME,
     MOST_LAYERS,
@@ -91,8 +91,11 @@ def parse_log(text: str, name: str = "the log") -> Measurement:
     if not known:
         raise EspdlQuantizeError(
             f"{name} has no line that this program knows",
-            "give the serial log of the project that 'espdl-quantize deploy' writes, or of a "
-            "program that calls ESP-DL's model->profile()",
+            Hint(
+                "give the serial log of the project that ",
+                Command.DEPLOY,
+                " writes, or of a program that calls ESP-DL's model->profile()",
+            ),
         )
     return next((one for one in reversed(known) if one.complete), known[-1])
 

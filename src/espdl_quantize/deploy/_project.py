@@ -12,8 +12,10 @@ from pathlib import Path
 from espdl_quantize.chip import ChipModel, check_legality, chip_facts
 from espdl_quantize.core import (
     EspdlQuantizeError,
+    Hint,
     IterationError,
     Json,
+    Option,
     OutputFolderError,
     UsageError,
     read_json,
@@ -124,7 +126,7 @@ def write_project(source: Path, project: Path, options: ProjectOptions | None = 
     options = options or ProjectOptions()
     if not _VERSION.fullmatch(options.esp_dl):
         raise UsageError(
-            f"--esp-dl-version is {options.esp_dl!r}", f"give three numbers, such as {ESP_DL}"
+            f"the version of ESP-DL is {options.esp_dl!r}", f"give three numbers, such as {ESP_DL}"
         )
     _check_free(project)
     index = read_json(source / "iteration_index.json")
@@ -230,13 +232,13 @@ def _plan(
     flash = board.flash_mib if options.flash_mib is None else options.flash_mib
     psram = board.psram_mib if options.psram_mib is None else options.psram_mib
     if flash not in _FLASHES:
-        raise UsageError(
-            f"--flash is {flash} MiB", f"ESP-IDF knows {', '.join(map(str, _FLASHES))}"
-        )
+        raise UsageError(f"flash is {flash} MiB", f"ESP-IDF knows {', '.join(map(str, _FLASHES))}")
     if psram < 0:
-        raise UsageError(f"--psram is {psram} MiB", "give 0 for a board without PSRAM")
+        raise UsageError(f"psram is {psram} MiB", "give 0 for a board without PSRAM")
     if psram and not board.takes_psram:
-        raise UsageError(f"--psram is {psram} MiB, and {board.chip} takes none", "give --psram 0")
+        raise UsageError(
+            f"psram is {psram} MiB, and {board.chip} takes none", Hint("give ", Option.PSRAM.of(0))
+        )
     size = file.stat().st_size
     space = -(-(size + 1) // _BLOCK) * _BLOCK
     app = _APP.get(flash, 3 * _MIB)
@@ -244,7 +246,7 @@ def _plan(
         raise IterationError(
             f"the model has {size // _KIB} KiB and the program needs about {app // _KIB} KiB, more "
             f"than the {flash} MiB of flash of the board",
-            "give --flash with what your board has, or deploy a smaller model",
+            Hint("give ", Option.FLASH, " with what your board has, or deploy a smaller model"),
         )
     activations, parameters = least_activations(model), parameter_bytes(model)
     ram = psram * _MIB + board.sram_kib * _KIB
@@ -253,7 +255,11 @@ def _plan(
         raise IterationError(
             f"the model needs at least {activations // _KIB} KiB for its activations, and "
             f"{board.chip}, {lacks}, has {ram // _KIB} KiB in all",
-            "give --psram with what your board has, take a chip with PSRAM, or a smaller input",
+            Hint(
+                "give ",
+                Option.PSRAM,
+                " with what your board has, take a chip with PSRAM, or a smaller input",
+            ),
         )
     copies = bool(psram) and activations + parameters <= psram * _MIB
     notes = []
@@ -279,8 +285,11 @@ def _too_new(model: ChipModel, esp_dl: str) -> list[str]:
         | {"W8A16" for node in model.nodes if node.width == "W8A16"}
     )
     return [
-        f"ESP-DL {ESP_DL} does not know {name}: the model will not load; give --esp-dl-version "
-        "with a later one"
+        Hint(
+            f"ESP-DL {ESP_DL} does not know {name}: the model will not load; give ",
+            Option.ESP_DL_VERSION,
+            " with a later one",
+        )
         for name in new
     ]
 
@@ -293,7 +302,7 @@ def _check_free(project: Path) -> None:
     if taken:
         raise OutputFolderError(
             f"{project} exists and is not an empty folder; nothing was written",
-            "give another --project, or move it away",
+            Hint("give another ", Option.PROJECT, ", or move it away"),
         )
 
 

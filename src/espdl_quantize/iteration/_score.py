@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from espdl_quantize.contract import Contract, QuantConfig, located
-from espdl_quantize.core import ContractError, IterationError, to_jsonable
+from espdl_quantize.core import ContractError, Hint, IterationError, Option, to_jsonable
 from espdl_quantize.iteration._per_sample import (
     PER_SAMPLE,
     ScoreFacts,
@@ -101,9 +101,11 @@ def score_float(
     except IterationError as error:
         raised, hint = error.__cause__, error.hint
         if raised is not None and not isinstance(raised, NotImplementedError):
-            hint += (
-                "; a contract that can only score quantized graphs is checked with --no-score, and "
-                "run with --no-float-score"
+            hint += Hint(
+                "; a contract that can only score quantized graphs is checked with ",
+                Option.NO_SCORE.of(True),
+                ", and run with ",
+                Option.NO_FLOAT_SCORE.of(True),
             )
         raise ContractError(f"the float model has no score: {error.cause}", hint) from raised
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from espdl_quantize.contract import Conflict, Origin, common_origin
-from espdl_quantize.core import OutputFolderError
+from espdl_quantize.core import Hint, Option, OutputFolderError
 from espdl_quantize.record import iteration_folder, iteration_name, iteration_number, read_record
 
 
@@ -29,8 +29,12 @@ def check_compatibility(folder: Path, origin: Origin) -> None:
     raise OutputFolderError(
         f"{folder.parent} holds iterations of another origin ({names}"
         f"{', ...' if len(beside) > 3 else ''}): {reason}; their scores do not compare",
-        f"give another --output-dir, such as "
-        f"{iteration_folder(Path(f'{folder.parent}_2'), 0)}, or what that folder was made with",
+        Hint(
+            "give another ",
+            Option.OUTPUT_DIR,
+            f", such as {iteration_folder(Path(f'{folder.parent}_2'), 0)}, or what that folder "
+            "was made with",
+        ),
     )
 
 

@@ -18,7 +18,14 @@ TOOLS = {
 }
 """The tool, or the resource, that does what a command does; for the others there is none."""
 
-SHELL_ONLY = (Option.DRAWS, Option.IN_PROCESS, Option.TARGET, Option.WRITE_NEXT)
+SHELL_ONLY = (
+    Option.AGENT,
+    Option.DRAWS,
+    Option.IN_PROCESS,
+    Option.PATH,
+    Option.TARGET,
+    Option.WRITE_NEXT,
+)
 """Options of commands that no tool has."""
 
 

@@ -38,6 +38,7 @@ class BoardTools:
 
     def deploy(
         self,
+        *,
         project: Annotated[str, Field(description="A new or empty folder for the project.")],
         output_dir: OutputDir = "outputs",
         iteration: Annotated[
@@ -68,6 +69,7 @@ class BoardTools:
 
     def device_log(
         self,
+        *,
         log: Annotated[str, Field(description="The file with the board's serial output.")],
         output_dir: OutputDir = "outputs",
         iteration: Annotated[

@@ -103,6 +103,7 @@ class FolderTools:
 
     def artifacts(
         self,
+        *,
         output_dir: OutputDir = "outputs",
         iteration: Annotated[
             int | Literal["best"] | None,
@@ -163,6 +164,7 @@ class FolderTools:
 
     def finalize(
         self,
+        *,
         output_dir: OutputDir = "outputs",
         force_finalize: Annotated[
             bool, Field(description="Also in open exploration, phase 5.")

@@ -79,6 +79,7 @@ class JobTools:
     async def check_contract(
         self,
         ctx: Ctx,
+        *,
         contract: Contract,
         score: Annotated[
             bool, Field(description="Score the float model, too; may take long.")
@@ -97,6 +98,7 @@ class JobTools:
     async def run_iteration(
         self,
         ctx: Ctx,
+        *,
         contract: Contract,
         output_dir: OutputDir = "outputs",
         setting: Annotated[
@@ -160,6 +162,7 @@ class JobTools:
     async def tune(
         self,
         ctx: Ctx,
+        *,
         contract: Annotated[
             str | None, Field(description="Path of the contract module, user_quant.py.")
         ] = None,
@@ -230,6 +233,7 @@ class JobTools:
     async def status(
         self,
         ctx: Ctx,
+        *,
         job_id: Annotated[str | None, Field(description="One job.")] = None,
         output_dir: Annotated[
             str | None, Field(description="An output folder: its search and its jobs.")

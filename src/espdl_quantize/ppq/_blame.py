@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from espdl_quantize.core import IterationError, is_out_of_memory
+from espdl_quantize.core import Hint, IterationError, Option, is_out_of_memory
 from espdl_quantize.ppq import _fallback
 from espdl_quantize.ppq._graph import describe_failure
 
@@ -27,8 +27,12 @@ def failure_of(error: BaseException, message: str, doing: str, hint: str) -> Ite
     if is_own_fault(error):
         return IterationError(
             f"espdl-quantize itself fails to {doing}: {describe_failure(error)}",
-            "console.log has the whole trace; this is a fault of espdl-quantize, not of esp-ppq or "
-            "of the model: please report it; --engine reference may work",
+            Hint(
+                "console.log has the whole trace; this is a fault of espdl-quantize, not of esp-ppq "
+                "or of the model: please report it; ",
+                Option.ENGINE.of("reference"),
+                " may work",
+            ),
         )
     return IterationError(f"{message}: {describe_failure(error)}", hint)
 

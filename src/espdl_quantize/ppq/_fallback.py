@@ -15,7 +15,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
-from espdl_quantize.core import EspdlQuantizeError, IterationError, is_full_disk, is_out_of_memory
+from espdl_quantize.core import (
+    EspdlQuantizeError,
+    Hint,
+    IterationError,
+    Option,
+    is_full_disk,
+    is_out_of_memory,
+)
 
 ResultT = TypeVar("ResultT")
 Restore = Callable[[], None]
@@ -207,7 +214,11 @@ class Fallback:
                 raise IterationError(
                     f"{record.reason} in the fast engine's {record.part}, and the state before it "
                     f"cannot be put back ({_reason(error)})",
-                    "this is a fault of espdl-quantize: --engine reference works without that part",
+                    Hint(
+                        "this is a fault of espdl-quantize: ",
+                        Option.ENGINE.of("reference"),
+                        " works without that part",
+                    ),
                 ) from error
         with self._plainly():
             result = plain()

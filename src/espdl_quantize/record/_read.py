@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from espdl_quantize.contract import Conflict, common_origin
-from espdl_quantize.core import OutputFolderError
+from espdl_quantize.core import Hint, Option, OutputFolderError
 from espdl_quantize.record._history import FinalScore, History, HistoryWarning
 from espdl_quantize.record._read_iteration import read_iteration
 from espdl_quantize.record._values import read_any
@@ -42,7 +42,7 @@ def read_history(outputs: Path) -> History:
     except OSError as error:
         raise OutputFolderError(
             f"the output folder {outputs} cannot be read: {error.strerror or error}",
-            "pass --output-dir the folder that holds iter_0",
+            Hint("give ", Option.OUTPUT_DIR, " the folder that holds iter_0"),
         ) from error
 
     warnings: list[HistoryWarning] = []

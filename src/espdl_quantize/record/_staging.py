@@ -13,6 +13,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from espdl_quantize.core import (
+    Hint,
+    Option,
     OutputFolderError,
     load_json,
     read_json,
@@ -95,7 +97,13 @@ def staged(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
     if not overwrite and is_finished(folder):
         raise OutputFolderError(
             f"{folder} holds a finished iteration",
-            "give another --output-dir, or pass --overwrite to replace it",
+            Hint(
+                "give another ",
+                Option.OUTPUT_DIR,
+                ", or pass ",
+                Option.OVERWRITE.of(True),
+                " to replace it",
+            ),
         )
     staging.mkdir(parents=True)
     try:
@@ -188,7 +196,7 @@ def _unusable(outputs: Path, error: OSError) -> OutputFolderError:
     return OutputFolderError(
         f"{outputs} cannot be used as an output folder: {error.strerror or error} "
         f"({error.filename})",
-        "give another --output-dir, or clear what is in the way",
+        Hint("give another ", Option.OUTPUT_DIR, ", or clear what is in the way"),
     )
 
 

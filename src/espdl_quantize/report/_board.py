@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from espdl_quantize.core import EspdlQuantizeError, OutputFolderError, UsageError
+from espdl_quantize.core import EspdlQuantizeError, Hint, Option, OutputFolderError, UsageError
 from espdl_quantize.deploy import (
     Project,
     ProjectOptions,
@@ -95,7 +95,8 @@ def _measured(history: History, found: Measurement, iteration: int | None) -> It
         row = history.best if iteration is None else rows[iteration]
         if row is None:
             raise OutputFolderError(
-                f"{history.folder} has no iteration with a score", "name one with --iteration"
+                f"{history.folder} has no iteration with a score",
+                Hint("name one with ", Option.ITERATION),
             )
         return row
     # The one that the log names comes first: others may have the same model.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from espdl_quantize.core import Command, Hint, Option
 from espdl_quantize.record import History, Iteration
 from espdl_quantize.report._draws import draw_lines
 from espdl_quantize.report._escape import number, plain
@@ -178,9 +179,10 @@ def score_source(history: History) -> str:
         told = "The scores are from the contract's evaluate_fast(), which is for searching."
         if best.id in history.finals:
             return told
-        return (
-            f"{told} For the score of evaluate(), run best/setting.json once more with "
-            "--use-full-eval, or take the final score."
+        return Hint(
+            f"{told} For the score of evaluate(), run best/setting.json once more with ",
+            Option.USE_FULL_EVAL.of(True),
+            ", or take the final score.",
         )
     if best.evaluated_by is None:
         return "No record says which function of the contract the scores are from."
@@ -207,8 +209,13 @@ def _no_final(history: History, best: Iteration) -> list[str]:
     if best.final_by is None:
         return []
     return [
-        f"No final score was taken of {best.name}: 'espdl-quantize final' takes it by "
-        f"{best.final_by}(), and 'tune' does so at its end."
+        Hint(
+            f"No final score was taken of {best.name}: ",
+            Command.FINAL,
+            f" takes it by {best.final_by}(), and ",
+            Command.TUNE,
+            " does so at its end.",
+        )
     ]
 
 

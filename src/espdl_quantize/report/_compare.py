@@ -6,7 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from espdl_quantize.core import EXIT_OK, EXIT_REFUSED, OutputFolderError, to_jsonable, write_json
+from espdl_quantize.core import (
+    EXIT_OK,
+    EXIT_REFUSED,
+    Hint,
+    Option,
+    OutputFolderError,
+    to_jsonable,
+    write_json,
+)
 from espdl_quantize.record import History, LazyEvidence, is_foreign_comparison, read_history
 from espdl_quantize.report._best_folder import free_name, write_best
 from espdl_quantize.report._comparison import build_comparison
@@ -179,7 +187,11 @@ def _finalize(
         written["report"] = report
     else:
         done.append(
-            "kept final_report.md: its marker line is gone, so it was edited; --force overwrites it"
+            Hint(
+                "kept final_report.md: its marker line is gone, so it was edited; ",
+                Option.FORCE.of(True),
+                " overwrites it",
+            )
         )
     # A page is for looking at: nobody's edits are in it, so it is written anew every time.
     done += write_html(html, render_html(situation, decision, plan.reason))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from espdl_quantize.core import OutputFolderError
+from espdl_quantize.core import SHELL, OutputFolderError
 from espdl_quantize.record import Iteration
 from espdl_quantize.report._certainty import (
     certainty_lines,
@@ -97,7 +97,9 @@ def _summary(situation: Situation, best: Iteration) -> list[str]:
             f"Float model: {number(reference)} "
             f"(quantized: {number(best.value - reference, sign=True)})"
         )
-    lines += [md(line, 900) for line in (*certainty_lines(history), *final_lines(history))]
+    lines += [
+        md(SHELL.spell(line), 900) for line in (*certainty_lines(history), *final_lines(history))
+    ]
     lines.append(md(score_source(history), 600))
     lines.append(f"On-device speed cost against the baseline: {md(cost_of(best))}")
     others = [

@@ -67,7 +67,7 @@ def plan_finalize(
 ) -> FinalizePlan:
     """Decide what to write.
 
-    ``--force-finalize`` asks for finalizing by itself. In phase 4 every call finalizes, unless
+    ``force_finalize`` asks for finalizing by itself. In phase 4 every call finalizes, unless
     only best/ is asked for.
     """
     asked = finalize or force_finalize or run_stop is not None

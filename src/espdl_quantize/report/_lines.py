@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from espdl_quantize.core import Hint, Option
 from espdl_quantize.report._escape import number, plain
 from espdl_quantize.report._finalize import FinalizePlan
 from espdl_quantize.search import Decision
@@ -119,4 +120,8 @@ def _refusal(decision: Decision, plan: FinalizePlan) -> Iterator[str]:
     yield "best/ and final_report.md were not written; comparison.json was"
     for name in ("untried_phase5_patterns", "untried_phase3_levers", "untried_5beta_reapply"):
         yield f"  {name}: {', '.join(getattr(signals, name)) or 'none'}"
-    yield "either run further iterations, or add --force-finalize to end the search here"
+    yield Hint(
+        "either run further iterations, or add ",
+        Option.FORCE_FINALIZE.of(True),
+        " to end the search here",
+    )

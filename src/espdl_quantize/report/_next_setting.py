@@ -1,10 +1,10 @@
-"""Saves the next setting, ready for ``run --setting``."""
+"""Saves the next setting, ready to be run."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from espdl_quantize.core import EspdlQuantizeError, SettingError, write_json
+from espdl_quantize.core import Command, EspdlQuantizeError, Hint, SettingError, write_json
 from espdl_quantize.record import History
 from espdl_quantize.report._commands import next_command
 from espdl_quantize.report._comparison import ready_to_save
@@ -36,9 +36,11 @@ def why_none(decision: Decision) -> str:
     """Say why a phase has no ready setting, and what to do."""
     if decision.stop is not None:
         return "no next setting was written: the search is over; see best/setting.json"
-    return (
+    return Hint(
         f"no next setting was written: {decision.phase} has none; write one by hand from what is "
-        "said above, 'espdl-quantize lint' checks it"
+        "said above, ",
+        Command.LINT,
+        " checks it",
     )
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from espdl_quantize.core import to_jsonable
+from espdl_quantize.core import SHELL, to_jsonable
 from espdl_quantize.record import Evidence, History, Iteration
 from espdl_quantize.report._certainty import (
     certainty_lines,
@@ -108,7 +108,8 @@ def build_page(situation: Situation, decision: Decision, reason: FinalizeReason 
         "how_exact": "" if best is None else how_exact(best),
         "on_chip": [plain(line, 400) for line in chip_lines(history)],
         "certainty": [
-            plain(line, 900) for line in (*certainty_lines(history), *final_lines(history))
+            plain(SHELL.spell(line), 900)
+            for line in (*certainty_lines(history), *final_lines(history))
         ],
         "findings": [from_md(line) for line in key_findings(situation)],
         "gap": [from_md(line) for line in remaining_gap(situation, decision)],

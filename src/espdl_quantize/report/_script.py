@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from espdl_quantize.core import SHELL, Command, Hint
 from espdl_quantize.record import Iteration, load_applied
 from espdl_quantize.report._escape import plain, python_literal
 from espdl_quantize.report._snippet import python_snippet
@@ -66,7 +67,7 @@ FAST = (
     "This iteration ran on the fast engine. Without a training pass the script gives the same "
     "weights and exponents, bit for bit. After training (TQT, blockwise) the exponents are the "
     "same and weights may differ by rounding, since sums are taken in another order; "
-    f"'espdl-quantize engines' measures it on your model. {_ORDER}"
+    f"{SHELL.spell(Hint(Command.ENGINES))} measures it on your model. {_ORDER}"
 )
 
 

@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from espdl_quantize.core import OutputFolderError, SettingError, read_json
+from espdl_quantize.core import Command, Hint, Option, OutputFolderError, SettingError, read_json
 from espdl_quantize.setting._model import Setting
 
 
@@ -30,7 +30,7 @@ def parse_setting(payload: Mapping[str, Any]) -> Setting:
     except ValidationError as error:
         faults = "; ".join(_describe(fault) for fault in error.errors())
         raise SettingError(
-            f"the setting is not valid: {faults}", "'espdl-quantize schema' prints every field"
+            f"the setting is not valid: {faults}", Hint(Command.SCHEMA, " has every field")
         ) from error
 
 
@@ -73,9 +73,10 @@ def _setting_in(comparison: Mapping[str, Any]) -> str:
     """Say where the next setting is in a comparison.json."""
     hint = comparison["next_step_hint"]
     if isinstance(hint, dict) and "setting" in hint:
-        return (
-            "the next setting in it is next_step_hint.setting; 'espdl-quantize compare "
-            "--write-next FILE' writes it to a file"
+        return Hint(
+            "the next setting in it is next_step_hint.setting; ",
+            Command.COMPARE.of(Option.WRITE_NEXT.of("FILE")),
+            " writes it to a file",
         )
     phase = hint.get("phase") if isinstance(hint, dict) else None
     return f"it holds no next setting, its phase is {phase}; write one by hand"

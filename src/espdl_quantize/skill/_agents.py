@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from espdl_quantize.core import UsageError
+from espdl_quantize.core import Hint, Option, UsageError
 from espdl_quantize.skill._source import SKILL_NAME
 
 
@@ -15,7 +15,7 @@ class Agent:
     """One agent tool.
 
     Attributes:
-        name: what ``--agent`` takes.
+        name: what the user names it by.
         title: the tool's own name.
         project: its folder of skills in a project.
         user: its folder of skills in the user's home, for all projects.
@@ -44,7 +44,7 @@ _TABLE = (
     Agent("windsurf", "Windsurf", ".windsurf/skills", ".codeium/windsurf/skills", ".windsurf"),
 )
 AGENTS: Mapping[str, Agent] = {agent.name: agent for agent in _TABLE}
-"""Every tool by its name; ``--path`` serves all others."""
+"""Every tool by its name; for all others, the user names the folder."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,12 @@ def place(agent: str, root: Path, *, for_user: bool = False) -> Place:
     known = AGENTS.get(agent)
     if known is None:
         raise UsageError(
-            f"--agent {agent!r} is not known",
-            f"give one of {', '.join(AGENTS)}, or --path with the tool's folder of skills",
+            f"the agent tool {agent!r} is not known",
+            Hint(
+                f"give one of {', '.join(AGENTS)}, or ",
+                Option.PATH,
+                " with the tool's folder of skills",
+            ),
         )
     below = known.user if for_user else known.project
     return Place(agent, "user" if for_user else "project", root / below / SKILL_NAME)
@@ -85,8 +89,8 @@ def place(agent: str, root: Path, *, for_user: bool = False) -> Place:
 
 def known_places(project: Path, home: Path) -> list[Place]:
     """Return every place of the table, those of the project first."""
-    found = [place(name, project) for name in AGENTS]
-    return found + [place(name, home, for_user=True) for name in AGENTS]
+    in_project = [place(name, project) for name in AGENTS]
+    return in_project + [place(name, home, for_user=True) for name in AGENTS]
 
 
 def places_in_use(root: Path, *, for_user: bool = False) -> list[Place]:
@@ -94,10 +98,10 @@ def places_in_use(root: Path, *, for_user: bool = False) -> list[Place]:
 
     Two tools may share one folder by a link: it is named once.
     """
-    found: dict[Path, Place] = {}
+    places: dict[Path, Place] = {}
     for agent in _TABLE:
         sign = Path(agent.user).parent if for_user else Path(agent.sign)
         if (root / sign).exists():
             candidate = place(agent.name, root, for_user=for_user)
-            found.setdefault(candidate.folder.resolve(), candidate)
-    return list(found.values()) or [place(_TABLE[0].name, root, for_user=for_user)]
+            places.setdefault(candidate.folder.resolve(), candidate)
+    return list(places.values()) or [place(_TABLE[0].name, root, for_user=for_user)]

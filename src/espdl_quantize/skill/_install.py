@@ -12,6 +12,8 @@ from typing import Literal
 from espdl_quantize import __version__
 from espdl_quantize.core import (
     EspdlQuantizeError,
+    Hint,
+    Option,
     OutputFolderError,
     beside_of,
     create_beside,
@@ -75,8 +77,8 @@ def install(places: list[Place], *, force: bool = False, dry_run: bool = False) 
         OutputFolderError: a place is a link, or cannot be written.
     """
     actions = [_plan_install(place) for place in places]
-    _refuse_conflicts(actions, force, "overwrite")
-    return [_perform_install(action, dry_run) for action in actions]
+    _refuse_conflicts(actions, "overwrite", force=force)
+    return [_perform_install(action, dry_run=dry_run) for action in actions]
 
 
 def remove(places: list[Place], *, force: bool = False, dry_run: bool = False) -> list[Outcome]:
@@ -89,8 +91,8 @@ def remove(places: list[Place], *, force: bool = False, dry_run: bool = False) -
         OutputFolderError: a place is a link, or cannot be written.
     """
     actions = [_plan_remove(place) for place in places]
-    _refuse_conflicts(actions, force, "delete")
-    return [_perform_remove(action, dry_run) for action in actions]
+    _refuse_conflicts(actions, "delete", force=force)
+    return [_perform_remove(action, dry_run=dry_run) for action in actions]
 
 
 def state_of(place: Place) -> Outcome:
@@ -109,8 +111,8 @@ def state_of(place: Place) -> Outcome:
     if changed:
         return Outcome(place, "changed by hand", manifest.version, kept=changed)
     action = _plan_install(place)
-    current: State = "outdated" if action.write or action.delete else "up to date"
-    return Outcome(place, current, manifest.version)
+    state: State = "outdated" if action.write or action.delete else "up to date"
+    return Outcome(place, state, manifest.version)
 
 
 def _plan_install(place: Place) -> Action:
@@ -170,21 +172,21 @@ def _refuse_links_inside(folder: Path, names: Iterable[str]) -> None:
             )
 
 
-def _refuse_conflicts(actions: list[Action], force: bool, verb: str) -> None:
+def _refuse_conflicts(actions: list[Action], verb: str, *, force: bool) -> None:
     if force:
         return
     for action in actions:
         if action.conflicts:
-            told = ", ".join(action.conflicts[:5])
+            changed = ", ".join(action.conflicts[:5])
             more = len(action.conflicts) - 5
-            told += f" and {more} more" if more > 0 else ""
+            changed += f" and {more} more" if more > 0 else ""
             raise EspdlQuantizeError(
-                f"{action.place.folder} has files that were changed by hand: {told}",
-                f"keep a copy of them, then pass --force to {verb} them",
+                f"{action.place.folder} has files that were changed by hand: {changed}",
+                Hint("keep a copy of them, then pass ", Option.FORCE.of(True), f" to {verb} them"),
             )
 
 
-def _perform_install(action: Action, dry_run: bool) -> Outcome:
+def _perform_install(action: Action, *, dry_run: bool) -> Outcome:
     folder, source = action.place.folder, skill_source()
     if not dry_run:
         try:
@@ -200,7 +202,7 @@ def _perform_install(action: Action, dry_run: bool) -> Outcome:
     return Outcome(action.place, now.state, now.version, action.write, action.delete, kept)
 
 
-def _perform_remove(action: Action, dry_run: bool) -> Outcome:
+def _perform_remove(action: Action, *, dry_run: bool) -> Outcome:
     folder, manifest = action.place.folder, read_manifest(action.place.folder)
     if manifest is None:
         return state_of(action.place)
@@ -261,5 +263,5 @@ def _others(folder: Path, ours: set[str]) -> tuple[str, ...]:
 def _cannot_write(folder: Path, error: OSError) -> OutputFolderError:
     return OutputFolderError(
         f"{error.filename or folder} cannot be written: {error.strerror or error}",
-        "check its permissions, or give another --path",
+        Hint("check its permissions, or give another ", Option.PATH),
     )

@@ -46,11 +46,11 @@ class Manifest:
 def read_manifest(folder: Path) -> Manifest | None:
     """Read the record in an installed skill; None where there is none that can be relied on."""
     try:
-        found = read_json(folder / MANIFEST)
+        manifest = read_json(folder / MANIFEST)
     except OutputFolderError:
         return None
-    files, version = found.get("files"), found.get("version")
-    if found.get("generated_by") != _GENERATOR or not isinstance(files, dict):
+    files, version = manifest.get("files"), manifest.get("version")
+    if manifest.get("generated_by") != _GENERATOR or not isinstance(files, dict):
         return None
     hashes = {str(name): str(digest) for name, digest in files.items() if _is_inside(str(name))}
     return Manifest(str(version), hashes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from espdl_quantize.core import UsageError
+from espdl_quantize.core import Hint, HintPart, Option, UsageError
 from espdl_quantize.search import describe_seconds
 
 BUDGET_RULE = "A failed iteration counts; its repetition in place does not count again."
@@ -71,21 +71,23 @@ class Spent:
     iterations: int
     seconds: float
 
-    def __str__(self) -> str:
+    def describe(self) -> Hint:
         """Say what was spent and the options for the rest; empty without a budget."""
-        told, rest = [], []
+        spent: list[str] = []
+        rest: list[HintPart] = []
         if (count := self.budget.iterations) is not None:
-            told.append(f"{self.iterations} of {count} iterations were done")
+            spent.append(f"{self.iterations} of {count} iterations were done")
             if count > self.iterations:
-                rest.append(f"--iterations {count - self.iterations}")
+                rest += [" ", Option.ITERATIONS.of(count - self.iterations)]
         if (limit := self.budget.seconds) is not None:
-            spent = describe_seconds(min(self.seconds, limit))
-            told.append(f"{spent} of {describe_seconds(limit)} were spent")
+            duration = describe_seconds(min(self.seconds, limit))
+            spent.append(f"{duration} of {describe_seconds(limit)} were spent")
             if limit - self.seconds >= 1:
-                rest.append(f"--time {int(limit - self.seconds)}s")
-        if not told:
-            return ""
-        return " and ".join(told) + (f"; for the rest: {' '.join(rest)}" if rest else "")
+                rest += [" ", Option.TIME.of(f"{int(limit - self.seconds)}s")]
+        return Hint(" and ".join(spent), *(("; for the rest:", *rest) if rest else ()))
+
+    def __str__(self) -> str:
+        return str(self.describe())
 
 
 class SearchInterrupt(KeyboardInterrupt):

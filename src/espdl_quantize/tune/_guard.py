@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from espdl_quantize.core import OutputFolderError
+from espdl_quantize.core import Hint, Option, OutputFolderError
 from espdl_quantize.record import History
 from espdl_quantize.tune._backend import BackendFacts
 
@@ -31,7 +31,11 @@ def check_folder(history: History, facts: BackendFacts) -> list[str]:
         raise OutputFolderError(
             f"{history.folder} holds the iterations of another contract: {row.name} has "
             + "; ".join(found),
-            "give another --output-dir, or the contract that the folder was made with",
+            Hint(
+                "give another ",
+                Option.OUTPUT_DIR,
+                ", or the contract that the folder was made with",
+            ),
         )
     ours = facts.contract_key
     # Failed iterations bind nobody: the contract may have been what was to be fixed.
@@ -39,7 +43,11 @@ def check_folder(history: History, facts: BackendFacts) -> list[str]:
         raise OutputFolderError(
             f"the contract was edited since {row.name} in {history.folder} was run; the scores do "
             "not compare",
-            "give another --output-dir, or the contract that the folder was made with",
+            Hint(
+                "give another ",
+                Option.OUTPUT_DIR,
+                ", or the contract that the folder was made with",
+            ),
         )
     if row.contract_path and facts.contract_path and row.contract_path != facts.contract_path:
         told.append(

@@ -10,8 +10,10 @@ from pathlib import Path
 
 from espdl_quantize.contract import FEW
 from espdl_quantize.core import (
+    Command,
     ContractError,
     EspdlQuantizeError,
+    Hint,
     IterationError,
     NoProgress,
     Progress,
@@ -287,7 +289,7 @@ class Search:
             told = (warning.text for warning in now.warnings if warning.iteration_id == number)
             raise IterationError(
                 f"iter_{number} ran, but cannot be used: {next(told, 'it is not there')}",
-                "see 'espdl-quantize compare' for what is wrong with it",
+                Hint("see ", Command.COMPARE, " for what is wrong with it"),
             )
         # See BUDGET_RULE.
         self._done += not move.is_repetition

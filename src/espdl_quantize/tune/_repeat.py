@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
-from espdl_quantize.core import Json, Progress, UsageError, write_json
+from espdl_quantize.core import Hint, Json, Option, Progress, UsageError, write_json
 from espdl_quantize.record import History, Iteration, read_iteration
 from espdl_quantize.setting import DEFAULT_BITS, Setting, setting_key, with_calibration
 from espdl_quantize.stats import student_mean
@@ -97,7 +97,9 @@ def repeat(
         EspdlQuantizeError: a draw failed.
     """
     if draws < 2:
-        raise UsageError(f"{draws} draw has no spread", "give --draws 2 or more")
+        raise UsageError(
+            f"{draws} draw has no spread", Hint("give ", Option.DRAWS, " of 2 or more")
+        )
     setting = with_calibration(setting, backend.facts.num_of_bits or DEFAULT_BITS)
     home = outputs.resolve()
     folder = home / REPEAT / setting_key(setting)[:12]

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from espdl_quantize.core import Hint, Option
+
 _CRASHES = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSYS", "SIGTRAP")
 _MEMORY = "take a smaller batch_size or fewer calibration batches, or free memory of the machine"
 
@@ -36,8 +38,10 @@ def overrun(limit: float, limit_in_words: str) -> Death:
     """
     return Death(
         f"it took longer than its limit of {limit_in_words}",
-        "console.log ends with the stack of every thread; if it only needs longer, raise "
-        "--iteration-limit",
+        Hint(
+            "console.log ends with the stack of every thread; if it only needs longer, raise ",
+            Option.ITERATION_LIMIT,
+        ),
     )
 
 
@@ -64,8 +68,11 @@ def death_of(code: int, kills_before: int | None) -> Death:
         )
     return Death(
         f"the worker process crashed with {name}",
-        "console.log ends with the stack of every thread; --in-process runs it without a process "
-        "of its own",
+        Hint(
+            "console.log ends with the stack of every thread; ",
+            Option.IN_PROCESS.of(True),
+            " runs it without a process of its own",
+        ),
     )
 
 

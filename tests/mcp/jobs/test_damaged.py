@@ -12,7 +12,8 @@ import pytest
 
 from espdl_quantize.core import OutputFolderError
 from espdl_quantize.mcp._models import Job
-from espdl_quantize.mcp.jobs import JobStore, _store
+from espdl_quantize.mcp.jobs import JobStore
+from espdl_quantize.mcp.jobs import store as job_store
 from espdl_quantize.mcp.jobs.progress import ProgressReader
 from espdl_quantize.mcp.jobs.record import load
 from tests.mcp.jobs.forge import JOB, forge, wait_for
@@ -153,14 +154,14 @@ def test_a_fault_with_one_job_stops_nothing_for_the_others(
     store = store_in(tmp_path)
     forge(store._folder, "tune-20200101-000000-000000", pid=4242, mark="x")
     job = store.start("check_contract", [])
-    real = _store.load
+    real = job_store.load
 
     def load_but_one(folder: Path) -> Any:
         if folder.name.endswith("000000"):
             raise RuntimeError("what nobody thought of")
         return real(folder)
 
-    monkeypatch.setattr(_store, "load", load_but_one)
+    monkeypatch.setattr(job_store, "load", load_but_one)
     other = store_in(tmp_path)
     other.tend()
     ended(store, job)
@@ -280,7 +281,7 @@ def test_a_forged_line_of_progress_takes_none_of_the_others_along(
 def test_a_server_that_holds_the_records_for_ever_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_store, "_PATIENCE", 0.1)
+    monkeypatch.setattr(job_store, "_PATIENCE", 0.1)
     store, other = store_in(tmp_path), store_in(tmp_path)
     with store._locked(), pytest.raises(OutputFolderError, match="held by another process"):
         other.start("tune", [])

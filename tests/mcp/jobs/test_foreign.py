@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from espdl_quantize.core import OutputFolderError, UsageError
-from espdl_quantize.mcp.jobs import JobStore, _process, _store
+from espdl_quantize.mcp.jobs import JobStore
+from espdl_quantize.mcp.jobs import process as job_process
+from espdl_quantize.mcp.jobs import store as job_store
 from espdl_quantize.mcp.jobs.process import Verified, identify, mark_of
 from espdl_quantize.mcp.jobs.record import load
 from tests.mcp.client import GUARD
@@ -140,12 +142,13 @@ def test_numbers_that_mean_more_than_a_process_reach_nobody(tmp_path: Path, pid:
     number = {"own": "os.getpid()", "own group": "os.getpgrp()"}.get(str(pid), repr(pid))
     code = f"""{GUARD}
 import os, pathlib, sys
-from espdl_quantize.mcp.jobs import JobStore, _process
+from espdl_quantize.mcp.jobs import JobStore
+from espdl_quantize.mcp.jobs import process as job_process
 from tests.mcp.jobs.forge import forge, signals_due
 from tests.mcp.jobs.test_foreign import exercise
 root = pathlib.Path({str(tmp_path)!r})
 for case, fields in enumerate(signals_due()):
-    for mark in (None, _process.mark_of(os.getpid())):
+    for mark in (None, job_process.mark_of(os.getpid())):
         job_id = f"tune-20200101-000000-{{'a' if mark else 'b'}}0000{{case}}"
         forge(root / "jobs", job_id, pid={number}, mark=mark, **fields)
 store = JobStore(root, root, (sys.executable, "-c", "print('{{}}')"))
@@ -206,7 +209,7 @@ def test_a_kernel_that_signals_no_group_by_descriptor_signals_the_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # A flag that no kernel knows is refused like one that an old kernel does not know yet.
-    monkeypatch.setattr(_process, "_PROCESS_GROUP", 1 << 20)
+    monkeypatch.setattr(job_process, "_PROCESS_GROUP", 1 << 20)
     with victim() as process:
         found = identify(process.pid, mark_of(process.pid) or "", SLEEP)
         assert isinstance(found, Verified)
@@ -243,7 +246,7 @@ def test_a_system_that_cannot_prove_it_does_not_signal(
     assert f"kill -INT {job.pid}" in told.warnings[0]
     assert survives_as_job(first, job.job_id)
     # The server that started it finds the request and carries it out.
-    monkeypatch.setattr(_store, "_ESCALATION", ((0.0, signal.SIGKILL),))
+    monkeypatch.setattr(job_store, "_ESCALATION", ((0.0, signal.SIGKILL),))
     first.tend()
     wait_for(lambda: first.get(job.job_id).state == "interrupted")
 
@@ -276,7 +279,7 @@ def test_what_is_forgotten_is_the_folder_itself(
     tmp_path: Path, start: Callable[..., JobStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An id that is a path must not choose what is deleted, nor a link lead there."""
-    monkeypatch.setattr(_store, "_KEPT", 0)
+    monkeypatch.setattr(job_store, "_KEPT", 0)
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "job.json").write_text("{}")

@@ -15,7 +15,9 @@ import pytest
 
 from espdl_quantize.core import OutputFolderError, UsageError
 from espdl_quantize.mcp._models import Job
-from espdl_quantize.mcp.jobs import JobStore, _process, _store
+from espdl_quantize.mcp.jobs import JobStore
+from espdl_quantize.mcp.jobs import process as job_process
+from espdl_quantize.mcp.jobs import store as job_store
 from espdl_quantize.mcp.jobs.process import mark_of
 from espdl_quantize.mcp.jobs.record import load, save
 
@@ -76,7 +78,9 @@ def test_what_ignores_ctrl_c_is_ended_all_the_same(
     make: Callable[[str], JobStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        _store, "_ESCALATION", ((0.0, signal.SIGINT), (0.3, signal.SIGTERM), (60.0, signal.SIGKILL))
+        job_store,
+        "_ESCALATION",
+        ((0.0, signal.SIGINT), (0.3, signal.SIGTERM), (60.0, signal.SIGKILL)),
     )
     store = make(IGNORES)
     job = store.start("tune", [])
@@ -116,11 +120,11 @@ def test_another_process_of_the_same_number_is_not_the_job(
     assert store.get(job.job_id).state == "running"
 
 
-@pytest.mark.parametrize("look", [_process._mark_by_proc, _process._mark_by_ps])
+@pytest.mark.parametrize("look", [job_process._mark_by_proc, job_process._mark_by_ps])
 def test_a_process_that_has_ended_has_no_mark(look: Callable[[int], str | None]) -> None:
-    if look is _process._mark_by_ps and shutil.which("ps") is None:
+    if look is job_process._mark_by_ps and shutil.which("ps") is None:
         pytest.skip("there is no ps")
-    if look is _process._mark_by_proc and not Path("/proc/self/stat").exists():
+    if look is job_process._mark_by_proc and not Path("/proc/self/stat").exists():
         pytest.skip("there is no /proc")
     own = look(os.getpid())
     assert own is not None
@@ -200,7 +204,7 @@ def test_a_damaged_record_hides_no_other(make: Callable[[str], JobStore]) -> Non
 def test_old_jobs_are_forgotten_and_living_ones_are_not(
     make: Callable[[str], JobStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_store, "_KEPT", 2)
+    monkeypatch.setattr(job_store, "_KEPT", 2)
     living = make(SLEEPS)
     first = living.start("tune", [])
     store = make("print('{}')")
