@@ -40,7 +40,7 @@ LAYERS = (
 IMPORTS_ESP_PPQ = "ppq"
 KNOW_NO_TORCH = ("stats", "worker", "record", "search", "report", "tune", "skill", "mcp", "cli")
 
-SINGLE_READERS = 0.27
+SINGLE_READERS = 0.263
 """The share of private modules that one module alone imports, at most. The goal is 0.10: a piece
 of one thing belongs into the file of that thing, and a piece that stands alone has a public name.
 """
@@ -68,6 +68,12 @@ PRIVATE_IMPORTS = {
     },
     "skill/test_folder.py": {"record._staging"},
     "slow/test_fallback.py": {
+        "ppq.fast._executor",
+        "ppq.fast._fake_quant",
+        "ppq.fast._info",
+        "ppq.fast._install",
+        "ppq.fast._observers",
+        "ppq.fast._pack",
         "ppq.fast.training._activations",
         "ppq.fast.training._parameters",
         "ppq.measure._sweep",
