@@ -50,7 +50,7 @@ def test_compare_runs_where_torch_cannot_be_imported(outputs):
     assert (outputs / "final_report.md").exists()
 
 
-@pytest.mark.parametrize("package", ["history", "search", "report"])
+@pytest.mark.parametrize("package", ["record", "search", "report"])
 def test_no_source_file_names_torch(package):
     import ast
     from pathlib import Path

@@ -69,7 +69,7 @@ def test_the_sweep_goes_on_without_the_block_that_esp_ppq_cannot_train(
     assert trained
     assert not any("LSTM" in op for op in trained)
     assert "Left out" in after.setting.rationale
-    notes = compare(tmp_path).comparison["next_step_hint"]["notes"]
+    notes = compare(tmp_path).comparison.to_json()["next_step_hint"]["notes"]
     assert any("tqt_optimization crashed in iter_1" in note for note in notes)
 
 

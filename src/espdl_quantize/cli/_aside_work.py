@@ -67,14 +67,18 @@ def score_finally(
         is_there_any = backend.facts.final_by is not None
     history = read_history(outputs)
     found = final_of(history)
-    if not found["taken"] and not is_there_any:
+    if not found.taken and not is_there_any:
         # Nothing is wrong: a contract need not have a function of its own for this.
-        print(dumps({**found, "told": [_NOTHING_TO_TAKE]}) if as_json else _NOTHING_TO_TAKE)
+        shown_json = dumps({**found.to_json(), "told": [_NOTHING_TO_TAKE]})
+        print(shown_json if as_json else _NOTHING_TO_TAKE)
         sys.exit(EXIT_OK)
-    print(dumps(found) if as_json else "\n".join(final_lines(history)), end="" if as_json else "\n")
-    if not as_json and found["taken"]:
+    print(
+        dumps(found.to_json()) if as_json else "\n".join(final_lines(history)),
+        end="" if as_json else "\n",
+    )
+    if not as_json and found.taken:
         print("'espdl-quantize compare --finalize' puts it into the reports")
-    sys.exit(EXIT_OK if found["taken"] else EXIT_REFUSED)
+    sys.exit(EXIT_OK if found.taken else EXIT_REFUSED)
 
 
 def repeat_setting(

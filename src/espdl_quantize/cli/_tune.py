@@ -19,6 +19,7 @@ from espdl_quantize.cli._terminal import escape
 from espdl_quantize.core import InterruptedSearchError, Progress, dumps
 from espdl_quantize.iteration import RunOptions
 from espdl_quantize.record import NO_LOSS, History, Iteration
+from espdl_quantize.record.comparison import ComparedIteration
 from espdl_quantize.report import certainty_lines, delta_of, final_lines, gap_words, outcome_of
 from espdl_quantize.search import describe_seconds
 from espdl_quantize.search.policies import Policy, make_policy
@@ -274,20 +275,20 @@ def _table(result: TuneResult, width: int) -> Table:
     first = ("iter", "changed", metric, "95 %", "delta", "outcome")
     heads = (*first, "noise", "agrees", "rank", "slower on chip")
     rows = []
-    for row in result.comparison.comparison["iterations"]:
-        value, delta = row["primary_value"], row["delta_vs_prior_best"]
-        interval = row["interval"]
+    for record in result.comparison.comparison.iterations:
+        value, delta = record.primary_value, record.delta_vs_prior_best
+        interval = record.interval
         rows.append(
             (
-                str(row["iteration_id"]),
-                row["changed"],
+                str(record.iteration_id),
+                record.changed,
                 "failed" if value is None else f"{value:.6g}",
-                "" if interval is None else f"{interval['low']:.4g} to {interval['high']:.4g}",
+                "" if interval is None else f"{interval.low:.4g} to {interval.high:.4g}",
                 "" if delta is None else f"{delta:+.4g}",
-                row["outcome"],
-                *_signals(row),
-                str(row["rank"]),
-                row["affects_inference_speed"],
+                record.outcome,
+                *_signals(record),
+                str(record.rank),
+                record.affects_inference_speed,
             )
         )
     table = Table(title=f"{len(history.iterations)} iterations", title_justify="left")
@@ -326,10 +327,11 @@ def _print_result(result: TuneResult, outputs: Path) -> None:
     console.print(escape(f"report: {outputs / 'report.html'} (as text: final_report.md)"))
 
 
-def _signals(row: dict[str, Any]) -> tuple[str, str]:
+def _signals(record: ComparedIteration) -> tuple[str, str]:
     """Write the noise at the outputs, and how often the float model decides alike."""
-    found = row["signals"] or {}
-    noise, agreement = found.get("noise_signal"), found.get("agreement")
+    signals = record.signals
+    noise = None if signals is None else signals.noise_signal
+    agreement = None if signals is None else signals.agreement
     return (
         "" if noise is None else f"{noise:.3g}",
         "" if agreement is None else f"{agreement:.1%}",

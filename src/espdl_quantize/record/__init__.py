@@ -42,6 +42,7 @@ from espdl_quantize.record._staging import (
     locked,
     staged,
 )
+from espdl_quantize.record.comparison import FolderComparison, ready_to_save, write_comparison
 
 __all__ = [
     "ARTIFACTS",
@@ -58,6 +59,7 @@ __all__ = [
     "Evidence",
     "Failure",
     "FinalScore",
+    "FolderComparison",
     "GraphOp",
     "History",
     "HistoryWarning",
@@ -85,6 +87,8 @@ __all__ = [
     "parse_measurement",
     "read_history",
     "read_iteration",
+    "ready_to_save",
     "staged",
+    "write_comparison",
     "write_measurement",
 ]

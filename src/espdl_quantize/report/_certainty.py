@@ -2,42 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from espdl_quantize.record import History, Iteration
+from espdl_quantize.record import comparison as parts
 from espdl_quantize.report._draws import draw_lines
 from espdl_quantize.report._escape import number, plain
 from espdl_quantize.setting import runtime_cost
 from espdl_quantize.stats import Comparison, Interval
 
-Json = dict[str, Any]
 
-
-def certainty_of(history: History, row: Iteration) -> Json:
-    """Return what comparison.json says of the noise of one score."""
+def certainty_of(history: History, row: Iteration) -> dict[str, Any]:
+    """Return the fields of comparison.json that tell of the noise of one score."""
     interval = history.noise.interval(row)
     return {
         "sample_count": row.sample_count,
-        "interval": _interval_json(interval),
-        "versus_prior_best": _json(history.versus(row, history.prior_best[row.id])),
-        "versus_best": _json(_unless_same(history, row, history.best)),
-        "versus_baseline": _json(_unless_same(history, row, history.baseline)),
+        "interval": _interval_entry(interval),
+        "versus_prior_best": _test_entry(history.versus(row, history.prior_best[row.id])),
+        "versus_best": _test_entry(_unless_same(history, row, history.best)),
+        "versus_baseline": _test_entry(_unless_same(history, row, history.baseline)),
         "signals": signals_of(row),
         "samples_shared_with_calibration": row.samples_shared_with_calibration,
     }
 
 
-def signals_of(row: Iteration) -> Json | None:
-    """Return the signals as plain data."""
-    found = row.signals
-    if found is None:
-        return None
-    return {
-        "samples": found.samples,
-        "noise_signal": found.noise_signal,
-        "agreement": found.agreement,
-        "outputs": [vars(output) for output in found.outputs],
-    }
+def signals_of(row: Iteration) -> parts.OutputNoises | None:
+    """Return how far an iteration's outputs are from the float model's."""
+    signals = row.signals
+    return None if signals is None else parts.OutputNoises(**asdict(signals))
 
 
 def show_interval(interval: Interval | None) -> str:
@@ -92,31 +85,30 @@ def certainty_lines(history: History) -> list[str]:
     return lines
 
 
-def final_of(history: History) -> Json:
+def final_of(history: History) -> parts.FinalScores:
     """Return what comparison.json says of the final scores."""
     best = history.best
-    found = history.finals.get(best.id) if best is not None else None
-    scores = [
-        {
-            "iteration_id": number,
-            "evaluated_by": one.score.evaluated_by,
-            "primary_value": one.score.value,
-            "float_value": one.score.float_value,
-            "interval": _interval_json(history.final_noise.interval(one.score)),
-            "sample_count": one.score.sample_count,
-            "signals": signals_of(one.score),
-            "same_model": one.same_model,
-            "samples_shared_with_search": one.score.samples_shared_with_search,
-            "samples_shared_with_calibration": one.score.samples_shared_with_calibration,
-        }
-        for number, one in history.finals.items()
-    ]
-    return {
-        "taken": found is not None,
-        "scores": scores,
-        "best_versus_baseline": _json(history.final_versus_baseline()),
-        "told": final_lines(history),
-    }
+    scores = tuple(
+        parts.FinalEntry(
+            iteration_id=number,
+            evaluated_by=final.score.evaluated_by,
+            primary_value=final.score.value,
+            float_value=final.score.float_value,
+            interval=_interval_entry(history.final_noise.interval(final.score)),
+            sample_count=final.score.sample_count,
+            signals=signals_of(final.score),
+            same_model=final.same_model,
+            samples_shared_with_search=final.score.samples_shared_with_search,
+            samples_shared_with_calibration=final.score.samples_shared_with_calibration,
+        )
+        for number, final in history.finals.items()
+    )
+    return parts.FinalScores(
+        taken=best is not None and best.id in history.finals,
+        scores=scores,
+        best_versus_baseline=_test_entry(history.final_versus_baseline()),
+        sentences=tuple(final_lines(history)),
+    )
 
 
 def final_lines(history: History) -> list[str]:
@@ -212,10 +204,10 @@ def _no_final(history: History, best: Iteration) -> list[str]:
     ]
 
 
-def _interval_json(interval: Interval | None) -> Json | None:
+def _interval_entry(interval: Interval | None) -> parts.ScoreInterval | None:
     if interval is None:
         return None
-    return {"low": interval.low, "high": interval.high, "method": interval.method}
+    return parts.ScoreInterval(low=interval.low, high=interval.high, method=interval.method)
 
 
 def tell(found: Comparison) -> str:
@@ -263,5 +255,5 @@ def _unless_same(history: History, row: Iteration, other: Iteration | None) -> C
     return None if other is None or other.id == row.id else history.versus(row, other)
 
 
-def _json(found: Comparison | None) -> Json | None:
-    return None if found is None else found.to_json()
+def _test_entry(comparison: Comparison | None) -> parts.ScoreTest | None:
+    return None if comparison is None else parts.ScoreTest(**asdict(comparison))

@@ -27,7 +27,7 @@ def program() -> str:
     return f"{shlex.quote(sys.executable)} -m espdl_quantize"
 
 
-def early_finalize_command(outputs: Path, is_open: bool) -> str:
+def early_finalize_command(outputs: Path, *, is_open: bool) -> str:
     """Return the command that ends the search now.
 
     Args:
