@@ -66,8 +66,8 @@ def write_card(
             that is not known.
     """
     card = describe(folder / MODEL, model, layouts, chip)
-    for entry, found in zip(card["inputs"], _ranges(sample, model.inputs), strict=False):
-        entry["calibration_sample"] = found
+    for entry, value_range in zip(card["inputs"], _ranges(sample, model.inputs), strict=False):
+        entry["calibration_sample"] = value_range
     test_file = folder / TEST_MODEL
     if test_file.is_file():
         card["test_values"] = {
@@ -168,10 +168,10 @@ def _ranges(sample: Any, names: tuple[str, ...]) -> list[Json]:
         tensors = [sample[name] for name in names if name in sample]
     else:
         tensors = sample if isinstance(sample, list) else [sample]
-    found = []
+    ranges = []
     for tensor in tensors:
         value = tensor.detach().cpu().double()
-        found.append(
+        ranges.append(
             {
                 "min": float(value.min()),
                 "max": float(value.max()),
@@ -179,7 +179,7 @@ def _ranges(sample: Any, names: tuple[str, ...]) -> list[Json]:
                 "shape": list(value.shape),
             }
         )
-    return found
+    return ranges
 
 
 def _digest(file: Path) -> str:
