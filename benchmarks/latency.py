@@ -166,7 +166,7 @@ def work_of_model(row: Mapping[str, Any]) -> Work:
     caches = CHIPS[row["chip"]][1]
     works = []
     for op in row["ops"]:
-        work = work_of(operation_of_row(op), caches, row["weights_in_flash"])
+        work = work_of(operation_of_row(op), caches, weights_in_flash=row["weights_in_flash"])
         if row["scalar_tables"] and op["type"] == "LUT" and op["width"] == "S16":
             work["scalar"], work["vector"] = work["scalar"] + 8 * work["vector"], 0.0
         works.append(work)

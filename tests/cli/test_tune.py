@@ -47,7 +47,7 @@ def test_the_table_shows_what_it_knows_and_has_room_for(
     backend = MadeBackend()
     search(tmp_path, backend, 2)
     result = tune(backend, tmp_path, TuneOptions(Budget(1)))
-    for row in result.comparison.comparison["iterations"]:
+    for row in result.comparison.comparison.to_json()["iterations"]:
         row["interval"] = {"low": 0.5, "high": 0.75}
     table = result_table(result, width)
     heads = {str(column.header) for column in table.columns}

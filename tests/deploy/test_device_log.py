@@ -181,7 +181,9 @@ def test_it_is_stored_with_the_iteration_that_ran(made: Path, tmp_path: Path) ->
     assert row.device is not None
     assert row.device.test == "passed"
     result = compare(made)
-    (compared,) = [one for one in result.comparison["iterations"] if one["iteration_id"] == 1]
+    (compared,) = [
+        one for one in result.comparison.to_json()["iterations"] if one["iteration_id"] == 1
+    ]
     assert compared["device"]["ms"] == 12.3
     assert any("measured on a board (esp32p4): 12.3 ms per run" in line for line in result.lines)
 

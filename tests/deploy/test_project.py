@@ -17,11 +17,11 @@ import pytest
 from typer.testing import CliRunner
 
 from espdl_quantize.chip import ChipModel, Node, Tensor, chip_facts, read_model
+from espdl_quantize.chip.cost import MemoryPlan, parameter_bytes, plan_memory
 from espdl_quantize.cli import app
 from espdl_quantize.core import EspdlQuantizeError
 from espdl_quantize.deploy import ProjectOptions, board_of, parse_log
-from espdl_quantize.deploy._header import c_string, header
-from espdl_quantize.deploy._memory import least_activations, parameter_bytes
+from espdl_quantize.deploy.header import c_string, header
 from espdl_quantize.ppq import target_names
 from espdl_quantize.report import compare, deploy
 
@@ -296,8 +296,9 @@ def test_a_board_that_is_too_small(
 
     with pytest.raises(EspdlQuantizeError, match="--flash is 3 MiB"):
         deploy(outputs, tmp_path / "other", ProjectOptions(flash_mib=3))
-    monkeypatch.setattr(_project, "least_activations", lambda model: 3 << 20)
-    with pytest.raises(EspdlQuantizeError, match=r"at least 3072 KiB.*which has no PSRAM"):
+    large = MemoryPlan(arena=3 << 20, internal=0, live=(), peak_layer=0, placements=())
+    monkeypatch.setattr(_project, "plan_memory", lambda model: large)
+    with pytest.raises(EspdlQuantizeError, match=r"needs 3072 KiB.*which has no PSRAM"):
         deploy(outputs, tmp_path / "other", ProjectOptions(psram_mib=0))
     with pytest.raises(EspdlQuantizeError, match="with 2 MiB of PSRAM"):
         deploy(outputs, tmp_path / "other", ProjectOptions(psram_mib=2))
@@ -307,7 +308,7 @@ def test_a_board_that_is_too_small(
     assert not (tmp_path / "other").exists()
 
 
-def test_memory_that_a_model_surely_needs() -> None:
+def test_memory_is_what_esp_dls_planner_lays_out() -> None:
     def tensor(name: str, *shape: int, dtype: str = "int8") -> Tensor:
         return Tensor(name, dtype, shape, (0,))
 
@@ -326,7 +327,7 @@ def test_memory_that_a_model_surely_needs() -> None:
         outputs=("c",),
     )
     # The Conv needs its input beside its output, the Relu may write where it reads.
-    assert least_activations(model) == 3072 + 2048
+    assert plan_memory(model).total == 3072 + 2048
     assert parameter_bytes(model) == 224 + 32
 
 

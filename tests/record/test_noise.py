@@ -109,12 +109,12 @@ def test_comparison_and_report_say_how_sure_they_are(tmp_path: Path) -> None:
     scored(tmp_path, 1, 170, trained("kl"), noise=0.05)
     scored(tmp_path, 2, 172, trained("kl", **WIDE), noise=0.01)
     result = compare(tmp_path, finalize=True)
-    rows = result.comparison["iterations"]
+    rows = result.comparison.to_json()["iterations"]
     assert [row["outcome"] for row in rows] == ["first score", "new best", "within noise"]
     assert rows[1]["versus_baseline"]["verdict"] == "better"
     assert rows[2]["versus_best"]["verdict"] == "within noise"
-    assert result.comparison["best_iteration"]["highest_score"] == 2
-    assert result.comparison["best_iteration"]["cannot_be_told_from"] == [2]
+    assert result.comparison.to_json()["best_iteration"]["highest_score"] == 2
+    assert result.comparison.to_json()["best_iteration"]["cannot_be_told_from"] == [2]
     assert "iter_2 scored higher, within noise" in "\n".join(result.lines)
     text = (tmp_path / "final_report.md").read_text()
     assert "95 % interval 79.39 to 89.29 (wilson, 200 samples)" in text
@@ -188,7 +188,7 @@ def with_float(outputs: Path, right: tuple[int, ...], reference: float, agreemen
         signals = {"samples": 200, "noise_signal": 0.1, "agreement": agreement, "outputs": []}
         scored(outputs, number, count, setting, signals=signals, float_value=reference)
     result = compare(outputs, finalize=True)
-    assert result.comparison["best_iteration"] is not None
+    assert result.comparison.to_json()["best_iteration"] is not None
     return (outputs / "report.html").read_text()
 
 
@@ -227,7 +227,7 @@ def test_a_lever_that_only_calmed_the_outputs_did_not_gain(tmp_path: Path) -> No
     longer = {"enabled": True, "steps": 1000, "lr": 1e-5, "block_size": 4}
     scored(tmp_path, 4, 169, make(calib_algorithm="kl", tqt_optimization=longer), noise=0.01)
     result = compare(tmp_path)
-    advice = result.comparison["next_step_hint"]["advice"]
+    advice = result.comparison.to_json()["next_step_hint"]["advice"]
     assert "3a-1 had less output noise in iter_4" in advice
     assert "gained" not in advice
     assert "within noise | noise 0.01     | " in "\n".join(result.lines)

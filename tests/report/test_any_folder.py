@@ -57,7 +57,7 @@ def test_any_values(edits):
             _spoil(outputs / f"iter_{number}" / f"{file}.json", position, value, whole)
         result = compare(outputs, finalize=True, force_finalize=True)
         text = (outputs / "comparison.json").read_text(encoding="utf-8")
-        assert json.loads(text) == result.comparison
+        assert json.loads(text) == result.comparison.to_json()
         assert result.exit_code in (0, 1)
 
 

@@ -36,7 +36,7 @@ def in_phase_5(outputs, **fields):
 
 
 def hint(result):
-    return result.comparison["next_step_hint"]
+    return result.comparison.to_json()["next_step_hint"]
 
 
 def written(outputs):
@@ -48,8 +48,8 @@ def test_an_empty_folder_asks_for_a_baseline(tmp_path):
     assert result.exit_code == 0
     assert hint(result)["phase"] == "phase-1-baseline"
     assert "setting" not in hint(result)
-    assert result.comparison["best_iteration"] is None
-    assert json.loads((tmp_path / "comparison.json").read_text()) == result.comparison
+    assert result.comparison.to_json()["best_iteration"] is None
+    assert json.loads((tmp_path / "comparison.json").read_text()) == result.comparison.to_json()
 
 
 def test_a_missing_folder_is_an_error(tmp_path):
@@ -60,7 +60,7 @@ def test_a_missing_folder_is_an_error(tmp_path):
 def test_comparison_holds_every_key(tmp_path):
     rest = ((0.8, trained(dispatching_table=INT16)), (None, trained(equalization=EQUALIZED)))
     write_history(tmp_path, swept(*SWEEP, rest=rest), evidence())
-    found = compare(tmp_path).comparison
+    found = compare(tmp_path).comparison.to_json()
     assert {
         "iterations",
         "best_iteration",
@@ -138,7 +138,7 @@ def test_the_early_finalize_command_can_be_pasted(tmp_path, is_open, flags):
     outputs = tmp_path / "it's $HOME; here"
     in_phase_5(outputs) if is_open else write_history(outputs, swept(*SWEEP))
     result = compare(outputs)
-    command = result.comparison["early_finalize_command"]
+    command = result.comparison.to_json()["early_finalize_command"]
     assert shlex.split(command) == [
         *shlex.split(program()),
         "compare",
@@ -407,8 +407,8 @@ def test_a_comparison_of_another_tool_is_kept(tmp_path, content):
     result = compare(tmp_path)
     assert (tmp_path / "comparison.json.foreign-1").read_text() == content
     assert any("comparison.json.foreign-1" in line for line in result.lines)
-    assert result.comparison["ranking_warnings"]
-    assert compare(tmp_path).comparison["ranking_warnings"] == []
+    assert result.comparison.to_json()["ranking_warnings"]
+    assert compare(tmp_path).comparison.to_json()["ranking_warnings"] == []
     assert not (tmp_path / "comparison.json.foreign-2").exists()
 
 
@@ -416,7 +416,7 @@ def test_warnings_of_the_folder_are_in_the_comparison(tmp_path):
     write_history(tmp_path, swept(*SWEEP))
     (tmp_path / "iter_3" / "metrics.json").unlink()
     result = compare(tmp_path)
-    assert "iter_3" in result.comparison["ranking_warnings"][0]
+    assert "iter_3" in result.comparison.to_json()["ranking_warnings"][0]
     assert any(line.startswith("warning: iter_3") for line in result.lines)
 
 
@@ -424,7 +424,7 @@ def test_an_iteration_of_another_chip_is_listed_and_never_best(tmp_path):
     write_history(tmp_path, swept(*SWEEP))
     write_run(tmp_path, run(4, 0.99, trained(equalization=EQUALIZED)), target_chip="esp32s3")
     result = compare(tmp_path, finalize=True)
-    found = result.comparison
+    found = result.comparison.to_json()
     assert found["best_iteration"]["iteration_id"] == 2
     assert "4" not in found["iteration_ranks"]
     assert [row["iteration_id"] for row in found["excluded_iterations"]] == [4]
@@ -466,7 +466,7 @@ def test_history_of_a_min_metric(tmp_path):
         for (i, v), s in zip(enumerate((0.5, 0.3, 0.2)), swept(*SWEEP).iterations, strict=False)
     ]
     write_history(tmp_path, history(*rows))
-    found = compare(tmp_path).comparison
+    found = compare(tmp_path).comparison.to_json()
     assert found["best_iteration"]["iteration_id"] == 2
     assert found["iteration_ranks"] == {"0": 3, "1": 2, "2": 1}
 
@@ -485,7 +485,7 @@ def test_which_engine_did_what_is_said_wherever_results_are_read(tmp_path):
     index.write_text(json.dumps({**json.loads(index.read_text()), **stated}))
 
     result = compare(tmp_path, finalize=True, force_finalize=True)
-    rows = {row["iteration_id"]: row for row in result.comparison["iterations"]}
+    rows = {row["iteration_id"]: row for row in result.comparison.to_json()["iterations"]}
     assert rows[1]["engine"] == "fast"
     assert rows[1]["engine_fallbacks"] == [
         record,
@@ -496,7 +496,7 @@ def test_which_engine_did_what_is_said_wherever_results_are_read(tmp_path):
         "iter_1: the fast engine failed, and plain esp-ppq did instead: the training of a block "
         "(block 2 of 7: conv1 to relu3); the export"
     )
-    assert told in result.comparison["ranking_warnings"]
+    assert told in result.comparison.to_json()["ranking_warnings"]
     assert f"warning: {told}" in result.lines
     said = "plain esp-ppq did what the fast engine failed at in iter_1"
     assert said in result.report.read_text().replace("\\", "")

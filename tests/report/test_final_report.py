@@ -5,7 +5,9 @@ import pytest
 
 from espdl_quantize.record import Jump, LayerError
 from espdl_quantize.report import compare
-from espdl_quantize.report._escape import json_block, md, plain
+from espdl_quantize.report._blocks import Code
+from espdl_quantize.report._escape import md, plain
+from espdl_quantize.report._render import markdown_block
 from tests.search.made_runs import (
     SWEEP,
     evidence,
@@ -156,7 +158,7 @@ def test_plain_cuts_and_cleans():
 
 def test_json_block_round_trips():
     value = {"a": ["```", "<b>", 1.5, None]}
-    block = json_block(value)
+    block = markdown_block(Code("a", "a", "json", json.dumps(value)))
     assert block.count("```") == 2
     assert json.loads(block.removeprefix("```json\n").removesuffix("\n```")) == value
 

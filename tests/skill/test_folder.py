@@ -143,7 +143,7 @@ def test_every_artifact_is_described_and_no_other() -> None:
 def test_keys_of_the_comparison_are_described(tmp_path: Path) -> None:
     text = (SKILL / "references/artifacts.md").read_text(encoding="utf-8")
     write_history(tmp_path, swept(*SWEEP))
-    found = compare(tmp_path).comparison
+    found = compare(tmp_path).comparison.to_json()
     for key in (set(found) | set(found["next_step_hint"])) - {"generated_by"}:
         assert f"`{key}`" in text, key
 

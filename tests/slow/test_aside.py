@@ -89,7 +89,7 @@ def test_a_model_that_is_another_is_told(tuned: Path) -> None:
     content = model.read_bytes()
     try:
         model.write_bytes(content + b" ")
-        found = compare(tuned, finalize=True).comparison["final"]
+        found = compare(tuned, finalize=True).comparison.to_json()["final"]
     finally:
         model.write_bytes(content)
     assert "does not export to the same bytes" in " ".join(found["told"])

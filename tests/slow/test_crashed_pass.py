@@ -74,7 +74,7 @@ def test_the_sweep_goes_on_without_the_block_that_esp_ppq_cannot_train(
     assert not any("LSTM" in op for op in trained)
     assert after.setting.rationale is not None
     assert "Left out" in after.setting.rationale
-    notes = compare(tmp_path).comparison["next_step_hint"]["notes"]
+    notes = compare(tmp_path).comparison.to_json()["next_step_hint"]["notes"]
     assert any("tqt_optimization crashed in iter_1" in note for note in notes)
 
 

@@ -85,7 +85,7 @@ def test_after_two_crashes_alike_the_sweep_ends_and_the_search_does_without(tmp_
     history = result.history
     assert [row.id for row in history.iterations if uses(row.setting, "tqt_optimization")] == [1, 2]
     assert result.iterations_run == 9
-    hint = result.comparison.comparison["next_step_hint"]
+    hint = result.comparison.comparison.to_json()["next_step_hint"]
     told = "tqt_optimization crashed alike in iter_1 and iter_2 and is not proposed any more"
     assert any(note.startswith(told) for note in hint["notes"])
     assert any(told in line for line in compare(tmp_path).lines)
@@ -151,7 +151,7 @@ def test_a_repaired_crash_counts_no_more(tmp_path: Path) -> None:
         MadeBackend().run(setting, tmp_path / f"iter_{number}", None)
     result = search(tmp_path, lambda setting: None, budget=Budget(1))
     assert [len(row.attempts) for row in result.history.iterations[1:3]] == [1, 1]
-    hint = result.comparison.comparison["next_step_hint"]
+    hint = result.comparison.comparison.to_json()["next_step_hint"]
     assert hint["crashed_passes"] == []
     assert result.history.iterations[-1].setting.tqt_optimization is not None
 
@@ -169,7 +169,7 @@ def test_attempts_stay_on_record_and_are_shown_everywhere(tmp_path: Path) -> Non
     assert attempts[-1].failure.failed_pass.layer == "the block conv2 to conv3"
     assert attempts[-1].seconds > 0
     result = compare(tmp_path, finalize=True)
-    row = result.comparison["iterations"][1]
+    row = result.comparison.to_json()["iterations"][1]
     assert row["status"] == "ok"
     assert len(row["attempts"]) == 10
     assert row["attempts"][0]["pass"] == "tqt_optimization"

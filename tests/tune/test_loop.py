@@ -151,7 +151,7 @@ def test_a_failed_iteration_is_recorded_and_the_search_goes_on(tmp_path: Path) -
     result = search(tmp_path, MadeBackend(scripted={2: out_of_memory()}), budget=Budget(8))
     assert [row.id for row in result.history.failed] == [2]
     assert result.iterations_run == 8
-    hint = result.comparison.comparison["next_step_hint"]
+    hint = result.comparison.comparison.to_json()["next_step_hint"]
     assert "--output-dir" in hint["failed_iterations"][0]["retry_command"]
 
 

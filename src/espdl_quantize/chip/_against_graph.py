@@ -36,22 +36,22 @@ def differences(model: ChipModel, graph: Any, layouts: Layouts) -> list[Fault]:
         layouts: what the exporter did to the axes.
     """
     nodes = {node.name: node for node in model.nodes}
-    found = []
+    all_faults = []
     for op in graph.operations.values():
         faults = _op_differences(model, op, nodes.get(op.name), layouts)
-        found += [Fault(op.name, op.type, "graph", cause) for cause in faults]
+        all_faults += [Fault(op.name, op.type, "graph", cause) for cause in faults]
     for node in model.nodes:
         if node.name not in graph.operations and node.op_type not in _ADDED:
             cause = "the quantized graph has no such op"
-            found.append(Fault(node.name, node.op_type, "graph", cause))
+            all_faults.append(Fault(node.name, node.op_type, "graph", cause))
     for kind, ours, theirs in (
         ("inputs", model.inputs, graph.inputs),
         ("outputs", model.outputs, graph.outputs),
     ):
         if len(ours) != len(theirs):
             cause = f"it has {len(ours)} {kind}, the quantized graph {len(theirs)}"
-            found.append(Fault("", "", "graph", cause))
-    return found
+            all_faults.append(Fault("", "", "graph", cause))
+    return all_faults
 
 
 def _op_differences(

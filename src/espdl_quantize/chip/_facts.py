@@ -8,6 +8,53 @@ from functools import cache
 from espdl_quantize.ppq import exported_op_types, probe_target, quantized_op_types
 from espdl_quantize.targets import Rounding
 
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+RUNTIME_OPS = _names(
+    "Add AveragePool Clip Concat Conv DepthToSpace DequantizeLinear Div Elu Equal Exp Flatten GRU "
+    "Gather Gelu Gemm GlobalAveragePool Greater GreaterOrEqual HardSigmoid HardSwish Identity "
+    "InsertZeros LSTM LUT LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax "
+    "LpNormalization MatMul MaxPool Mod Mul Neg PRelu Pad Pow QuantizeLinear RMSNormalization "
+    "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd "
+    "ReduceSum ReduceSumSquare Relu RequantizeLinear Reshape Resize ReverseSequence ScatterND "
+    "Sigmoid Slice Softmax SpaceToDepth Split Sqrt Squeeze StreamingCache Sub Swish Tanh Transpose "
+    "Unsqueeze"
+)
+"""What ESP-DL 3.3 has a kernel for; a model with another op does not load."""
+
+SHARES_INPUT = _names("Flatten Identity Reshape Squeeze Unsqueeze")
+"""Ops whose output is their input under another shape: the bytes stay as they are, for free."""
+
+OVERWRITES_INPUT = _names(
+    "Add And Clip DequantizeLinear Elu Equal Exp Gelu Greater GreaterOrEqual HardSigmoid HardSwish "
+    "LUT LayerNormalization LeakyRelu Less LessOrEqual Log LpNormalization Max Min Mod Neg Not Or "
+    "PRelu QuantizeLinear RMSNormalization ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp "
+    "ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu RequantizeLinear "
+    "ReverseSequence ScatterND Sigmoid Sqrt Swish Tanh Xor"
+)
+"""Ops that may write their output over an input. Mul, Sub, Div and Pow are not among them."""
+
+TABLED = _names("Clip Elu Exp Gelu HardSigmoid HardSwish LUT LeakyRelu Log Sigmoid Sqrt Swish Tanh")
+"""Ops of one value that a table of 256 results takes the place of."""
+
+FLOAT = _names(
+    "Div Elu Exp GRU HardSigmoid HardSwish LSTM LayerNormalization Log LogSoftmax LpNormalization "
+    "Mod Pow RMSNormalization Sigmoid Softmax Sqrt Swish Tanh"
+)
+"""Ops that are computed in float where no table takes their place."""
+
+COPIES = _names("Concat DepthToSpace Gather Pad Slice SpaceToDepth Split")
+"""Ops that copy bytes and compute nothing."""
+
+CONVERTS = _names("DequantizeLinear QuantizeLinear RequantizeLinear")
+"""Ops that go from one width or exponent to another."""
+
+ONE_BY_ONE = _names("InsertZeros ReverseSequence ScatterND StreamingCache")
+"""Ops whose kernels handle one element at a time."""
+
 MOVES = frozenset(
     {
         "Concat",

@@ -43,13 +43,13 @@ Rule = Callable[[ChipModel, Node, ChipFacts], Iterator[str]]
 
 def faults_of(model: ChipModel, facts: ChipFacts) -> list[Fault]:
     """Return every rule that a model breaks, in the order of its ops."""
-    found = []
+    faults = []
     for node in model.nodes:
         for name, rule in RULES.items():
-            found += [
+            faults += [
                 Fault(node.name, node.op_type, name, cause) for cause in rule(model, node, facts)
             ]
-    return found + [Fault("", "", "order", cause) for cause in _disorder(model)]
+    return faults + [Fault("", "", "order", cause) for cause in _disorder(model)]
 
 
 def doubts_of(model: ChipModel, facts: ChipFacts) -> list[Fault]:
@@ -91,16 +91,16 @@ def _width(model: ChipModel, node: Node, facts: ChipFacts) -> Iterator[str]:
         yield f"its quant_type is {node.width!r}, ESP-DL has {', '.join((*WIDTHS, 'F32'))}"
         return
     if node.width == "F32":
-        integers = [one.name for one in _activations(model, node) if one.is_integer]
+        integers = [tensor.name for tensor in _activations(model, node) if tensor.is_integer]
         if integers and node.op_type not in ("QuantizeLinear", "DequantizeLinear", "Softmax"):
             yield f"it computes in float, and {integers[0]!r} is integer"
         return
     if node.op_type not in SUMS | MOVES | {"Add", "Sub", "Mul", "Relu", "Clip", "AveragePool"}:
         return
     wanted, weights = WIDTHS[node.width]
-    for one in _activations(model, node):
-        if one.dtype != wanted and one.dtype in ("int8", "int16", "float32"):
-            yield f"it is {node.width}, and {one.name!r} is {one.dtype}, expected {wanted}"
+    for tensor in _activations(model, node):
+        if tensor.dtype != wanted and tensor.dtype in ("int8", "int16", "float32"):
+            yield f"it is {node.width}, and {tensor.name!r} is {tensor.dtype}, expected {wanted}"
     weight = _constant(model, node, 1) if node.op_type in SUMS else None
     if weight is not None and weight.dtype != weights:
         yield f"it is {node.width}, and its weight is {weight.dtype}, expected {weights}"
@@ -118,13 +118,16 @@ def _exponents(model: ChipModel, node: Node, facts: ChipFacts) -> Iterator[str]:
     chip's quantizer has them so (``_P4_PLATFORMS`` in ``EspdlQuantizer.py``)."""
     if node.width == "F32":
         return
-    for one in _activations(model, node):
-        if not one.is_integer:
+    for tensor in _activations(model, node):
+        if not tensor.is_integer:
             continue
-        if len(one.exponents) != 1:
-            yield f"{one.name!r} has {len(one.exponents)} exponents, expected 1"
-        elif abs(one.exponent) > _EXPONENT_LIMIT:
-            yield f"{one.name!r} has the exponent {one.exponent}, the limit is {_EXPONENT_LIMIT}"
+        if len(tensor.exponents) != 1:
+            yield f"{tensor.name!r} has {len(tensor.exponents)} exponents, expected 1"
+        elif abs(tensor.exponent) > _EXPONENT_LIMIT:
+            yield (
+                f"{tensor.name!r} has the exponent {tensor.exponent}, the limit is "
+                f"{_EXPONENT_LIMIT}"
+            )
     for place in range(1, len(node.inputs)):
         constant = _constant(model, node, place) if node.op_type in SUMS else None
         if constant is None or len(constant.exponents) == 1:
@@ -172,7 +175,7 @@ def _shifts(model: ChipModel, node: Node) -> tuple[list[int], str]:
     )
     if first is None or second is None or out is None or not (first.is_integer and out.is_integer):
         return [], ""
-    return [out.exponent - first.exponent - one for one in second.exponents], out.dtype
+    return [out.exponent - first.exponent - exponent for exponent in second.exponents], out.dtype
 
 
 def _bias(model: ChipModel, node: Node, facts: ChipFacts) -> Iterator[str]:
@@ -184,8 +187,8 @@ def _bias(model: ChipModel, node: Node, facts: ChipFacts) -> Iterator[str]:
     wanted = tuple(first.exponent + exponent for exponent in weight.exponents)
     if bias.exponents != wanted:
         pairs = [*zip(bias.exponents, wanted, strict=False), (len(bias.exponents), len(wanted))]
-        found, due = next(pair for pair in pairs if pair[0] != pair[1])
-        yield f"its bias has the exponent {found}, its sum {due}"
+        exponent, due = next(pair for pair in pairs if pair[0] != pair[1])
+        yield f"its bias has the exponent {exponent}, its sum {due}"
     bits = facts.accumulator_bits[first.dtype]
     holder = "int32" if bits <= 32 else "int64"
     if bias.dtype != holder:
@@ -200,10 +203,10 @@ def _share(model: ChipModel, node: Node, facts: ChipFacts) -> Iterator[str]:
     """``PASSIVE_OPERATIONS`` in ``esp_ppq/core/common.py``: inputs and outputs share the scale."""
     if node.op_type not in MOVES or node.width == "F32":
         return
-    sharing = [one for one in _activations(model, node) if one.is_integer]
-    if sharing and len({one.exponents for one in sharing}) > 1:
-        told = ", ".join(f"{one.name!r} {one.exponent}" for one in sharing[:4])
-        yield f"it hands integers on as they are, and their exponents differ: {told}"
+    sharing = [tensor for tensor in _activations(model, node) if tensor.is_integer]
+    if sharing and len({tensor.exponents for tensor in sharing}) > 1:
+        exponents = ", ".join(f"{tensor.name!r} {tensor.exponent}" for tensor in sharing[:4])
+        yield f"it hands integers on as they are, and their exponents differ: {exponents}"
 
 
 def _one_exponent(model: ChipModel, node: Node, facts: ChipFacts) -> Iterator[str]:
@@ -213,12 +216,15 @@ def _one_exponent(model: ChipModel, node: Node, facts: ChipFacts) -> Iterator[st
         return
     names = node.inputs if node.op_type in COMPARISONS else (*node.inputs, *node.outputs)
     tensors = [model.tensor(name) for name in dict.fromkeys(names) if name]
-    sharing = [one for one in tensors if one is not None and one.is_integer]
-    if len({one.exponents for one in sharing}) > 1:
-        told = ", ".join(f"{one.name!r} {_shown(one.exponents)}" for one in sharing)
+    sharing = [tensor for tensor in tensors if tensor is not None and tensor.is_integer]
+    if len({tensor.exponents for tensor in sharing}) > 1:
+        exponents = ", ".join(f"{tensor.name!r} {_shown(tensor.exponents)}" for tensor in sharing)
         verb = "compares" if node.op_type in COMPARISONS else "adds"
         whose = "inputs" if node.op_type in COMPARISONS else "inputs and output"
-        yield f"ESP-DL {verb} raw integers, so that its {whose} need one exponent, and have {told}"
+        yield (
+            f"ESP-DL {verb} raw integers, so that its {whose} need one exponent, and have "
+            f"{exponents}"
+        )
 
 
 def _shown(exponents: tuple[int, ...]) -> str:

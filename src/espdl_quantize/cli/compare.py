@@ -61,8 +61,7 @@ def compare(
         options=SearchOptions(search_by=search_by),
     )
     if as_json:
-        shown = {**result.comparison, "iterations": result.comparison["iterations"][-(last or 0) :]}
-        print(dumps(shown), end="")
+        print(dumps(result.comparison.newest(last).to_json()), end="")
     else:
         for line in result.lines:
             say(line)

@@ -72,17 +72,17 @@ def final(
         is_there_any = backend.facts.final_by is not None
     history = read_history(outputs)
     finals = final_of(history)
-    if not finals["taken"] and not is_there_any:
+    if not finals.taken and not is_there_any:
         # Nothing is wrong: a contract need not have a function of its own for this.
         # The key of earlier versions.
-        form = {**finals, "told": [_NOTHING_TO_TAKE]}
+        form = {**finals.to_json(), "told": [_NOTHING_TO_TAKE]}
         print(dumps(form) if as_json else _NOTHING_TO_TAKE)
         sys.exit(EXIT_OK)
     if as_json:
-        print(dumps(finals), end="")
+        print(dumps(finals.to_json()), end="")
     else:
         for line in final_lines(history):
             say(line)
-        if finals["taken"]:
+        if finals.taken:
             print("'espdl-quantize compare --finalize' puts it into the reports")
-    sys.exit(EXIT_OK if finals["taken"] else EXIT_REFUSED)
+    sys.exit(EXIT_OK if finals.taken else EXIT_REFUSED)

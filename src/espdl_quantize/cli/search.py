@@ -15,6 +15,7 @@ from espdl_quantize.cli._progress import ProgressLines, TerminalProgress, shown
 from espdl_quantize.cli._terminal import escape
 from espdl_quantize.core import Hint, InterruptedSearchError, Progress, describe_seconds, dumps
 from espdl_quantize.record import NO_LOSS, History, Iteration
+from espdl_quantize.record.comparison import ComparedIteration
 from espdl_quantize.report import certainty_lines, delta_of, final_lines, gap_words, outcome_of
 from espdl_quantize.search.policies import Policy
 from espdl_quantize.tune import (
@@ -220,20 +221,20 @@ def result_table(result: TuneResult, width: int) -> Table:
     first = ("iter", "changed", metric, "95 %", "delta", "outcome")
     heads = (*first, "noise", "agrees", "rank", "slower on chip")
     rows = []
-    for row in result.comparison.comparison["iterations"]:
-        value, delta = row["primary_value"], row["delta_vs_prior_best"]
-        interval = row["interval"]
+    for record in result.comparison.comparison.iterations:
+        value, delta = record.primary_value, record.delta_vs_prior_best
+        interval = record.interval
         rows.append(
             (
-                str(row["iteration_id"]),
-                row["changed"],
+                str(record.iteration_id),
+                record.changed,
                 "failed" if value is None else f"{value:.6g}",
-                "" if interval is None else f"{interval['low']:.4g} to {interval['high']:.4g}",
+                "" if interval is None else f"{interval.low:.4g} to {interval.high:.4g}",
                 "" if delta is None else f"{delta:+.4g}",
-                row["outcome"],
-                *_signals(row),
-                str(row["rank"]),
-                row["affects_inference_speed"],
+                record.outcome,
+                *_signals(record),
+                str(record.rank),
+                record.affects_inference_speed,
             )
         )
     table = Table(title=f"{len(history.iterations)} iterations", title_justify="left")
@@ -272,10 +273,11 @@ def _print_result(result: TuneResult, outputs: Path) -> None:
     console.print(escape(f"report: {outputs / 'report.html'} (as text: final_report.md)"))
 
 
-def _signals(row: dict[str, Any]) -> tuple[str, str]:
+def _signals(record: ComparedIteration) -> tuple[str, str]:
     """Write the noise at the outputs, and how often the float model decides alike."""
-    signals = row["signals"] or {}
-    noise, agreement = signals.get("noise_signal"), signals.get("agreement")
+    signals = record.signals
+    noise = None if signals is None else signals.noise_signal
+    agreement = None if signals is None else signals.agreement
     return (
         "" if noise is None else f"{noise:.3g}",
         "" if agreement is None else f"{agreement:.1%}",

@@ -67,8 +67,8 @@ def write_card(
             that is not known.
     """
     card = describe(folder / MODEL, model, layouts, chip)
-    for entry, found in zip(card["inputs"], _ranges(sample, model.inputs), strict=False):
-        entry["calibration_sample"] = found
+    for entry, value_range in zip(card["inputs"], _ranges(sample, model.inputs), strict=False):
+        entry["calibration_sample"] = value_range
     test_file = folder / TEST_MODEL
     if test_file.is_file():
         card["test_values"] = {

@@ -86,8 +86,8 @@ def parse_log(text: str, name: str = "the log") -> Measurement:
         if ours is not None and ours[1] == "begin":
             starts.append(_Start(starts[-1].chip))
         starts[-1].read(line, ours)
-    found = [start.result() for start in starts]
-    known = [one for one in found if _says_something(one)]
+    results = [start.result() for start in starts]
+    known = [result for result in results if _says_something(result)]
     if not known:
         raise EspdlQuantizeError(
             f"{name} has no line that this program knows",
@@ -97,13 +97,17 @@ def parse_log(text: str, name: str = "the log") -> Measurement:
                 " writes, or of a program that calls ESP-DL's model->profile()",
             ),
         )
-    return next((one for one in reversed(known) if one.complete), known[-1])
+    return next((result for result in reversed(known) if result.complete), known[-1])
 
 
-def _says_something(one: Measurement) -> bool:
-    return bool(one.layers or one.runs_us or one.test or one.outputs or one.problem) or (
-        one.loaded is not None or one.complete is not None
-    )
+def _says_something(measurement: Measurement) -> bool:
+    return bool(
+        measurement.layers
+        or measurement.runs_us
+        or measurement.test
+        or measurement.outputs
+        or measurement.problem
+    ) or (measurement.loaded is not None or measurement.complete is not None)
 
 
 def _lines(text: str) -> Iterator[str]:
@@ -248,7 +252,7 @@ class _Start:
         )
 
 
-def _real(text: str | None, signed: bool = False) -> float | None:
+def _real(text: str | None, *, signed: bool = False) -> float | None:
     try:
         return number(float(text), signed=signed) if text is not None and len(text) < 40 else None
     except ValueError:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from espdl_quantize.chip import ChipModel, check_legality, chip_facts
+from espdl_quantize.chip.cost import UnplannableModelError, parameter_bytes, plan_memory
 from espdl_quantize.core import (
     EspdlQuantizeError,
     Hint,
@@ -22,8 +23,7 @@ from espdl_quantize.core import (
 )
 from espdl_quantize.deploy._card import CARD, MODEL, describe, whole_card
 from espdl_quantize.deploy._chips import ESP_DL, Board, board_of, sdkconfig
-from espdl_quantize.deploy._header import c_string, header
-from espdl_quantize.deploy._memory import least_activations, parameter_bytes
+from espdl_quantize.deploy.header import c_string, header
 from espdl_quantize.ppq import TEST_MODEL
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -138,13 +138,13 @@ def write_project(source: Path, project: Path, options: ProjectOptions | None = 
         )
     board = board_of(target, options.chip)
     file, model, notes = _model(source, target)
-    plan, told = _plan(board, file, model, options)
-    notes += told + _too_new(model, options.esp_dl)
+    plan, planned_notes = _plan(board, file, model, options)
+    notes += planned_notes + _too_new(model, options.esp_dl)
     card = _card(source, model, target)
     number = index.get("iteration_id")
     files = {
         "CMakeLists.txt": _CMAKE,
-        "README.md": _readme(card, plan, options.esp_dl, bool(model.test_inputs), notes),
+        "README.md": _readme(card, plan, options.esp_dl, notes, has_tests=bool(model.test_inputs)),
         "partitions.csv": _partitions(plan),
         "sdkconfig.defaults": "\n".join(sdkconfig(board, plan.flash_mib, plan.psram_mib)) + "\n",
         ".gitignore": "build/\nmanaged_components/\nsdkconfig\nsdkconfig.old\n",
@@ -189,15 +189,15 @@ def _model(source: Path, target: str) -> tuple[Path, ChipModel, list[str]]:
         )
     if not file.is_file():
         raise OutputFolderError(f"{source} has no {MODEL}", "deploy an iteration that went well")
-    found = check_legality(file, target)
-    if found.model is None or not found.legal:
-        fault = found.faults[0]
+    legality = check_legality(file, target)
+    if legality.model is None or not legality.legal:
+        fault = legality.faults[0]
         where = f"op {fault.op!r} ({fault.op_type}): " if fault.op else ""
         raise IterationError(
             f"{file} cannot go on {target}: {where}{fault.cause}",
             "deploy another iteration, or run this one again",
         )
-    return file, found.model, notes
+    return file, legality.model, notes
 
 
 def _card(source: Path, model: ChipModel, target: str) -> Json:
@@ -212,11 +212,11 @@ def _card(source: Path, model: ChipModel, target: str) -> Json:
     if recorded is None and (source / "model.json").is_file() and not (source / CARD).is_file():
         recorded = read_json(source / "model.json")
     for kind in ("inputs", "outputs"):
-        told = recorded.get(kind) if recorded else None
+        tensors = recorded.get(kind) if recorded else None
         layouts = {
-            one["name"]: one.get("layout")
-            for one in (told if isinstance(told, list) else [])
-            if isinstance(one, dict) and isinstance(one.get("name"), str)
+            tensor["name"]: tensor.get("layout")
+            for tensor in (tensors if isinstance(tensors, list) else [])
+            if isinstance(tensor, dict) and isinstance(tensor.get("name"), str)
         }
         for entry in card[kind]:
             layout = layouts.get(entry["name"])
@@ -248,12 +248,18 @@ def _plan(
             f"than the {flash} MiB of flash of the board",
             Hint("give ", Option.FLASH, " with what your board has, or deploy a smaller model"),
         )
-    activations, parameters = least_activations(model), parameter_bytes(model)
+    notes: list[str] = []
+    parameters = parameter_bytes(model)
+    try:
+        activations = plan_memory(model).total
+    except UnplannableModelError as error:
+        activations = 0
+        notes.append(f"how much memory its activations need cannot be told: {error.cause}")
     ram = psram * _MIB + board.sram_kib * _KIB
     if activations > ram:
         lacks = "which has no PSRAM" if not psram else f"with {psram} MiB of PSRAM"
         raise IterationError(
-            f"the model needs at least {activations // _KIB} KiB for its activations, and "
+            f"the model needs {activations // _KIB} KiB for its activations, and "
             f"{board.chip}, {lacks}, has {ram // _KIB} KiB in all",
             Hint(
                 "give ",
@@ -262,7 +268,6 @@ def _plan(
             ),
         )
     copies = bool(psram) and activations + parameters <= psram * _MIB
-    notes = []
     if not copies:
         notes.append(
             f"the {parameters // _KIB} KiB of weights stay in flash, which is slower: the board "
@@ -270,7 +275,7 @@ def _plan(
         )
     if not psram and activations > board.sram_kib * _KIB // 2:
         notes.append(
-            f"the activations need at least {activations // _KIB} KiB of the {board.sram_kib} KiB "
+            f"the activations need {activations // _KIB} KiB of the {board.sram_kib} KiB "
             f"inside {board.chip}, of which the system takes a part: it may not load"
         )
     return _Plan(board, flash, psram, size > _RODATA, copies, app, space), notes
@@ -365,7 +370,7 @@ target_add_aligned_binary_data(${COMPONENT_LIB} model.espdl BINARY)
 """
 
 
-def _readme(card: Json, plan: _Plan, esp_dl: str, tests: bool, notes: list[str]) -> str:
+def _readme(card: Json, plan: _Plan, esp_dl: str, notes: list[str], *, has_tests: bool) -> str:
     board = plan.board
     memory = f"{plan.psram_mib} MiB of PSRAM" if plan.psram_mib else "no PSRAM"
     lines = [
@@ -387,7 +392,7 @@ def _readme(card: Json, plan: _Plan, esp_dl: str, tests: bool, notes: list[str])
         "iteration.",
         "",
         "The board loads the model"
-        + (", runs ESP-DL's test on the recorded input and output," if tests else "")
+        + (", runs ESP-DL's test on the recorded input and output," if has_tests else "")
         + " prints the time of every layer and the memory, and runs the model ten times.",
         "",
         *_tensor_lines(card),
@@ -413,4 +418,4 @@ def _tensor_lines(card: Json) -> Iterator[str]:
 
 def _plain(text: object) -> str:
     """Return one line that can break neither Markdown's code nor a terminal."""
-    return "".join(one if one.isprintable() and one != "`" else "?" for one in str(text))[:200]
+    return "".join(char if char.isprintable() and char != "`" else "?" for char in str(text))[:200]

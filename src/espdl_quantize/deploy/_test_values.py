@@ -96,16 +96,22 @@ def _is_same_model(model: ChipModel, copy: ChipModel) -> bool:
         == [(node.name, node.op_type, node.inputs, node.outputs) for node in copy.nodes]
         and model.values == copy.values
         and model.constants.keys() == copy.constants.keys()
-        and all(_is_same(one, copy.constants[name]) for name, one in model.constants.items())
+        and all(
+            _is_same(constant, copy.constants[name]) for name, constant in model.constants.items()
+        )
     )
 
 
-def _is_same(one: Tensor, other: Tensor) -> bool:
-    if (one.dtype, one.shape, one.exponents) != (other.dtype, other.shape, other.exponents):
+def _is_same(tensor: Tensor, other: Tensor) -> bool:
+    if (tensor.dtype, tensor.shape, tensor.exponents) != (
+        other.dtype,
+        other.shape,
+        other.exponents,
+    ):
         return False
-    if one.data is None or other.data is None:
-        return one.data is other.data
-    return bool(one.data.tobytes() == other.data.tobytes())
+    if tensor.data is None or other.data is None:
+        return tensor.data is other.data
+    return bool(tensor.data.tobytes() == other.data.tobytes())
 
 
 def _difference(tensor: Tensor, recorded: Tensor) -> str:

@@ -25,6 +25,7 @@ from espdl_quantize.mcp._tool import ENDS, READS, Tool
 from espdl_quantize.mcp.artifacts import first_that_fit, lines_of, list_folder, read_page
 from espdl_quantize.mcp.jobs import JobStore
 from espdl_quantize.record import locked
+from espdl_quantize.record.comparison import ComparedIteration
 from espdl_quantize.report import certainty_lines, compare, look
 from espdl_quantize.report import lint as lint_folder
 from espdl_quantize.setting import parse_setting
@@ -62,11 +63,11 @@ class FolderTools:
         standing = look(outputs)
         decision, history = standing.decision, standing.history
         best, comparison = history.best, standing.comparison
-        setting = decision.setting
+        setting, signals = decision.setting, comparison.next_step_hint.phase5_signals
         return NextStep(
             output_dir=str(outputs),
             phase=decision.phase,
-            advice=MCP.spell(comparison["next_step_hint"]["advice"]),
+            advice=MCP.spell(comparison.next_step_hint.advice),
             iteration=history.next_id if setting is None else setting.iteration_id,
             setting=None if setting is None else setting.model_dump(exclude_none=True),
             lever=decision.lever,
@@ -74,11 +75,11 @@ class FolderTools:
             metric=history.metric,
             best_iteration=None if best is None else best.id,
             best_value=None if best is None else best.value,
-            ranking=[_row(row) for row in comparison["iterations"][-_RANKED:]],
-            skipped_levers=comparison["next_step_hint"]["skipped_levers"],
+            ranking=[_row(row) for row in comparison.iterations[-_RANKED:]],
+            skipped_levers=[skip.to_json() for skip in comparison.next_step_hint.skipped_levers],
             notes=list(map(MCP.spell, decision.notes)),
-            warnings=comparison["ranking_warnings"],
-            phase5_signals=comparison["next_step_hint"].get("phase5_signals"),
+            warnings=list(comparison.ranking_warnings),
+            phase5_signals=None if signals is None else signals.to_json(),
         )
 
     def lint_setting(
@@ -134,7 +135,7 @@ class FolderTools:
                 raise EspdlQuantizeError(
                     "file, op and op_type need an iteration", "give the N of iter_N, or 'best'"
                 )
-            rows = look(outputs).comparison["iterations"]
+            rows = look(outputs).comparison.iterations
             listed = [_row(row).model_dump() for row in rows[offset : offset + limit]]
             end = offset + len(listed)
             return ArtifactPage(
@@ -181,18 +182,18 @@ class FolderTools:
         self._store.check_free(outputs)
         with locked(outputs):
             done = compare(outputs, finalize=True, force=force, force_finalize=force_finalize)
-        step, best = done.comparison["next_step_hint"], done.history.best
-        if "refusal" in step or best is None or done.best_folder is None:
-            refusal = MCP.spell(step.get("refusal", "no iteration has a score"))
+        step, best = done.comparison.next_step_hint, done.history.best
+        reason = step.finalize_reason
+        if step.refusal or best is None or done.best_folder is None or reason is None:
+            refusal = MCP.spell(step.refusal or "no iteration has a score")
             hint = "next_step says what to run"
-            if step.get("premature_finalize_rejected"):
+            if step.premature_finalize_rejected:
                 hint += "; force_finalize ends the search all the same"
             raise EspdlQuantizeError(refusal, hint)
-        reason = step["finalize_reason"]
         return Finalized(
             output_dir=str(outputs),
-            category=reason["category"],
-            detail=reason["detail"],
+            category=reason.category,
+            detail=reason.detail,
             best_iteration=best.id,
             best_value=best.value,
             best=str(done.best_folder),
@@ -237,35 +238,34 @@ class FolderTools:
         return outputs
 
 
-def _row(row: dict[str, Any]) -> Row:
-    rank, interval, signals = row["rank"], row["interval"], row["signals"] or {}
+def _row(record: ComparedIteration) -> Row:
+    rank, interval, signals = record.rank, record.interval, record.signals
     return Row(
-        iteration=row["iteration_id"],
+        iteration=record.iteration_id,
         rank=rank if isinstance(rank, int) else None,
-        value=row["primary_value"],
-        delta=row["delta_vs_prior_best"],
-        outcome=row["outcome"],
-        interval=None if interval is None else (interval["low"], interval["high"]),
-        noise_signal=signals.get("noise_signal"),
-        agreement=signals.get("agreement"),
-        changed=row["changed"],
-        slower_on_chip=row["affects_inference_speed"],
-        engine=_engine(row),
-        on_board=None if row["device"] is None else BoardSummary(**row["device"]),
-        error=row["error"],
-        attempts=row["attempts"],
+        value=record.primary_value,
+        delta=record.delta_vs_prior_best,
+        outcome=record.outcome,
+        interval=None if interval is None else (interval.low, interval.high),
+        noise_signal=None if signals is None else signals.noise_signal,
+        agreement=None if signals is None else signals.agreement,
+        changed=record.changed,
+        slower_on_chip=record.affects_inference_speed,
+        engine=_engine(record),
+        on_board=None if record.device is None else BoardSummary(**record.device.to_json()),
+        error=record.error,
+        attempts=[attempt.to_json() for attempt in record.attempts],
     )
 
 
-def _engine(row: dict[str, Any]) -> str | None:
-    engine: str | None = row["engine"]
+def _engine(record: ComparedIteration) -> str | None:
     parts = [
-        f"{fallback['part']} ({fallback['layer']})" if fallback["layer"] else fallback["part"]
-        for fallback in row["engine_fallbacks"]
+        f"{fallback.part} ({fallback.layer})" if fallback.layer else fallback.part
+        for fallback in record.engine_fallbacks
     ]
-    if engine is None or not parts:
-        return engine
-    return f"{engine}, and plain esp-ppq for {'; '.join(parts)}"
+    if record.engine is None or not parts:
+        return record.engine
+    return f"{record.engine}, and plain esp-ppq for {'; '.join(parts)}"
 
 
 def folder_status(outputs: Path) -> FolderStatus:

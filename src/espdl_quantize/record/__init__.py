@@ -22,6 +22,7 @@ from espdl_quantize.record.applied import (
     write_applied,
     write_setting,
 )
+from espdl_quantize.record.comparison import FolderComparison, ready_to_save, write_comparison
 from espdl_quantize.record.device import (
     LayerTime,
     Measurement,
@@ -74,6 +75,7 @@ __all__ = [
     "FinalScore",
     "FloatScore",
     "FloatScores",
+    "FolderComparison",
     "GraphOp",
     "History",
     "HistoryWarning",
@@ -110,9 +112,11 @@ __all__ = [
     "read_iteration",
     "read_metrics",
     "read_record",
+    "ready_to_save",
     "record_from_json",
     "staged",
     "write_applied",
+    "write_comparison",
     "write_measurement",
     "write_metrics",
     "write_setting",

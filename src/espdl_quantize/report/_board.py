@@ -55,20 +55,20 @@ def record_log(
         OutputFolderError: the folder or the log cannot be read, or the file not be written.
         EspdlQuantizeError: the log says nothing, or is of another model or chip.
     """
-    found = read_log(log)
+    measurement = read_log(log)
     history = read_history(outputs)
-    row = _measured(history, found, iteration)
-    _check_chip(row, found)
-    if not row.folder.resolve().is_relative_to(outputs.resolve()):
+    record = _measured(history, measurement, iteration)
+    _check_chip(record, measurement)
+    if not record.folder.resolve().is_relative_to(outputs.resolve()):
         raise OutputFolderError(
-            f"{row.folder} is a link that leads out of {outputs}; nothing is written there",
+            f"{record.folder} is a link that leads out of {outputs}; nothing is written there",
             "give the output folder that holds the iteration itself",
         )
     try:
-        return row, write_measurement(row.folder, found), found
+        return record, write_measurement(record.folder, measurement), measurement
     except OSError as error:
         raise OutputFolderError(
-            f"{row.folder} cannot be written: {error.strerror or error}",
+            f"{record.folder} cannot be written: {error.strerror or error}",
             "check the permissions and the free space of the output folder",
         ) from error
 
@@ -84,45 +84,46 @@ def _iteration(folder: Path) -> Path:
     return best.folder
 
 
-def _measured(history: History, found: Measurement, iteration: int | None) -> Iteration:
-    rows = {row.id: row for row in (*history.iterations, *history.excluded)}
-    if iteration is not None and iteration not in rows:
+def _measured(history: History, measurement: Measurement, iteration: int | None) -> Iteration:
+    records = {record.id: record for record in (*history.iterations, *history.excluded)}
+    if iteration is not None and iteration not in records:
         raise UsageError(
             f"{history.folder} has no iter_{iteration}",
-            f"it has {', '.join(row.name for row in rows.values()) or 'none'}",
+            f"it has {', '.join(record.name for record in records.values()) or 'none'}",
         )
-    if found.model_sha256 is None:
-        row = history.best if iteration is None else rows[iteration]
-        if row is None:
+    if measurement.model_sha256 is None:
+        record = history.best if iteration is None else records[iteration]
+        if record is None:
             raise OutputFolderError(
                 f"{history.folder} has no iteration with a score",
                 Hint("name one with ", Option.ITERATION),
             )
-        return row
+        return record
     # The one that the log names comes first: others may have the same model.
-    named = iteration if iteration is not None else found.iteration
-    candidates = sorted(rows.values(), key=lambda row: row.id != named)
+    named = iteration if iteration is not None else measurement.iteration
+    candidates = sorted(records.values(), key=lambda record: record.id != named)
     if iteration is not None:
         candidates = candidates[:1]
-    for row in candidates:
-        if _digest(row.folder / "model.espdl") == found.model_sha256:
-            return row
+    for record in candidates:
+        if _digest(record.folder / "model.espdl") == measurement.model_sha256:
+            return record
     where = f"iter_{iteration}" if iteration is not None else f"any iteration of {history.folder}"
     raise EspdlQuantizeError(
-        f"the log is of the model {found.model_sha256[:12]}..., which is not that of {where}",
+        f"the log is of the model {measurement.model_sha256[:12]}..., which is not that of {where}",
         "give the output folder that it was deployed from; an iteration that was run again may "
         "have another model",
     )
 
 
-def _check_chip(row: Iteration, found: Measurement) -> None:
-    if found.chip is None or row.target_chip is None:
+def _check_chip(record: Iteration, measurement: Measurement) -> None:
+    if measurement.chip is None or record.target_chip is None:
         return
     try:
-        board_of(row.target_chip, found.chip)
+        board_of(record.target_chip, measurement.chip)
     except UsageError as error:
         raise EspdlQuantizeError(
-            f"the log is of {found.chip}, and {row.name} is for {row.target_chip}: {error.cause}",
+            f"the log is of {measurement.chip}, and {record.name} is for {record.target_chip}: "
+            f"{error.cause}",
             "give the log of a board with that chip",
         ) from error
 

@@ -2,43 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from espdl_quantize.core import Command, Hint, Option
+from espdl_quantize.core import Command, Hint, Json, Option, OutputFolderError, read_json
 from espdl_quantize.record import History, Iteration
-from espdl_quantize.report._draws import draw_lines
+from espdl_quantize.record import comparison as parts
 from espdl_quantize.report._escape import number, plain
-from espdl_quantize.setting import runtime_cost
+from espdl_quantize.setting import runtime_cost, setting_key
 from espdl_quantize.stats import Comparison, Interval
 
-Json = dict[str, Any]
 
-
-def certainty_of(history: History, row: Iteration) -> Json:
-    """Return what comparison.json says of the noise of one score."""
-    interval = history.noise.interval(row)
+def certainty_of(history: History, record: Iteration) -> dict[str, Any]:
+    """Return the fields of comparison.json that tell of the noise of one score."""
+    interval = history.noise.interval(record)
     return {
-        "sample_count": row.sample_count,
-        "interval": _interval_json(interval),
-        "versus_prior_best": _json(history.versus(row, history.prior_best[row.id])),
-        "versus_best": _json(_unless_same(history, row, history.best)),
-        "versus_baseline": _json(_unless_same(history, row, history.baseline)),
-        "signals": signals_of(row),
-        "samples_shared_with_calibration": row.samples_shared_with_calibration,
+        "sample_count": record.sample_count,
+        "interval": _interval_entry(interval),
+        "versus_prior_best": _test_entry(history.versus(record, history.prior_best[record.id])),
+        "versus_best": _test_entry(_unless_same(history, record, history.best)),
+        "versus_baseline": _test_entry(_unless_same(history, record, history.baseline)),
+        "signals": signals_of(record),
+        "samples_shared_with_calibration": record.samples_shared_with_calibration,
     }
 
 
-def signals_of(row: Iteration) -> Json | None:
-    """Return the signals as plain data."""
-    found = row.signals
-    if found is None:
-        return None
-    return {
-        "samples": found.samples,
-        "noise_signal": found.noise_signal,
-        "agreement": found.agreement,
-        "outputs": [vars(output) for output in found.outputs],
-    }
+def signals_of(record: Iteration) -> parts.OutputNoises | None:
+    """Return how far an iteration's outputs are from the float model's."""
+    signals = record.signals
+    return None if signals is None else parts.OutputNoises(**asdict(signals))
 
 
 def show_interval(interval: Interval | None) -> str:
@@ -46,23 +39,23 @@ def show_interval(interval: Interval | None) -> str:
     return "-" if interval is None else f"{interval.low:.4g} to {interval.high:.4g}"
 
 
-def show_signals(row: Iteration) -> tuple[str, str]:
+def show_signals(record: Iteration) -> tuple[str, str]:
     """Write the noise at the outputs and the agreement with the float model, in percent."""
-    found = row.signals
-    noise = None if found is None else found.noise_signal
-    agreement = None if found is None else found.agreement
+    signals = record.signals
+    noise = None if signals is None else signals.noise_signal
+    agreement = None if signals is None else signals.agreement
     return (
         "-" if noise is None else f"{noise:.3g}",
         "-" if agreement is None else f"{agreement:.1%}",
     )
 
 
-def verdict_of(history: History, row: Iteration) -> str:
+def verdict_of(history: History, record: Iteration) -> str:
     """Say in a word how an iteration compares with best."""
-    if row.value is None or history.best is None or row.id == history.best.id:
+    if record.value is None or history.best is None or record.id == history.best.id:
         return "-"
-    found = history.versus(row, history.best)
-    return "-" if found is None else found.verdict
+    versus = history.versus(record, history.best)
+    return "-" if versus is None else versus.verdict
 
 
 def certainty_lines(history: History) -> list[str]:
@@ -79,45 +72,44 @@ def certainty_lines(history: History) -> list[str]:
             f"{best.name} {number(best.value)}, 95 % interval {show_interval(interval)} "
             f"({interval.method}, {best.sample_count} samples)."
         )
-    if first.id != best.id and (found := history.versus(best, first)) is not None:
-        lines.append(f"Against the baseline {first.name}: {tell(found)}.")
+    if first.id != best.id and (versus := history.versus(best, first)) is not None:
+        lines.append(f"Against the baseline {first.name}: {tell(versus)}.")
     lines += _ties(history, best)
-    lines += draw_lines(history)
+    lines += _draw_lines(history)
     if best.signals is not None and best.signals.noise_signal is not None:
         noise, agreement = show_signals(best)
-        told = f"On {best.signals.samples} held-out samples the outputs of {best.name} have "
-        told += f"noise:signal {noise} against the float model"
+        sentence = f"On {best.signals.samples} held-out samples the outputs of {best.name} have "
+        sentence += f"noise:signal {noise} against the float model"
         if best.signals.agreement is not None:
-            told += f" and the same largest class on {agreement}"
-        lines.append(f"{told}.")
+            sentence += f" and the same largest class on {agreement}"
+        lines.append(f"{sentence}.")
     return lines
 
 
-def final_of(history: History) -> Json:
+def final_of(history: History) -> parts.FinalScores:
     """Return what comparison.json says of the final scores."""
     best = history.best
-    found = history.finals.get(best.id) if best is not None else None
-    scores = [
-        {
-            "iteration_id": number,
-            "evaluated_by": one.score.evaluated_by,
-            "primary_value": one.score.value,
-            "float_value": one.score.float_value,
-            "interval": _interval_json(history.final_noise.interval(one.score)),
-            "sample_count": one.score.sample_count,
-            "signals": signals_of(one.score),
-            "same_model": one.same_model,
-            "samples_shared_with_search": one.score.samples_shared_with_search,
-            "samples_shared_with_calibration": one.score.samples_shared_with_calibration,
-        }
-        for number, one in history.finals.items()
-    ]
-    return {
-        "taken": found is not None,
-        "scores": scores,
-        "best_versus_baseline": _json(history.final_versus_baseline()),
-        "told": final_lines(history),
-    }
+    scores = tuple(
+        parts.FinalEntry(
+            iteration_id=number,
+            evaluated_by=final.score.evaluated_by,
+            primary_value=final.score.value,
+            float_value=final.score.float_value,
+            interval=_interval_entry(history.final_noise.interval(final.score)),
+            sample_count=final.score.sample_count,
+            signals=signals_of(final.score),
+            same_model=final.same_model,
+            samples_shared_with_search=final.score.samples_shared_with_search,
+            samples_shared_with_calibration=final.score.samples_shared_with_calibration,
+        )
+        for number, final in history.finals.items()
+    )
+    return parts.FinalScores(
+        taken=best is not None and best.id in history.finals,
+        scores=scores,
+        best_versus_baseline=_test_entry(history.final_versus_baseline()),
+        sentences=tuple(final_lines(history)),
+    )
 
 
 def final_lines(history: History) -> list[str]:
@@ -125,22 +117,22 @@ def final_lines(history: History) -> list[str]:
     best = history.best
     if best is None or best.value is None:
         return []
-    found = history.finals.get(best.id)
-    if found is None:
+    final = history.finals.get(best.id)
+    if final is None:
         return _no_final(history, best)
-    score, used = found.score, found.score.evaluated_by
+    score, used = final.score, final.score.evaluated_by
     count = f" on {score.sample_count} samples" if score.sample_count else ""
     interval = history.final_noise.interval(score)
-    told = f"Final score of {best.name} by {used}(){count}: {number(score.value)}"
+    sentence = f"Final score of {best.name} by {used}(){count}: {number(score.value)}"
     if interval is not None:
-        told += f", 95 % interval {show_interval(interval)}"
+        sentence += f", 95 % interval {show_interval(interval)}"
     if score.float_value is not None:
-        told += f"; float model {number(score.float_value)}"
+        sentence += f"; float model {number(score.float_value)}"
     first = history.baseline
     base = history.finals.get(first.id) if first is not None and first.id != best.id else None
     if base is not None and first is not None:
-        told += f"; baseline {first.name} {number(base.score.value)}"
-    lines = [f"{told}."]
+        sentence += f"; baseline {first.name} {number(base.score.value)}"
+    lines = [f"{sentence}."]
     versus = history.final_versus_baseline()
     if versus is not None:
         lines.append(f"Final score against the baseline's: {tell(versus)}.")
@@ -153,7 +145,7 @@ def final_lines(history: History) -> list[str]:
             "setting and seed, and not the very same.",
             None: "Whether it was taken of the same graph as best/model.espdl cannot be checked: "
             "the iteration's model is not there.",
-        }[found.same_model]
+        }[final.same_model]
     )
     shared = score.samples_shared_with_search
     if shared:
@@ -174,28 +166,28 @@ def score_source(history: History) -> str:
     best = history.best
     if best is None:
         return "No iteration has a score."
-    used = {row.evaluated_by for row in history.scored}
+    used = {record.evaluated_by for record in history.scored}
     if best.evaluated_by == "evaluate_fast":
-        told = "The scores are from the contract's evaluate_fast(), which is for searching."
+        sentence = "The scores are from the contract's evaluate_fast(), which is for searching."
         if best.id in history.finals:
-            return told
+            return sentence
         return Hint(
-            f"{told} For the score of evaluate(), run best/setting.json once more with ",
+            f"{sentence} For the score of evaluate(), run best/setting.json once more with ",
             Option.USE_FULL_EVAL.of(True),
             ", or take the final score.",
         )
     if best.evaluated_by is None:
         return "No record says which function of the contract the scores are from."
     if used == {"evaluate"} and len(history.scored) > 1:
-        told = (
+        sentence = (
             "The scores are from the contract's evaluate(). The same function chose the best of "
             f"{len(history.scored)} scored iterations"
         )
         if best.id in history.finals:
-            return f"{told}; the final score took no part in it."
+            return f"{sentence}; the final score took no part in it."
         return (
-            f"{told}, so the final score is also the score it was selected by: on data that took "
-            "no part in the choice, expect a little less."
+            f"{sentence}, so the final score is also the score it was selected by: on data that "
+            "took no part in the choice, expect a little less."
         )
     if len(used) > 1:
         return (
@@ -219,31 +211,35 @@ def _no_final(history: History, best: Iteration) -> list[str]:
     ]
 
 
-def _interval_json(interval: Interval | None) -> Json | None:
+def _interval_entry(interval: Interval | None) -> parts.ScoreInterval | None:
     if interval is None:
         return None
-    return {"low": interval.low, "high": interval.high, "method": interval.method}
+    return parts.ScoreInterval(low=interval.low, high=interval.high, method=interval.method)
 
 
-def tell(found: Comparison) -> str:
+def tell(comparison: Comparison) -> str:
     """Write a comparison in words."""
-    told = f"{found.verdict}, difference {number(found.difference, sign=True)}"
-    if found.low is not None and found.high is not None:
-        told += f" (95 % {found.low:+.4g} to {found.high:+.4g}"
-        told += f"; p {found.p:.2g}, {found.test})" if found.p is not None else f"; {found.test})"
-    if not found.paired:
-        told += (
+    text = f"{comparison.verdict}, difference {number(comparison.difference, sign=True)}"
+    if comparison.low is not None and comparison.high is not None:
+        text += f" (95 % {comparison.low:+.4g} to {comparison.high:+.4g}"
+        text += (
+            f"; p {comparison.p:.2g}, {comparison.test})"
+            if comparison.p is not None
+            else f"; {comparison.test})"
+        )
+    if not comparison.paired:
+        text += (
             ", a test that does not know which samples were right and so calls too much noise: "
             "return per_sample for a sharper one"
         )
-    return told
+    return text
 
 
-def no_interval(row: Iteration) -> str:
+def no_interval(record: Iteration) -> str:
     """Say what a contract would have to give for an interval."""
     return (
-        f"{row.name} {number(row.value)} has no interval: let evaluate() return per_sample, or set "
-        'metric_unit to "percent" or "fraction" where the metric is a share of the samples.'
+        f"{record.name} {number(record.value)} has no interval: let evaluate() return per_sample, "
+        'or set metric_unit to "percent" or "fraction" where the metric is a share of the samples.'
     )
 
 
@@ -251,7 +247,7 @@ def _ties(history: History, best: Iteration) -> list[str]:
     top, near = history.top, history.near_top
     if top is None or len(near) < 2:
         return []
-    names = ", ".join(row.name for row in near if row.id != best.id)
+    names = ", ".join(record.name for record in near if record.id != best.id)
     lines = [f"Cannot be told from {best.name}, the difference being within noise: {names}."]
     if top.id != best.id:
         why = "costs the chip less" if _cost(best) < _cost(top) else "has less noise at its outputs"
@@ -262,13 +258,53 @@ def _ties(history: History, best: Iteration) -> list[str]:
     return lines
 
 
-def _cost(row: Iteration) -> int:
-    return 0 if row.setting is None else runtime_cost(row.setting).slower_ops
+def _cost(record: Iteration) -> int:
+    return 0 if record.setting is None else runtime_cost(record.setting).slower_ops
 
 
-def _unless_same(history: History, row: Iteration, other: Iteration | None) -> Comparison | None:
-    return None if other is None or other.id == row.id else history.versus(row, other)
+def _unless_same(history: History, record: Iteration, other: Iteration | None) -> Comparison | None:
+    return None if other is None or other.id == record.id else history.versus(record, other)
 
 
-def _json(found: Comparison | None) -> Json | None:
-    return None if found is None else found.to_json()
+def _test_entry(comparison: Comparison | None) -> parts.ScoreTest | None:
+    return None if comparison is None else parts.ScoreTest(**asdict(comparison))
+
+
+def _draw_lines(history: History) -> list[str]:
+    """Say how far best's score moves with the calibration data, and how its rival's does."""
+    best = history.best
+    if best is None or best.setting is None:
+        return []
+    folder = history.folder / "repeat"
+    lines = []
+    summary = _read(folder / setting_key(best.setting)[:12] / "repeat.json")
+    mean, spread = _stated(summary.get("mean")), _stated(summary.get("standard_deviation"))
+    draws = summary.get("draws")
+    if mean is not None and spread is not None and isinstance(draws, list):
+        low, high = _stated(summary.get("lowest")), _stated(summary.get("highest"))
+        lines.append(
+            f"Over {len(draws)} draws of the calibration data the setting of {best.name} scores "
+            f"{number(mean)} on average, standard deviation {spread:.3g}, from {number(low)} to "
+            f"{number(high)}."
+        )
+    confirmed = _read(folder / "confirmed.json")
+    versus = confirmed.get("best_versus_rival")
+    rival = confirmed.get("rival")
+    if confirmed.get("best") == best.id and isinstance(rival, int) and isinstance(versus, dict):
+        difference, verdict = _stated(versus.get("mean_difference")), versus.get("verdict")
+        lines.append(
+            f"On the same draws it is {verdict} against its nearest rival iter_{rival}: "
+            f"{number(difference, sign=True)} on average (Student's test over the draws)."
+        )
+    return lines
+
+
+def _read(path: Path) -> Json:
+    try:
+        return read_json(path)
+    except OutputFolderError:
+        return {}
+
+
+def _stated(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) else None

@@ -20,14 +20,14 @@ def program() -> str:
     That is its name where the shell finds it, and else this interpreter with the module: a script
     or an agent often runs in an environment that is not activated.
     """
-    found = shutil.which(PROGRAM)
+    command = shutil.which(PROGRAM)
     beside = Path(sys.executable).parent
-    if found is not None and beside in (Path(found).parent, Path(found).resolve().parent):
+    if command is not None and beside in (Path(command).parent, Path(command).resolve().parent):
         return PROGRAM
     return f"{shlex.quote(sys.executable)} -m espdl_quantize"
 
 
-def early_finalize_command(outputs: Path, is_open: bool) -> str:
+def early_finalize_command(outputs: Path, *, is_open: bool) -> str:
     """Return the command that ends the search now.
 
     Args:

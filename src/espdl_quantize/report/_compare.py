@@ -2,39 +2,50 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from espdl_quantize.core import (
     EXIT_OK,
     EXIT_REFUSED,
+    Command,
+    EspdlQuantizeError,
     Hint,
     Option,
     OutputFolderError,
-    to_jsonable,
+    SettingError,
     write_json,
 )
-from espdl_quantize.record import History, LazyEvidence, is_foreign_comparison, read_history
+from espdl_quantize.record import (
+    Evidence,
+    FolderComparison,
+    History,
+    LazyEvidence,
+    is_foreign_comparison,
+    read_history,
+    ready_to_save,
+    write_comparison,
+)
+from espdl_quantize.record.comparison import COMPARISON
 from espdl_quantize.report._best_folder import free_name, write_best
+from espdl_quantize.report._blocks import Step, make_step
+from espdl_quantize.report._commands import next_command
 from espdl_quantize.report._comparison import build_comparison
 from espdl_quantize.report._engine import engine_warnings
-from espdl_quantize.report._final_report import render_report, write_report
+from espdl_quantize.report._final_report import markdown_report, write_report
 from espdl_quantize.report._finalize import FinalizePlan, RunStop, plan_finalize
-from espdl_quantize.report._html import render_html, write_html
-from espdl_quantize.report._lines import summary_lines
-from espdl_quantize.report._next_setting import why_none, write_next_setting
-from espdl_quantize.report._op_names import unknown_op_violations
+from espdl_quantize.report._html import html_page, write_html
+from espdl_quantize.report._render import terminal_lines
 from espdl_quantize.search import (
     Decision,
     SearchOptions,
-    Situation,
     Violation,
     decide,
     lint_setting,
     settle,
 )
-from espdl_quantize.setting import Setting
+from espdl_quantize.setting import Setting, load_setting, unknown_ops
 
 
 @dataclass(frozen=True)
@@ -53,7 +64,7 @@ class CompareResult:
     """
 
     exit_code: int
-    comparison: dict[str, Any]
+    comparison: FolderComparison
     lines: tuple[str, ...]
     history: History
     decision: Decision
@@ -72,7 +83,7 @@ class Standing:
         decision: the next step.
     """
 
-    comparison: dict[str, Any]
+    comparison: FolderComparison
     history: History
     decision: Decision
 
@@ -88,7 +99,7 @@ def look(outputs: Path, options: SearchOptions | None = None) -> Standing:
     decision = decide(history, situation.evidence, situation.options)
     warnings = [*(warning.text for warning in history.warnings), *engine_warnings(history)]
     comparison = build_comparison(situation, decision, FinalizePlan(), warnings)
-    return Standing(to_jsonable(comparison), history, decision)
+    return Standing(comparison, history, decision)
 
 
 def compare(
@@ -130,21 +141,19 @@ def compare(
         write_best=write_best,
         run_stop=run_stop,
     )
-    done, written = _finalize(situation, decision, plan, force)
-    warnings = [*(warning.text for warning in history.warnings), *engine_warnings(history)]
-    warnings += situation.best_evidence.problems
-    comparison = to_jsonable(build_comparison(situation, decision, plan, warnings))
-    done += _write_comparison(outputs, comparison)
+    step = make_step(situation, decision, plan)
+    done, written = _finalize(step, force=force)
+    done += _write_comparison(outputs, step.comparison)
     refused = bool(plan.refusal)
     if write_next is not None and decision.setting is not None:
-        done += write_next_setting(write_next, history, decision.setting)
+        done += _write_next_setting(write_next, history, decision.setting)
     elif write_next is not None:
-        done.append(why_none(decision))
+        done.append(_why_none(decision))
         refused = True
     return CompareResult(
         exit_code=EXIT_REFUSED if refused else EXIT_OK,
-        comparison=comparison,
-        lines=tuple(summary_lines(comparison, decision, plan, done)),
+        comparison=step.comparison,
+        lines=tuple(terminal_lines(replace(step, done=tuple(done)))),
         history=history,
         decision=decision,
         best_folder=written.get("best"),
@@ -162,18 +171,42 @@ def lint(outputs: Path, setting: Setting, options: SearchOptions | None = None) 
     history = read_history(Path(outputs))
     evidence = LazyEvidence(history)
     broken = lint_setting(setting, history, evidence, options)
-    return [*unknown_op_violations(setting, history, evidence), *broken]
+    return [*_unknown_op_violations(setting, history, evidence), *broken]
 
 
-def _finalize(
-    situation: Situation, decision: Decision, plan: FinalizePlan, force: bool
-) -> tuple[list[str], dict[str, Path]]:
+def _unknown_op_violations(
+    setting: Setting, history: History, evidence: Mapping[int, Evidence]
+) -> list[Violation]:
+    """Compare the names with best's simplified_ops.json, else with the latest that is there.
+
+    All iterations of a folder are of one model. Without any, nothing can be told.
+    """
+    records = [history.best] if history.best is not None else []
+    records += reversed(history.iterations)
+    known = next((record for record in records if evidence[record.id].ops), None)
+    if known is None:
+        return []
+    names = [op.name for op in evidence[known.id].ops]
+    return [
+        Violation(
+            "unknown-op",
+            known.id,
+            f"{unknown.field} names {unknown.op!r}, which the model does not have",
+            f"nearest: {', '.join(unknown.nearest)}"
+            if unknown.nearest
+            else f"{known.name}/simplified_ops.json has all names",
+        )
+        for unknown in unknown_ops(setting, names)
+    ]
+
+
+def _finalize(step: Step, *, force: bool) -> tuple[list[str], dict[str, Path]]:
     """Write what the plan says.
 
     Returns:
         What was done, in words; where best/ and the two reports are, if they were written.
     """
-    best, outputs = situation.history.best, situation.history.folder
+    best, outputs, plan = step.best, step.history.folder, step.plan
     if not plan.best or best is None:
         return [], {}
     done = write_best(outputs, best)
@@ -182,7 +215,7 @@ def _finalize(
     if plan.reason is None:
         return done, written
     report, html = outputs / "final_report.md", outputs / "report.html"
-    if write_report(report, render_report(situation, decision, plan.reason), force):
+    if write_report(report, markdown_report(step), force=force):
         done.append("wrote final_report.md")
         written["report"] = report
     else:
@@ -194,24 +227,64 @@ def _finalize(
             )
         )
     # A page is for looking at: nobody's edits are in it, so it is written anew every time.
-    done += write_html(html, render_html(situation, decision, plan.reason))
+    done += write_html(html, html_page(step))
     done.append("wrote report.html")
     written["html"] = html
     return done, written
 
 
-def _write_comparison(outputs: Path, comparison: dict[str, Any]) -> list[str]:
+def _write_comparison(outputs: Path, comparison: FolderComparison) -> list[str]:
     """Write comparison.json; one that another tool wrote is kept under another name."""
-    path, notes = outputs / "comparison.json", []
+    path, notes = outputs / COMPARISON, []
     try:
         if is_foreign_comparison(path):
-            aside = free_name(outputs, "comparison.json.foreign")
-            path.rename(aside)
-            notes.append(f"comparison.json was not written by this tool; it is now {aside.name}")
-        write_json(path, comparison)
+            kept = free_name(outputs, f"{COMPARISON}.foreign")
+            path.rename(kept)
+            notes.append(f"{COMPARISON} was not written by this tool; it is now {kept.name}")
+        write_comparison(outputs, comparison)
     except OSError as error:
         raise OutputFolderError(
             f"{path} cannot be written: {error.strerror or error}",
             "check the permissions and the free space of the output folder",
         ) from error
     return notes
+
+
+def _write_next_setting(path: Path, history: History, setting: Setting) -> list[str]:
+    """Write the setting that the search asks for; an older setting in its place is replaced.
+
+    Returns:
+        What was done, and the command that runs it.
+
+    Raises:
+        EspdlQuantizeError: ``path`` holds something else.
+    """
+    if path.exists() and not _is_setting(path):
+        raise EspdlQuantizeError(
+            f"{path} exists and holds no setting", "give another path; it is not overwritten"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, ready_to_save(setting))
+    number = setting.iteration_id
+    command = next_command(history, number, path)
+    return [f"wrote {path}: the setting of iter_{number}", f"to run it: {command}"]
+
+
+def _why_none(decision: Decision) -> str:
+    """Say why a phase has no ready setting, and what to do."""
+    if decision.stop is not None:
+        return "no next setting was written: the search is over; see best/setting.json"
+    return Hint(
+        f"no next setting was written: {decision.phase} has none; write one by hand from what is "
+        "said above, ",
+        Command.LINT,
+        " checks it",
+    )
+
+
+def _is_setting(path: Path) -> bool:
+    try:
+        load_setting(path)
+    except SettingError:
+        return False
+    return True

@@ -1,233 +1,237 @@
-"""The content of comparison.json."""
+"""Builds the content of comparison.json."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
 
-from espdl_quantize.record import GENERATOR, Attempt, Failure, History, Iteration
+from espdl_quantize.core import Phase, Verdict
+from espdl_quantize.record import GENERATOR, Attempt, Failure, FolderComparison, History, Iteration
+from espdl_quantize.record import comparison as parts
 from espdl_quantize.report._certainty import certainty_of, final_of, score_source
 from espdl_quantize.report._commands import early_finalize_command, retry_command
 from espdl_quantize.report._finalize import FinalizePlan
 from espdl_quantize.search import Crashes, Decision, Situation, describe_changes, runtime_cost
-from espdl_quantize.setting import Setting
-
-Json = dict[str, Any]
 
 
 def build_comparison(
     situation: Situation, decision: Decision, plan: FinalizePlan, warnings: list[str]
-) -> Json:
-    """Put history and decision into plain data.
+) -> FolderComparison:
+    """Say of a history and a decision what comparison.json says.
 
     Args:
-        situation: the history with settled options.
+        situation: the history with resolved options.
         decision: the next step.
         plan: what this call writes.
         warnings: what the reader of the ranking should know.
     """
     history = situation.history
     best = history.best
-    return {
-        "generated_by": GENERATOR,
-        "primary_metric": history.metric,
-        "metric_direction": history.direction,
-        "target_metric": situation.options.target,
-        "deploy_runtime_priority": situation.options.priority,
-        "float_reference": dict(history.float_scores),
-        "iterations": [_row(history, row) for row in history.iterations],
-        "excluded_iterations": [_excluded(history, row) for row in history.excluded],
-        "best_iteration": None if best is None else _best(history, best),
-        "final": final_of(history),
-        "score_source": score_source(history),
-        "iteration_ranks": {str(row.id): rank_of(history, row) for row in history.iterations},
-        "runtime_cost_classification": {str(row.id): cost_of(row) for row in history.iterations},
-        "ranking_warnings": warnings,
-        "early_finalize_command": early_finalize_command(
-            history.folder, decision.phase == "phase-5-agent-driven"
+    return FolderComparison(
+        generated_by=GENERATOR,
+        primary_metric=history.metric,
+        metric_direction=history.direction,
+        target_metric=situation.options.target,
+        deploy_runtime_priority=situation.options.priority,
+        float_reference=dict(history.float_scores),
+        iterations=tuple(_iteration(history, record) for record in history.iterations),
+        excluded_iterations=tuple(_excluded(history, record) for record in history.excluded),
+        best_iteration=None if best is None else _best(history, best),
+        final=final_of(history),
+        score_source=score_source(history),
+        iteration_ranks={str(record.id): rank_of(history, record) for record in history.iterations},
+        runtime_cost_classification={
+            str(record.id): cost_of(record) for record in history.iterations
+        },
+        ranking_warnings=tuple(warnings),
+        early_finalize_command=early_finalize_command(
+            history.folder, is_open=Phase(decision.phase) is Phase.OPEN
         ),
-        "next_step_hint": _hint(history, decision, plan),
-    }
+        next_step_hint=_hint(history, decision, plan),
+    )
 
 
-def rank_of(history: History, row: Iteration) -> int | str:
+def rank_of(history: History, record: Iteration) -> int | str:
     """Return the dense rank, "-" for a failed iteration."""
-    rank = history.ranks[row.id]
+    rank = history.ranks[record.id]
     return "-" if rank is None else rank
 
 
-def cost_of(row: Iteration) -> str:
+def cost_of(record: Iteration) -> str:
     """Say whether an iteration's model runs slower on the chip."""
-    return "unknown" if row.setting is None else str(runtime_cost(row.setting))
+    return "unknown" if record.setting is None else str(runtime_cost(record.setting))
 
 
-def delta_of(history: History, row: Iteration) -> float | None:
+def delta_of(history: History, record: Iteration) -> float | None:
     """Return the difference to the best before, as the metric counts it."""
-    prior = history.prior_best[row.id]
-    if row.value is None or prior is None or prior.value is None:
+    prior = history.prior_best[record.id]
+    if record.value is None or prior is None or prior.value is None:
         return None
-    return row.value - prior.value
+    return record.value - prior.value
 
 
-def outcome_of(history: History, row: Iteration) -> str:
+def outcome_of(history: History, record: Iteration) -> str:
     """Name what an iteration came to."""
-    if row.value is None:
+    if record.value is None:
         return "failed"
-    gain = history.gain(row)
+    gain = history.gain(record)
     if gain is None:
         return "first score"
-    found = history.versus(row, history.prior_best[row.id])
-    if found is not None and found.verdict == "within noise":
+    versus = history.versus(record, history.prior_best[record.id])
+    if versus is not None and Verdict(versus.verdict) is Verdict.WITHIN_NOISE:
         return "within noise"
     return "new best" if gain > 0 else "worse" if gain < 0 else "no change"
 
 
-def changes_of(history: History, row: Iteration) -> str:
+def changes_of(history: History, record: Iteration) -> str:
     """Say what an iteration changed against the best before it."""
-    prior = history.prior_best[row.id]
-    return describe_changes(prior.setting if prior else None, row.setting)
+    prior = history.prior_best[record.id]
+    return describe_changes(prior.setting if prior else None, record.setting)
 
 
-def failed_pass_of(failure: Failure) -> Json | None:
-    """Return the pass that a failure lies in, its field in a setting, and the layer."""
-    where = failure.failed_pass
+def attempts_of(record: Iteration) -> str:
+    """Say how often an iteration failed before in its folder, and why last; empty where never."""
+    if not record.attempts:
+        return ""
+    count, last = len(record.attempts), record.attempts[-1]
+    text = f"{count} failed attempt{'s' if count > 1 else ''} before in this folder"
+    when = f", the last on {last.ended_at}" if last.ended_at else ""
+    return f"{text}{when}: {last.failure.stage}: {last.failure.cause}"
+
+
+def _failed_pass(failure: Failure | None) -> parts.PassOfFailure | None:
+    where = None if failure is None else failure.failed_pass
     if where is None:
         return None
-    return {"pass": where.name, "field": where.field or None, "layer": where.layer or None}
+    return parts.PassOfFailure(
+        name=where.name, field=where.field or None, layer=where.layer or None
+    )
 
 
-def attempt_of(attempt: Attempt) -> Json:
-    """Return an earlier attempt at an iteration."""
+def _attempt(attempt: Attempt) -> parts.FailedAttempt:
     failure, where = attempt.failure, attempt.failure.failed_pass
-    return {
-        "ended_at": attempt.ended_at,
-        "elapsed_seconds": attempt.seconds,
-        "stage": failure.stage,
-        "pass": None if where is None else where.name,
-        "layer": None if where is None else where.layer or None,
-        "cause": failure.cause,
-    }
+    return parts.FailedAttempt(
+        ended_at=attempt.ended_at,
+        elapsed_seconds=attempt.seconds,
+        stage=failure.stage,
+        failed_pass=None if where is None else where.name,
+        layer=None if where is None else where.layer or None,
+        cause=failure.cause,
+    )
 
 
-def attempts_of(row: Iteration) -> str:
-    """Say how often an iteration failed before in its folder, and why last; empty where never."""
-    if not row.attempts:
-        return ""
-    count, last = len(row.attempts), row.attempts[-1]
-    told = f"{count} failed attempt{'s' if count > 1 else ''} before in this folder"
-    when = f", the last on {last.ended_at}" if last.ended_at else ""
-    return f"{told}{when}: {last.failure.stage}: {last.failure.cause}"
+def _iteration(history: History, record: Iteration) -> parts.ComparedIteration:
+    device = record.device
+    return parts.ComparedIteration(
+        iteration_id=record.id,
+        dir=str(record.folder.resolve()),
+        status=record.status,
+        error=None if record.failure is None else str(record.failure),
+        failed_pass=_failed_pass(record.failure),
+        attempts=tuple(_attempt(attempt) for attempt in record.attempts),
+        primary_metric=record.metric,
+        primary_value=record.value,
+        rank=rank_of(history, record),
+        delta_vs_prior_best=delta_of(history, record),
+        outcome=outcome_of(history, record),
+        changed=changes_of(history, record),
+        affects_inference_speed=cost_of(record),
+        evaluated_by=record.evaluated_by,
+        float_value=record.float_value,
+        **certainty_of(history, record),
+        elapsed_seconds=record.elapsed_seconds,
+        device=None if device is None else parts.OnBoard(**device.summary()),
+        top_5_error_layers=tuple(
+            parts.ErrorLayer(op=layer.op, snr=layer.snr) for layer in record.top_5_error_layers
+        ),
+        rationale=record.rationale,
+        engine=record.engine,
+        engine_fallbacks=tuple(
+            parts.FallbackPart(**asdict(fallback)) for fallback in record.engine_fallbacks
+        ),
+        applied_setting_warnings=record.warnings,
+    )
 
 
-def ready_to_save(setting: Setting) -> Json:
-    """Return a setting as the content of setting.json."""
-    return setting.model_dump(exclude_none=True)
+def _excluded(history: History, record: Iteration) -> parts.ExcludedIteration:
+    reasons = (
+        warning.text
+        for warning in history.warnings
+        if warning.kind == "other-origin" and warning.iteration_id == record.id
+    )
+    return parts.ExcludedIteration(
+        iteration_id=record.id,
+        dir=str(record.folder.resolve()),
+        target_chip=record.target_chip,
+        primary_value=record.value,
+        reason=next(reasons, ""),
+    )
 
 
-def _row(history: History, row: Iteration) -> Json:
-    return {
-        "iteration_id": row.id,
-        "dir": str(row.folder.resolve()),
-        "status": row.status,
-        "error": None if row.failure is None else str(row.failure),
-        "failed_pass": None if row.failure is None else failed_pass_of(row.failure),
-        "attempts": [attempt_of(attempt) for attempt in row.attempts],
-        "primary_metric": row.metric,
-        "primary_value": row.value,
-        "rank": rank_of(history, row),
-        "delta_vs_prior_best": delta_of(history, row),
-        "outcome": outcome_of(history, row),
-        "changed": changes_of(history, row),
-        "affects_inference_speed": cost_of(row),
-        "evaluated_by": row.evaluated_by,
-        "float_value": row.float_value,
-        **certainty_of(history, row),
-        "elapsed_seconds": row.elapsed_seconds,
-        "device": None if row.device is None else row.device.summary(),
-        "top_5_error_layers": [
-            {"op": layer.op, "snr": layer.snr} for layer in row.top_5_error_layers
-        ],
-        "rationale": row.rationale,
-        "engine": row.engine,
-        "engine_fallbacks": [asdict(one) for one in row.engine_fallbacks],
-        "applied_setting_warnings": list(row.warnings),
-    }
-
-
-def _excluded(history: History, row: Iteration) -> Json:
-    told = [warning for warning in history.warnings if warning.kind == "other-origin"]
-    return {
-        "iteration_id": row.id,
-        "dir": str(row.folder.resolve()),
-        "target_chip": row.target_chip,
-        "primary_value": row.value,
-        "reason": next((warning.text for warning in told if warning.iteration_id == row.id), ""),
-    }
-
-
-def _best(history: History, best: Iteration) -> Json:
-    return {
-        "iteration_id": best.id,
-        "dir": str(best.folder.resolve()),
-        "primary_metric": history.metric,
-        "primary_value": best.value,
+def _best(history: History, best: Iteration) -> parts.BestIteration:
+    return parts.BestIteration(
+        iteration_id=best.id,
+        dir=str(best.folder.resolve()),
+        primary_metric=history.metric,
+        primary_value=best.value,
         **certainty_of(history, best),
-        "cannot_be_told_from": [row.id for row in history.near_top if row.id != best.id],
-        "highest_score": None if history.top is None else history.top.id,
-        "setting": None if best.setting is None else ready_to_save(best.setting),
-    }
+        cannot_be_told_from=tuple(record.id for record in history.near_top if record.id != best.id),
+        highest_score=None if history.top is None else history.top.id,
+        setting=best.setting,
+    )
 
 
-def _hint(history: History, decision: Decision, plan: FinalizePlan) -> Json:
-    rows = {row.id: row for row in history.iterations}
-    failed = [
-        {
-            "iteration_id": number,
-            "error": str(rows[number].failure),
-            "failed_pass": failed_pass_of(failure) if (failure := rows[number].failure) else None,
-            "attempts": len(rows[number].attempts) + 1,
-            "retry_command": retry_command(rows[number]),
-        }
-        for number in decision.failed
-    ]
-    hint: Json = {
-        "phase": decision.phase,
-        "lever": decision.lever,
-        "advice": _with_failures(decision.advice, failed),
-        "auto_finalized": plan.auto,
-        "skipped_levers": [
-            {"lever": skip.lever, "reason": skip.reason} for skip in decision.skipped
-        ],
-        "failed_iterations": failed,
-        "crashed_passes": [
-            {
-                "pass": crashed.what,
-                "iterations": list(dict.fromkeys(crash.row.id for crash in crashed.crashes)),
-                "is_retired": crashed.is_retired,
-                "reason": crashed.reason,
-            }
+def _hint(history: History, decision: Decision, plan: FinalizePlan) -> parts.NextStepHint:
+    records = {record.id: record for record in history.iterations}
+    failed = tuple(_failed(records[number]) for number in decision.failed)
+    signals = decision.signals
+    return parts.NextStepHint(
+        phase=decision.phase,
+        lever=decision.lever,
+        advice=_with_failures(decision.advice, failed),
+        auto_finalized=plan.auto,
+        skipped_levers=tuple(
+            parts.SkippedLeverEntry(lever=skip.lever, reason=skip.reason)
+            for skip in decision.skipped
+        ),
+        failed_iterations=failed,
+        crashed_passes=tuple(
+            parts.CrashedPassEntry(
+                name=crashed.what,
+                iterations=tuple(dict.fromkeys(crash.row.id for crash in crashed.crashes)),
+                is_retired=crashed.is_retired,
+                reason=crashed.reason,
+            )
             for crashed in Crashes(history).passes
-        ],
-        "notes": list(decision.notes),
-    }
-    if decision.phase.startswith(("phase-2", "phase-3")) and decision.setting is not None:
-        hint["setting"] = ready_to_save(decision.setting)
-    if decision.signals is not None:
-        hint["phase5_signals"] = decision.signals.to_json()
-        hint["coverage_exhausted"] = decision.coverage_exhausted
-    if plan.reason is not None:
-        hint["finalize_reason"] = plan.reason.to_json()
-    if plan.refusal:
-        hint["refusal"] = plan.refusal
-    if plan.premature:
-        hint["premature_finalize_rejected"] = True
-    return hint
+        ),
+        notes=decision.notes,
+        setting=decision.setting if decision.phase in _WITH_SETTING else None,
+        phase5_signals=None if signals is None else parts.OpenSearchSignals(**signals.to_json()),
+        coverage_exhausted=None if signals is None else decision.coverage_exhausted,
+        finalize_reason=(
+            None if plan.reason is None else parts.FinalizeEntry(**asdict(plan.reason))
+        ),
+        refusal=plan.refusal or None,
+        premature_finalize_rejected=plan.premature or None,
+    )
 
 
-def _with_failures(advice: str, failed: list[Json]) -> str:
-    told = [
-        f"iter_{item['iteration_id']} failed ({item['error']}) and counts as tried; to retry it: "
-        f"{item['retry_command']}"
-        for item in failed
+_WITH_SETTING = (Phase.SWEEP, Phase.RESIDUAL, Phase.PIVOT)
+
+
+def _failed(record: Iteration) -> parts.FailedIteration:
+    return parts.FailedIteration(
+        iteration_id=record.id,
+        error=str(record.failure),
+        failed_pass=_failed_pass(record.failure),
+        attempts=len(record.attempts) + 1,
+        retry_command=retry_command(record),
+    )
+
+
+def _with_failures(advice: str, failed: tuple[parts.FailedIteration, ...]) -> str:
+    retries = [
+        f"iter_{failure.iteration_id} failed ({failure.error}) and counts as tried; to retry it: "
+        f"{failure.retry_command}"
+        for failure in failed
     ]
-    return " ".join([advice, *told])
+    return " ".join([advice, *retries])

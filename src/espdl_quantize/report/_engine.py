@@ -12,10 +12,10 @@ _SHOWN = 6
 def engine_of(history: History) -> str:
     """Name the engines of all iterations, and those that plain esp-ppq did parts of; empty where
     no iteration says which it was."""
-    engines = Counter(row.engine for row in history.iterations if row.engine is not None)
+    engines = Counter(record.engine for record in history.iterations if record.engine is not None)
     if not engines:
         return ""
-    names = [row.name for row in history.iterations if row.engine_fallbacks]
+    names = [record.name for record in history.iterations if record.engine_fallbacks]
     if not names:
         return ", ".join(engines)
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
@@ -28,8 +28,8 @@ def engine_of(history: History) -> str:
 def engine_warnings(history: History) -> list[str]:
     """Say of each iteration what plain esp-ppq did for the fast engine."""
     return [
-        f"{row.name}: the fast engine failed, and plain esp-ppq did instead: "
-        + "; ".join(str(one) for one in row.engine_fallbacks)
-        for row in history.iterations
-        if row.engine_fallbacks
+        f"{record.name}: the fast engine failed, and plain esp-ppq did instead: "
+        + "; ".join(str(fallback) for fallback in record.engine_fallbacks)
+        for record in history.iterations
+        if record.engine_fallbacks
     ]

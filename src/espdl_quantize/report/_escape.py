@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import html
-import json
 import math
 import re
 from typing import Any
 
-from espdl_quantize.core import to_jsonable
+from espdl_quantize.search import describe_seconds
 
 _INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]+")
 """Control characters, line breaks and marks that turn the direction of text."""
@@ -33,12 +32,6 @@ def md(text: object, limit: int = 300) -> str:
     return _EDGE_UNDERSCORE.sub(r"\\_", escaped)
 
 
-def json_block(value: Any) -> str:
-    """Return a fenced JSON block; what could end the fence is written as a JSON escape."""
-    text = json.dumps(to_jsonable(value), indent=2, ensure_ascii=True, allow_nan=False)
-    return f"```json\n{text.replace('<', chr(92) + 'u003c').replace('`', chr(92) + 'u0060')}\n```"
-
-
 def python_literal(value: Any) -> str:
     """Return ``value`` as a Python literal that no code fence and no HTML parser trips over."""
     if isinstance(value, str):
@@ -53,8 +46,15 @@ def python_literal(value: Any) -> str:
     return repr(value)
 
 
-def number(value: float | None, sign: bool = False) -> str:
+def number(value: float | None, *, sign: bool = False) -> str:
     """Write a score or a difference of scores."""
     if value is None:
         return "-"
     return f"{value:+.6g}" if sign else f"{value:.6g}"
+
+
+def duration(seconds: float | None) -> str:
+    """Write a duration, "-" for an unknown one."""
+    if seconds is None or not math.isfinite(seconds):
+        return "-"
+    return describe_seconds(seconds)

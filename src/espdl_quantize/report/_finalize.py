@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from espdl_quantize.core import Phase
 from espdl_quantize.record import History
 from espdl_quantize.search import Decision, score
 
@@ -71,7 +72,7 @@ def plan_finalize(
     only best/ is asked for.
     """
     asked = finalize or force_finalize or run_stop is not None
-    ended = decision.phase == "phase-4-final-report"
+    ended = Phase(decision.phase) is Phase.FINAL_REPORT
     if not (asked or write_best or ended):
         return FinalizePlan()
     if history.best is None:
@@ -80,21 +81,21 @@ def plan_finalize(
         )
     if not asked and write_best:
         return FinalizePlan(best=True)
-    is_open = decision.phase == "phase-5-agent-driven"
+    is_open = Phase(decision.phase) is Phase.OPEN
     if is_open and not force_finalize and run_stop is None:
         return FinalizePlan(
             refusal="the search is open: the target is not reached and the metric still moves",
             premature=True,
         )
-    reason = _reason(history, decision, asked, run_stop)
+    reason = _reason(history, decision, run_stop, asked=asked)
     return FinalizePlan(best=True, reason=reason, auto=ended and not asked)
 
 
 def _reason(
-    history: History, decision: Decision, asked: bool, run_stop: RunStop | None
+    history: History, decision: Decision, run_stop: RunStop | None, *, asked: bool
 ) -> FinalizeReason:
     signals = decision.signals
-    category, detail = _category(history, decision, asked, run_stop)
+    category, detail = _category(history, decision, run_stop, asked=asked)
     return FinalizeReason(
         category,
         detail,
@@ -106,7 +107,7 @@ def _reason(
 
 
 def _category(
-    history: History, decision: Decision, asked: bool, run_stop: RunStop | None
+    history: History, decision: Decision, run_stop: RunStop | None, *, asked: bool
 ) -> tuple[Category, str]:
     count = len(history.iterations)
     if decision.stop is not None and (run_stop is not None or not asked):
@@ -116,13 +117,13 @@ def _category(
     if run_stop == "coverage_exhausted":
         return "coverage_exhausted", _exhausted(decision)
     if decision.stop is not None:
-        told = f"asked for; the search had ended by itself ({decision.stop.category}): "
-        return "manual_finalize_phase4", told + decision.stop.detail
-    if decision.phase == "phase-5-agent-driven":
+        detail = f"asked for; the search had ended by itself ({decision.stop.category}): "
+        return "manual_finalize_phase4", detail + decision.stop.detail
+    if Phase(decision.phase) is Phase.OPEN:
         return "force_finalize_phase5", f"forced in open exploration after {count} iterations"
     best = history.best
-    told = f"asked for in {decision.phase} after {count} iterations"
-    return "manual_finalize_pre_phase5", f"{told}; {score(history, best)}" if best else told
+    detail = f"asked for in {decision.phase} after {count} iterations"
+    return "manual_finalize_pre_phase5", f"{detail}; {score(history, best)}" if best else detail
 
 
 def _exhausted(decision: Decision) -> str:
@@ -130,5 +131,5 @@ def _exhausted(decision: Decision) -> str:
     left = [*signals.untried_phase3_levers, *signals.untried_phase5_patterns] if signals else []
     if not left:
         return "every lever and pattern was tried and nothing gained lately"
-    told = ", ".join(left)
-    return f"nothing gained lately, and no change of best is left that would cover {told}"
+    missing = ", ".join(left)
+    return f"nothing gained lately, and no change of best is left that would cover {missing}"

@@ -9,5 +9,5 @@ def gap_words(share: float) -> str:
         return "more than all"
     if share == 1:
         return "all"
-    told = f"{share:.0%}"
-    return "nearly all" if told == "100%" else told
+    percent = f"{share:.0%}"
+    return "nearly all" if percent == "100%" else percent

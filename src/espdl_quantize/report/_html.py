@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import os
+from collections import Counter
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
-from espdl_quantize.core import OutputFolderError
-from espdl_quantize.record import GENERATOR
+from espdl_quantize.core import OutputFolderError, to_jsonable
+from espdl_quantize.record import GENERATOR, History
+from espdl_quantize.report import sections
 from espdl_quantize.report._best_folder import free_name
-from espdl_quantize.report._finalize import FinalizeReason
-from espdl_quantize.report._page import build_page
-from espdl_quantize.report._page_text import script_json
+from espdl_quantize.report._blocks import Medium, Step, make_step, sections_of
+from espdl_quantize.report._engine import engine_of
+from espdl_quantize.report._escape import duration, plain
+from espdl_quantize.report._finalize import FinalizePlan, FinalizeReason
 from espdl_quantize.report._text_file import write_text
 from espdl_quantize.search import Decision, Situation
 
@@ -22,18 +27,24 @@ HTML_MARK = f"<!-- {GENERATOR}:report.html"
 """In the first lines of every page that this package wrote."""
 
 _LOOKED_AT = 512
+_LONGEST = 100_000
 
 
 def render_html(situation: Situation, decision: Decision, reason: FinalizeReason | None) -> str:
-    """Write the page; jinja2 and plotly are imported here and nowhere else.
+    """Write the page.
 
     Args:
-        situation: the history with settled options.
+        situation: the history with resolved options.
         decision: the next step.
         reason: why the search was ended; None where it goes on.
     """
+    return html_page(make_step(situation, decision, FinalizePlan(reason=reason)))
+
+
+def html_page(step: Step) -> str:
+    """Write the page; jinja2 and plotly are imported here and nowhere else."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
+    from markupsafe import Markup, escape
 
     environment = Environment(
         loader=PackageLoader("espdl_quantize.report", "templates"),
@@ -41,12 +52,18 @@ def render_html(situation: Situation, decision: Decision, reason: FinalizeReason
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        # Whatever a section let through, no control character is on the page.
+        finalize=lambda value: value if isinstance(value, Markup) else plain(value, _LONGEST),
     )
     plotly, script = _plotly(), _asset("report.js")
     # Only these two scripts may run: text that slipped through the escaping would stay text.
     allowed = " ".join(f"'sha256-{_digest(source)}'" for source in (plotly, script))
     return environment.get_template("report.html.j2").render(
-        **build_page(situation, decision, reason),
+        name=_stated(step.history, "model_name") or "model",
+        chip=_stated(step.history, "target_chip") or "unknown chip",
+        verdict=sections.result.verdict_sentence(step.history),
+        sections=list(sections_of(step, Medium.HTML)),
+        facts=_facts(step.history),
         mark=Markup(f"{HTML_MARK} - rewritten by every finalize; copy it to keep your edits. -->"),
         generator=GENERATOR,
         allowed_scripts=Markup(allowed),
@@ -54,7 +71,16 @@ def render_html(situation: Situation, decision: Decision, reason: FinalizeReason
         plotly=Markup(plotly),
         script=Markup(script),
         script_json=lambda value: Markup(script_json(value)),
+        preformatted=lambda text: Markup(escape(text)),
     )
+
+
+def script_json(value: Any) -> str:
+    """Return JSON that can stand inside a ``<script>`` element, whatever strings it holds."""
+    text = json.dumps(to_jsonable(value), ensure_ascii=True, allow_nan=False)
+    for char in "<>&":
+        text = text.replace(char, f"\\u{ord(char):04x}")
+    return text
 
 
 def write_html(path: Path, text: str) -> list[str]:
@@ -105,3 +131,26 @@ def _asset(name: str) -> str:
 
 def _digest(source: str) -> str:
     return base64.b64encode(hashlib.sha256(source.encode("utf-8")).digest()).decode("ascii")
+
+
+def _stated(history: History, name: str) -> str | None:
+    """Return what the best says about itself, else whichever iteration does."""
+    records = ([history.best] if history.best else []) + list(history.iterations)
+    return next((plain(value) for record in records if (value := getattr(record, name))), None)
+
+
+def _facts(history: History) -> list[tuple[str, str]]:
+    seconds = sum(record.elapsed_seconds or 0.0 for record in history.iterations)
+    facts = [
+        ("Iterations", f"{len(history.iterations)}, {len(history.failed)} of them failed"),
+        ("Time on the PC", duration(seconds or None)),
+    ]
+    engine = engine_of(history)
+    if engine:
+        facts.append(("Engine", plain(engine, 300)))
+    for title, name in (("esp-ppq", "esp_ppq_version"), ("Seed", "seed")):
+        used = Counter(getattr(record, name) for record in history.iterations)
+        used.pop(None, None)
+        if used:
+            facts.append((title, ", ".join(plain(value, 60) for value in used)))
+    return facts

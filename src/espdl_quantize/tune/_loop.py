@@ -319,8 +319,10 @@ class Search:
             raise IterationError(f"no iteration has a score{told}", "fix it and run again")
         self._take_final(history)
         step = compare(self._outputs, run_stop=stop, options=self.options)
-        reason = step.comparison["next_step_hint"]["finalize_reason"]
-        return TuneResult(reason["category"], reason["detail"], self._ran, step)
+        reason = step.comparison.next_step_hint.finalize_reason
+        if reason is None:
+            raise IterationError("the search was not finalized", "run compare --finalize")
+        return TuneResult(reason.category, reason.detail, self._ran, step)
 
     def _plan(self, history: History, decision: Decision) -> None:
         plan = make_plan(history, decision, self.options, self._options.budget)

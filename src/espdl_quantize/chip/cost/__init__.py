@@ -27,6 +27,7 @@ from espdl_quantize.chip.cost._plan import (
     MemoryPlan,
     Placement,
     UnplannableModelError,
+    parameter_bytes,
     plan_memory,
 )
 from espdl_quantize.chip.cost._work import KINDS
@@ -50,6 +51,7 @@ __all__ = [
     "cost_of",
     "cost_of_model",
     "load_constants",
+    "parameter_bytes",
     "plan_memory",
     "shipped_constants",
 ]

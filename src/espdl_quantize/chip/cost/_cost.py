@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from espdl_quantize.chip._facts import RUNTIME_OPS
 from espdl_quantize.chip._model import ChipModel
 from espdl_quantize.chip._read import parse_model, read_content
 from espdl_quantize.chip.cost._latency import (
@@ -22,7 +23,6 @@ from espdl_quantize.chip.cost._latency import (
 from espdl_quantize.chip.cost._plan import MemoryPlan, UnplannableModelError, plan_memory
 from espdl_quantize.chip.cost._work import (
     KINDS,
-    RUNTIME_OPS,
     Operation,
     Work,
     operation_of,
@@ -206,7 +206,7 @@ def cost_of_model(
     if deployment.cores > constants.cores:
         raise UsageError(f"{chip} has {constants.cores} core", "leave the number of cores out")
     _check_ops(model)
-    plan = plan_memory(model, deployment.internal_bytes)
+    plan = plan_memory(model, internal_limit=deployment.internal_bytes)
     internal = {place.name for place in plan.placements if place.internal}
     operations, works = _works(model, deployment, constants, internal)
     times = [
@@ -229,7 +229,7 @@ def cost_of_model(
                 milliseconds=time if constants.absolute else None,
                 share=time / whole if whole else 0.0,
                 macs=operation.macs,
-                weight_bytes=sum(one.size for one in operation.inputs if one.constant),
+                weight_bytes=sum(operand.size for operand in operation.inputs if operand.constant),
                 live_bytes=plan.live[number],
                 mostly=max(spent, key=lambda kind: spent[kind]),
             )
@@ -275,7 +275,7 @@ def calibrate(
         raise CalibrationError("a calibration is of one core", "measure with one core")
     model = parse_model(read_content(file))
     _check_ops(model)
-    plan = plan_memory(model, deployment.internal_bytes)
+    plan = plan_memory(model, internal_limit=deployment.internal_bytes)
     internal = {place.name for place in plan.placements if place.internal}
     _, works = _works(model, deployment, constants, internal)
     by_name = dict(zip((node.name for node in model.nodes), works, strict=True))
@@ -299,7 +299,9 @@ def _works(
     for node in model.nodes:
         try:
             operation = operation_of(node, model, internal)
-            work = work_of(operation, constants.caches, deployment.weights_in_flash)
+            work = work_of(
+                operation, constants.caches, weights_in_flash=deployment.weights_in_flash
+            )
             if not all(math.isfinite(count) for count in work.values()):
                 raise OverflowError("its shapes are too large")
         except _ODD as error:

@@ -273,19 +273,23 @@ def calibrated(
     """
     import numpy as np
 
-    usable = [one for one in measurements if constants.milliseconds(one.work) > 0]
+    usable = [
+        measurement for measurement in measurements if constants.milliseconds(measurement.work) > 0
+    ]
     if not usable:
         raise CalibrationError("nothing was measured that the model predicts a time for")
-    for one in usable:
-        if not (math.isfinite(one.milliseconds) and one.milliseconds > 0):
+    for measurement in usable:
+        if not (math.isfinite(measurement.milliseconds) and measurement.milliseconds > 0):
             raise CalibrationError(
-                f"a measured time is {one.milliseconds} ms, expected more than 0"
+                f"a measured time is {measurement.milliseconds} ms, expected more than 0"
             )
     kinds = list(KINDS)
     start = np.array([max(constants.nanoseconds[kind], 1e-9) for kind in kinds])
-    counts = np.array([[one.work[kind] for kind in kinds] for one in usable]) / 1e6
-    measured = np.log([one.milliseconds for one in usable])
-    deviation = np.array([_ONE_LAYER if one.is_layer else _ONE_TOTAL for one in usable])
+    counts = np.array([[measurement.work[kind] for kind in kinds] for measurement in usable]) / 1e6
+    measured = np.log([measurement.milliseconds for measurement in usable])
+    deviation = np.array(
+        [_ONE_LAYER if measurement.is_layer else _ONE_TOTAL for measurement in usable]
+    )
     size = len(kinds)
     prior = np.array(constants.covariance) if constants.covariance else 0.25 * np.eye(size)
     if constants.residual is None:

@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from espdl_quantize.chip._facts import OVERWRITES_INPUT, SHARES_INPUT
 from espdl_quantize.chip._model import ChipModel, Node
 from espdl_quantize.core import EspdlQuantizeError
 
@@ -30,23 +31,6 @@ _BYTES = {
     "uint64": 8,
     "float64": 8,
 }
-
-
-def name_set(names: str) -> frozenset[str]:
-    """Return the names in a text."""
-    return frozenset(names.split())
-
-
-_SHARES_INPUT = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
-"""Ops whose output is their input under another shape: the bytes stay as they are."""
-_OVERWRITES_INPUT = name_set(
-    "Add And Clip DequantizeLinear Elu Equal Exp Gelu Greater GreaterOrEqual HardSigmoid HardSwish "
-    "LUT LayerNormalization LeakyRelu Less LessOrEqual Log LpNormalization Max Min Mod Neg Not Or "
-    "PRelu QuantizeLinear RMSNormalization ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp "
-    "ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu RequantizeLinear "
-    "ReverseSequence ScatterND Sigmoid Sqrt Swish Tanh Xor"
-)
-"""Ops that may write their output over an input. Mul, Sub, Div and Pow are not among them."""
 
 
 class UnplannableModelError(EspdlQuantizeError):
@@ -126,10 +110,10 @@ class _Tensor:
     @property
     def root(self) -> _Tensor:
         """The tensor whose bytes it uses."""
-        found = self
-        while found.leader is not None:
-            found = found.leader
-        return found
+        tensor = self
+        while tensor.leader is not None:
+            tensor = tensor.leader
+        return tensor
 
     def live_until(self, step: int) -> None:
         if self.leader is not None:
@@ -179,7 +163,9 @@ class _Arena:
 
     def _add_free(self, chunk: _Chunk) -> None:
         # A new chunk comes behind those of its size: the runtime appends it and sorts stably.
-        self.free.insert(bisect.bisect_right([one.size for one in self.free], chunk.size), chunk)
+        self.free.insert(
+            bisect.bisect_right([other.size for other in self.free], chunk.size), chunk
+        )
 
     def put(self, tensor: _Tensor, step: int) -> bool:
         size = -(-tensor.size // ALIGNMENT) * ALIGNMENT
@@ -223,7 +209,15 @@ class _Arena:
         self._add_free(chunk)
 
 
-def plan_memory(model: ChipModel, internal_limit: int = 0) -> MemoryPlan:
+def parameter_bytes(model: ChipModel) -> int:
+    """Return the bytes of weights, biases and tables, which ESP-DL copies into RAM by default."""
+    return sum(
+        -(-math.prod(tensor.shape or (1,)) * _BYTES[tensor.dtype] // ALIGNMENT) * ALIGNMENT
+        for tensor in model.constants.values()
+    )
+
+
+def plan_memory(model: ChipModel, *, internal_limit: int = 0) -> MemoryPlan:
     """Lay the activations out as the runtime does.
 
     Args:
@@ -281,11 +275,11 @@ def _placement(tensor: _Tensor) -> Placement:
 
 
 def _by_step(pairs: Iterable[tuple[int, _Tensor]], steps: int) -> list[list[_Tensor]]:
-    found: list[list[_Tensor]] = [[] for _ in range(steps)]
+    by_step: list[list[_Tensor]] = [[] for _ in range(steps)]
     for step, tensor in pairs:
         if 0 <= step < steps:
-            found[step].append(tensor)
-    return found
+            by_step[step].append(tensor)
+    return by_step
 
 
 def _lifetimes(model: ChipModel) -> list[_Tensor]:
@@ -318,7 +312,7 @@ def _lifetimes(model: ChipModel) -> list[_Tensor]:
 
 
 def _work_in_place(node: Node, output: _Tensor, read: list[_Tensor], kept: set[str]) -> None:
-    shares, overwrites = node.op_type in _SHARES_INPUT, node.op_type in _OVERWRITES_INPUT
+    shares, overwrites = node.op_type in SHARES_INPUT, node.op_type in OVERWRITES_INPUT
     if not (shares or overwrites):
         return
     leader = next(

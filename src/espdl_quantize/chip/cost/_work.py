@@ -14,34 +14,19 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from espdl_quantize.chip._facts import (
+    CONVERTS,
+    COPIES,
+    FLOAT,
+    ONE_BY_ONE,
+    SHARES_INPUT,
+    SUMS,
+    TABLED,
+)
 from espdl_quantize.chip._model import ChipModel, Node, Tensor
-from espdl_quantize.chip.cost._plan import name_set
 
 Work = dict[str, float]
 """How much of each kind."""
-
-_TABLED = name_set(
-    "Clip Elu Exp Gelu HardSigmoid HardSwish LUT LeakyRelu Log Sigmoid Sqrt Swish Tanh"
-)
-_FLOAT = name_set(
-    "Div Elu Exp GRU HardSigmoid HardSwish LSTM LayerNormalization Log LogSoftmax LpNormalization "
-    "Mod Pow RMSNormalization Sigmoid Softmax Sqrt Swish Tanh"
-)
-RUNTIME_OPS = name_set(
-    "Add AveragePool Clip Concat Conv DepthToSpace DequantizeLinear Div Elu Equal Exp Flatten GRU "
-    "Gather Gelu Gemm GlobalAveragePool Greater GreaterOrEqual HardSigmoid HardSwish Identity "
-    "InsertZeros LSTM LUT LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax "
-    "LpNormalization MatMul MaxPool Mod Mul Neg PRelu Pad Pow QuantizeLinear RMSNormalization "
-    "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd "
-    "ReduceSum ReduceSumSquare Relu RequantizeLinear Reshape Resize ReverseSequence ScatterND "
-    "Sigmoid Slice Softmax SpaceToDepth Split Sqrt Squeeze StreamingCache Sub Swish Tanh Transpose "
-    "Unsqueeze"
-)
-"""What ESP-DL 3.3 has a kernel for; a model with another op does not load."""
-_FREE = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
-_COPIES = frozenset({"Concat", "DepthToSpace", "Gather", "Pad", "Slice", "SpaceToDepth", "Split"})
-_CONVERTS = frozenset({"DequantizeLinear", "QuantizeLinear", "RequantizeLinear"})
-_ONE_BY_ONE = frozenset({"InsertZeros", "ReverseSequence", "ScatterND", "StreamingCache"})
 
 
 @dataclass(frozen=True)
@@ -111,7 +96,7 @@ class Operation:
     @property
     def weights(self) -> Operand | None:
         """Return the constant that a Conv, Gemm or MatMul multiplies by."""
-        if self.op_type in ("Conv", "Gemm", "MatMul") and len(self.inputs) > 1:
+        if self.op_type in SUMS and len(self.inputs) > 1:
             return self.inputs[1] if self.inputs[1].constant else None
         return None
 
@@ -132,7 +117,7 @@ class Operation:
 _BITS = {"int8": 8, "uint8": 8, "bool": 8, "int16": 16, "uint16": 16, "float64": 64, "int64": 64}
 
 
-def _operand(tensor: Tensor | None, constant: bool, internal: bool) -> Operand | None:
+def _operand(tensor: Tensor | None, *, constant: bool, internal: bool) -> Operand | None:
     if tensor is None or tensor.shape is None:
         return None
     return Operand(_BITS.get(tensor.dtype, 32), tensor.shape, constant, internal)
@@ -147,12 +132,15 @@ def operation_of(node: Node, model: ChipModel, internal: Container[str] = ()) ->
         internal: names of the activations in internal RAM.
     """
     operands = [
-        _operand(model.tensor(name), name in model.constants, name in internal)
+        _operand(model.tensor(name), constant=name in model.constants, internal=name in internal)
         for name in node.inputs
         if name
     ]
-    outputs = [_operand(model.values.get(name), False, name in internal) for name in node.outputs]
-    inputs = tuple(one for one in operands if one is not None)
+    outputs = [
+        _operand(model.values.get(name), constant=False, internal=name in internal)
+        for name in node.outputs
+    ]
+    inputs = tuple(operand for operand in operands if operand is not None)
     attributes = node.attributes
     kernel = tuple(attributes.get("kernel_shape") or ())
     if not kernel and node.op_type == "Conv" and len(inputs) > 1:
@@ -162,7 +150,7 @@ def operation_of(node: Node, model: ChipModel, internal: Container[str] = ()) ->
         op_type=node.op_type,
         width=node.width,
         inputs=inputs,
-        outputs=tuple(one for one in outputs if one is not None),
+        outputs=tuple(operand for operand in outputs if operand is not None),
         kernel=kernel,
         grouped=int(attributes.get("group") or 1) > 1,
         dilation=int(dilations[0]),
@@ -173,9 +161,9 @@ def operation_of(node: Node, model: ChipModel, internal: Container[str] = ()) ->
 def operation_of_row(row: Mapping[str, Any]) -> Operation:
     """Describe one op of the published figures."""
 
-    def operand(one: list[Any]) -> Operand:
+    def operand(entry: list[Any]) -> Operand:
         return Operand(
-            _BITS.get(one[0], 32), tuple(one[1]), bool(one[2]) if len(one) > 2 else False
+            _BITS.get(entry[0], 32), tuple(entry[1]), bool(entry[2]) if len(entry) > 2 else False
         )
 
     inputs = tuple(map(operand, row["in"]))
@@ -216,7 +204,7 @@ KINDS = {
 """The kinds of work, each with a constant per chip."""
 
 
-def work_of(operation: Operation, caches: Caches, weights_in_flash: bool = False) -> Work:
+def work_of(operation: Operation, caches: Caches, *, weights_in_flash: bool = False) -> Work:
     """Count an op's work.
 
     Args:
@@ -227,20 +215,22 @@ def work_of(operation: Operation, caches: Caches, weights_in_flash: bool = False
     """
     work: Work = dict.fromkeys(KINDS, 0.0)
     work["node"] = 1.0
-    if not operation.outputs or operation.op_type in _FREE:
+    if not operation.outputs or operation.op_type in SHARES_INPUT:
         return work
-    if operation.op_type in ("Conv", "Gemm", "MatMul") and len(operation.inputs) > 1:
-        _products(operation, caches, weights_in_flash, work)
+    if operation.op_type in SUMS and len(operation.inputs) > 1:
+        _products(operation, caches, work, in_flash=weights_in_flash)
     else:
         _elements(operation, work)
-    read = sum(one.size for one in operation.inputs if not (one.constant or one.internal))
-    written = sum(one.size for one in operation.outputs if not one.internal)
+    read = sum(
+        operand.size for operand in operation.inputs if not (operand.constant or operand.internal)
+    )
+    written = sum(operand.size for operand in operation.outputs if not operand.internal)
     # A line that is written is first read into the cache and later written back.
     work["moved"] += (read + 2 * written) * _share_spilled(read + written, caches.data)
     return work
 
 
-def _products(operation: Operation, caches: Caches, in_flash: bool, work: Work) -> None:
+def _products(operation: Operation, caches: Caches, work: Work, *, in_flash: bool) -> None:
     source, weights, output = operation.inputs[0], operation.inputs[1], operation.outputs[0]
     int8 = operation.width == "S8"
     lanes = 16 if int8 else 8
@@ -303,15 +293,19 @@ def _share_spilled(size: int, cache: int) -> float:
 
 def _elements(operation: Operation, work: Work) -> None:
     op_type, output = operation.op_type, operation.outputs[0]
-    count = sum(one.count for one in operation.outputs)
+    count = sum(operand.count for operand in operation.outputs)
     lanes = {"S8": 16, "F32": 1}.get(operation.width, 8)
-    whole = max([one.count for one in operation.inputs if not one.constant], default=0)
-    tabled = operation.table and op_type in _TABLED
-    if op_type in _COPIES:
+    whole = max([operand.count for operand in operation.inputs if not operand.constant], default=0)
+    tabled = operation.table and op_type in TABLED
+    if op_type in COPIES:
         return
-    if op_type in _CONVERTS:
+    if op_type in CONVERTS:
         # Its width in the file is not looked at: the tensors' types choose the kernel.
-        bits = max(one.bits for one in (*operation.inputs, *operation.outputs) if not one.constant)
+        bits = max(
+            operand.bits
+            for operand in (*operation.inputs, *operation.outputs)
+            if not operand.constant
+        )
         work["vector" if bits <= 16 else "scalar"] += count / (128 // bits if bits <= 16 else 1)
         return
     if op_type in ("MaxPool", "AveragePool", "GlobalAveragePool"):
@@ -322,14 +316,14 @@ def _elements(operation: Operation, work: Work) -> None:
         work["pixel"] += pixels
     elif op_type in ("GRU", "LSTM"):
         steps = operation.inputs[0].shape[0] if operation.inputs[0].shape else 1
-        products = sum(one.count for one in operation.inputs[1:] if one.constant)
+        products = sum(operand.count for operand in operation.inputs[1:] if operand.constant)
         work["vector"] += steps * products / lanes
         work["float"] += 4 * count
-    elif operation.width == "F32" or (op_type in _FLOAT and not tabled):
+    elif operation.width == "F32" or (op_type in FLOAT and not tabled):
         work["float"] += max(whole, count)
     elif op_type == "Transpose":
         work["permute"] += count
-    elif op_type.startswith("Reduce") or op_type in _ONE_BY_ONE:
+    elif op_type.startswith("Reduce") or op_type in ONE_BY_ONE:
         work["scalar"] += max(whole, count)
     else:
         work["vector"] += count / lanes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import textwrap
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from espdl_quantize.report._escape import plain
 
@@ -35,6 +35,7 @@ class Figure:
         empty: why there is nothing to draw; then there are no traces.
     """
 
+    shape: ClassVar[str] = "chart"
     id: str
     title: str
     caption: str

@@ -132,13 +132,13 @@ def _points(
 
 
 def _alt(best: Iteration, cheap: Iteration | None, metric: str) -> str:
-    told = (
+    text = (
         f"Scatter chart of {metric} over the number of ops that run slower. The best, "
         f"{best.name}, scores {number(best.value)} with {slower_ops(best)}."
     )
     if cheap is not None:
-        told += (
+        text += (
             f" {cheap.name} scores {number(cheap.value)} with {slower_ops(cheap)}, which is the "
             "cheapest close to it."
         )
-    return told
+    return text

@@ -105,8 +105,8 @@ def _named(effect: LeverEffect, best: Iteration | None) -> str:
 
 def _told(history: History, effect: LeverEffect) -> str:
     row = history.get(effect.iter)
-    told = effect.added_pass if row is None else changes_of(history, row)
-    return hover(f"iter_{effect.iter}: {number(effect.delta_vs_prior_best, sign=True)}", told)
+    changes = effect.added_pass if row is None else changes_of(history, row)
+    return hover(f"iter_{effect.iter}: {number(effect.delta_vs_prior_best, sign=True)}", changes)
 
 
 def _range(gains: list[float], share: float) -> list[float]:
@@ -119,9 +119,9 @@ def _range(gains: list[float], share: float) -> list[float]:
 def _alt(effects: list[LeverEffect]) -> str:
     gained = sum(effect.delta_vs_prior_best > 0 for effect in effects)
     top = max(effects, key=lambda effect: effect.delta_vs_prior_best)
-    told = f"Bar chart of {len(effects)} changes, {gained} of which gained."
+    text = f"Bar chart of {len(effects)} changes, {gained} of which gained."
     if gained:
-        told += (
+        text += (
             f" The largest gain is {number(top.delta_vs_prior_best, sign=True)} in iter_{top.iter}."
         )
-    return told
+    return text

@@ -221,11 +221,11 @@ def _stretches(phases: list[int]) -> Iterator[tuple[int, int, int]]:
 
 def _alt(history: History, metric: str) -> str:
     best, first = history.best, history.scored[0]
-    told = f"Chart of {metric} over {len(history.iterations)} iterations"
-    told += f", {len(history.failed)} of them failed" if history.failed else ""
+    text = f"Chart of {metric} over {len(history.iterations)} iterations"
+    text += f", {len(history.failed)} of them failed" if history.failed else ""
     if best is None:
-        return f"{told}."
+        return f"{text}."
     return (
-        f"{told}. The first score is {number(first.value)} ({first.name}), "
+        f"{text}. The first score is {number(first.value)} ({first.name}), "
         f"the best {number(best.value)} ({best.name})."
     )

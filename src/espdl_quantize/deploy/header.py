@@ -106,15 +106,15 @@ def c_string(text: object) -> str:
     """Return a C string literal that holds any text, without a character that C gives a meaning."""
     out = []
     for byte in str(text).encode("utf-8", "replace")[:400]:
-        one = chr(byte)
+        char = chr(byte)
         # Three digits: no digit that follows can join them. "?" begins a trigraph.
-        is_plain = (one.isascii() and one.isalnum()) or one in " _-./:,*[]()"
-        out.append(one if is_plain else f"\\{byte:03o}")
+        is_plain = (char.isascii() and char.isalnum()) or char in " _-./:,*[]()"
+        out.append(char if is_plain else f"\\{byte:03o}")
     return '"' + "".join(out) + '"'
 
 
 def _table(name: str, tensors: list[Json]) -> str:
-    rows = ",\n".join(f"    {{{', '.join(_row(one))}}}" for one in tensors)
+    rows = ",\n".join(f"    {{{', '.join(_row(tensor))}}}" for tensor in tensors)
     count = f"#define {name.upper()} {len(tensors)}\n"
     return f"{count}static const model_tensor_t {name}[] = {{\n{rows}\n}};\n"
 

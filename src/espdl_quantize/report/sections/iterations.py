@@ -1,0 +1,147 @@
+"""What every iteration did: charts, the table, and where the error lies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from espdl_quantize.record import Evidence, Iteration
+from espdl_quantize.report._blocks import (
+    Block,
+    Cell,
+    Column,
+    Step,
+    Table,
+    TableRow,
+    section,
+)
+from espdl_quantize.report._certainty import show_interval, show_signals, verdict_of
+from espdl_quantize.report._comparison import (
+    attempts_of,
+    changes_of,
+    cost_of,
+    delta_of,
+    outcome_of,
+    rank_of,
+)
+from espdl_quantize.report._escape import duration, number, plain
+from espdl_quantize.report.figures import (
+    LayerRow,
+    cost_figure,
+    layer_figure,
+    layer_rows,
+    lever_figure,
+    metric_figure,
+)
+from espdl_quantize.search import int16_ops
+
+_RATIONALE = 1500
+
+
+@section("How the search went", html=20, markdown=None, terminal=None)
+def search(step: Step) -> Iterator[Block]:
+    """Draw the metric, the gain of every change, and what accuracy costs."""
+    yield metric_figure(step.situation)
+    yield lever_figure(step.history)
+    yield cost_figure(step.situation)
+
+
+@section("Iteration history", html=40, markdown=30, terminal=None)
+def iteration_history(step: Step) -> Iterator[Block]:
+    """List every iteration, what it changed, and what came of it."""
+    yield Table(
+        "rows",
+        "What each iteration changed against the best before it, and what came of it. The best is "
+        "marked with a star.",
+        (
+            Column("iter", is_number=True),
+            Column("method changed", "changed"),
+            Column(plain(step.history.metric or "metric", 60), "any", is_number=True, is_name=True),
+            Column("95 % interval", is_number=True),
+            Column("delta", is_number=True),
+            Column("outcome"),
+            Column("against best"),
+            Column("output noise:signal", is_number=True),
+            Column("agrees with float", is_number=True),
+            Column("rank", is_number=True),
+            Column("affects inference speed", "price"),
+            Column("elapsed", is_number=True, page_only=True),
+        ),
+        tuple(_record(step, record) for record in step.history.iterations),
+        "No iteration has been run.",
+    )
+
+
+def _record(step: Step, record: Iteration) -> TableRow:
+    history, best = step.history, step.best
+    outcome = outcome_of(history, record)
+    problems = (plain(record.failure or "", 600), plain(attempts_of(record), 600))
+    noise, agreement = show_signals(record)
+    return TableRow(
+        (
+            Cell(str(record.id)),
+            Cell(
+                plain(changes_of(history, record), 600),
+                problems=tuple(problem for problem in problems if problem),
+                details=plain(record.rationale, _RATIONALE),
+            ),
+            Cell(number(record.value)),
+            Cell(show_interval(history.noise.interval(record))),
+            Cell(number(delta_of(history, record), sign=True)),
+            Cell(outcome, badge=outcome.replace(" ", "-")),
+            Cell(verdict_of(history, record)),
+            Cell(noise),
+            Cell(agreement),
+            Cell(str(rank_of(history, record))),
+            Cell(plain(cost_of(record))),
+            Cell(duration(record.elapsed_seconds)),
+        ),
+        is_best=best is not None and record.id == best.id,
+    )
+
+
+@section("Where the error is", html=50, markdown=None, terminal=None)
+def layers(step: Step) -> Iterator[Block]:
+    """Show the worst layers of the baseline and of the best."""
+    first, best = step.history.baseline, step.best
+    worst = _worst_layers(step, first)
+    first_name, best_name = (record.name if record else "" for record in (first, best))
+    needs_work = step.situation.options.thresholds.layer_snr
+    yield layer_figure(worst, first_name, best_name, needs_work)
+    if not worst:
+        return
+    yield Table(
+        "layers",
+        "The worst layers: noise:signal power ratio with only this layer quantized.",
+        (
+            Column("Layer", "op"),
+            Column("Type"),
+            Column(f"Baseline ({first_name})", is_number=True),
+            Column(f"Best ({best_name})", is_number=True),
+            Column("Width in best"),
+        ),
+        tuple(
+            TableRow(
+                (
+                    Cell(plain(layer.op, 200)),
+                    Cell(plain(layer.op_type, 60) or "-"),
+                    Cell(_ratio(layer.baseline)),
+                    Cell(_ratio(layer.best)),
+                    Cell("int16" if layer.is_int16 else "default"),
+                )
+            )
+            for layer in worst
+        ),
+    )
+
+
+def _worst_layers(step: Step, first: Iteration | None) -> list[LayerRow]:
+    best = step.best
+    if first is None or best is None:
+        return []
+    before = step.situation.evidence.get(first.id, Evidence())
+    wide = int16_ops(best.setting) if best.setting else ()
+    return layer_rows(before, step.situation.best_evidence, wide)
+
+
+def _ratio(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
