@@ -206,12 +206,12 @@ class _Reader:
 
 
 def _by_name(tensors: Iterator[Tensor]) -> dict[str, Tensor]:
-    tensors: dict[str, Tensor] = {}
+    by_name: dict[str, Tensor] = {}
     for tensor in tensors:
-        if tensor.name in tensors and tensor.name:
+        if tensor.name in by_name and tensor.name:
             raise ValueError(f"the name {tensor.name!r} is given twice")
-        tensors[tensor.name] = tensor
-    return tensors
+        by_name[tensor.name] = tensor
+    return by_name
 
 
 def _dtype(number: int) -> str:

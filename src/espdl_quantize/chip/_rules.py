@@ -124,7 +124,8 @@ def _exponents(model: ChipModel, node: Node, facts: ChipFacts) -> Iterator[str]:
         if len(tensor.exponents) != 1:
             yield f"{tensor.name!r} has {len(tensor.exponents)} exponents, expected 1"
         elif abs(tensor.exponent) > _EXPONENT_LIMIT:
-            yield f"{tensor.name!r} has the exponent {tensor.exponent}, the limit is {_EXPONENT_LIMIT}"
+            exponent = tensor.exponent
+            yield f"{tensor.name!r} has the exponent {exponent}, the limit is {_EXPONENT_LIMIT}"
     for place in range(1, len(node.inputs)):
         constant = _constant(model, node, place) if node.op_type in SUMS else None
         if constant is None or len(constant.exponents) == 1:
@@ -218,7 +219,10 @@ def _one_exponent(model: ChipModel, node: Node, facts: ChipFacts) -> Iterator[st
         exponents = ", ".join(f"{tensor.name!r} {_shown(tensor.exponents)}" for tensor in sharing)
         verb = "compares" if node.op_type in COMPARISONS else "adds"
         whose = "inputs" if node.op_type in COMPARISONS else "inputs and output"
-        yield f"ESP-DL {verb} raw integers, so that its {whose} need one exponent, and have {exponents}"
+        yield (
+            f"ESP-DL {verb} raw integers, so that its {whose} need one exponent, and have "
+            f"{exponents}"
+        )
 
 
 def _shown(exponents: tuple[int, ...]) -> str:
