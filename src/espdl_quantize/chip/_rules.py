@@ -124,10 +124,8 @@ def _exponents(model: ChipModel, node: Node, facts: ChipFacts) -> Iterator[str]:
         if len(tensor.exponents) != 1:
             yield f"{tensor.name!r} has {len(tensor.exponents)} exponents, expected 1"
         elif abs(tensor.exponent) > _EXPONENT_LIMIT:
-            yield (
-                f"{tensor.name!r} has the exponent {tensor.exponent}, the limit is "
-                f"{_EXPONENT_LIMIT}"
-            )
+            exponent = tensor.exponent
+            yield f"{tensor.name!r} has the exponent {exponent}, the limit is {_EXPONENT_LIMIT}"
     for place in range(1, len(node.inputs)):
         constant = _constant(model, node, place) if node.op_type in SUMS else None
         if constant is None or len(constant.exponents) == 1:
