@@ -18,6 +18,8 @@ from espdl_quantize.chip._facts import chip_facts
 from espdl_quantize.chip._model import Tensor as FileTensor
 from espdl_quantize.chip.integers import check_integers, unpack, unpack_matrices
 from espdl_quantize.chip.integers._arithmetic import rescale
+from espdl_quantize.ppq import FastEngine, QuantizationEngine, ReferenceEngine
+from espdl_quantize.ppq.fast import OpRunner
 from espdl_quantize.targets import Rounding
 from tests.chip.made import Bytes, Export, make_export
 from tests.networks import KINDS
@@ -191,3 +193,35 @@ def test_a_constant_that_esp_ppq_leaves_in_the_other_order_is_named(
     assert any("(Mul): 0 % of the exported integers" in told for told in found.warnings())
     assert found.integers.end_to_end is None
     assert len(found.integers.ops) > 5
+
+
+@pytest.mark.parametrize("kind", ["transformer", "lstm"])
+def test_an_op_that_the_fast_engine_fails_at_is_run_by_esp_ppq(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make_export(tmp_path, kind, "esp32s3")
+
+    def checked(engine: QuantizationEngine) -> Any:
+        return check_model(
+            made.file,
+            made.chip,
+            made.graph,
+            made.layouts,
+            made.batches,
+            samples=1,
+            engine=engine,
+        ).integers
+
+    wanted = checked(ReferenceEngine())
+    assert wanted.end_to_end.outputs > 0
+    assert checked(FastEngine()) == wanted
+
+    def failing(*_: Any, **__: Any) -> Any:
+        raise TypeError("no implementation for the types")
+
+    monkeypatch.setattr(OpRunner, "run", failing)
+    engine = FastEngine()
+    assert checked(engine) == wanted
+    (record,) = engine.records
+    assert record.part == "the chip check"
+    assert record.reason == "TypeError: no implementation for the types"
