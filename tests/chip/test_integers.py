@@ -53,7 +53,7 @@ def test_unpacking_undoes_esp_ppqs_packing(
 
     width = "S16" if "16" in platform else "S8"
     shape = (count, channels, *window)
-    weight = torch.arange(np.prod(shape)).reshape(shape) % 251 - 125
+    weight = torch.arange(np.prod(shape)).reshape(shape) % 251 - 125  # type: ignore[call-overload]
     packed, _ = ResetParamLayoutPattern().reset_conv_filter_layout(
         weight, width, group, TargetPlatform[platform]
     )
@@ -135,7 +135,7 @@ def test_an_add_is_of_raw_integers_whatever_the_exponents_are(tmp_path: Path) ->
     model, facts = read_model(made.file), chip_facts(made.chip)
     found = check_integers(model, facts, made.graph, made.layouts, [sample])
     adds = [one.agreement for one in found.ops if one.op_type == "Add"]
-    assert [one.percent < 50 for one in adds] == [True]
+    assert [one.percent < 50 for one in adds] == [True]  # type: ignore[operator]
 
 
 def test_a_wrong_table_is_found_where_it_is(residual: Export, tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ class _Scaled(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.down(torch.sigmoid(self.conv(x)) * self.scale)
-        return self.head(torch.nn.functional.avg_pool2d(self.prelu(x), 26).flatten(1))
+        return self.head(torch.nn.functional.avg_pool2d(self.prelu(x), 26).flatten(1))  # type: ignore[no-any-return]
 
 
 def test_a_constant_that_esp_ppq_leaves_in_the_other_order_is_named(

@@ -14,7 +14,7 @@ from esp_ppq.executor import torch as executor
 
 from espdl_quantize.ppq import FastEngine, ReferenceEngine, canary
 from espdl_quantize.ppq.canary import Outcome, cache_folder, find_difference, forget, key
-from espdl_quantize.ppq.fast import _fake_quant, observers, writing
+from espdl_quantize.ppq.fast import _kernels, observer_kernels, observers, writing
 from espdl_quantize.ppq.fast.training import convolution
 from espdl_quantize.ppq.fast.training.parameters import Parameters
 
@@ -82,9 +82,9 @@ def slower(original: Callable[..., Any]) -> Callable[..., Any]:
 @pytest.mark.parametrize(
     ("owner", "name", "change", "says"),
     [
-        (observers.kernels, "mse_of_range", scaled(-1.0), "the exponents differ (mse"),
+        (observer_kernels, "mse_of_range", scaled(-1.0), "the exponents differ (mse"),
         (observers, "order_statistics", later, "the exponents differ (percentile"),
-        (_fake_quant.kernels, "backward", scaled(-1.0), "the losses"),
+        (_kernels, "backward", scaled(-1.0), "the losses"),
         (convolution, "convolution_gradients", half_the_gradient, "the losses"),
         (Parameters, "step", slower, "the losses"),
         (writing, "prepend", without_last_byte, "the exported files differ"),

@@ -29,8 +29,8 @@ def test_steps_are_those_of_torch(rate: float) -> None:
     optimizer, parameters = torch.optim.Adam(plain, lr=rate), Parameters(ours, rate)
     for _ in range(20):
         optimizer.zero_grad()
-        loss(plain).backward()
-        loss(ours).backward()
+        loss(plain).backward()  # type: ignore[no-untyped-call]
+        loss(ours).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         parameters.step()
     parameters.release()
@@ -45,7 +45,7 @@ def test_the_memory_is_the_tensors_own_again() -> None:
     places, strides = [one.data_ptr() for one in given], [one.stride() for one in given]
     parameters = Parameters(given, 0.1)
     assert [one.data_ptr() for one in given] != places
-    loss(given).backward()
+    loss(given).backward()  # type: ignore[no-untyped-call]
     parameters.step()
     parameters.release()
     assert [one.data_ptr() for one in given] == places
