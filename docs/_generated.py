@@ -17,6 +17,7 @@ from espdl_quantize.contract import QuantConfig, starter_contract
 from espdl_quantize.contract._config import _EXPECTED
 from espdl_quantize.contract.fingerprint import NO_PART_IN_THE_SCORE
 from espdl_quantize.core import errors
+from espdl_quantize.ppq import PATCHES
 from espdl_quantize.search import DEFAULT_THRESHOLDS, LEVERS, linear_order
 from espdl_quantize.search.policies._parameters import DEFAULT_PARAMETERS
 from espdl_quantize.setting import Setting
@@ -239,6 +240,20 @@ def starter(kind: str) -> str:
     return f"```python\n{starter_contract('torch' if kind == 'torch' else 'onnx')}```\n"
 
 
+def patches() -> str:
+    """Every name of esp-ppq that is replaced."""
+    rows = [
+        (
+            f"`{patch.module}.{patch.name}`",
+            f"`{patch.by}`",
+            patch.when.value,
+            patch.why,
+        )
+        for patch in PATCHES
+    ]
+    return _table(("name", "by", "when", "why"), rows)
+
+
 PARTS: dict[str, Callable[..., str]] = {
     part.__name__: part
     for part in (
@@ -250,6 +265,7 @@ PARTS: dict[str, Callable[..., str]] = {
         levers,
         limit,
         measured,
+        patches,
         policy_parameters,
         quant_config,
         setting,
