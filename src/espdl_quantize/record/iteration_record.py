@@ -8,7 +8,7 @@ it in the folder.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import field
 from functools import cache, cached_property
 from pathlib import Path
@@ -160,12 +160,6 @@ class OnChip(Lenient):
     ops_checked: Integer | None = None
     ops_skipped: Integer | None = None
     overflows: Integer | None = None
-
-    @classmethod
-    def from_json(cls, form: Json) -> OnChip:
-        """Read what the check of an exported file says."""
-        chip: OnChip = TypeAdapter(cls).validate_python(form)
-        return chip
 
 
 @dataclass(frozen=True, config=CONFIG)
@@ -326,7 +320,7 @@ class IterationRecord(Lenient):
     What is written has to be of the declared types; what is read and is not, is None.
     """
 
-    id: Integer = key("iteration_id", 0)
+    id: Integer = key("iteration_id", -1)
     """The number in the folder's name."""
     failure: Annotated[Failure | None, BeforeValidator(_failure)] = key("error")
     """Of a failed one: `stage`, `cause` and `hint`; within a pass of esp-ppq also `pass`, its
@@ -534,8 +528,3 @@ def read_record(folder: Path) -> IterationRecord:
         OutputFolderError: it is missing, unreadable, or holds no JSON object.
     """
     return record_from_json(read_json(folder / INDEX))
-
-
-def error_layers(errors: Iterable[tuple[str, float]]) -> tuple[LayerError, ...]:
-    """Return ops with their errors, as plain numbers."""
-    return tuple(LayerError(op, float(snr)) for op, snr in errors)
