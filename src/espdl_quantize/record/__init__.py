@@ -38,6 +38,7 @@ from espdl_quantize.record.evidence import (
     VariableStats,
     load_evidence,
 )
+from espdl_quantize.record.failure import Attempt, Failure
 from espdl_quantize.record.files import (
     ARTIFACTS,
     iteration_folder,
@@ -46,9 +47,7 @@ from espdl_quantize.record.files import (
 )
 from espdl_quantize.record.float_reference import FloatScore, FloatScores, read_float_scores
 from espdl_quantize.record.iteration_record import (
-    Attempt,
     EngineFallback,
-    Failure,
     Iteration,
     IterationRecord,
     LayerError,
