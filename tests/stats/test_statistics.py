@@ -65,24 +65,24 @@ def test_the_verdict_of_right_and_wrong_is_mcnemars():
     base = right(1000, 0.8, 0)
     better = base.copy()
     better[np.flatnonzero(base == 0)[:30]] = 1
-    found = compare_vectors(better, base, 100.0, True)
+    found = compare_vectors(better, base, 100.0, higher=True)
     assert (found.verdict, found.difference) == ("better", pytest.approx(3.0))
     assert found.test == "McNemar, exact"
     assert found.low < 3.0 < found.high
-    assert compare_vectors(base, better, 100.0, True).verdict == "worse"
-    assert compare_vectors(base, better, 100.0, False).verdict == "better"
+    assert compare_vectors(base, better, 100.0, higher=True).verdict == "worse"
+    assert compare_vectors(base, better, 100.0, higher=False).verdict == "better"
     # Five against none: p is 1/16.
     few = base.copy()
     few[np.flatnonzero(base == 0)[:5]] = 1
-    assert compare_vectors(few, base, 100.0, True).verdict == "within noise"
-    assert compare_vectors(base, base, 100.0, True).p == 1.0
+    assert compare_vectors(few, base, 100.0, higher=True).verdict == "within noise"
+    assert compare_vectors(base, base, 100.0, higher=True).p == 1.0
 
 
 def test_pairs_see_what_two_rates_alone_do_not():
     base = right(640, 0.8, 3)
     better = base.copy()
     better[np.flatnonzero(base == 0)[:12]] = 1
-    assert compare_vectors(better, base, 1.0, True).verdict == "better"
+    assert compare_vectors(better, base, 1.0, higher=True).verdict == "better"
     rates = better.mean(), base.mean()
     alone = compare_rates(rates[0], 640, rates[1], 640, scale=1.0, higher=True)
     assert (alone.verdict, alone.paired) == ("within noise", False)
@@ -92,15 +92,18 @@ def test_pairs_see_what_two_rates_alone_do_not():
 
 def test_a_loss_per_sample_is_compared_by_the_bootstrap():
     base = np.random.default_rng(4).exponential(1.0, 300)
-    found = compare_vectors(base * 0.9, base, 1.0, False)
+    found = compare_vectors(base * 0.9, base, 1.0, higher=False)
     assert (found.verdict, found.test) == ("better", "paired bootstrap")
     noise = np.random.default_rng(5).normal(0, 1, 300)
-    assert compare_vectors(base + noise - noise.mean(), base, 1.0, False).verdict == "within noise"
+    assert (
+        compare_vectors(base + noise - noise.mean(), base, 1.0, higher=False).verdict
+        == "within noise"
+    )
 
 
 def test_five_in_a_hundred_comparisons_of_equals_are_wrong_at_most():
     found = [
-        compare_vectors(right(200, 0.8, seed), right(200, 0.8, other), 1.0, True).verdict
+        compare_vectors(right(200, 0.8, seed), right(200, 0.8, other), 1.0, higher=True).verdict
         for seed, other in pairwise(range(301))
     ]
     assert sum(verdict != "within noise" for verdict in found) <= 0.07 * len(found)

@@ -20,7 +20,7 @@ from espdl_quantize.core import (
     Stage,
 )
 from espdl_quantize.deploy import RecordedValues, problem_of, simulate, write_card
-from espdl_quantize.iteration import _artifacts as artifacts
+from espdl_quantize.iteration import artifacts
 from espdl_quantize.iteration._console import captured
 from espdl_quantize.iteration._context import Context
 from espdl_quantize.iteration._float_reference import FloatReference
