@@ -8,7 +8,7 @@ from espdl_quantize.iteration.auxiliary import drawn
 
 
 def test_a_large_pool_is_mixed() -> None:
-    batches = list(torch.arange(20.0).reshape(20, 1).split(4))
+    batches = list(torch.split(torch.arange(20.0).reshape(20, 1), 4))
     found = drawn(batches, 1, 0, calib_steps=2)
     assert [len(batch) for batch in found] == [4, 4, 4, 4, 4]
     assert sorted(torch.cat(found).flatten().tolist()) == list(range(20))
@@ -19,7 +19,7 @@ def test_a_large_pool_is_mixed() -> None:
 
 
 def test_a_small_pool_is_resampled() -> None:
-    batches = list(torch.arange(10.0).reshape(10, 1).split(4))
+    batches = list(torch.split(torch.arange(10.0).reshape(10, 1), 4))
     found = torch.cat(drawn(batches, 1, 0, calib_steps=3)).flatten().tolist()
     assert len(found) == 10
     assert len(set(found)) < 10
@@ -28,9 +28,9 @@ def test_a_small_pool_is_resampled() -> None:
 
 def test_several_inputs_stay_together() -> None:
     left = torch.arange(8.0).reshape(8, 1)
-    as_lists = [[part, -part] for part in left.split(2)]
+    as_lists = [[part, -part] for part in torch.split(left, 2)]
     for one, two in drawn(as_lists, 3, 0, calib_steps=1):
         assert torch.equal(one, -two)
-    as_dicts = [{"b": -part, "a": part} for part in left.split(2)]
+    as_dicts = [{"b": -part, "a": part} for part in torch.split(left, 2)]
     for batch in drawn(as_dicts, 3, 0, calib_steps=1):
         assert torch.equal(batch["a"], -batch["b"])
