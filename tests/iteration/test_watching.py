@@ -67,9 +67,7 @@ def test_the_signals_are_those_of_the_definition(tmp_path: Path, prepared: Any) 
     with torch.no_grad():
         parts = torch.split(images, 25)
         outputs = [
-            torch.cat(
-                [TorchExecutor(graph, device="cpu")(part)[0] for part in torch.split(images, 25)]
-            )
+            torch.cat([TorchExecutor(graph, device="cpu")(part)[0] for part in parts])
             for graph in (noisy, exact)
         ]
     signals = facts.signals
