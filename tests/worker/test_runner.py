@@ -224,7 +224,7 @@ def test_ctrl_c_ends_the_worker_and_leaves_no_half_written_folder(tmp_path: Path
 
 PARENT = """
 from pathlib import Path
-from espdl_quantize.ppq import NoProgress
+from espdl_quantize.core import NoProgress
 from espdl_quantize.setting import baseline
 from tests.worker.made_job import MadeIsolated
 import sys
