@@ -7,6 +7,7 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Iterable
+from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -74,6 +75,8 @@ def _parameter(one: Any, hint: Any) -> tuple[str, str, str]:
         name = f"`{_value_name(one)}`"
     else:
         choices = get_args(hint) if get_origin(hint) is Literal else ()
+        if isinstance(hint, type) and issubclass(hint, Enum):
+            choices = tuple(hint)
         value = "|".join(map(str, choices)) or _value_name(one)
         name = (
             f"`{', '.join([*one.opts, *one.secondary_opts])}{'' if one.is_flag else ' ' + value}`"

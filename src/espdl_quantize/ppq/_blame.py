@@ -28,8 +28,8 @@ def failure_of(error: BaseException, message: str, doing: str, hint: str) -> Ite
         return IterationError(
             f"espdl-quantize itself fails to {doing}: {describe_failure(error)}",
             Hint(
-                "console.log has the whole trace; this is a fault of espdl-quantize, not of esp-ppq or of "
-                "the model: please report it; ",
+                "console.log has the whole trace; this is a fault of espdl-quantize, not of "
+                "esp-ppq or of the model: please report it; ",
                 Option.ENGINE.of("reference"),
                 " may work",
             ),

@@ -100,7 +100,7 @@ def _summary(situation: Situation, best: Iteration) -> list[str]:
     lines += [
         md(SHELL.spell(line), 900) for line in (*certainty_lines(history), *final_lines(history))
     ]
-    lines.append(md(score_source(history), 600))
+    lines.append(md(SHELL.spell(score_source(history)), 600))
     lines.append(f"On-device speed cost against the baseline: {md(cost_of(best))}")
     others = [
         f"{md(key)} {md(_metric(value))}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from espdl_quantize.core import SHELL
 from espdl_quantize.record import NO_LOSS, History, Iteration
 from espdl_quantize.report._certainty import score_source
 from espdl_quantize.report._comparison import cost_of
@@ -43,7 +44,7 @@ def headline(situation: Situation, first: Iteration | None, reason: FinalizeReas
         "share": None if share is None else gap_words(share),
         # What does not fit on the bar is still in the number.
         "bar": None if share is None else round(100 * min(max(share, 0.0), 1.0), 1),
-        "source": score_source(history),
+        "source": SHELL.spell(score_source(history)),
         "cost": _cost(best),
         "stop": _stop(reason),
     }
