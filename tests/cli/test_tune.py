@@ -10,7 +10,7 @@ from espdl_quantize.cli.search import result_table, search_and_print
 from espdl_quantize.core import EXIT_INTERRUPTED, SHELL, EspdlQuantizeError, InterruptedSearchError
 from espdl_quantize.search import decide
 from espdl_quantize.search.policies import make_policy
-from espdl_quantize.setting import baseline
+from espdl_quantize.setting import Setting, baseline
 from espdl_quantize.tune import Budget, TuneOptions, tune
 from tests.cli.test_cli import run
 from tests.search.made_runs import EQUALIZED, SWEEP, evidence, history, swept, trained
@@ -131,7 +131,8 @@ def test_a_missing_contract_leaves_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "outputs").exists()
 
 
-def save(path: Path, setting: object) -> Path:
+def save(path: Path, setting: Setting | None) -> Path:
+    assert setting is not None
     path.write_text(json.dumps(setting.model_dump(exclude_none=True)))
     return path
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from espdl_quantize.cli._aside_work import score_finally
-from espdl_quantize.cli._backend import ProcessOptions
+from espdl_quantize.cli.final import final as final_command
 from espdl_quantize.contract import load_contract
 from espdl_quantize.core import ContractError, NoProgress, OutputFolderError
 from espdl_quantize.iteration import RunOptions
@@ -119,12 +118,11 @@ def test_without_a_final_function_the_choice_is_told(
     assert not (tmp_path / "outputs/final").exists()
     report = (tmp_path / "outputs/final_report.md").read_text()
     assert "the final score is also the score it was selected by" in report
-    here = ProcessOptions(in_process=True)
     for as_json in (False, True):
         capfd.readouterr()
         with pytest.raises(SystemExit) as end:
             path, outputs = tmp_path / "user_quant.py", tmp_path / "outputs"
-            score_finally(path, outputs, False, here, as_json, None)
+            final_command(contract=path, output_dir=outputs, in_process=True, as_json=as_json)
         assert end.value.code == 0
         out = capfd.readouterr().out
         told = json.loads(out)["told"][0] if as_json else out

@@ -59,7 +59,9 @@ def test_verify_tells_the_file_that_was_scored_from_another(
     path = write_contract(tmp_path)
     contract, outputs = load_contract(path, target_names()), tmp_path / "outputs"
     run_iteration(contract, baseline(), outputs / "iter_0", RunOptions(), NoProgress())
-    assert verify(path, outputs, 3, as_json=True) == 0
+    with pytest.raises(SystemExit) as ended:
+        verify(contract=path, output_dir=outputs, samples=3, as_json=True)
+    assert ended.value.code == 0
     found = json.loads(capfd.readouterr().out)
     assert found["same_file"] is True
     assert found["integers"]["samples"] == 3
@@ -70,7 +72,9 @@ def test_verify_tells_the_file_that_was_scored_from_another(
     for place in range(16):
         other.set_number("head.weight", place, 127, "int8")
     file.write_bytes(other.result())
-    assert verify(path, outputs / "iter_0", 1, as_json=False) == 1
+    with pytest.raises(SystemExit) as ended:
+        verify(contract=path, output_dir=outputs / "iter_0", samples=1, as_json=False)
+    assert ended.value.code == 1
     told = capfd.readouterr().out
     assert "differs from what its setting makes now" in told
     assert "/head/Gemm" in told
