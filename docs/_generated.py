@@ -7,6 +7,7 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -83,6 +84,8 @@ def _parameter(parameter: Any, hint: Any) -> tuple[str, str, str]:
         name = f"`{_value_name(parameter)}`"
     else:
         choices = get_args(hint) if get_origin(hint) is Literal else ()
+        if isinstance(hint, type) and issubclass(hint, Enum):
+            choices = tuple(hint)
         value = "|".join(map(str, choices)) or _value_name(parameter)
         options = ", ".join([*parameter.opts, *parameter.secondary_opts])
         name = f"`{options}{'' if parameter.is_flag else ' ' + value}`"

@@ -114,7 +114,7 @@ def test_a_hung_iteration_is_ended_and_leaves_where_it_hung(tmp_path: Path) -> N
     with made(deaths={"0": "hang"}) as runner:
         with pytest.raises(IterationError, match=r"longer than its limit of 1 s") as caught:
             runner.run(baseline(0), tmp_path / "iter_0", NoProgress(), limit=1.0)
-        assert "--iteration-limit" in caught.value.hint
+        assert "iteration_limit" in caught.value.hint
         assert "in _sleep" in (tmp_path / "iter_0/console.log").read_text()
         pids = [int(pid) for pid in (tmp_path / "asleep").read_text().split()]
         wait_for(lambda: not any(map(is_alive, pids)))
@@ -172,7 +172,7 @@ def test_errors_keep_their_kind_and_faults_of_the_program_are_no_iteration(tmp_p
         with pytest.raises(IterationError, match="ended with SIGINT"):
             runner.run(baseline(2), tmp_path / "iter_2", NoProgress())
         runner.run(baseline(3), tmp_path / "iter_3", NoProgress())
-        with pytest.raises(OutputFolderError, match="--overwrite"):
+        with pytest.raises(OutputFolderError, match="overwrite=True"):
             runner.run(baseline(3), tmp_path / "iter_3", NoProgress())
         runner.run(baseline(3), tmp_path / "iter_3", NoProgress(), overwrite=True)
     assert not list(tmp_path.glob(".*.partial"))
