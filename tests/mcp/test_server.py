@@ -44,6 +44,7 @@ async def test_what_is_offered(root: Path) -> None:
         "artifacts",
         "finalize",
         "report",
+        "cost",
         "deploy",
         "device_log",
     }
