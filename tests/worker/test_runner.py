@@ -22,7 +22,7 @@ from espdl_quantize.setting import baseline
 from espdl_quantize.tune import Budget, TuneOptions, tune
 from espdl_quantize.worker import Runner
 from espdl_quantize.worker import _death as death
-from tests.worker.made_job import JOB, ROOT, MadeIsolated
+from tests.worker.fake_job import JOB, ROOT, FakeIsolatedBackend
 
 
 def made(**arguments: Any) -> Runner:
@@ -226,10 +226,10 @@ PARENT = """
 from pathlib import Path
 from espdl_quantize.core import NoProgress
 from espdl_quantize.setting import baseline
-from tests.worker.made_job import MadeIsolated
+from tests.worker.fake_job import FakeIsolatedBackend
 import sys
 outputs = Path(sys.argv[1])
-MadeIsolated(deaths={"0": "hang"}).run(baseline(0), outputs / "iter_0", NoProgress())
+FakeIsolatedBackend(deaths={"0": "hang"}).run(baseline(0), outputs / "iter_0", NoProgress())
 """
 
 
@@ -277,7 +277,7 @@ def test_a_closed_pipe_ends_a_busy_worker_with_its_children(tmp_path: Path) -> N
 
 def test_a_search_goes_on_over_every_kind_of_death(tmp_path: Path) -> None:
     deaths = {"1": "segfault", "2": "exit", "4": "hang", "5": "memory", "6": "abort"}
-    backend = MadeIsolated(deaths=deaths, limit=1.0)
+    backend = FakeIsolatedBackend(deaths=deaths, limit=1.0)
     with backend.runner:
         result = tune(backend, tmp_path, TuneOptions(Budget(9)))
     assert result.iterations_run == 9
@@ -288,6 +288,6 @@ def test_a_search_goes_on_over_every_kind_of_death(tmp_path: Path) -> None:
 
 
 def test_the_same_death_again_and_again_ends_the_search(tmp_path: Path) -> None:
-    backend = MadeIsolated(deaths=dict.fromkeys(map(str, range(9)), "exit"))
+    backend = FakeIsolatedBackend(deaths=dict.fromkeys(map(str, range(9)), "exit"))
     with backend.runner, pytest.raises(IterationError, match="iter_0 and iter_1 failed alike"):
         tune(backend, tmp_path, TuneOptions(Budget(9)))

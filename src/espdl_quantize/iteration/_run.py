@@ -79,7 +79,7 @@ def run_iteration(
         setting: what to quantize with. A folder named ``iter_N`` decides the iteration's id.
         folder: the iteration's folder; the folder above it is the output folder.
         options: how to run.
-        progress: told of every stage.
+        progress: notified of every stage.
         prepared: of this contract, where more iterations are to come in this process.
 
     Returns:
@@ -122,7 +122,7 @@ def run_staged(
         folder: where the iteration will be.
         staging: where to write it.
         options: how to run.
-        progress: told of every stage.
+        progress: notified of every stage.
         on_draft: given the record as it stands at the begin of each stage.
         notes: warnings to begin with.
 
