@@ -7,7 +7,7 @@ import pytest
 
 from espdl_quantize.cli._dry_run import preview_search
 from espdl_quantize.core import OutputFolderError
-from espdl_quantize.search import leg
+from espdl_quantize.search import sweep_setting
 from espdl_quantize.tune import Budget, TuneOptions, preview, tune
 from tests.cli.conftest import Command
 from tests.contracts import write_contract
@@ -74,11 +74,11 @@ def test_a_search_does_first_what_its_preview_says(
         found = preview(MadeBackend(), outputs, TuneOptions(Budget(1)))
         assert listing(tmp_path) == before
         done = tune(MadeBackend(), outputs, TuneOptions(Budget(1)))
-        if found.move is None:
+        if found.proposal is None:
             assert done.iterations_run == 0
             break
         ran = done.history.iterations[count].setting
-        assert ran == found.move.setting
+        assert ran == found.proposal.setting
     preview_search(MadeBackend(), outputs, TuneOptions(Budget(3)), as_json=True)
     told = json.loads(capsys.readouterr().out)
     assert told["budget"]["iterations"] == 3
@@ -89,14 +89,14 @@ def test_a_first_step_beyond_the_budget_of_time_is_told(tmp_path: Path) -> None:
     outputs = tmp_path / "outputs"
     tune(MadeBackend(), outputs, TuneOptions(Budget(2)))
     found = preview(MadeBackend(), outputs, TuneOptions(Budget(seconds=1.0)))
-    assert found.move is None
+    assert found.proposal is None
     assert "budget_reached" in found.stop
     assert found.estimate is not None and found.estimate.seconds > 1
 
 
 def test_a_preview_refuses_a_contract_that_was_edited(tmp_path: Path) -> None:
     tune(MadeBackend(contract_key="a"), tmp_path, TuneOptions(Budget(1)))
-    assert preview(MadeBackend(contract_key="a"), tmp_path).move is not None
+    assert preview(MadeBackend(contract_key="a"), tmp_path).proposal is not None
     with pytest.raises(OutputFolderError, match="the contract was edited since iter_0"):
         preview(MadeBackend(contract_key="b"), tmp_path)
 
@@ -104,5 +104,5 @@ def test_a_preview_refuses_a_contract_that_was_edited(tmp_path: Path) -> None:
 def test_the_leg_is_previewed_whole(tmp_path: Path) -> None:
     write_history(tmp_path, swept(0.5))
     found = preview(MadeBackend(), tmp_path)
-    assert found.move is not None
-    assert found.move.setting.tqt_optimization == leg("kl").tqt_optimization
+    assert found.proposal is not None
+    assert found.proposal.setting.tqt_optimization == sweep_setting("kl").tqt_optimization

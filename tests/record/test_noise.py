@@ -141,12 +141,12 @@ def test_a_search_by_the_outputs_builds_on_the_quietest(tmp_path: Path) -> None:
         scored(tmp_path, number, right, setting, noise=noise)
     plain = compare(tmp_path)
     assert plain.decision.setting.calib_algorithm == "kl"
-    quiet = compare(tmp_path, options=SearchOptions(search_by="noise"))
+    quiet = compare(tmp_path, options=SearchOptions(rank_by=RankBy.NOISE))
     assert quiet.decision.setting.calib_algorithm == "mse"
     assert "iter_2 scored output noise:signal 0.02" in quiet.decision.setting.rationale
     # The metric is the judge.
     assert quiet.history.best.id == plain.history.best.id == 1
-    met = compare(tmp_path, options=SearchOptions(search_by="noise", target=85.0))
+    met = compare(tmp_path, options=SearchOptions(rank_by=RankBy.NOISE, target=85.0))
     assert met.decision.stop.category == "target_reached"
 
 

@@ -25,7 +25,7 @@ from espdl_quantize.report.figures import (
     metric_figure,
     phase_of,
 )
-from espdl_quantize.search import decide, leg, settle
+from espdl_quantize.search import decide, sweep_setting, settle
 from espdl_quantize.setting import baseline
 from tests.search.made_runs import (
     EQUALIZED,
@@ -274,7 +274,7 @@ def test_one_iteration(tmp_path, setting):
 
 
 def test_all_failed(tmp_path):
-    write_history(tmp_path, history(run(0, None), run(1, None, leg("kl"))))
+    write_history(tmp_path, history(run(0, None), run(1, None, sweep_setting("kl"))))
     text = page_of_folder(tmp_path)
     told = Outline(text).text
     assert "No iteration has a score yet." in told
@@ -466,9 +466,9 @@ def test_where_the_score_is_from(used, words):
 
 
 def test_best_is_measured_against_the_default_setting():
-    past = history(run(0, 0.6, leg("mse")), run(1, 0.5, baseline(1)))
+    past = history(run(0, 0.6, sweep_setting("mse")), run(1, 0.5, baseline(1)))
     assert past.baseline.id == 1
-    assert history(run(0, 0.6, leg("mse"))).baseline.id == 0
+    assert history(run(0, 0.6, sweep_setting("mse"))).baseline.id == 0
     assert history(run(0, None)).baseline is None
 
 

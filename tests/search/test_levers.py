@@ -1,14 +1,18 @@
+from dataclasses import replace
+
 import pytest
 
 from espdl_quantize.record import Evidence, LayerError
-from espdl_quantize.search import DEFAULT_THRESHOLDS, LEVERS, LeverContext, leg, linear_order
+from espdl_quantize.search import DEFAULT_THRESHOLDS, LEVERS, linear_order
 from espdl_quantize.setting import diff, runtime_cost
 from tests.search.made_runs import (
     EQUALIZED,
     SWEEP,
     evidence,
+    history,
     hot,
     make,
+    state_of,
     swept,
     tqt,
     trained,
@@ -17,10 +21,12 @@ from tests.search.made_runs import (
 
 
 def context(base=None, **found):
+    """Best is iter_2; where a setting is given, it is the one that best has."""
     past = swept(*SWEEP)
-    return LeverContext(
-        past, past.best, base or leg("mse"), evidence(**found), DEFAULT_THRESHOLDS, target=0.9
-    )
+    if base is not None:
+        rows = (replace(item, setting=base) if item.id == 2 else item for item in past.iterations)
+        past = history(*rows)
+    return state_of(past, evidence(**found), target=0.9)
 
 
 WHERE_IT_APPLIES = {
@@ -138,8 +144,7 @@ def test_3e_takes_the_outliers(snrs, ops, chosen):
 
 def test_3e_takes_three_at_most():
     limits = DEFAULT_THRESHOLDS.__class__(int16_median_factor=0.5)
-    past = swept(*SWEEP)
-    given = LeverContext(past, past.best, leg("mse"), evidence(), limits)
+    given = state_of(swept(*SWEEP), thresholds=limits)
     assert len(LEVERS["3e"].change(given).dispatching_table) == 3
 
 
@@ -176,8 +181,7 @@ def test_3f_looks_at_the_weight_not_at_the_bias():
 
 @pytest.mark.parametrize("name", ["3b", "3d", "3e", "3f", "3g", "3c"])
 def test_levers_survive_empty_evidence(name):
-    past = swept(*SWEEP)
-    given = LeverContext(past, past.best, leg("mse"), Evidence(), DEFAULT_THRESHOLDS)
+    given = state_of(swept(*SWEEP), Evidence())
     verdict = LEVERS[name].applies(given)
     assert verdict.applies is (name in ("3b", "3d", "3g"))
     assert verdict.reason

@@ -1,16 +1,17 @@
 import pytest
 
 from espdl_quantize.record import GraphOp
-from espdl_quantize.search import LEVERS, lint_setting, runtime_cost
+from espdl_quantize.search import LEVERS, SearchState, lint_setting, runtime_cost
 from espdl_quantize.setting import baseline
 from tests.search.made_runs import (
     EQUALIZED,
     SWEEP,
-    decide_on,
     evidence,
     history,
     make,
+    propose_on,
     run,
+    state_of,
     swept,
     tqt,
     trained,
@@ -24,7 +25,7 @@ def int16(*ops):
 
 
 def rules(setting, past):
-    found = lint_setting(setting, past, {row.id: evidence() for row in past.iterations})
+    found = lint_setting(setting, state_of(past))
     assert all(item.found and item.hint for item in found)
     return [(item.rule, item.iteration_id) for item in found]
 
@@ -71,12 +72,12 @@ def test_what_leaves_an_add_with_several_exponents_is_named(fields, place):
     setting, past = trained(**fields), swept(*SWEEP)
     for names, rule in (((("a", "Add"),), True), ((("c", "Concat"),), False), ((), True)):
         ops = tuple(GraphOp(*name) for name in names)
-        found = lint_setting(setting, past, {2: evidence(ops=ops)})
+        found = lint_setting(setting, SearchState.of(past, {2: evidence(ops=ops)}))
         told = [one.found for one in found if one.rule == "one-exponent"]
         assert bool(told) is rule
         assert not told or place in told[0]
     # In an empty folder nothing of the model is known.
-    assert lint_setting(setting, history())[0].rule == "one-exponent"
+    assert lint_setting(setting, SearchState.of(history()))[0].rule == "one-exponent"
 
 
 def test_aligned_to_the_output_an_add_has_one_exponent():
@@ -86,11 +87,11 @@ def test_aligned_to_the_output_an_add_has_one_exponent():
 
 def test_null_means_another_calibration_at_16_bits():
     rows = [run(0, 0.5, baseline(0, 16), num_of_bits=16)]
-    found = lint_setting(make(tqt_optimization=tqt()), history(*rows))
+    found = lint_setting(make(tqt_optimization=tqt()), SearchState.of(history(*rows)))
     assert [one.rule for one in found] == []
-    found = lint_setting(make(calib_algorithm="mse"), history(*rows))
+    found = lint_setting(make(calib_algorithm="mse"), SearchState.of(history(*rows)))
     assert [one.rule for one in found] == ["calibration-with-tqt"]
-    assert lint_setting(make(bias_correct=BIAS), history(*rows)) == []
+    assert lint_setting(make(bias_correct=BIAS), SearchState.of(history(*rows))) == []
 
 
 def test_a_calibration_is_not_judged_without_tqt():
@@ -180,20 +181,14 @@ def test_phase_5_one_change_needs_none_and_limits_are_off():
 def test_what_the_search_proposes_is_clean():
     past = swept(*SWEEP)
     for value in (0.71, 0.72, 0.6, 0.73, 0.6):
-        decision = decide_on(past)
+        decision = propose_on(past)
         assert rules(decision.setting, past) == []
         past = history(*past.iterations, run(len(past.iterations), value, decision.setting))
 
 
 def test_3d_on_an_abbreviated_equalization_counts_as_one_change():
     past = swept(*SWEEP, rest=((0.8, trained(equalization={"enabled": True, "iterations": 3})),))
-    assert rules(LEVERS["3d"].change(_context(past)), past) == []
-
-
-def _context(past):
-    from espdl_quantize.search import DEFAULT_THRESHOLDS, LeverContext
-
-    return LeverContext(past, past.best, past.best.setting, evidence(), DEFAULT_THRESHOLDS)
+    assert rules(LEVERS["3d"].change(state_of(past)), past) == []
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,16 @@
 import pytest
 
 from espdl_quantize.record import Jump
-from espdl_quantize.search import leg
+from espdl_quantize.search import sweep_setting
 from espdl_quantize.search.phase5 import classify, lever_stack, tunables
 from espdl_quantize.setting import baseline
 from tests.search.made_runs import (
     EQUALIZED,
     SWEEP,
-    decide_on,
     evidence,
     hot,
     make,
+    open_on,
     run,
     swept,
     tqt,
@@ -62,7 +62,7 @@ def opened(*further):
 
 
 def test_cutoff_and_counts():
-    signals = decide_on(opened((0.5, trained("kl", equalization=EQUALIZED)))).signals
+    signals = open_on(opened((0.5, trained("kl", equalization=EQUALIZED)))).signals
     assert signals.phase5_cutoff_iter_id == 8
     assert signals.phase5_iteration_count == 1
     assert signals.iteration_count_total == 10
@@ -76,7 +76,7 @@ def test_cutoff_and_counts():
 
 
 def test_moves_before_phase_5_cover_nothing():
-    assert decide_on(opened()).signals.untried_phase5_patterns == (
+    assert open_on(opened()).signals.untried_phase5_patterns == (
         "5alpha",
         "5beta",
         "5gamma",
@@ -89,7 +89,7 @@ def test_5beta_is_owed_again_once_the_stack_is_deeper():
         (0.6, trained("percentile")),  # 5beta on {tqt}
         (0.8, trained("mse", equalization=EQUALIZED)),  # best, on {tqt, equalization}
     )
-    signals = decide_on(past).signals
+    signals = open_on(past).signals
     assert signals.untried_5beta_reapply == ("percentile",)
     assert "5beta" in signals.untried_phase5_patterns
     retested = opened(
@@ -97,7 +97,7 @@ def test_5beta_is_owed_again_once_the_stack_is_deeper():
         (0.8, trained("mse", equalization=EQUALIZED)),
         (0.7, trained("percentile", equalization=EQUALIZED)),
     )
-    signals = decide_on(retested).signals
+    signals = open_on(retested).signals
     assert signals.untried_5beta_reapply == ()
     assert "5beta" not in signals.untried_phase5_patterns
 
@@ -107,30 +107,36 @@ def test_incomparable_stacks_ask_for_nothing():
         (0.6, trained("percentile", dispatching_table=int16("a"))),
         (0.8, trained("mse", equalization=EQUALIZED)),
     )
-    assert decide_on(past).signals.untried_5beta_reapply == ()
+    assert open_on(past).signals.untried_5beta_reapply == ()
     other_ops = opened(
         (0.6, trained("percentile", dispatching_table=int16("a"))),
         (0.8, trained("mse", equalization=EQUALIZED, dispatching_table=int16("b"))),
     )
-    assert decide_on(other_ops).signals.untried_5beta_reapply == ()
+    assert open_on(other_ops).signals.untried_5beta_reapply == ()
 
 
 def test_a_failed_iteration_covers_its_pattern():
-    signals = decide_on(opened((None, trained("kl")))).signals
+    signals = open_on(opened((None, trained("kl")))).signals
     assert signals.phase5_pattern_coverage["5beta"] == (9,)
 
 
 def test_calib_swaps_on_the_stack_of_best():
-    signals = decide_on(opened((0.8, trained("mse", equalization=EQUALIZED)))).signals
+    signals = open_on(opened((0.8, trained("mse", equalization=EQUALIZED)))).signals
     assert signals.untried_calib_swaps == ("kl", "percentile")
-    assert decide_on(opened()).signals.untried_calib_swaps == ()
+    assert open_on(opened()).signals.untried_calib_swaps == ()
 
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_levers_that_gained_and_lost(sign):
     direction = "max" if sign == 1 else "min"
     values = (0.5, 0.6, 0.7, 0.65, 0.8, 0.4, 0.4, 0.4, 0.4)
-    settings = [baseline(), leg("kl"), leg("mse"), leg("percentile"), trained(bias_correct=BIAS)]
+    settings = [
+        baseline(),
+        sweep_setting("kl"),
+        sweep_setting("mse"),
+        sweep_setting("percentile"),
+        trained(bias_correct=BIAS),
+    ]
     settings += [trained(bias_correct={"enabled": True, "steps": i}) for i in range(1, 5)]
     rows = [
         run(i, sign * v, s, direction=direction)
@@ -138,7 +144,7 @@ def test_levers_that_gained_and_lost(sign):
     ]
     from tests.search.made_runs import history
 
-    signals = decide_on(history(*rows)).signals
+    signals = open_on(history(*rows)).signals
     assert [(row.iter, row.added_pass) for row in signals.improving_levers] == [
         (1, "tqt_optimization"),
         (2, "calib_algorithm kl -> mse"),
@@ -151,7 +157,7 @@ def test_levers_that_gained_and_lost(sign):
 
 def test_evidence_of_best_is_in_the_signals():
     found = evidence(hot_ops=(hot("Add", 0.25),), jumps=(Jump("conv0", "conv1", 0.03, ("relu",)),))
-    signals = decide_on(opened(), found).signals
+    signals = open_on(opened(), found).signals
     assert signals.top_error_layers[0] == {"op": "conv0", "snr": 0.04}
     assert signals.non_computing_hot_ops_top3[0]["op"] == "add_1"
     assert signals.graphwise_jumps_top3[0]["between"] == ("relu",)
@@ -173,15 +179,15 @@ def covered(last=0.5):
 
 
 def test_coverage_is_exhausted_without_a_budget_only():
-    decision = decide_on(covered())
+    decision = open_on(covered())
     assert decision.signals.is_covered
     assert decision.phase == "phase-5-agent-driven"
-    assert decision.coverage_exhausted
-    assert not decide_on(covered(), user_budget=True).coverage_exhausted
+    assert decision.is_exhausted
+    assert not open_on(covered(), user_budget=True).is_exhausted
 
 
 def test_coverage_is_not_exhausted_right_after_a_new_best():
-    assert not decide_on(covered(last=0.9)).coverage_exhausted
+    assert not open_on(covered(last=0.9)).is_exhausted
 
 
 def test_a_stack_is_the_passes_and_the_ops():
@@ -206,14 +212,14 @@ def test_tunables_are_those_of_the_passes_that_run():
 
 
 def test_advice_names_what_to_stack_and_what_is_untried():
-    advice = decide_on(opened()).advice
+    advice = open_on(opened()).advice
     for told in ("Stack what gained", "iter_2", "3a-1", "5gamma"):
         assert told in advice
 
 
 def test_advice_does_not_warn_of_a_calibration():
     """It may win on another stack."""
-    advice = decide_on(opened()).advice
+    advice = open_on(opened()).advice
     lost = advice.split("These lost")[1]
     assert "iter_4 (bias_correct)" in lost
     assert "iter_3" not in lost

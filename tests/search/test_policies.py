@@ -6,24 +6,19 @@ import pytest
 from espdl_quantize.core import InstallationError, UsageError
 from espdl_quantize.record import Iteration, Jump
 from espdl_quantize.search import (
-    SearchOptions,
     TimeModel,
     int16_ops,
-    leg,
     lint_setting,
-    settle,
-    signals_of,
     split_layers,
+    sweep_setting,
 )
-from espdl_quantize.search.phase5 import calibration, classify
+from espdl_quantize.search.phase5 import calibration, classify, covers
 from espdl_quantize.search.policies import (
     DEFAULT_PARAMETERS,
     POLICIES,
     EffectModel,
     EvidencePolicy,
     Expectation,
-    PolicyContext,
-    covers,
     features,
     make_policy,
 )
@@ -46,6 +41,7 @@ from tests.search.made_runs import (
     hot,
     make,
     run,
+    state_of,
     swept,
     tqt,
     trained,
@@ -72,9 +68,8 @@ def opened(*further, **fields):
 
 
 def context_of(past, found=None, seed=0, seconds_left=None, pool=None, **options):
-    every = dict.fromkeys((row.id for row in past.iterations), found or evidence())
-    situation = settle(past, every, SearchOptions(user_budget=True, **options))
-    return PolicyContext(situation, signals_of(situation), seed, seconds_left, pool)
+    options = {"user_budget": True, "disciplined": True, **options}
+    return state_of(past, found, seed=seed, seconds_left=seconds_left, pool=pool, **options)
 
 
 FULL = {
@@ -93,10 +88,7 @@ def test_a_proposal_is_new_clean_and_cites(name, past):
     context = context_of(past)
     found = make_policy(name).propose(context)
     assert context.is_new(found.setting)
-    assert (
-        lint_setting(found.setting, past, context.situation.evidence, context.situation.options)
-        == []
-    )
+    assert lint_setting(found.setting, context) == []
     assert found.setting.iteration_id == past.next_id
     assert past.best.id in found.citations
     assert all(f"iter_{number}" in found.setting.rationale for number in found.citations)
@@ -132,7 +124,11 @@ def test_the_space_at_16_bits_has_esp_ppqs_default_there():
 
 @pytest.mark.parametrize("name", list(POLICIES))
 def test_a_pool_is_used_up_and_then_nothing_is_proposed(name):
-    pool = (leg("mse"), trained("mse", equalization=EQUALIZED), trained("kl", bias_correct=BIAS))
+    pool = (
+        sweep_setting("mse"),
+        trained("mse", equalization=EQUALIZED),
+        trained("kl", bias_correct=BIAS),
+    )
     past = opened()
     for _ in range(2):
         found = make_policy(name).propose(context_of(past, pool=pool))
@@ -144,7 +140,7 @@ def test_a_pool_is_used_up_and_then_nothing_is_proposed(name):
 
 @pytest.mark.parametrize("name", list(POLICIES))
 def test_a_policy_bears_a_history_without_any_score(name):
-    past = history(*(run(i, None, one) for i, one in enumerate((baseline(), leg("kl")))))
+    past = history(*(run(i, None, one) for i, one in enumerate((baseline(), sweep_setting("kl")))))
     found = make_policy(name).propose(context_of(past))
     assert found is None or setting_key(found.setting) not in context_of(past).tried
 
@@ -213,7 +209,7 @@ def test_what_gained_is_expected_to_cost_when_it_is_dropped():
     assert (kept.mean, kept.deviation) == (0.0, 0.0)
     dropped = expect(past, trained("mse", bias_correct=BIAS))
     assert dropped.mean < 0
-    assert dropped.sources[0].row.id == 9
+    assert dropped.sources[0].iteration.id == 9
 
 
 def test_the_posterior_is_the_documented_one():
@@ -298,7 +294,7 @@ def test_coverage_comes_first():
 def test_speed_first_makes_int16_dearer():
     model = EvidencePolicy()
     costs = [
-        model._cost(context_of(opened(), priority=priority), trained(dispatching_table=int16("a")))
+        model.cost(context_of(opened(), priority=priority), trained(dispatching_table=int16("a")))
         for priority in ("balanced", "speed")
     ]
     assert 0 < costs[0] < costs[1]
@@ -417,7 +413,7 @@ def test_a_change_is_taken_to_another_setting():
 def test_times_are_learned_per_step():
     rows = (
         timed(run(0, 0.5), 100),
-        timed(run(1, 0.6, leg("kl")), 150),
+        timed(run(1, 0.6, sweep_setting("kl")), 150),
         timed(run(2, 0.6, make(calib_algorithm="mse", tqt_optimization=tqt(steps=1000))), 200),
     )
     fresh, measured = TimeModel(history()), TimeModel(history(*rows))
@@ -427,7 +423,7 @@ def test_times_are_learned_per_step():
     assert measured.estimate(longer).seconds == pytest.approx(300)
     blockwise = trained(blockwise_reconstruction={"enabled": True, "steps": 1000})
     assert measured.estimate(blockwise) == replace(
-        measured.estimate(leg("kl")), seconds=pytest.approx(250), complete=False
+        measured.estimate(sweep_setting("kl")), seconds=pytest.approx(250), complete=False
     )
 
 
@@ -438,12 +434,12 @@ def first_forward(row, seconds, engine="fast"):
 def test_a_first_training_is_derived_from_one_forward():
     """500 steps of 2.5 forwards each, and what the engine compiles."""
     row = first_forward(timed(run(0, 0.5), 12), 0.016)
-    estimate = TimeModel(history(row)).estimate(leg("kl"))
+    estimate = TimeModel(history(row)).estimate(sweep_setting("kl"))
     assert str(estimate) == "roughly 37 s"
     assert not estimate.complete
     plain = first_forward(timed(run(0, 0.5), 12), 0.016, "reference")
-    assert TimeModel(history(plain)).estimate(leg("kl")).seconds > 80
-    silent = TimeModel(history(timed(run(0, 0.5), 12))).estimate(leg("kl"))
+    assert TimeModel(history(plain)).estimate(sweep_setting("kl")).seconds > 80
+    silent = TimeModel(history(timed(run(0, 0.5), 12))).estimate(sweep_setting("kl"))
     assert str(silent) == "at least 12 s"
 
 
@@ -454,7 +450,7 @@ def test_every_pass_that_is_on_counts():
         for setting in (
             baseline(),
             make(bias_correct={"enabled": True, "steps": 32}),
-            leg("kl"),
+            sweep_setting("kl"),
             trained(bias_correct={"enabled": True, "steps": 32}),
             trained(blockwise_reconstruction={"enabled": True, "steps": 1000}),
         )
@@ -466,7 +462,7 @@ def test_every_pass_that_is_on_counts():
 def test_a_pass_that_was_never_run_goes_by_how_far_another_was_off():
     rows = (
         first_forward(timed(run(0, 0.5), 12), 0.016),
-        first_forward(timed(run(1, 0.6, leg("kl")), 12 + 500 * 0.08), 0.016),
+        first_forward(timed(run(1, 0.6, sweep_setting("kl")), 12 + 500 * 0.08), 0.016),
     )
     blockwise = trained(blockwise_reconstruction={"enabled": True, "steps": 1000})
     estimate = TimeModel(history(*rows)).estimate(blockwise)
@@ -482,11 +478,11 @@ def test_the_forward_is_found_by_the_name_of_its_stage():
 
 
 def test_what_was_reused_is_not_taken_for_fast():
-    rows = (timed(run(0, 0.5), 100), timed(run(1, 0.6, leg("kl")), 150))
-    reused = (rows[0], replace(timed(run(1, 0.6, leg("kl")), 105), seconds_saved=45))
-    assert TimeModel(history(*reused)).estimate(leg("mse")) == TimeModel(history(*rows)).estimate(
-        leg("mse")
-    )
+    rows = (timed(run(0, 0.5), 100), timed(run(1, 0.6, sweep_setting("kl")), 150))
+    reused = (rows[0], replace(timed(run(1, 0.6, sweep_setting("kl")), 105), seconds_saved=45))
+    assert TimeModel(history(*reused)).estimate(sweep_setting("mse")) == TimeModel(
+        history(*rows)
+    ).estimate(sweep_setting("mse"))
 
 
 def test_scoring_the_float_model_is_paid_once():

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from espdl_quantize.record import LayerError
-from espdl_quantize.search import LEVERS, lint_setting
+from espdl_quantize.search import LEVERS, Open, Proposal, lint_setting
 from espdl_quantize.search.levers import is_tried
 from espdl_quantize.setting import baseline, parse_setting, setting_key
 from tests.search.made_runs import (
@@ -20,6 +20,7 @@ from tests.search.made_runs import (
     hot,
     make,
     run,
+    state_of,
     swept,
     tqt,
     weight,
@@ -63,14 +64,16 @@ def test_what_the_search_proposes_is_valid_and_keeps_the_discipline(scores, foun
     past = history()
     for number in range(9):
         decision = decide_on(past, found)
-        if decision.setting is None:
+        if not isinstance(decision, Proposal):
             break
         payload = decision.setting.model_dump(exclude_none=True)
         assert setting_key(parse_setting(payload)) == setting_key(decision.setting)
-        assert (
-            lint_setting(decision.setting, past, {row.id: found for row in past.iterations}) == []
-        )
+        assert lint_setting(decision.setting, state_of(past, found)) == []
         past = history(*past.iterations, run(number, scores[number], decision.setting))
+
+
+def signals_of(decision):
+    return decision.signals.to_json() if isinstance(decision, Open) else None
 
 
 @given(SCORES, FOUND)
@@ -85,9 +88,7 @@ def test_min_mirrors_max(scores, found):
     assert at_the_end.phase == there.phase
     assert up.ranks == down.ranks
     assert (up.best and up.best.id) == (down.best and down.best.id)
-    assert {**(at_the_end.signals.to_json() if at_the_end.signals else {})} == {
-        **(there.signals.to_json() if there.signals else {})
-    }
+    assert signals_of(at_the_end) == signals_of(there)
 
 
 @given(SCORES)
@@ -120,25 +121,21 @@ LEVER_SETS = st.lists(st.sampled_from(["3a-1", "3a-3", "3b", "3d", "3e", "3g"]),
 @settings(max_examples=100, deadline=None)
 def test_any_history_is_decided(steps, broken):
     """Hand-written iterations in any order: a decision comes, and proposes nothing tried."""
-    from espdl_quantize.search import DEFAULT_THRESHOLDS, LeverContext
-
     found = evidence()
     rows = list(swept(*SWEEP).iterations)
     for value, names in steps:
         setting = make(calib_algorithm="mse", tqt_optimization=tqt())
-        past = history(*rows)
         for name in names:
-            context = LeverContext(past, past.best, setting, found, DEFAULT_THRESHOLDS)
-            setting = LEVERS[name].change(context)
+            setting = LEVERS[name].change(state_of(history(run(0, 0.5, setting)), found))
         row = run(len(rows), value, setting)
         rows.append(replace(row, setting=None) if broken and value > 0.9 else row)
     past = history(*rows)
     decision = decide_on(past, found)
-    if decision.lever is not None:
+    if isinstance(decision, Proposal) and decision.lever is not None:
         assert not is_tried(LEVERS[decision.lever], past)
         tried = {setting_key(row.setting) for row in rows if row.setting is not None}
         assert setting_key(decision.setting) not in tried
-    if decision.signals is not None:
+    if isinstance(decision, Open):
         assert decision.signals.phase5_cutoff_iter_id <= rows[-1].id
         for name in decision.signals.untried_phase3_levers:
             assert not is_tried(LEVERS[name], past)

@@ -6,7 +6,7 @@ import pytest
 
 from espdl_quantize.core import OutputFolderError, SettingError
 from espdl_quantize.record import VariableStats, load_evidence, read_history
-from espdl_quantize.search import find_triggers, leg
+from espdl_quantize.search import find_triggers, sweep_setting
 from espdl_quantize.search.policies import POLICIES
 from espdl_quantize.setting import baseline, setting_key
 from espdl_quantize.tune import Budget, RecordedBackend, TuneOptions, pack, record, tune
@@ -15,9 +15,9 @@ from tests.tune.made_table import MadeBackend, response
 
 SETTINGS = [
     baseline(),
-    leg("kl"),
-    leg("mse"),
-    leg("percentile"),
+    sweep_setting("kl"),
+    sweep_setting("mse"),
+    sweep_setting("percentile"),
     trained("mse", bias_correct={"enabled": True, "block_size": 4, "steps": 32}),
     trained("mse", equalization=EQUALIZED),
     trained("percentile", equalization=EQUALIZED),

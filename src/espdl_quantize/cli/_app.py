@@ -238,16 +238,17 @@ def tune(
     Without --iterations and --time it stops at the target, at a plateau, or when nothing is left
     to try. Ctrl-C leaves everything in order, and the same command goes on from there.
     """
+    from espdl_quantize.search import RankBy
     from espdl_quantize.tune import Budget, TuneOptions, parse_duration
 
     budget = Budget(iterations, None if time is None else parse_duration(time))
     options = TuneOptions(
         budget,
-        policy,
-        seed,
-        ignore_plateau,
+        policy=policy,
+        seed=seed,
+        ignore_plateau=ignore_plateau,
         final=not no_final,
-        search_by=search_by,
+        rank_by=RankBy(search_by),
         confirm_draws=confirm_draws,
     )
 

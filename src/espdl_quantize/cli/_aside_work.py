@@ -28,7 +28,7 @@ from espdl_quantize.ppq import Engine
 from espdl_quantize.record import locked, read_history
 from espdl_quantize.report import final_lines, final_of
 from espdl_quantize.setting import baseline, load_setting
-from espdl_quantize.tune import AsideBackend, Draws, repeat, take_final
+from espdl_quantize.tune import AuxiliaryBackend, Draws, repeat, take_final
 
 _NOTHING_TO_TAKE = (
     "nothing to take: the contract has only evaluate(), and that score chose the best; for one of "
@@ -63,7 +63,7 @@ def score_finally(
         backend_of(contract, RunOptions(), process, progress) as backend,
         locked(outputs),
     ):
-        take_final(backend, history, progress, _sayer(progress), again)
+        take_final(backend, history, progress, _sayer(progress), again=again)
         is_there_any = backend.facts.final_by is not None
     history = read_history(outputs)
     found = final_of(history)
@@ -102,7 +102,7 @@ def repeat_setting(
             backend_of(contract, RunOptions(engine=engine), process, progress) as backend,
             locked(outputs),
         ):
-            assert isinstance(backend, AsideBackend)
+            assert isinstance(backend, AuxiliaryBackend)
             found = repeat(backend, outputs, asked, draws, seed, progress, _sayer(progress))
     except KeyboardInterrupt:
         raise InterruptedCommandError(
@@ -116,7 +116,7 @@ def repeat_setting(
 
 def _print(found: Draws) -> None:
     console, summary = Console(highlight=False), found.summary()
-    metric = found.rows[0].metric or "metric"
+    metric = found.iterations[0].metric or "metric"
     table = Table()
     for column in ("draw", metric, "output noise"):
         table.add_column(escape(column), justify="right")

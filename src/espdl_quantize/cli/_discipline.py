@@ -6,7 +6,7 @@ from pathlib import Path
 
 from espdl_quantize.core import EspdlQuantizeError
 from espdl_quantize.record import LazyEvidence, iteration_number, read_history
-from espdl_quantize.search import lint_setting
+from espdl_quantize.search import SearchState, lint_setting
 from espdl_quantize.setting import load_setting
 
 
@@ -29,7 +29,7 @@ def check_discipline(setting_path: Path, folder: Path) -> None:
     history = history.upto(sum(row.id < number for row in history.iterations))
     if not history.iterations:
         return
-    broken = lint_setting(setting, history, LazyEvidence(history))
+    broken = lint_setting(setting, SearchState.of(history, LazyEvidence(history)))
     if broken:
         raise EspdlQuantizeError(
             f"{setting_path} breaks a rule of the search: " + "; ".join(map(str, broken)),

@@ -104,11 +104,13 @@ def preview_search(
     say(f"{outputs}: {count} iterations" if count else f"{outputs}: no iterations yet")
     for notice in found.notices:
         say(f"note: {notice}")
-    if found.move is None:
+    if found.proposal is None:
         say(f"would run nothing: {found.stop}")
     else:
-        setting = found.move.setting
-        say(f"would run iter_{setting.iteration_id}: {found.move.phase} | {found.move.what}")
+        setting = found.proposal.setting
+        say(
+            f"would run iter_{setting.iteration_id}: {found.proposal.phase} | {found.proposal.pattern}"
+        )
         say(f"setting: {dumps(_save(setting)).rstrip()}")
         say(f"takes: {_tell(found.estimate)}")
         print("\n".join(["expected:", *found.plan.lines()]))
@@ -116,7 +118,7 @@ def preview_search(
 
 
 def _search_as_json(found: Preview, options: TuneOptions) -> dict[str, Any]:
-    move = found.move
+    proposal = found.proposal
     return {
         "ok": True,
         "dry_run": True,
@@ -124,8 +126,12 @@ def _search_as_json(found: Preview, options: TuneOptions) -> dict[str, Any]:
         "iterations": len(found.history.iterations),
         "budget": {"iterations": options.budget.iterations, "seconds": options.budget.seconds},
         "next": None
-        if move is None
-        else {"phase": move.phase, "what": move.what, "setting": _save(move.setting)},
+        if proposal is None
+        else {
+            "phase": proposal.phase,
+            "what": proposal.pattern,
+            "setting": _save(proposal.setting),
+        },
         **_seconds(found.estimate),
         "plan": [
             {

@@ -18,6 +18,7 @@ from espdl_quantize.mcp.jobs import JobStore
 from espdl_quantize.record import read_history
 from espdl_quantize.report import look
 from espdl_quantize.setting import Setting, baseline, parse_setting
+from espdl_quantize.search import Proposal, Stop
 from espdl_quantize.tune import BUDGET_RULE
 
 Ctx = Context[None, Any]
@@ -294,15 +295,15 @@ def _choose(outputs: Path, setting: dict[str, Any] | str, iteration: int | None)
         return baseline(number, num_of_bits=None)
     if isinstance(setting, dict):
         return parse_setting({**setting, "iteration_id": number})
-    found = look(outputs).decision
-    if found.setting is None:
+    decision = look(outputs).decision
+    if not isinstance(decision, Proposal):
         raise EspdlQuantizeError(
-            f"{found.phase} has no next setting",
+            f"{decision.phase} has no next setting",
             "the search is over: finalize, then report"
-            if found.stop is not None
+            if isinstance(decision, Stop)
             else "write one: next_step says what the data suggests, lint_setting checks it",
         )
-    return found.setting.model_copy(update={"iteration_id": number})
+    return decision.setting.model_copy(update={"iteration_id": number})
 
 
 def _flags(**flags: bool) -> list[str]:

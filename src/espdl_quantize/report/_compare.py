@@ -19,12 +19,12 @@ from espdl_quantize.report._next_setting import why_none, write_next_setting
 from espdl_quantize.report._op_names import unknown_op_violations
 from espdl_quantize.search import (
     Decision,
+    Proposal,
     SearchOptions,
-    Situation,
+    SearchState,
     Violation,
     decide,
     lint_setting,
-    settle,
 )
 from espdl_quantize.setting import Setting
 
@@ -37,8 +37,9 @@ class CompareResult:
         exit_code: 0, or 1 where finalizing was refused, or no next setting is there to write.
         comparison: the content of comparison.json.
         lines: for the terminal, without control characters.
-        history: the iterations.
+        state: what the next step was decided on.
         decision: the next step.
+        plan: what was asked for, and why it was refused.
         best_folder: best/, where this call wrote it.
         report: final_report.md, where this call wrote it.
         html: report.html, where this call wrote it.
@@ -47,11 +48,17 @@ class CompareResult:
     exit_code: int
     comparison: dict[str, Any]
     lines: tuple[str, ...]
-    history: History
+    state: SearchState
     decision: Decision
+    plan: FinalizePlan
     best_folder: Path | None = None
     report: Path | None = None
     html: Path | None = None
+
+    @property
+    def history(self) -> History:
+        """The iterations."""
+        return self.state.history
 
 
 @dataclass(frozen=True)
@@ -60,13 +67,18 @@ class Standing:
 
     Attributes:
         comparison: what comparison.json would say.
-        history: the iterations.
+        state: what the next step was decided on.
         decision: the next step.
     """
 
     comparison: dict[str, Any]
-    history: History
+    state: SearchState
     decision: Decision
+
+    @property
+    def history(self) -> History:
+        """The iterations."""
+        return self.state.history
 
 
 def look(outputs: Path, options: SearchOptions | None = None) -> Standing:
@@ -76,11 +88,11 @@ def look(outputs: Path, options: SearchOptions | None = None) -> Standing:
         OutputFolderError: the folder cannot be read.
     """
     history = read_history(Path(outputs))
-    situation = settle(history, LazyEvidence(history), options)
-    decision = decide(history, situation.evidence, situation.options)
+    state = SearchState.of(history, LazyEvidence(history), options)
+    decision = decide(state)
     warnings = [*(warning.text for warning in history.warnings), *engine_warnings(history)]
-    comparison = build_comparison(situation, decision, FinalizePlan(), warnings)
-    return Standing(to_jsonable(comparison), history, decision)
+    comparison = build_comparison(state.by_metric, decision, FinalizePlan(), warnings)
+    return Standing(to_jsonable(comparison), state, decision)
 
 
 def compare(
@@ -112,8 +124,8 @@ def compare(
     """
     outputs = Path(outputs)
     history = read_history(outputs)
-    situation = settle(history, LazyEvidence(history), options)
-    decision = decide(history, situation.evidence, situation.options)
+    state = SearchState.of(history, LazyEvidence(history), options)
+    decision, judged = decide(state), state.by_metric
     plan = plan_finalize(
         history,
         decision,
@@ -122,13 +134,13 @@ def compare(
         write_best=write_best,
         run_stop=run_stop,
     )
-    done, written = _finalize(situation, decision, plan, force)
+    done, written = _finalize(judged, decision, plan, force)
     warnings = [*(warning.text for warning in history.warnings), *engine_warnings(history)]
-    warnings += situation.best_evidence.problems
-    comparison = to_jsonable(build_comparison(situation, decision, plan, warnings))
+    warnings += judged.best_evidence.problems
+    comparison = to_jsonable(build_comparison(judged, decision, plan, warnings))
     done += _write_comparison(outputs, comparison)
     refused = bool(plan.refusal)
-    if write_next is not None and decision.setting is not None:
+    if write_next is not None and isinstance(decision, Proposal):
         done += write_next_setting(write_next, history, decision.setting)
     elif write_next is not None:
         done.append(why_none(decision))
@@ -137,8 +149,9 @@ def compare(
         exit_code=EXIT_REFUSED if refused else EXIT_OK,
         comparison=comparison,
         lines=tuple(summary_lines(comparison, decision, plan, done)),
-        history=history,
+        state=state,
         decision=decision,
+        plan=plan,
         best_folder=written.get("best"),
         report=written.get("report"),
         html=written.get("html"),
@@ -153,12 +166,12 @@ def lint(outputs: Path, setting: Setting, options: SearchOptions | None = None) 
     """
     history = read_history(Path(outputs))
     evidence = LazyEvidence(history)
-    broken = lint_setting(setting, history, evidence, options)
+    broken = lint_setting(setting, SearchState.of(history, evidence, options))
     return [*unknown_op_violations(setting, history, evidence), *broken]
 
 
 def _finalize(
-    situation: Situation, decision: Decision, plan: FinalizePlan, force: bool
+    situation: SearchState, decision: Decision, plan: FinalizePlan, force: bool
 ) -> tuple[list[str], dict[str, Path]]:
     """Write what the plan says.
 

@@ -5,18 +5,27 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from espdl_quantize.core import Phase
 from espdl_quantize.record import GENERATOR, Attempt, Failure, History, Iteration
 from espdl_quantize.report._certainty import certainty_of, final_of, score_source
 from espdl_quantize.report._commands import early_finalize_command, retry_command
 from espdl_quantize.report._finalize import FinalizePlan
-from espdl_quantize.search import Crashes, Decision, Situation, describe_changes, runtime_cost
+from espdl_quantize.search import (
+    Crashes,
+    Decision,
+    Open,
+    Proposal,
+    SearchState,
+    describe_changes,
+    runtime_cost,
+)
 from espdl_quantize.setting import Setting
 
 Json = dict[str, Any]
 
 
 def build_comparison(
-    situation: Situation, decision: Decision, plan: FinalizePlan, warnings: list[str]
+    situation: SearchState, decision: Decision, plan: FinalizePlan, warnings: list[str]
 ) -> Json:
     """Put history and decision into plain data.
 
@@ -44,7 +53,7 @@ def build_comparison(
         "runtime_cost_classification": {str(row.id): cost_of(row) for row in history.iterations},
         "ranking_warnings": warnings,
         "early_finalize_command": early_finalize_command(
-            history.folder, decision.phase == "phase-5-agent-driven"
+            history.folder, isinstance(decision, Open)
         ),
         "next_step_hint": _hint(history, decision, plan),
     }
@@ -179,20 +188,19 @@ def _best(history: History, best: Iteration) -> Json:
 
 
 def _hint(history: History, decision: Decision, plan: FinalizePlan) -> Json:
-    rows = {row.id: row for row in history.iterations}
     failed = [
         {
-            "iteration_id": number,
-            "error": str(rows[number].failure),
-            "failed_pass": failed_pass_of(failure) if (failure := rows[number].failure) else None,
-            "attempts": len(rows[number].attempts) + 1,
-            "retry_command": retry_command(rows[number]),
+            "iteration_id": row.id,
+            "error": str(row.failure),
+            "failed_pass": failed_pass_of(row.failure) if row.failure else None,
+            "attempts": len(row.attempts) + 1,
+            "retry_command": retry_command(row),
         }
-        for number in decision.failed
+        for row in history.failed
     ]
     hint: Json = {
         "phase": decision.phase,
-        "lever": decision.lever,
+        "lever": decision.lever if isinstance(decision, Proposal) else None,
         "advice": _with_failures(decision.advice, failed),
         "auto_finalized": plan.auto,
         "skipped_levers": [
@@ -202,7 +210,7 @@ def _hint(history: History, decision: Decision, plan: FinalizePlan) -> Json:
         "crashed_passes": [
             {
                 "pass": crashed.what,
-                "iterations": list(dict.fromkeys(crash.row.id for crash in crashed.crashes)),
+                "iterations": list(dict.fromkeys(crash.iteration.id for crash in crashed.crashes)),
                 "is_retired": crashed.is_retired,
                 "reason": crashed.reason,
             }
@@ -210,11 +218,11 @@ def _hint(history: History, decision: Decision, plan: FinalizePlan) -> Json:
         ],
         "notes": list(decision.notes),
     }
-    if decision.phase.startswith(("phase-2", "phase-3")) and decision.setting is not None:
+    if isinstance(decision, Proposal) and decision.phase is not Phase.BASELINE:
         hint["setting"] = ready_to_save(decision.setting)
-    if decision.signals is not None:
+    if isinstance(decision, Open):
         hint["phase5_signals"] = decision.signals.to_json()
-        hint["coverage_exhausted"] = decision.coverage_exhausted
+        hint["coverage_exhausted"] = decision.is_exhausted
     if plan.reason is not None:
         hint["finalize_reason"] = plan.reason.to_json()
     if plan.refusal:

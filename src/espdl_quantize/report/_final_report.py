@@ -22,7 +22,7 @@ from espdl_quantize.report._finalize import FinalizeReason
 from espdl_quantize.report._findings import float_value, key_findings, remaining_gap
 from espdl_quantize.report._script import how_exact, python_script
 from espdl_quantize.report._text_file import write_text
-from espdl_quantize.search import Decision, Situation
+from espdl_quantize.search import Decision, SearchState
 
 _MARK = "<!-- espdl-quantize:report"
 MARKER = (
@@ -32,7 +32,7 @@ MARKER = (
 """First line of a report that may be overwritten."""
 
 
-def render_report(situation: Situation, decision: Decision, reason: FinalizeReason) -> str:
+def render_report(situation: SearchState, decision: Decision, reason: FinalizeReason) -> str:
     """Write the report on the best iteration.
 
     Raises:
@@ -83,7 +83,7 @@ def is_ours(path: Path) -> bool:
         raise OutputFolderError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def _summary(situation: Situation, best: Iteration) -> list[str]:
+def _summary(situation: SearchState, best: Iteration) -> list[str]:
     history, target = situation.history, situation.options.target
     metric = md(history.metric or "metric")
     aim = "not set" if target is None else number(target)
@@ -134,7 +134,7 @@ def _stop(reason: FinalizeReason) -> list[str]:
     return lines
 
 
-def _table(situation: Situation) -> str:
+def _table(situation: SearchState) -> str:
     history = situation.history
     metric = md(history.metric or "metric")
     head: tuple[str, ...] = ("iter", "method changed", metric, "95 % interval", "delta", "outcome")

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from espdl_quantize.record import History
-from espdl_quantize.search import Decision, score
+from espdl_quantize.search import Decision, Open, Stop, describe_score
 
 Category = Literal[
     "target_reached",
@@ -71,7 +71,7 @@ def plan_finalize(
     only best/ is asked for.
     """
     asked = finalize or force_finalize or run_stop is not None
-    ended = decision.phase == "phase-4-final-report"
+    ended = isinstance(decision, Stop)
     if not (asked or write_best or ended):
         return FinalizePlan()
     if history.best is None:
@@ -80,7 +80,7 @@ def plan_finalize(
         )
     if not asked and write_best:
         return FinalizePlan(best=True)
-    is_open = decision.phase == "phase-5-agent-driven"
+    is_open = isinstance(decision, Open)
     if is_open and not force_finalize and run_stop is None:
         return FinalizePlan(
             refusal="the search is open: the target is not reached and the metric still moves",
@@ -93,7 +93,7 @@ def plan_finalize(
 def _reason(
     history: History, decision: Decision, asked: bool, run_stop: RunStop | None
 ) -> FinalizeReason:
-    signals = decision.signals
+    signals = decision.signals if isinstance(decision, Open) else None
     category, detail = _category(history, decision, asked, run_stop)
     return FinalizeReason(
         category,
@@ -109,24 +109,27 @@ def _category(
     history: History, decision: Decision, asked: bool, run_stop: RunStop | None
 ) -> tuple[Category, str]:
     count = len(history.iterations)
-    if decision.stop is not None and (run_stop is not None or not asked):
-        return decision.stop.category, decision.stop.detail
+    if isinstance(decision, Stop) and (run_stop is not None or not asked):
+        return decision.category, decision.detail
     if run_stop == "budget_reached":
         return "budget_reached", f"the budget is spent after {count} iterations"
     if run_stop == "coverage_exhausted":
         return "coverage_exhausted", _exhausted(decision)
-    if decision.stop is not None:
-        told = f"asked for; the search had ended by itself ({decision.stop.category}): "
-        return "manual_finalize_phase4", told + decision.stop.detail
-    if decision.phase == "phase-5-agent-driven":
+    if isinstance(decision, Stop):
+        told = f"asked for; the search had ended by itself ({decision.category}): "
+        return "manual_finalize_phase4", told + decision.detail
+    if isinstance(decision, Open):
         return "force_finalize_phase5", f"forced in open exploration after {count} iterations"
     best = history.best
     told = f"asked for in {decision.phase} after {count} iterations"
-    return "manual_finalize_pre_phase5", f"{told}; {score(history, best)}" if best else told
+    return (
+        "manual_finalize_pre_phase5",
+        f"{told}; {describe_score(history, best)}" if best else told,
+    )
 
 
 def _exhausted(decision: Decision) -> str:
-    signals = decision.signals
+    signals = decision.signals if isinstance(decision, Open) else None
     left = [*signals.untried_phase3_levers, *signals.untried_phase5_patterns] if signals else []
     if not left:
         return "every lever and pattern was tried and nothing gained lately"

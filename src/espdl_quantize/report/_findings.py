@@ -10,8 +10,9 @@ from espdl_quantize.report.figures import TRAINED_TOGETHER
 from espdl_quantize.search import (
     Crashes,
     Decision,
-    Situation,
-    findings,
+    Open,
+    Proposal,
+    SearchState,
     lint_setting,
     relative_loss,
     runtime_cost,
@@ -24,7 +25,7 @@ _CLOSE = 0.001
 """Relative loss below which a runner-up that costs the chip nothing is worth naming."""
 
 
-def key_findings(situation: Situation) -> list[str]:
+def key_findings(situation: SearchState) -> list[str]:
     """Return the bullets that the data yields by itself, in Markdown."""
     history = situation.history
     best = history.best
@@ -39,7 +40,7 @@ def key_findings(situation: Situation) -> list[str]:
         if setting and any(spec.trains for spec, _ in enabled_passes(setting)):
             told += f" {TRAINED_TOGETHER}"
         bullets.append(told)
-    for finding in findings(situation):
+    for finding in situation.findings:
         bullets.append(f"{finding.rule}: {md(finding.text)}; speaks for {md(finding.method)}.")
     for jump in situation.best_evidence.jumps[:3]:
         between = ", ".join(md(op) for op in jump.between[:5]) or "nothing"
@@ -60,7 +61,7 @@ def key_findings(situation: Situation) -> list[str]:
     return bullets
 
 
-def remaining_gap(situation: Situation, decision: Decision) -> list[str]:
+def remaining_gap(situation: SearchState, decision: Decision) -> list[str]:
     """Return what is missing to the target and what could close it; nothing once it is reached."""
     history, target = situation.history, situation.options.target
     best = history.best
@@ -78,8 +79,8 @@ def remaining_gap(situation: Situation, decision: Decision) -> list[str]:
                 f"The float model itself scores {number(reference)}: the target is out of its "
                 "reach, so no quantization setting can meet it but by chance."
             )
-    signals = decision.signals
-    if signals is not None:
+    if isinstance(decision, Open):
+        signals = decision.signals
         for name, items in (
             ("Untried levers", signals.untried_phase3_levers),
             ("Untried patterns", signals.untried_phase5_patterns),
@@ -88,7 +89,7 @@ def remaining_gap(situation: Situation, decision: Decision) -> list[str]:
         ):
             if items:
                 bullets.append(f"{name}: {', '.join(items)}.")
-    elif decision.lever is not None or decision.setting is not None:
+    elif isinstance(decision, Proposal):
         bullets.append(f"The search would go on: {md(decision.advice, 600)}")
     return bullets
 
@@ -147,14 +148,13 @@ def _cheaper(history: History, best: Iteration) -> list[str]:
     return [f"{best.name} runs slower on the chip. {told}{advice}."]
 
 
-def _allowed_violations(situation: Situation) -> list[str]:
+def _allowed_violations(situation: SearchState) -> list[str]:
     """Name the iterations that ran against the composition discipline."""
     history, bullets = situation.history, []
     for count, row in enumerate(history.iterations):
         if row.setting is None or count == 0:
             continue
-        before = history.upto(count)
-        for violation in lint_setting(row.setting, before, situation.evidence, situation.options):
+        for violation in lint_setting(row.setting, situation.upto(count)):
             bullets.append(
                 f"{row.name} ran against the rule {violation.rule}: {md(violation.found)}."
             )

@@ -10,7 +10,7 @@ from espdl_quantize.report._comparison import cost_of
 from espdl_quantize.report._escape import number, plain
 from espdl_quantize.report._finalize import FinalizeReason
 from espdl_quantize.report._gap import gap_words
-from espdl_quantize.search import Situation, runtime_cost
+from espdl_quantize.search import SearchState, runtime_cost
 
 Json = dict[str, Any]
 
@@ -25,7 +25,9 @@ _STOPS = {
 }
 
 
-def headline(situation: Situation, first: Iteration | None, reason: FinalizeReason | None) -> Json:
+def headline(
+    situation: SearchState, first: Iteration | None, reason: FinalizeReason | None
+) -> Json:
     """Say in a few numbers what came out.
 
     Args:
@@ -94,7 +96,7 @@ def _cost(best: Iteration | None) -> Json:
     return {"word": word.capitalize(), "why": why.removesuffix(")")}
 
 
-def _tiles(situation: Situation, first: Iteration | None) -> list[Json]:
+def _tiles(situation: SearchState, first: Iteration | None) -> list[Json]:
     history, target = situation.history, situation.options.target
     best = history.best
     if best is None or first is None or best.value is None or first.value is None:

@@ -16,7 +16,7 @@ from espdl_quantize.report._finalize import FinalizeReason
 from espdl_quantize.report._page import build_page
 from espdl_quantize.report._page_text import script_json
 from espdl_quantize.report._text_file import write_text
-from espdl_quantize.search import Decision, Situation
+from espdl_quantize.search import Decision, SearchState
 
 HTML_MARK = f"<!-- {GENERATOR}:report.html"
 """In the first lines of every page that this package wrote."""
@@ -24,7 +24,7 @@ HTML_MARK = f"<!-- {GENERATOR}:report.html"
 _LOOKED_AT = 512
 
 
-def render_html(situation: Situation, decision: Decision, reason: FinalizeReason | None) -> str:
+def render_html(situation: SearchState, decision: Decision, reason: FinalizeReason | None) -> str:
     """Write the page; jinja2 and plotly are imported here and nowhere else.
 
     Args:

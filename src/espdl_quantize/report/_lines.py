@@ -7,7 +7,7 @@ from typing import Any
 
 from espdl_quantize.report._escape import number, plain
 from espdl_quantize.report._finalize import FinalizePlan
-from espdl_quantize.search import Decision
+from espdl_quantize.search import Decision, Open, Proposal, Stop
 
 _SHOWN = 12
 _ADVICE = 4000
@@ -21,7 +21,7 @@ def summary_lines(
     Where this call has ended the search, or it ended by itself, there is no next step to tell.
     """
     yield from _ranking(comparison)
-    goes_on = plan.reason is None and decision.stop is None
+    goes_on = plan.reason is None and not isinstance(decision, Stop)
     if goes_on:
         yield from _next_step(comparison["next_step_hint"], decision)
     elif plan.reason is None:
@@ -43,7 +43,8 @@ def summary_lines(
 
 
 def _next_step(hint: dict[str, Any], decision: Decision) -> Iterator[str]:
-    yield f"phase: {decision.phase}" + (f", lever {decision.lever}" if decision.lever else "")
+    lever = f", lever {decision.lever}" if isinstance(decision, Proposal) and decision.lever else ""
+    yield f"phase: {decision.phase}" + lever
     yield f"next: {plain(hint['advice'], _ADVICE)}"
     for skip in decision.skipped:
         yield f"skipped {skip.lever}: {plain(skip.reason)}"
@@ -113,10 +114,9 @@ def _signal(row: dict[str, Any]) -> str:
 
 def _refusal(decision: Decision, plan: FinalizePlan) -> Iterator[str]:
     yield f"REFUSED: {plain(plan.refusal)}"
-    signals = decision.signals
-    if not plan.premature or signals is None:
+    if not plan.premature or not isinstance(decision, Open):
         return
     yield "best/ and final_report.md were not written; comparison.json was"
     for name in ("untried_phase5_patterns", "untried_phase3_levers", "untried_5beta_reapply"):
-        yield f"  {name}: {', '.join(getattr(signals, name)) or 'none'}"
+        yield f"  {name}: {', '.join(getattr(decision.signals, name)) or 'none'}"
     yield "either run further iterations, or add --force-finalize to end the search here"

@@ -8,7 +8,7 @@ from espdl_quantize.core import EspdlQuantizeError, SettingError, write_json
 from espdl_quantize.record import History
 from espdl_quantize.report._commands import next_command
 from espdl_quantize.report._comparison import ready_to_save
-from espdl_quantize.search import Decision
+from espdl_quantize.search import Decision, Stop
 from espdl_quantize.setting import Setting, load_setting
 
 
@@ -34,7 +34,7 @@ def write_next_setting(path: Path, history: History, setting: Setting) -> list[s
 
 def why_none(decision: Decision) -> str:
     """Say why a phase has no ready setting, and what to do."""
-    if decision.stop is not None:
+    if isinstance(decision, Stop):
         return "no next setting was written: the search is over; see best/setting.json"
     return (
         f"no next setting was written: {decision.phase} has none; write one by hand from what is "

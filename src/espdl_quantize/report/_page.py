@@ -42,7 +42,7 @@ from espdl_quantize.report.figures import (
     lever_figure,
     metric_figure,
 )
-from espdl_quantize.search import Decision, Situation, int16_ops
+from espdl_quantize.search import Decision, SearchState, int16_ops
 
 Json = dict[str, Any]
 
@@ -63,7 +63,7 @@ class Charts:
         return (self.metric, self.levers, self.cost, self.layers)
 
 
-def build_page(situation: Situation, decision: Decision, reason: FinalizeReason | None) -> Json:
+def build_page(situation: SearchState, decision: Decision, reason: FinalizeReason | None) -> Json:
     """Gather everything that the template names; text is unescaped, the template escapes it.
 
     Args:
@@ -123,7 +123,7 @@ def _stated(history: History, name: str) -> str | None:
     return next((value for row in rows if (value := getattr(row, name))), None)
 
 
-def _layers(situation: Situation, first: Iteration | None) -> list[LayerRow]:
+def _layers(situation: SearchState, first: Iteration | None) -> list[LayerRow]:
     best = situation.history.best
     if first is None or best is None:
         return []
@@ -136,7 +136,7 @@ def _ratio(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"
 
 
-def _rows(situation: Situation) -> list[Json]:
+def _rows(situation: SearchState) -> list[Json]:
     history = situation.history
     best = history.best
     return [
@@ -173,7 +173,7 @@ def _snippet(best: Iteration | None) -> str:
     return "" if best is None else python_script(best)
 
 
-def _warnings(situation: Situation) -> list[str]:
+def _warnings(situation: SearchState) -> list[str]:
     history = situation.history
     told = [plain(warning, 600) for warning in history.warnings]
     told += [plain(problem, 600) for problem in situation.best_evidence.problems]

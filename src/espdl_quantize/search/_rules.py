@@ -1,235 +1,282 @@
-"""The decision order: eight rules, of which the first that speaks decides."""
+"""The decision order: seven rules, of which the first that speaks decides.
+
+Where none speaks, or the search has had its share of levers, it is open.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
-from espdl_quantize.record import Evidence, History
-from espdl_quantize.search._crashes import Crashes
-from espdl_quantize.search._decision import Phase, SearchOptions, SkippedLever, Stop
-from espdl_quantize.search._describe import score
-from espdl_quantize.search._legs import Leg, legs_complete_after, missing_leg
+from espdl_quantize.core import Phase
+from espdl_quantize.search._advice import advice_when_open
+from espdl_quantize.search._decisions import Open, Proposal, SkippedLever, Stop
+from espdl_quantize.search._describe import cite, describe_changes, describe_score
+from espdl_quantize.search._ranking import ranked_value
 from espdl_quantize.search._stops import both_last_worse, plateau, relative_loss, target_reached
+from espdl_quantize.search._sweep import near_misses, sweep_setting
 from espdl_quantize.search.levers import (
     LEVERS,
+    Judgement,
     Lever,
-    LeverContext,
-    Verdict,
     escalation_converged,
     is_tried,
     unstable_training,
     untried_levers,
 )
 from espdl_quantize.search.triggers import r3_uneven_channels, r5_mean_shift, r8_multi_input
-from espdl_quantize.setting import Setting
+from espdl_quantize.setting import Setting, baseline
+
+if TYPE_CHECKING:
+    from espdl_quantize.search._state import SearchState
 
 
-@dataclass(frozen=True)
-class Situation:
-    """What the rules look at; target and priority are settled in ``options``."""
-
-    history: History
-    evidence: Mapping[int, Evidence]
-    options: SearchOptions
-
-    @property
-    def best_evidence(self) -> Evidence:
-        """The artifacts of best; empty where there is no best or nothing of it is known."""
-        best = self.history.best
-        return Evidence() if best is None else self.evidence.get(best.id, Evidence())
-
-    @property
-    def context(self) -> LeverContext | None:
-        """What levers decide on; None without a best whose setting can be changed."""
-        best = self.history.best
-        if best is None or best.setting is None:
-            return None
-        return LeverContext(
-            self.history,
-            best,
-            best.setting,
-            self.best_evidence,
-            self.options.thresholds,
-            self.options.target,
-        )
+def decide_by_rules(state: SearchState) -> Proposal | Stop | None:
+    """Ask the rules in their order; None where they leave the search open."""
+    for rule in _BEFORE_THE_CAP:
+        decision = rule(state)
+        if decision is not None:
+            return decision
+    return None if _levers_since_sweep(state) is not None else _next_lever(state)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """Which rule spoke, before it is put into a setting and into words."""
-
-    phase: Phase
-    reason: str
-    leg: Leg | None = None
-    lever: str | None = None
-    skipped: tuple[SkippedLever, ...] = ()
-    stop: Stop | None = None
-
-
-def first_outcome(situation: Situation) -> Outcome:
-    """Ask the rules in their order."""
-    for rule in _ORDER:
-        outcome = rule(situation)
-        if outcome is not None:
-            return outcome
-    return _nothing_left(situation)
+def open_exploration(state: SearchState) -> Open:
+    """Say what open exploration has to go by."""
+    since = _levers_since_sweep(state)
+    reason = "no lever is left"
+    if since is not None:
+        reason = f"{since} iterations were run since the calibration sweep"
+    return Open(
+        signals=state.signals,
+        advice=advice_when_open(state, reason),
+        skipped=state.levers[1],
+        notes=(*_crash_notes(state), *_nothing_to_gain(state)),
+        is_exhausted=_is_exhausted(state),
+    )
 
 
-def phase5_cutoff(situation: Situation) -> int:
-    """Return the last iteration before phase 5 began; -1 if it never did.
-
-    The decisions are replayed on the history as it grew, since nothing about them is stored.
-    """
-    history = situation.history
-    start = legs_complete_after(history)
-    if start is None:
-        return -1
-    for count in range(start, len(history.iterations) + 1):
-        then = Situation(history.upto(count), situation.evidence, situation.options)
-        if first_outcome(then).phase == "phase-5-agent-driven":
-            return history.iterations[count - 1].id
-    return -1
-
-
-def usable_levers(situation: Situation) -> tuple[tuple[str, ...], tuple[SkippedLever, ...]]:
+def judge_levers(state: SearchState) -> tuple[tuple[str, ...], tuple[SkippedLever, ...]]:
     """Split the untried levers of the linear order into those that apply and those that do not."""
-    context, priority = situation.context, situation.options.priority or "balanced"
-    untried = untried_levers(situation.history, priority)
-    if context is None:
-        best = situation.history.best
-        why = "no iteration has a score" if best is None else f"{best.name} has no usable setting"
+    untried = untried_levers(state.history, state.priority)
+    if not state.has_base:
+        why = "no iteration has a score"
+        if state.best is not None:
+            why = f"{state.best.name} has no usable setting"
         return (), tuple(SkippedLever(lever.id, f"{why} to change") for lever in untried)
     usable, skipped = [], []
     for lever in untried:
-        verdict = judge_lever(lever, context)
-        if verdict.applies:
+        judgement = judge_lever(lever, state)
+        if judgement.applies:
             usable.append(lever.id)
         else:
-            skipped.append(SkippedLever(lever.id, verdict.reason))
+            skipped.append(SkippedLever(lever.id, judgement.reason))
     return tuple(usable), tuple(skipped)
 
 
-def judge_lever(lever: Lever, context: LeverContext) -> Verdict:
+def judge_lever(lever: Lever, state: SearchState) -> Judgement:
     """Judge a lever by best's artifacts, and by the crashes of the passes that it would run."""
-    verdict = lever.applies(context)
-    if not verdict.applies:
-        return verdict
-    barred = Crashes(context.history).bars(pull(lever, context))
-    return verdict if barred is None else Verdict(False, barred)
+    judgement = lever.applies(state)
+    if not judgement.applies:
+        return judgement
+    barred = state.crashes.bars(pull(lever, state))
+    return judgement if barred is None else Judgement(False, barred)
 
 
-def pull(lever: Lever, context: LeverContext) -> Setting:
+def pull(lever: Lever, state: SearchState) -> Setting:
     """Return best's setting with the lever's change, without layers that a pass crashed in."""
-    changed = lever.change(context)
-    return Crashes(context.history).without_crashed_layers(changed, context.base)
+    return state.without_crashed_layers(lever.change(state))
 
 
-def _baseline_first(situation: Situation) -> Outcome | None:
-    if situation.history.iterations:
+def _baseline_first(state: SearchState) -> Proposal | None:
+    if state.history.iterations:
         return None
-    return Outcome("phase-1-baseline", "no iteration has been run")
+    setting = baseline(state.history.next_id, state.options.num_of_bits)
+    return Proposal(
+        setting=setting,
+        phase=Phase.BASELINE,
+        pattern="baseline",
+        reason="no iteration has been run",
+        advice=f"Run iter_{setting.iteration_id}, the baseline: esp-ppq's default setting.",
+    )
 
 
-def target_met(situation: Situation) -> Outcome | None:
-    """End the search where an iteration reaches the target."""
-    reached = target_reached(situation.history, situation.options.target)
+def _target_met(state: SearchState) -> Stop | None:
+    """End the search where an iteration reaches the target, whatever the rules rank by."""
+    reached = target_reached(state.history, state.options.target)
     if reached is None:
         return None
-    told = f"{score(situation.history, reached)}, the target is {situation.options.target:.6g}"
-    return Outcome("phase-4-final-report", told, stop=Stop("target_reached", told))
+    score = describe_score(state.history, reached)
+    return Stop(
+        category="target_reached",
+        detail=f"{score}, the target is {state.options.target:.6g}",
+        notes=tuple(_crash_notes(state)),
+    )
 
 
-def _sweep(situation: Situation) -> Outcome | None:
-    leg = missing_leg(situation.history)
-    if leg is None:
+def _sweep(state: SearchState) -> Proposal | None:
+    if not state.missing_sweep:
         return None
-    told = f"no iteration has {leg} calibration with the default TQT and nothing else"
-    return Outcome("phase-2-calib-tqt-sweep", told, leg=leg)
+    calibration = state.missing_sweep[0]
+    rationale = f"Sweep: {calibration} calibration with the default TQT"
+    if state.best is None:
+        rationale += "; no iteration has a score to compare with yet."
+    else:
+        rationale += f". So far {cite(state.ranking, state.best, state.best_evidence)}."
+    plain = sweep_setting(calibration, state.history.next_id)
+    setting = state.crashes.without_crashed_layers(plain)
+    if setting is not plain:
+        rationale += f" {_left_out(state)}."
+    return Proposal(
+        setting=setting.model_copy(update={"rationale": rationale}),
+        phase=Phase.SWEEP,
+        pattern=f"{calibration} + TQT",
+        reason=f"no iteration has {calibration} calibration with the default TQT and nothing else",
+        advice=(
+            f"Run iter_{setting.iteration_id}: {calibration} calibration with the default TQT and "
+            "nothing else. A calibration is judged together with training: its score alone does "
+            "not predict it."
+        ),
+        calibration=calibration,
+        notes=(*_crash_notes(state), *near_misses(state.history), *_nothing_to_gain(state)),
+    )
 
 
-def _steady_the_training(situation: Situation) -> Outcome | None:
-    if is_tried(LEVERS["3a-3"], situation.history) or not _applies("3a-3", situation):
+def _steady_the_training(state: SearchState) -> Proposal | None:
+    if is_tried(LEVERS["3a-3"], state.history) or not _applies("3a-3", state):
         return None
-    told = unstable_training(situation.history, situation.options.thresholds)
-    return None if told is None else Outcome("phase-3-residual", told, lever="3a-3")
+    reason = unstable_training(state.ranking, state.options.thresholds)
+    return None if reason is None else _proposal(state, Phase.RESIDUAL, "3a-3", reason)
 
 
-def _flat(situation: Situation) -> Outcome | None:
-    history, best = situation.history, situation.history.best
-    last = plateau(history, situation.options.thresholds)
+def _flat(state: SearchState) -> Stop | None:
+    history, best = state.ranking, state.best
+    last = plateau(history, state.options.thresholds)
     if not last:
         return None
-    limit = situation.options.thresholds.plateau_relative
-    scores = ", ".join(f"{row.name} {row.value:.6g}" for row in last if row.value is not None)
+    limit = state.options.thresholds.plateau_relative
+    scores = ", ".join(
+        f"{row.name} {ranked_value(history, row):.6g}" for row in last if row.value is not None
+    )
     top = history.top
     near = top is None or all(relative_loss(history, row, top) <= limit for row in last)
-    told = f"the last {len(last)} iterations are within "
-    told += f"{limit:.1%} of best" if near else "noise of best, and the outputs' noise fell no more"
-    told += (
-        f" ({scores}; best {best.name} {best.value:.6g})" if best and best.value is not None else ""
+    detail = f"the last {len(last)} iterations are within "
+    detail += (
+        f"{limit:.1%} of best" if near else "noise of best, and the outputs' noise fell no more"
     )
-    return Outcome("phase-4-final-report", told, stop=Stop("plateau", told))
+    if best is not None and state.best_value is not None:
+        detail += f" ({scores}; best {best.name} {state.best_value:.6g})"
+    return Stop(category="plateau", detail=detail, notes=tuple(_crash_notes(state)))
 
 
-def _cap(situation: Situation) -> Outcome | None:
-    complete = legs_complete_after(situation.history)
-    since = len(situation.history.iterations) - (complete or 0)
-    if complete is None or since < situation.options.thresholds.phase3_cap:
+_BEFORE_THE_CAP: tuple[Callable[[SearchState], Proposal | Stop | None], ...] = (
+    _baseline_first,
+    _target_met,
+    _sweep,
+    _steady_the_training,
+    _flat,
+)
+
+
+def _levers_since_sweep(state: SearchState) -> int | None:
+    """Return how many iterations were run since the sweep, where they are as many as the cap."""
+    complete = state.sweep_complete_after
+    since = len(state.history.iterations) - (complete or 0)
+    if complete is None or since < state.options.thresholds.phase3_cap:
         return None
-    told = f"{since} iterations were run since the calibration sweep"
-    return Outcome("phase-5-agent-driven", told, skipped=usable_levers(situation)[1])
+    return since
 
 
-def _next_lever(situation: Situation) -> Outcome | None:
-    history = situation.history
-    usable, skipped = usable_levers(situation)
-    phase: Phase = "phase-3-pivot" if both_last_worse(history) else "phase-3-residual"
-    converged = _converged(situation)
+def _next_lever(state: SearchState) -> Proposal | None:
+    usable, skipped = state.levers
+    phase = Phase.PIVOT if both_last_worse(state.ranking) else Phase.RESIDUAL
+    converged = _converged(state)
     if converged is not None:
-        return Outcome(phase, converged, lever="3a-3", skipped=skipped)
-    context = situation.context
-    if context is None or not usable:
+        return _proposal(state, phase, "3a-3", converged, skipped)
+    if not usable:
         return None
     lever = LEVERS[usable[0]]
-    untried = untried_levers(history, situation.options.priority or "balanced")
+    untried = untried_levers(state.history, state.priority)
     passed = [other.id for other in untried[: untried.index(lever)]]
-    return Outcome(
-        phase,
-        lever.applies(context).reason,
+    passed_over = tuple(skip for skip in skipped if skip.lever in passed)
+    return _proposal(state, phase, lever.id, lever.applies(state).reason, passed_over)
+
+
+def _proposal(
+    state: SearchState,
+    phase: Phase,
+    lever_id: str,
+    reason: str,
+    skipped: tuple[SkippedLever, ...] = (),
+) -> Proposal:
+    """Put a lever into a setting and into words."""
+    lever, best = LEVERS[lever_id], state.best
+    assert best is not None
+    setting = pull(lever, state)
+    rationale = (
+        f"Lever {lever.id} on {best.name}: {describe_changes(state.base, setting)}. {reason}. "
+        f"{cite(state.ranking, best, state.best_evidence)}."
+    )
+    if setting != lever.change(state):
+        rationale += f" {_left_out(state)}."
+    number = state.history.next_id
+    advice = f"Run iter_{number}, lever {lever.id} ({lever.title}) on {best.name}: {reason}."
+    if phase is Phase.PIVOT:
+        advice = f"The last two iterations scored below best; start again from best. {advice}"
+    return Proposal(
+        setting=setting.model_copy(update={"iteration_id": number, "rationale": rationale}),
+        phase=phase,
+        pattern=lever.id,
+        reason=reason,
+        advice=advice,
         lever=lever.id,
-        skipped=tuple(skip for skip in skipped if skip.lever in passed),
+        citations=(best.id,),
+        skipped=skipped,
+        notes=(*_crash_notes(state), *_nothing_to_gain(state)),
     )
 
 
-def _nothing_left(situation: Situation) -> Outcome:
-    skipped = usable_levers(situation)[1]
-    return Outcome("phase-5-agent-driven", "no lever is left", skipped=skipped)
-
-
-def _converged(situation: Situation) -> str | None:
+def _converged(state: SearchState) -> str | None:
     """Path 2 into 3a-3: escalation gained twice, and no pattern asks for another method."""
     untouched = tuple(LEVERS[name] for name in ("3a-3", "3b", "3c", "3d"))
-    if not escalation_converged(situation.history, untouched) or not _applies("3a-3", situation):
+    if not escalation_converged(state.ranking, untouched) or not _applies("3a-3", state):
         return None
-    evidence, limits = situation.best_evidence, situation.options.thresholds
     for trigger in (r3_uneven_channels, r5_mean_shift, r8_multi_input):
-        if trigger(evidence, limits) is not None:
+        if trigger(state.best_evidence, state.options.thresholds) is not None:
             return None
     return "3a-1 and 3a-2 both gained, and neither R3 nor R5 nor R8 matches best's artifacts"
 
 
-def _applies(lever: str, situation: Situation) -> bool:
-    context = situation.context
-    return context is not None and judge_lever(LEVERS[lever], context).applies
+def _applies(lever: str, state: SearchState) -> bool:
+    return state.has_base and judge_lever(LEVERS[lever], state).applies
 
 
-_ORDER: tuple[Callable[[Situation], Outcome | None], ...] = (
-    _baseline_first,
-    target_met,
-    _sweep,
-    _steady_the_training,
-    _flat,
-    _cap,
-    _next_lever,
-)
+def _is_exhausted(state: SearchState) -> bool:
+    best, window = state.best, state.options.thresholds.no_new_best_window
+    if state.options.user_budget or best is None or not state.signals.is_covered:
+        return False
+    return best not in state.ranking.iterations[-window:]
+
+
+def _left_out(state: SearchState) -> str:
+    """Say which layers the passes leave out, and why."""
+    crashes = [crash for crash in state.crashes.all if crash.layers]
+    places = (f"{item.place} ({item.what} crashed, {item.iteration.name})" for item in crashes)
+    return f"Left out: {'; '.join(places)}"
+
+
+def _crash_notes(state: SearchState) -> Iterator[str]:
+    """Say which passes crashed, and what is left out of the next settings for it."""
+    for crashed in state.crashes.passes:
+        yield crashed.reason
+
+
+def _nothing_to_gain(state: SearchState) -> Iterator[str]:
+    """Say so where the best is as good as the float model."""
+    history, best = state.ranking, state.best
+    reference = None if best is None else history.float_value(best)
+    if best is None or reference is None or history.gap_to(best, reference) > 0:
+        return
+    yield (
+        f"{describe_score(history, best)}, the float model {reference:.6g}: quantization loses "
+        "nothing on these images, so nothing is left to gain; more or harder images would tell more"
+    )

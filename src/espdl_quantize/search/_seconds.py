@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from statistics import median
 
+from espdl_quantize.core import Engine, Stage
 from espdl_quantize.record import History, Iteration
 from espdl_quantize.setting import TRAINING_PASSES, Setting, canonical
 
-_ONCE = "score float model"
+_ONCE = Stage.SCORE_FLOAT_MODEL
 """A stage that only the first iteration of a folder goes through."""
-_FORWARD = "run one batch"
+_FORWARD = Stage.RUN_ONE_BATCH
 """The stage that takes one forward of the float model on a calibration batch."""
 
-_FORWARDS_PER_STEP = {
-    "fast": {
+_FORWARDS_PER_STEP: Mapping[str, Mapping[str, float]] = {
+    Engine.FAST: {
         "tqt_optimization": 2.5,
         "lsq_optimization": 2.5,
         "blockwise_reconstruction": 5.0,
         "bias_correct": 2.0,
     },
-    "reference": {
+    Engine.REFERENCE: {
         "tqt_optimization": 10.0,
         "lsq_optimization": 10.0,
         "blockwise_reconstruction": 10.0,
@@ -30,7 +31,7 @@ _FORWARDS_PER_STEP = {
 }
 """What one step of a pass over all blocks takes, in forwards of the float model on one batch."""
 
-_FIRST_TRAINING = {"fast": 5.0, "reference": 0.0}
+_FIRST_TRAINING: Mapping[str, float] = {Engine.FAST: 5.0, Engine.REFERENCE: 0.0}
 """Seconds in which the engine compiles what training needs."""
 
 

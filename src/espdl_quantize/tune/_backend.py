@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from espdl_quantize.core import Json, Progress
-from espdl_quantize.record import Direction, Priority
+from espdl_quantize.core import Direction, Json, Priority, Progress
 from espdl_quantize.setting import Setting
 
 
@@ -63,16 +62,18 @@ class Backend(Protocol):
 
 
 @runtime_checkable
-class AsideBackend(Backend, Protocol):
+class AuxiliaryBackend(Backend, Protocol):
     """A backend that can also run beside the search; a recording cannot."""
 
-    def run_aside(self, setting: Setting, folder: Path, progress: Progress, **changed: Any) -> Json:
+    def run_auxiliary(
+        self, setting: Setting, folder: Path, progress: Progress, **changed: Any
+    ) -> Json:
         """Run ``setting`` into ``folder``, in the place of what is there.
 
         Args:
             setting: what to run.
             folder: where to.
-            progress: told of every stage.
+            progress: receives every stage.
             changed: fields of :class:`espdl_quantize.iteration.RunOptions` that are other than
                 those of the search.
 

@@ -86,7 +86,9 @@ class IsolatedBackend:
             limit = derived_limit(read_history(folder.parent), setting)
         return self._runner.run(setting, folder, progress, overwrite=self._overwrite, limit=limit)
 
-    def run_aside(self, setting: Setting, folder: Path, progress: Progress, **changed: Any) -> Json:
+    def run_auxiliary(
+        self, setting: Setting, folder: Path, progress: Progress, **changed: Any
+    ) -> Json:
         """Run beside the search."""
         return self._runner.run(
             setting, folder, progress, overwrite=True, limit=self._limit, changed=changed

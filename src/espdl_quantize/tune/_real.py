@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from espdl_quantize.contract import Contract
-from espdl_quantize.core import Json, Progress
+from espdl_quantize.core import Direction, Json, Priority, Progress
 from espdl_quantize.iteration import Prepared, RunOptions, final_evaluator, run_iteration
 from espdl_quantize.setting import Setting
 from espdl_quantize.tune._backend import BackendFacts
@@ -32,12 +32,12 @@ class RealBackend:
         config = self._contract.config
         return BackendFacts(
             metric=config.primary_metric,
-            direction=config.metric_direction,
+            direction=Direction(config.metric_direction),
             model_name=self._contract.model_name,
             target_chip=config.target,
             contract_path=str(self._contract.path),
             target=config.target_metric,
-            priority=config.deploy_runtime_priority,
+            priority=Priority(config.deploy_runtime_priority),
             final_by=final_evaluator(self._contract, self._options.full_eval),
             contract_key=self._contract.fingerprint,
             num_of_bits=config.num_of_bits,
@@ -49,7 +49,9 @@ class RealBackend:
             self._contract, setting, folder, self._options, progress, self._prepared
         )
 
-    def run_aside(self, setting: Setting, folder: Path, progress: Progress, **changed: Any) -> Json:
+    def run_auxiliary(
+        self, setting: Setting, folder: Path, progress: Progress, **changed: Any
+    ) -> Json:
         """Run beside the search."""
         options = replace(self._options, overwrite=True, **changed)
         return run_iteration(self._contract, setting, folder, options, progress, self._prepared)

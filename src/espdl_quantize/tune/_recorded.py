@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from espdl_quantize.core import (
+    Direction,
     IterationError,
     Json,
     NoProgress,
+    Priority,
     Progress,
     SettingError,
     UsageError,
@@ -22,6 +24,8 @@ from espdl_quantize.search import describe_setting
 from espdl_quantize.setting import Setting, setting_key
 from espdl_quantize.tune._backend import Backend, BackendFacts
 from espdl_quantize.tune._table import SETTING, Table
+
+_W = TypeVar("_W", Direction, Priority)
 
 
 class RecordedBackend:
@@ -41,6 +45,7 @@ class RecordedBackend:
     def __init__(
         self,
         path: Path,
+        *,
         unknown: Literal["error", "unavailable"] = "unavailable",
         pace: float | None = None,
     ) -> None:
@@ -56,16 +61,17 @@ class RecordedBackend:
     def facts(self) -> BackendFacts:
         """What the first recorded iteration with a score says."""
         indices = list(self.table.indices.values())
-        index = next((one for one in indices if one.get("primary_value") is not None), indices[0])
+        scored = (index for index in indices if index.get("primary_value") is not None)
+        index = next(scored, indices[0])
         settings = tuple(self.table.settings.values())
         return BackendFacts(
             metric=index.get("primary_metric"),
-            direction=index.get("metric_direction"),
+            direction=_word(Direction, index.get("metric_direction")),
             model_name=index.get("model_name"),
             target_chip=index.get("target_chip"),
             contract_path=index.get("contract_path"),
             target=index.get("target_metric"),
-            priority=index.get("deploy_runtime_priority"),
+            priority=_word(Priority, index.get("deploy_runtime_priority")),
             num_of_bits=index.get("num_of_bits"),
             pool=settings if self._unknown == "unavailable" else None,
         )
@@ -118,6 +124,10 @@ class RecordedBackend:
             time.sleep(min(0.1, total - done))
 
 
+def _word(words: type[_W], stated: object) -> _W | None:
+    return next((word for word in words if word == stated), None)
+
+
 def record(
     backend: Backend,
     settings: list[Setting],
@@ -136,7 +146,7 @@ def record(
     with locked(outputs):
         for setting in settings:
             history = read_history(outputs)
-            done = {setting_key(row.setting) for row in history.iterations if row.setting}
+            done = {setting_key(item.setting) for item in history.iterations if item.setting}
             if setting_key(setting) in done:
                 continue
             number = history.next_id

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from espdl_quantize.search._describe import ratio
-from espdl_quantize.search.levers._base import Lever, LeverContext, Verdict
-from espdl_quantize.search.triggers import weight_row
+from espdl_quantize.search.levers._base import Judgement, Lever
+from espdl_quantize.search.triggers import weight_stats
 from espdl_quantize.setting import Setting, WeightSplit
+
+if TYPE_CHECKING:
+    from espdl_quantize.search._state import SearchState
 
 
 class SplitOutliers(Lever):
@@ -20,37 +25,37 @@ class SplitOutliers(Lever):
         """Recognised by the pass being on."""
         return setting.weight_split is not None and setting.weight_split.enabled
 
-    def applies(self, context: LeverContext) -> Verdict:
+    def applies(self, state: SearchState) -> Judgement:
         """Needs a Conv with weights of high kurtosis."""
-        chosen = choose_split(context)
+        chosen = choose_split(state)
         if chosen is None:
-            limit = context.thresholds.split_kurtosis
-            return Verdict(False, f"no Conv of {context.best.name} has weight kurtosis > {limit:g}")
-        return Verdict(True, f"R4: weight of {chosen[0]} has kurtosis {ratio(chosen[1])}")
+            limit = state.options.thresholds.split_kurtosis
+            return Judgement(False, f"no Conv of {state.base_name} has weight kurtosis > {limit:g}")
+        return Judgement(True, f"R4: weight of {chosen[0]} has kurtosis {ratio(chosen[1])}")
 
-    def change(self, context: LeverContext) -> Setting:
+    def change(self, state: SearchState) -> Setting:
         """Turn the pass on for the chosen layer."""
-        chosen = choose_split(context)
+        chosen = choose_split(state)
         if chosen is None:
             raise ValueError("lever 3f does not apply: no layer qualifies")
         section = WeightSplit(
             enabled=True, interested_layers=[chosen[0]], value_threshold=1.5, method="balance"
         )
-        return context.base.model_copy(update={"weight_split": section})
+        return state.base.model_copy(update={"weight_split": section})
 
 
-def choose_split(context: LeverContext) -> tuple[str, float] | None:
+def choose_split(state: SearchState) -> tuple[str, float] | None:
     """Choose the worst Conv of the layerwise list that qualifies, with its kurtosis.
 
     Among layers without a layerwise error, the highest kurtosis wins.
     """
-    evidence = context.evidence
+    evidence = state.best_evidence
     convs = dict.fromkeys(row.op for row in evidence.stats if row.op_type == "Conv")
     found = []
     errors = dict(evidence.worst(len(evidence.layerwise)))
     for op in convs:
-        weight = weight_row(evidence, op)
+        weight = weight_stats(evidence, op)
         kurtosis = weight.float_kurtosis if weight else None
-        if kurtosis is not None and kurtosis > context.thresholds.split_kurtosis:
+        if kurtosis is not None and kurtosis > state.options.thresholds.split_kurtosis:
             found.append((op, kurtosis))
     return max(found, key=lambda row: (errors.get(row[0], -1.0), row[1]), default=None)

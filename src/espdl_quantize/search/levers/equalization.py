@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from espdl_quantize.search.levers._base import Lever, LeverContext, Verdict
+from espdl_quantize.search.levers._base import Judgement, Lever
 from espdl_quantize.search.triggers import r3_uneven_channels
 from espdl_quantize.setting import Equalization, Setting
+
+if TYPE_CHECKING:
+    from espdl_quantize.search._state import SearchState
 
 _OPT_LEVEL: Literal[2] = 2
 """Crosses Add and Sub; esp-ppq's default 1 skips every residual block, so that a setting with only
@@ -25,15 +28,15 @@ class Equalize(Lever):
         section = setting.equalization
         return section is not None and section.enabled and section.opt_level == _OPT_LEVEL
 
-    def applies(self, context: LeverContext) -> Verdict:
+    def applies(self, state: SearchState) -> Judgement:
         """Worth a run on any model; uneven channels are cited where there are some."""
-        finding = r3_uneven_channels(context.evidence, context.thresholds)
+        finding = r3_uneven_channels(state.best_evidence, state.options.thresholds)
         reason = (
             f"R3: {finding.text}" if finding else "R3 matches no layer; it costs the chip nothing"
         )
-        return Verdict(True, reason)
+        return Judgement(True, reason)
 
-    def change(self, context: LeverContext) -> Setting:
+    def change(self, state: SearchState) -> Setting:
         """Turn the pass on with every parameter spelled out."""
         section = Equalization(
             enabled=True,
@@ -43,4 +46,4 @@ class Equalize(Lever):
             including_bias=False,
             including_act=False,
         )
-        return context.base.model_copy(update={"equalization": section})
+        return state.base.model_copy(update={"equalization": section})

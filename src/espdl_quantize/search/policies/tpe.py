@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from espdl_quantize.core import InstallationError
-from espdl_quantize.search.policies._base import Policy, PolicyContext, Proposal
-from espdl_quantize.search.policies._sampling import propose_sampled
-from espdl_quantize.search.policies._space import encode, space
+from espdl_quantize.search._decisions import Proposal
+from espdl_quantize.search.policies._base import Policy
+from espdl_quantize.search.policies._sampling import encode, propose_sampled, space
+
+if TYPE_CHECKING:
+    from espdl_quantize.search._state import SearchState
 
 _STARTUP_TRIALS = 5
 """Draws at random before TPE has enough to go by; the baseline and the sweep are four."""
@@ -29,21 +32,21 @@ class OptunaPolicy(Policy):
                 "pip install 'espdl-quantize[optuna]'",
             ) from error
 
-    def propose(self, context: PolicyContext) -> Proposal | None:
+    def propose(self, state: SearchState) -> Proposal | None:
         """Ask TPE, given everything that was run, until it names something new."""
         optuna = self._optuna
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        rows = context.history.scored
+        rows = state.ranking.scored
         study = optuna.create_study(
             direction="maximize",
             sampler=optuna.samplers.TPESampler(
-                seed=context.seed * 100_003 + len(context.history.iterations),
+                seed=state.options.seed * 100_003 + len(state.history.iterations),
                 n_startup_trials=_STARTUP_TRIALS,
             ),
         )
         choices = {
             name: optuna.distributions.CategoricalDistribution(values)
-            for name, values in space(context).items()
+            for name, values in space(state).items()
         }
         for row in rows:
             if row.setting is not None:
@@ -51,7 +54,7 @@ class OptunaPolicy(Policy):
                     optuna.trial.create_trial(
                         params=encode(row.setting),
                         distributions=choices,
-                        value=context.history.height(row),
+                        value=state.ranking.height(row),
                     )
                 )
 
@@ -61,4 +64,4 @@ class OptunaPolicy(Policy):
             return dict(trial.params)
 
         reason = f"TPE over {len(rows)} scored iterations"
-        return propose_sampled(context, draw, "Optuna's TPE", reason)
+        return propose_sampled(state, draw, pattern="Optuna's TPE", reason=reason)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from espdl_quantize.search.levers._base import Lever, LeverContext, Verdict
+from espdl_quantize.search.levers._base import Judgement, Lever
 from espdl_quantize.search.triggers import judge_r8
 from espdl_quantize.setting import ONE_EXPONENT_OPS, FusionAlignment, Setting
+
+if TYPE_CHECKING:
+    from espdl_quantize.search._state import SearchState
 
 _TO_LARGE = {"Concat": "align_concat_to"}
 _NEVER = {
@@ -39,20 +42,20 @@ class AlignInputs(Lever):
         values = section.model_dump(exclude_none=True).values()
         return any(value in ("Align to Large", "Align to Input") for value in values)
 
-    def applies(self, context: LeverContext) -> Verdict:
+    def applies(self, state: SearchState) -> Judgement:
         """Only where R8 fires on best: elsewhere the alignment was seen to cost accuracy.
 
         Never on an Add or Sub: the chip could not run what comes of it.
         """
-        verdict = judge_r8(context.evidence, context.thresholds)
+        verdict = judge_r8(state.best_evidence, state.options.thresholds)
         kind = verdict.candidate.op_type if verdict.candidate is not None else ""
         if verdict.fires and kind in _NEVER:
-            return Verdict(False, f"R8: {verdict.reason}; {_NEVER[kind]}")
-        return Verdict(verdict.fires, f"R8: {verdict.reason}")
+            return Judgement(False, f"R8: {verdict.reason}; {_NEVER[kind]}")
+        return Judgement(verdict.fires, f"R8: {verdict.reason}")
 
-    def change(self, context: LeverContext) -> Setting:
+    def change(self, state: SearchState) -> Setting:
         """Set the one key that fits the type of R8's op."""
-        candidate = judge_r8(context.evidence, context.thresholds).candidate
+        candidate = judge_r8(state.best_evidence, state.options.thresholds).candidate
         if candidate is None or candidate.op_type in _NEVER:
             raise ValueError("lever 3c does not apply: no op for R8 that an alignment can help")
         update: dict[str, Any]
@@ -60,5 +63,5 @@ class AlignInputs(Lever):
             update = {_TO_INPUT[candidate.op_type]: "Align to Input"}
         else:
             update = {_TO_LARGE[candidate.op_type]: "Align to Large"}
-        section = (context.base.fusion_alignment or FusionAlignment()).model_copy(update=update)
-        return context.base.model_copy(update={"fusion_alignment": section})
+        section = (state.base.fusion_alignment or FusionAlignment()).model_copy(update=update)
+        return state.base.model_copy(update={"fusion_alignment": section})

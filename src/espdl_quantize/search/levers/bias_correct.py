@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from espdl_quantize.search.levers._base import Lever, LeverContext, Verdict
+from typing import TYPE_CHECKING
+
+from espdl_quantize.search.levers._base import Judgement, Lever
 from espdl_quantize.search.triggers import r5_mean_shift
 from espdl_quantize.setting import BiasCorrect, Setting
+
+if TYPE_CHECKING:
+    from espdl_quantize.search._state import SearchState
 
 
 class CorrectBias(Lever):
@@ -18,13 +23,13 @@ class CorrectBias(Lever):
         """Recognised by the pass being on."""
         return setting.bias_correct is not None and setting.bias_correct.enabled
 
-    def applies(self, context: LeverContext) -> Verdict:
+    def applies(self, state: SearchState) -> Judgement:
         """Worth a run on any model; a mean shift in best's outputs is cited where there is one."""
-        finding = r5_mean_shift(context.evidence, context.thresholds)
+        finding = r5_mean_shift(state.best_evidence, state.options.thresholds)
         reason = f"R5: {finding.text}" if finding else "R5 matches no layer; the pass is cheap"
-        return Verdict(True, reason)
+        return Judgement(True, reason)
 
-    def change(self, context: LeverContext) -> Setting:
+    def change(self, state: SearchState) -> Setting:
         """Turn the pass on with esp-ppq's defaults."""
         section = BiasCorrect(enabled=True, block_size=4, steps=32)
-        return context.base.model_copy(update={"bias_correct": section})
+        return state.base.model_copy(update={"bias_correct": section})

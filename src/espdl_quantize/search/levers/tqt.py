@@ -2,37 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from espdl_quantize.record import History
-from espdl_quantize.search._legs import DEFAULT_TQT
 from espdl_quantize.search._stops import relative_loss
+from espdl_quantize.search._sweep import DEFAULT_TQT
 from espdl_quantize.search._thresholds import Thresholds
 from espdl_quantize.search.levers._base import (
+    Judgement,
     Lever,
-    LeverContext,
-    Verdict,
     improved,
     is_tried,
     runs_of,
 )
 from espdl_quantize.setting import Setting, TqtOptimization
 
+if TYPE_CHECKING:
+    from espdl_quantize.search._state import SearchState
+
 
 class _TqtLever(Lever):
     tier = "A"
 
-    def applies(self, context: LeverContext) -> Verdict:
-        tqt = _tqt(context.base)
+    def applies(self, state: SearchState) -> Judgement:
+        tqt = _tqt(state.base)
         if tqt is None:
-            return Verdict(
-                False, f"best ({context.best.name}) has no TQT: training did not help it so far"
+            return Judgement(
+                False, f"best ({state.base_name}) has no TQT: training did not help it so far"
             )
-        return Verdict(True, f"{context.best.name} trains with {_schedule(tqt)}")
+        return Judgement(True, f"{state.base_name} trains with {_schedule(tqt)}")
 
-    def _with(self, context: LeverContext, **fields: Any) -> Setting:
-        tqt = _tqt(context.base) or DEFAULT_TQT
-        return context.base.model_copy(update={"tqt_optimization": tqt.model_copy(update=fields)})
+    def _with(self, state: SearchState, **fields: Any) -> Setting:
+        tqt = _tqt(state.base) or DEFAULT_TQT
+        return state.base.model_copy(update={"tqt_optimization": tqt.model_copy(update=fields)})
 
 
 class LongerTqt(_TqtLever):
@@ -46,9 +48,9 @@ class LongerTqt(_TqtLever):
         tqt = _tqt(setting)
         return tqt is not None and (tqt.steps, tqt.lr) == (1000, 1e-5)
 
-    def change(self, context: LeverContext) -> Setting:
+    def change(self, state: SearchState) -> Setting:
         """Change the schedule; best's block_size stays."""
-        return self._with(context, steps=1000, lr=1e-5)
+        return self._with(state, steps=1000, lr=1e-5)
 
 
 class StrongerTqt(_TqtLever):
@@ -62,29 +64,29 @@ class StrongerTqt(_TqtLever):
         tqt = _tqt(setting)
         return tqt is not None and (tqt.steps, tqt.lr) == (2000, 5e-5)
 
-    def applies(self, context: LeverContext) -> Verdict:
+    def applies(self, state: SearchState) -> Judgement:
         """Only after 3a-1 gained."""
-        verdict = super().applies(context)
+        verdict = super().applies(state)
         if not verdict.applies:
             return verdict
-        before = runs_of(LONGER_TQT, context.history)
+        before = runs_of(LONGER_TQT, state.ranking)
         if not before:
-            return Verdict(False, "3a-1 has not been run, whose gain this lever builds on")
-        if not improved(LONGER_TQT, context.history):
+            return Judgement(False, "3a-1 has not been run, whose gain this lever builds on")
+        if not improved(LONGER_TQT, state.ranking):
             ran = ", ".join(row.name for row in before)
-            return Verdict(False, f"3a-1 ({ran}) had no positive net effect")
-        gained = [row for row in before if (context.history.gain(row) or 0) > 0]
+            return Judgement(False, f"3a-1 ({ran}) had no positive net effect")
+        gained = [row for row in before if (state.ranking.gain(row) or 0) > 0]
         if gained:
-            return Verdict(True, f"3a-1 gained in {gained[-1].name}; {verdict.reason}")
-        took = next(row for row in before if context.history.took_over(row))
-        prior = context.history.prior_best[took.id]
-        quieter = prior is not None and context.history.is_quieter(took, prior)
+            return Judgement(True, f"3a-1 gained in {gained[-1].name}; {verdict.reason}")
+        took = next(row for row in before if state.ranking.took_over(row))
+        prior = state.ranking.prior_best[took.id]
+        quieter = prior is not None and state.ranking.is_quieter(took, prior)
         why = "had less output noise" if quieter else "became best within noise"
-        return Verdict(True, f"3a-1 {why} in {took.name}; {verdict.reason}")
+        return Judgement(True, f"3a-1 {why} in {took.name}; {verdict.reason}")
 
-    def change(self, context: LeverContext) -> Setting:
+    def change(self, state: SearchState) -> Setting:
         """Change the schedule; best's block_size stays."""
-        return self._with(context, steps=2000, lr=5e-5)
+        return self._with(state, steps=2000, lr=5e-5)
 
 
 class SmallerBlocks(_TqtLever):
@@ -98,9 +100,9 @@ class SmallerBlocks(_TqtLever):
         tqt = _tqt(setting)
         return tqt is not None and tqt.block_size == 2
 
-    def change(self, context: LeverContext) -> Setting:
+    def change(self, state: SearchState) -> Setting:
         """Change the block size; best's schedule stays."""
-        return self._with(context, block_size=2)
+        return self._with(state, block_size=2)
 
 
 LONGER_TQT, STRONGER_TQT, SMALLER_BLOCKS = LongerTqt(), StrongerTqt(), SmallerBlocks()

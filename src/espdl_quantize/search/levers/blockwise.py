@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from espdl_quantize.search.levers._base import Lever, LeverContext, Verdict
+from typing import TYPE_CHECKING
+
+from espdl_quantize.search.levers._base import Judgement, Lever
 from espdl_quantize.search.triggers import gap_points
 from espdl_quantize.setting import BlockwiseReconstruction, Setting
+
+if TYPE_CHECKING:
+    from espdl_quantize.search._state import SearchState
 
 
 class ReconstructBlocks(Lever):
@@ -19,18 +24,18 @@ class ReconstructBlocks(Lever):
         section = setting.blockwise_reconstruction
         return section is not None and section.enabled
 
-    def applies(self, context: LeverContext) -> Verdict:
+    def applies(self, state: SearchState) -> Judgement:
         """Always applies; its place in the order makes it the last resort."""
-        value, target = context.best.value, context.target
+        value, target = state.best_value, state.target
         if value is None or target is None:
-            return Verdict(True, "the cheaper levers are used up")
-        return Verdict(
+            return Judgement(True, "the cheaper levers are used up")
+        return Judgement(
             True, f"R10: {gap_points(value, target):.3g} points are missing to the target"
         )
 
-    def change(self, context: LeverContext) -> Setting:
+    def change(self, state: SearchState) -> Setting:
         """Turn the pass on; TQT stays, esp-ppq runs the two one after the other."""
         section = BlockwiseReconstruction(
             enabled=True, lr=1e-3, steps=5000, gamma=1.0, block_size=4, is_scale_trainable=False
         )
-        return context.base.model_copy(update={"blockwise_reconstruction": section})
+        return state.base.model_copy(update={"blockwise_reconstruction": section})

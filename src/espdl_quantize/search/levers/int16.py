@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from espdl_quantize.search._describe import ratio
-from espdl_quantize.search.levers._base import Lever, LeverContext, Verdict
+from espdl_quantize.search.levers._base import Judgement, Lever
 from espdl_quantize.search.triggers import outliers
 from espdl_quantize.setting import Dispatch, Setting, int16_ops
+
+if TYPE_CHECKING:
+    from espdl_quantize.search._state import SearchState
 
 
 class PromoteWorst(Lever):
@@ -20,27 +25,27 @@ class PromoteWorst(Lever):
         """Recognised by any op with 16 bits."""
         return bool(int16_ops(setting))
 
-    def applies(self, context: LeverContext) -> Verdict:
+    def applies(self, state: SearchState) -> Judgement:
         """Needs a layerwise list to choose from."""
-        chosen = choose_int16(context)
+        chosen = choose_int16(state)
         if not chosen:
-            return Verdict(False, f"{context.best.name} has no layerwise errors to choose ops by")
-        _, middle = outliers(context.evidence, context.thresholds)
+            return Judgement(False, f"{state.base_name} has no layerwise errors to choose ops by")
+        _, middle = outliers(state.best_evidence, state.options.thresholds)
         named = ", ".join(f"{op} {ratio(snr)}" for op, snr in chosen)
-        return Verdict(True, f"R6: {named}; median of the worst five {ratio(middle)}")
+        return Judgement(True, f"R6: {named}; median of the worst five {ratio(middle)}")
 
-    def change(self, context: LeverContext) -> Setting:
+    def change(self, state: SearchState) -> Setting:
         """Add the chosen ops to best's table."""
-        chosen = [op for op, _ in choose_int16(context)]
-        kept = [entry for entry in context.base.dispatching_table or [] if entry.op not in chosen]
+        chosen = [op for op, _ in choose_int16(state)]
+        kept = [entry for entry in state.base.dispatching_table or [] if entry.op not in chosen]
         table = kept + [Dispatch(op=op, bits=16) for op in chosen]
-        return context.base.model_copy(update={"dispatching_table": table})
+        return state.base.model_copy(update={"dispatching_table": table})
 
 
-def choose_int16(context: LeverContext) -> list[tuple[str, float]]:
+def choose_int16(state: SearchState) -> list[tuple[str, float]]:
     """Choose the ops: the outliers of best's layerwise list, at least one, within the limits."""
-    limits, evidence = context.thresholds, context.evidence
-    already = set(int16_ops(context.base))
+    limits, evidence = state.options.thresholds, state.best_evidence
+    already = set(int16_ops(state.base))
     most = limits.int16_max_ops
     if evidence.ops:
         most = min(most, max(1, int(limits.int16_max_share * len(evidence.ops))))

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from espdl_quantize.record import Evidence
 from espdl_quantize.search._describe import ratio
-from espdl_quantize.search.levers._base import Lever, LeverContext, Verdict
-from espdl_quantize.search.triggers import next_conv, weight_row
+from espdl_quantize.search.levers._base import Judgement, Lever
+from espdl_quantize.search.triggers import next_conv, weight_stats
 from espdl_quantize.setting import ChannelSplit, Setting
+
+if TYPE_CHECKING:
+    from espdl_quantize.search._state import SearchState
 
 _SHARE = 0.5
 """A channel is split from this share of the pair's largest weight on: half of it fits the range
@@ -28,22 +33,22 @@ class SplitChannels(Lever):
         """Recognised by the pass being on."""
         return setting.channel_split is not None and setting.channel_split.enabled
 
-    def applies(self, context: LeverContext) -> Verdict:
+    def applies(self, state: SearchState) -> Judgement:
         """Needs a Conv with weights of high kurtosis whose channels only the next Conv reads."""
-        pair = _choose(context)
+        pair = _choose(state)
         if pair is None:
-            limit = context.thresholds.split_kurtosis
-            return Verdict(
+            limit = state.options.thresholds.split_kurtosis
+            return Judgement(
                 False,
-                f"no Conv of {context.best.name} that leads to another one alone has weight "
+                f"no Conv of {state.base_name} that leads to another one alone has weight "
                 f"kurtosis > {limit:g}",
             )
         first, second, kurtosis, _ = pair
-        return Verdict(True, f"R4: weight of {first}, read by {second}, has kurtosis {kurtosis}")
+        return Judgement(True, f"R4: weight of {first}, read by {second}, has kurtosis {kurtosis}")
 
-    def change(self, context: LeverContext) -> Setting:
+    def change(self, state: SearchState) -> Setting:
         """Turn the pass on for the chosen pair, once over."""
-        pair = _choose(context)
+        pair = _choose(state)
         if pair is None:
             raise ValueError("lever 3h does not apply: no pair of layers qualifies")
         first, second, _, threshold = pair
@@ -54,17 +59,21 @@ class SplitChannels(Lever):
             opt_level=2,
             interested_layers=[first, second],
         )
-        return context.base.model_copy(update={"channel_split": section})
+        return state.base.model_copy(update={"channel_split": section})
 
 
-def _choose(context: LeverContext) -> tuple[str, str, str, float] | None:
+def _choose(state: SearchState) -> tuple[str, str, str, float] | None:
     """Return the pair of highest kurtosis, that kurtosis in words, and the threshold."""
-    evidence = context.evidence
+    evidence = state.best_evidence
     pairs = []
     for op in dict.fromkeys(row.op for row in evidence.stats if row.op_type == "Conv"):
-        weight, partner = weight_row(evidence, op), next_conv(evidence, op)
+        weight, partner = weight_stats(evidence, op), next_conv(evidence, op)
         kurtosis = weight.float_kurtosis if weight else None
-        if partner is None or kurtosis is None or kurtosis <= context.thresholds.split_kurtosis:
+        if (
+            partner is None
+            or kurtosis is None
+            or kurtosis <= state.options.thresholds.split_kurtosis
+        ):
             continue
         peaks = (_peak(evidence, op), _peak(evidence, partner))
         if None not in peaks:
@@ -78,7 +87,7 @@ def _choose(context: LeverContext) -> tuple[str, str, str, float] | None:
 
 def _peak(evidence: Evidence, op: str) -> float | None:
     """Return the largest magnitude among an op's weights, where the artifacts have it."""
-    weight = weight_row(evidence, op)
+    weight = weight_stats(evidence, op)
     if weight is None or weight.float_max is None or weight.float_min is None:
         return None
     return max(abs(weight.float_max), abs(weight.float_min)) or None
