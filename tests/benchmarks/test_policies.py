@@ -1,6 +1,6 @@
 from benchmarks.policies import Trace, main
 from espdl_quantize.tune import pack, record
-from tests.tune.made_table import MadeBackend
+from tests.tune.fake_backend import FakeBackend
 from tests.tune.test_recorded import SETTINGS
 
 
@@ -11,7 +11,7 @@ def test_a_trace():
 
 
 def test_every_policy_has_a_row(tmp_path, capsys):
-    record(MadeBackend(), SETTINGS, tmp_path / "made")
+    record(FakeBackend(), SETTINGS, tmp_path / "made")
     pack([tmp_path / "made"], tmp_path / "table.zip")
     main(["--table", str(tmp_path / "table.zip"), "--seeds", "1"])
     told = capsys.readouterr().out.splitlines()

@@ -11,7 +11,13 @@ import pytest
 
 from espdl_quantize.record import NO_LOSS, History, read_history
 from espdl_quantize.report import compare
-from espdl_quantize.search import DEFAULT_THRESHOLDS, SearchOptions, both_last_worse, plateau
+from espdl_quantize.search import (
+    DEFAULT_THRESHOLDS,
+    RankBy,
+    SearchOptions,
+    both_last_worse,
+    plateau,
+)
 from espdl_quantize.setting import Setting, baseline
 from espdl_quantize.stats import SAMPLES, read_arrays, write_arrays
 from tests.search.made_runs import make, run, trained, write_run

@@ -5,7 +5,7 @@ import pytest
 
 from espdl_quantize.core import OutputFolderError
 from espdl_quantize.record import LazyEvidence, load_applied, load_evidence, read_history
-from espdl_quantize.search import decide, sweep_setting, sweep_point
+from espdl_quantize.search import SearchState, decide, sweep_point, sweep_setting
 from espdl_quantize.setting import baseline, setting_key
 from tests.search.made_runs import (
     SWEEP,
@@ -445,7 +445,7 @@ def test_a_16_bit_folder_whose_baseline_is_kl_is_read_and_goes_on(tmp_path):
     assert past.warnings == ()
     # It holds no baseline of esp-ppq's default there: the first iteration stands for it.
     assert past.baseline.id == 0
-    decision = decide(past, LazyEvidence(past))
+    decision = decide(SearchState.of(past, LazyEvidence(past)))
     assert decision.phase == "phase-2-calib-tqt-sweep"
     assert sweep_point(decision.setting) == "mse"
     write_run(tmp_path, run(2, 0.71, baseline(2, 16)), evidence(), num_of_bits=16)
@@ -453,12 +453,17 @@ def test_a_16_bit_folder_whose_baseline_is_kl_is_read_and_goes_on(tmp_path):
 
 
 def test_a_baseline_that_wins_at_16_bits_stays_best(tmp_path):
-    settings = [baseline(0, 16), sweep_setting("kl", 1), sweep_setting("mse", 2), sweep_setting("percentile", 3)]
+    settings = [
+        baseline(0, 16),
+        sweep_setting("kl", 1),
+        sweep_setting("mse", 2),
+        sweep_setting("percentile", 3),
+    ]
     values = (0.92, 0.917, 0.918, 0.919)
     for value, setting in zip(values, settings, strict=True):
         row = run(setting.iteration_id, value, setting)
         write_run(tmp_path, row, evidence(), num_of_bits=16)
     past = read_history(tmp_path)
     assert (past.best.id, past.baseline.id) == (0, 0)
-    decision = decide(past, LazyEvidence(past))
+    decision = decide(SearchState.of(past, LazyEvidence(past)))
     assert decision.setting.calib_algorithm == "minmax"

@@ -470,13 +470,6 @@ def test_a_pass_that_was_never_run_goes_by_how_far_another_was_off():
     assert estimate.derived
 
 
-def test_the_forward_is_found_by_the_name_of_its_stage():
-    from espdl_quantize.iteration import FORWARD
-    from espdl_quantize.search import _seconds
-
-    assert _seconds._FORWARD == FORWARD
-
-
 def test_what_was_reused_is_not_taken_for_fast():
     rows = (timed(run(0, 0.5), 100), timed(run(1, 0.6, sweep_setting("kl")), 150))
     reused = (rows[0], replace(timed(run(1, 0.6, sweep_setting("kl")), 105), seconds_saved=45))

@@ -11,7 +11,7 @@ from espdl_quantize.search.policies import POLICIES
 from espdl_quantize.setting import baseline, setting_key
 from espdl_quantize.tune import Budget, RecordedBackend, TuneOptions, pack, record, tune
 from tests.search.made_runs import EQUALIZED, evidence, history, run, trained, write_history
-from tests.tune.made_table import MadeBackend, response
+from tests.tune.fake_backend import FakeBackend, response
 
 SETTINGS = [
     baseline(),
@@ -30,7 +30,7 @@ SETTINGS = [
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
     made = tmp_path / "made"
-    assert record(MadeBackend(), SETTINGS, made) == len(SETTINGS)
+    assert record(FakeBackend(), SETTINGS, made) == len(SETTINGS)
     assert pack([made], tmp_path / "table.zip") == len(SETTINGS)
     return tmp_path / "table.zip"
 
@@ -40,7 +40,7 @@ def test_every_policy_finds_the_best_recorded_setting(
     table: Path, tmp_path: Path, policy: str
 ) -> None:
     backend = RecordedBackend(table)
-    options = TuneOptions(Budget(30), policy, ignore_plateau=True)
+    options = TuneOptions(Budget(30), policy=policy, ignore_plateau=True)
     result = tune(backend, tmp_path / "outputs", options, clock=backend.clock)
     assert {setting_key(row.setting) for row in result.history.iterations} == set(
         backend.table.settings
@@ -101,8 +101,8 @@ def test_histograms_stay_where_a_trigger_reads_them(tmp_path: Path) -> None:
 def test_recording_goes_on_where_it_stopped(tmp_path: Path) -> None:
     made = tmp_path / "made"
     with pytest.raises(KeyboardInterrupt):
-        record(MadeBackend(scripted={2: KeyboardInterrupt()}), SETTINGS, made)
-    assert record(MadeBackend(), SETTINGS, made) == len(SETTINGS) - 2
+        record(FakeBackend(scripted={2: KeyboardInterrupt()}), SETTINGS, made)
+    assert record(FakeBackend(), SETTINGS, made) == len(SETTINGS) - 2
 
 
 def test_a_failed_iteration_is_recorded_as_failed(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_a_failed_iteration_is_recorded_as_failed(tmp_path: Path) -> None:
         return None if setting.calib_algorithm == "mse" else 0.5
 
     made = tmp_path / "made"
-    record(MadeBackend(score=score), SETTINGS[:4], made)
+    record(FakeBackend(score=score), SETTINGS[:4], made)
     pack([made], tmp_path / "table.zip")
     outputs = tmp_path / "outputs"
     result = tune(RecordedBackend(tmp_path / "table.zip"), outputs, TuneOptions(Budget(4)))
@@ -131,7 +131,7 @@ def test_packing_twice_gives_the_same_bytes(table: Path, tmp_path: Path) -> None
 
 def test_the_float_reference_travels_along(tmp_path: Path) -> None:
     made = tmp_path / "made"
-    record(MadeBackend(), SETTINGS[:1], made)
+    record(FakeBackend(), SETTINGS[:1], made)
     reference = {"key": "k", "scores": {"evaluate": {"primary_value": 0.8}}}
     (made / "float_reference.json").write_text(json.dumps(reference))
     pack([made], tmp_path / "table.zip")

@@ -67,7 +67,7 @@ def seconds_of(setting: Setting) -> float:
 
 
 @dataclass
-class MadeBackend:
+class FakeBackend:
     """Computes what :class:`RecordedBackend` would read.
 
     ``scripted`` holds what happens at the n-th run instead: an exception to raise. ``fault`` finds
