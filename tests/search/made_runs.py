@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from espdl_quantize.record import (
     Evidence,
@@ -27,6 +27,17 @@ from espdl_quantize.search import (
     sweep_setting,
 )
 from espdl_quantize.setting import Setting, baseline, parse_setting
+
+Run = tuple[float | None, Setting]
+"""A score, or None for a failure, and the setting that it is of."""
+
+T = TypeVar("T")
+
+
+def known(value: T | None) -> T:
+    """The value, which has to be there."""
+    assert value is not None
+    return value
 
 
 def make(**fields: Any) -> Setting:
@@ -60,9 +71,7 @@ def history(*rows: Iteration, **fields: Any) -> History:
     return History(iterations=rows, folder=Path("outputs"), **fields)
 
 
-def swept(
-    *values: float, rest: tuple[tuple[float | None, Setting], ...] = (), **fields: Any
-) -> History:
+def swept(*values: float, rest: tuple[Run, ...] = (), **fields: Any) -> History:
     """A baseline, the sweep, and ``rest``."""
     settings = [baseline(), sweep_setting("kl"), sweep_setting("mse"), sweep_setting("percentile")]
     rows = [run(i, v, s, **fields) for i, (v, s) in enumerate(zip(values, settings, strict=False))]

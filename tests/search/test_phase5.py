@@ -1,12 +1,17 @@
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 
-from espdl_quantize.record import Jump
+from espdl_quantize.record import History, Jump
 from espdl_quantize.search import sweep_setting
 from espdl_quantize.search.phase5 import classify, lever_stack, tunables
 from espdl_quantize.setting import baseline
 from tests.search.made_runs import (
     EQUALIZED,
     SWEEP,
+    Run,
     evidence,
     hot,
     make,
@@ -20,11 +25,11 @@ from tests.search.made_runs import (
 BIAS = {"enabled": True}
 
 
-def int16(*ops):
+def int16(*ops: str) -> list[dict[str, Any]]:
     return [{"op": op, "bits": 16} for op in ops]
 
 
-def split(*ops):
+def split(*ops: str) -> dict[str, Any]:
     return {"enabled": True, "interested_layers": list(ops)}
 
 
@@ -49,11 +54,11 @@ def split(*ops):
         (trained(dispatching_table=[{"op": "a", "bits": 8}]), trained(), set()),
     ],
 )
-def test_patterns(before, after, patterns):
+def test_patterns(before: Any, after: Any, patterns: Any) -> None:
     assert classify(before, after) == patterns
 
 
-def opened(*further):
+def opened(*further: Run) -> History:
     """Phase 5 after five losing levers, then ``further`` (value, setting) pairs."""
     losing = tuple(
         (0.5, trained(bias_correct={"enabled": True, "steps": 10 + i})) for i in range(5)
@@ -61,7 +66,7 @@ def opened(*further):
     return swept(*SWEEP, rest=losing + further)
 
 
-def test_cutoff_and_counts():
+def test_cutoff_and_counts() -> None:
     signals = open_on(opened((0.5, trained("kl", equalization=EQUALIZED)))).signals
     assert signals.phase5_cutoff_iter_id == 8
     assert signals.phase5_iteration_count == 1
@@ -75,7 +80,7 @@ def test_cutoff_and_counts():
     assert signals.untried_phase5_patterns == ("5gamma", "5delta")
 
 
-def test_moves_before_phase_5_cover_nothing():
+def test_moves_before_phase_5_cover_nothing() -> None:
     assert open_on(opened()).signals.untried_phase5_patterns == (
         "5alpha",
         "5beta",
@@ -84,7 +89,7 @@ def test_moves_before_phase_5_cover_nothing():
     )
 
 
-def test_5beta_is_owed_again_once_the_stack_is_deeper():
+def test_5beta_is_owed_again_once_the_stack_is_deeper() -> None:
     past = opened(
         (0.6, trained("percentile")),  # 5beta on {tqt}
         (0.8, trained("mse", equalization=EQUALIZED)),  # best, on {tqt, equalization}
@@ -102,7 +107,7 @@ def test_5beta_is_owed_again_once_the_stack_is_deeper():
     assert "5beta" not in signals.untried_phase5_patterns
 
 
-def test_incomparable_stacks_ask_for_nothing():
+def test_incomparable_stacks_ask_for_nothing() -> None:
     past = opened(
         (0.6, trained("percentile", dispatching_table=int16("a"))),
         (0.8, trained("mse", equalization=EQUALIZED)),
@@ -115,19 +120,19 @@ def test_incomparable_stacks_ask_for_nothing():
     assert open_on(other_ops).signals.untried_5beta_reapply == ()
 
 
-def test_a_failed_iteration_covers_its_pattern():
+def test_a_failed_iteration_covers_its_pattern() -> None:
     signals = open_on(opened((None, trained("kl")))).signals
     assert signals.phase5_pattern_coverage["5beta"] == (9,)
 
 
-def test_calib_swaps_on_the_stack_of_best():
+def test_calib_swaps_on_the_stack_of_best() -> None:
     signals = open_on(opened((0.8, trained("mse", equalization=EQUALIZED)))).signals
     assert signals.untried_calib_swaps == ("kl", "percentile")
     assert open_on(opened()).signals.untried_calib_swaps == ()
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_levers_that_gained_and_lost(sign):
+def test_levers_that_gained_and_lost(sign: Any) -> None:
     direction = "max" if sign == 1 else "min"
     values = (0.5, 0.6, 0.7, 0.65, 0.8, 0.4, 0.4, 0.4, 0.4)
     settings = [
@@ -155,7 +160,7 @@ def test_levers_that_gained_and_lost(sign):
     assert all(row.delta_vs_prior_best < 0 for row in signals.regressing_levers)
 
 
-def test_evidence_of_best_is_in_the_signals():
+def test_evidence_of_best_is_in_the_signals() -> None:
     found = evidence(hot_ops=(hot("Add", 0.25),), jumps=(Jump("conv0", "conv1", 0.03, ("relu",)),))
     signals = open_on(opened(), found).signals
     assert signals.top_error_layers[0] == {"op": "conv0", "snr": 0.04}
@@ -165,7 +170,7 @@ def test_evidence_of_best_is_in_the_signals():
     assert signals.best_setting_summary["calib_algorithm"] == "mse"
 
 
-def covered(last=0.5):
+def covered(last: float = 0.5) -> History:
     """Every pattern and every lever that applies was tried, and nothing gained lately."""
     full = {"bias_correct": BIAS, "equalization": EQUALIZED}
     return opened(
@@ -178,7 +183,7 @@ def covered(last=0.5):
     )
 
 
-def test_coverage_is_exhausted_without_a_budget_only():
+def test_coverage_is_exhausted_without_a_budget_only() -> None:
     decision = open_on(covered())
     assert decision.signals.is_covered
     assert decision.phase == "phase-5-agent-driven"
@@ -186,11 +191,11 @@ def test_coverage_is_exhausted_without_a_budget_only():
     assert not open_on(covered(), user_budget=True).is_exhausted
 
 
-def test_coverage_is_not_exhausted_right_after_a_new_best():
+def test_coverage_is_not_exhausted_right_after_a_new_best() -> None:
     assert not open_on(covered(last=0.9)).is_exhausted
 
 
-def test_a_stack_is_the_passes_and_the_ops():
+def test_a_stack_is_the_passes_and_the_ops() -> None:
     setting = trained(bias_correct=BIAS, dispatching_table=int16("a"), weight_split=split("s"))
     assert lever_stack(setting) == {
         "tqt_optimization",
@@ -201,7 +206,7 @@ def test_a_stack_is_the_passes_and_the_ops():
     }
 
 
-def test_tunables_are_those_of_the_passes_that_run():
+def test_tunables_are_those_of_the_passes_that_run() -> None:
     paths = [item.path for item in tunables(trained("percentile", equalization={"enabled": False}))]
     assert paths == [
         "tqt_optimization.lr",
@@ -211,13 +216,13 @@ def test_tunables_are_those_of_the_passes_that_run():
     ]
 
 
-def test_advice_names_what_to_stack_and_what_is_untried():
+def test_advice_names_what_to_stack_and_what_is_untried() -> None:
     advice = open_on(opened()).advice
     for told in ("Stack what gained", "iter_2", "3a-1", "5gamma"):
         assert told in advice
 
 
-def test_advice_does_not_warn_of_a_calibration():
+def test_advice_does_not_warn_of_a_calibration() -> None:
     """It may win on another stack."""
     advice = open_on(opened()).advice
     lost = advice.split("These lost")[1]

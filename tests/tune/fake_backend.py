@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from espdl_quantize.core import EspdlQuantizeError, IterationError
+from espdl_quantize.core import Direction, EspdlQuantizeError, IterationError
 from espdl_quantize.iteration import error_of
 from espdl_quantize.record import Evidence, HotOp, LayerError, locked, staged
 from espdl_quantize.search import int16_ops, split_layers
@@ -63,7 +63,8 @@ def found_of(setting: Setting) -> Evidence:
 def seconds_of(setting: Setting) -> float:
     form = canonical(setting)
     seconds = 60.0 + 0.12 * form.get("tqt_optimization", {}).get("steps", 0)
-    return seconds + 0.10 * form.get("blockwise_reconstruction", {}).get("steps", 0)
+    steps = form.get("blockwise_reconstruction", {}).get("steps", 0)
+    return float(seconds + 0.10 * steps)
 
 
 @dataclass
@@ -77,7 +78,7 @@ class FakeBackend:
     score: Any = response
     direction: str = "max"
     target: float | None = None
-    scripted: dict[int, BaseException] = field(default_factory=dict)
+    scripted: Mapping[int, BaseException] = field(default_factory=dict)
     runs: list[Setting] = field(default_factory=list)
     seconds: float = 0.0
     found: Any = found_of
@@ -90,7 +91,7 @@ class FakeBackend:
     def facts(self) -> BackendFacts:
         return BackendFacts(
             metric="top1",
-            direction=self.direction,
+            direction=Direction(self.direction),
             model_name="tiny",
             target_chip="esp32p4",
             target=self.target,
@@ -147,7 +148,7 @@ def mirrored(setting: Setting) -> float:
     return -response(setting)
 
 
-def hashed(values: list[float | None], salt: str) -> Any:
+def hashed(values: list[float | None], salt: str) -> Callable[[Setting], float | None]:
     """A metric without rhyme or reason, out of a few values."""
 
     def score(setting: Setting) -> float | None:

@@ -20,7 +20,7 @@ from espdl_quantize.search import SearchState, lint_setting
 from espdl_quantize.search.policies import POLICIES
 from espdl_quantize.setting import PASSES, Setting, canonical, setting_key
 from espdl_quantize.tune import BUDGET_RULE, Budget, TuneOptions, TuneResult, tune
-from tests.search.made_runs import trained
+from tests.search.made_runs import known, trained
 from tests.tune.fake_backend import FakeBackend
 
 BLOCKS = (("conv0", "conv1"), ("conv2", "conv3"), ("conv4", "conv5"))
@@ -68,12 +68,13 @@ def test_the_sweep_leaves_out_the_block_that_crashed_and_covers_its_points(tmp_p
     history = result.history
     assert [row.id for row in history.failed] == [1]
     for row, calibration in zip(history.iterations[2:4], ("mse", "percentile"), strict=True):
-        assert row.setting.calib_algorithm == calibration
-        layers = row.setting.tqt_optimization.interested_layers
+        setting = known(row.setting)
+        assert setting.calib_algorithm == calibration
+        layers = known(setting.tqt_optimization).interested_layers
         assert layers == ["conv0", "conv1", "conv4", "conv5"]
-        assert "Left out: the block conv2 to conv3" in row.setting.rationale
+        assert "Left out: the block conv2 to conv3" in setting.rationale
     # Both covered their points, so that phase 3 came next.
-    assert "Lever" in history.iterations[4].setting.rationale
+    assert "Lever" in known(history.iterations[4].setting).rationale
     report = (tmp_path / "final_report.md").read_text()
     assert "ran against the rule" not in report
     assert "is proposed without the block conv2 to conv3" in report
@@ -147,27 +148,27 @@ def test_two_crashes_alike_before_any_score_end_the_search_and_resuming_trains_n
 def test_a_repaired_crash_counts_no_more(tmp_path: Path) -> None:
     search(tmp_path, in_blocks("tqt_optimization", 0, 1, 2), budget=Budget(5))
     for number in (1, 2):
-        setting = read_history(tmp_path).get(number).setting
+        setting = known(known(read_history(tmp_path).get(number)).setting)
         FakeBackend().run(setting, tmp_path / f"iter_{number}", None)
     result = search(tmp_path, lambda setting: None, budget=Budget(1))
     assert [len(row.attempts) for row in result.history.iterations[1:3]] == [1, 1]
     hint = result.comparison.comparison["next_step_hint"]
     assert hint["crashed_passes"] == []
-    assert result.history.iterations[-1].setting.tqt_optimization is not None
+    assert known(result.history.iterations[-1].setting).tqt_optimization is not None
 
 
 def test_attempts_stay_on_record_and_are_shown_everywhere(tmp_path: Path) -> None:
     backend = FakeBackend(fault=in_blocks("tqt_optimization", 1))
     tune(backend, tmp_path, TuneOptions(Budget(2)))
-    failed = read_history(tmp_path).get(1).setting
+    failed = known(known(read_history(tmp_path).get(1)).setting)
     for _ in range(13):
         with pytest.raises(PassError):
             backend.run(failed, tmp_path / "iter_1", None)
     FakeBackend().run(failed, tmp_path / "iter_1", None)
-    attempts = read_history(tmp_path).get(1).attempts
+    attempts = known(read_history(tmp_path).get(1)).attempts
     assert len(attempts) == 10
-    assert attempts[-1].failure.failed_pass.layer == "the block conv2 to conv3"
-    assert attempts[-1].seconds > 0
+    assert known(attempts[-1].failure.failed_pass).layer == "the block conv2 to conv3"
+    assert known(attempts[-1].seconds) > 0
     result = compare(tmp_path, finalize=True)
     row = result.comparison["iterations"][1]
     assert row["status"] == "ok"
@@ -201,10 +202,13 @@ def test_a_folder_without_the_new_fields_is_read_ranked_and_resumed(tmp_path: Pa
     scripted = {1: IterationError("esp-ppq's pass 'tqt' fails: KeyError: ''")}
     tune(FakeBackend(scripted=scripted), tmp_path, TuneOptions(Budget(3)))
     history = read_history(tmp_path)
-    assert history.get(1).failure.failed_pass is None
+    assert known(known(history.get(1)).failure).failed_pass is None
     result = search(tmp_path, lambda setting: None, budget=Budget(2))
     assert [row.id for row in result.history.iterations] == [0, 1, 2, 3, 4]
-    assert result.history.get(3).setting.tqt_optimization.interested_layers is None
+    assert (
+        known(known(known(result.history.get(3)).setting).tqt_optimization).interested_layers
+        is None
+    )
 
 
 _ITERATIONS = 10
@@ -320,7 +324,7 @@ def test_the_rule_of_the_budget_is_the_same_sentence_everywhere(page: str) -> No
 def test_every_pass_of_a_setting_can_be_told_by_its_name() -> None:
     from espdl_quantize.ppq import field_of_pass
 
-    known = ("tqt", "lsq", "block-wise adaround reconstruction", "bias correction")
-    known += ("layerwise equalization", "layer split(lateral)", "channelwise split")
-    assert {field_of_pass(name) for name in known} == set(PASSES)
+    names: tuple[str, ...] = ("tqt", "lsq", "block-wise adaround reconstruction", "bias correction")
+    names += ("layerwise equalization", "layer split(lateral)", "channelwise split")
+    assert {field_of_pass(name) for name in names} == set(PASSES)
     assert field_of_pass("quantize simplify") == ""

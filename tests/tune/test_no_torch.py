@@ -23,7 +23,7 @@ print(tune(FakeBackend(), Path(sys.argv[1]), TuneOptions(Budget(10))).category)
 ROOT = Path(__file__).parent.parent.parent
 
 
-def test_a_search_runs_where_torch_cannot_be_imported(tmp_path):
+def test_a_search_runs_where_torch_cannot_be_imported(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM.format(heavy=(*HEAVY, "optuna")), str(tmp_path)],
         capture_output=True,

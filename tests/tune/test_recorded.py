@@ -8,9 +8,9 @@ from espdl_quantize.core import OutputFolderError, SettingError
 from espdl_quantize.record import VariableStats, load_evidence, read_history
 from espdl_quantize.search import find_triggers, sweep_setting
 from espdl_quantize.search.policies import POLICIES
-from espdl_quantize.setting import baseline, setting_key
+from espdl_quantize.setting import Setting, baseline, setting_key
 from espdl_quantize.tune import Budget, RecordedBackend, TuneOptions, pack, record, tune
-from tests.search.made_runs import EQUALIZED, evidence, history, run, trained, write_history
+from tests.search.made_runs import EQUALIZED, evidence, history, known, run, trained, write_history
 from tests.tune.fake_backend import FakeBackend, response
 
 SETTINGS = [
@@ -42,10 +42,10 @@ def test_every_policy_finds_the_best_recorded_setting(
     backend = RecordedBackend(table)
     options = TuneOptions(Budget(30), policy=policy, ignore_plateau=True)
     result = tune(backend, tmp_path / "outputs", options, clock=backend.clock)
-    assert {setting_key(row.setting) for row in result.history.iterations} == set(
+    assert {setting_key(known(row.setting)) for row in result.history.iterations} == set(
         backend.table.settings
     )
-    assert result.history.best.value == max(map(response, SETTINGS))
+    assert known(result.history.best).value == max(map(response, SETTINGS))
     assert result.category == "coverage_exhausted"
     assert "nothing gained lately" in result.detail
 
@@ -73,11 +73,11 @@ def test_a_replayed_iteration_reads_as_the_recorded_one(table: Path, tmp_path: P
         original = next(
             one
             for one in read_history(tmp_path / "made").iterations
-            if setting_key(one.setting) == setting_key(row.setting)
+            if setting_key(known(one.setting)) == setting_key(known(row.setting))
         )
         assert load_evidence(row) == load_evidence(original)
         assert (row.value, row.elapsed_seconds) == (original.value, original.elapsed_seconds)
-        assert row.rationale == row.setting.rationale != ""
+        assert row.rationale == known(row.setting).rationale != ""
 
 
 def test_histograms_stay_where_a_trigger_reads_them(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_recording_goes_on_where_it_stopped(tmp_path: Path) -> None:
 
 
 def test_a_failed_iteration_is_recorded_as_failed(tmp_path: Path) -> None:
-    def score(setting: object) -> float | None:
+    def score(setting: Setting) -> float | None:
         return None if setting.calib_algorithm == "mse" else 0.5
 
     made = tmp_path / "made"
@@ -114,7 +114,7 @@ def test_a_failed_iteration_is_recorded_as_failed(tmp_path: Path) -> None:
     pack([made], tmp_path / "table.zip")
     outputs = tmp_path / "outputs"
     result = tune(RecordedBackend(tmp_path / "table.zip"), outputs, TuneOptions(Budget(4)))
-    assert [row.setting.calib_algorithm for row in result.history.failed] == ["mse"]
+    assert [known(row.setting).calib_algorithm for row in result.history.failed] == ["mse"]
     assert "out of memory" in str(result.history.failed[0].failure)
 
 

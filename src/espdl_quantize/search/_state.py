@@ -14,10 +14,10 @@ from espdl_quantize.search._decisions import Decision, Proposal, SkippedLever, S
 from espdl_quantize.search._lint import lint_setting
 from espdl_quantize.search._options import SearchOptions
 from espdl_quantize.search._ranking import RankBy, ranked, ranked_value
-from espdl_quantize.search._rules import decide_by_rules, judge_levers, open_exploration
 from espdl_quantize.search._seconds import TimeModel
 from espdl_quantize.search._sweep import SweepPoint, missing_sweep, sweep_complete_after
 from espdl_quantize.search.phase5 import Phase5Signals, gather_signals
+from espdl_quantize.search.rules import decide_by_rules, judge_levers, open_exploration
 from espdl_quantize.search.triggers import Finding
 from espdl_quantize.setting import Setting, baseline, setting_key, unequal_exponents
 
