@@ -42,7 +42,7 @@ def advice_when_open(state: SearchState, reason: str) -> str:
         )
     if signals.untried_phase5_patterns:
         lines.append(f"Untried patterns: {', '.join(signals.untried_phase5_patterns)}.")
-    # A calibration that lost on one stack may win on another, so it is not warned of.
+    # A calibration that was worse on one stack may win on another, so it is not warned of.
     losses = ", ".join(
         f"iter_{effect.iter} ({effect.added_pass})"
         for effect in signals.regressing_levers

@@ -191,9 +191,9 @@ def _is_calibration_with_tqt(moves: list[Change]) -> bool:
 def _nearer(setting: Setting, history: History, moves: int) -> Iteration | None:
     """Return the iteration that ``setting`` is one step or none away from, though best is not."""
     distances = [
-        (len(_moves(row.setting, setting)), row.id, row)
-        for row in history.iterations
-        if row.setting is not None and row is not history.best
+        (len(_moves(iteration.setting, setting)), iteration.id, iteration)
+        for iteration in history.iterations
+        if iteration.setting is not None and iteration is not history.best
     ]
     nearest = min(distances, key=lambda item: item[:2], default=None)
     if nearest is None or nearest[0] > 1 or nearest[0] >= moves:
@@ -222,7 +222,9 @@ def _calibration_alone(setting: Setting, state: SearchState) -> list[Violation]:
         return []
     if _trains(setting) or bars_sweep(state.crashes, "kl") is not None:
         return []
-    settings = [row.setting for row in state.history.iterations if row.setting is not None]
+    settings = [
+        iteration.setting for iteration in state.history.iterations if iteration.setting is not None
+    ]
     if any(calibration(known) == name and _trains(known) for known in settings):
         return []
     return [

@@ -47,20 +47,20 @@ class RankedBySignal(History):
         """Return None: the contract's target is one of the metric."""
         return None
 
-    def height(self, row: Iteration) -> float:
-        """Return the signal of ``row``, turned so that more is better."""
-        value = None if row.value is None else signal_of(row, self.signal)
+    def height(self, iteration: Iteration) -> float:
+        """Return the signal of ``iteration``, turned so that more is better."""
+        value = None if iteration.value is None else signal_of(iteration, self.signal)
         if value is None:
             return float("-inf")
         return -value if self.signal is RankBy.NOISE else value
 
-    def versus(self, row: Iteration, other: Iteration | None) -> Comparison | None:
+    def versus(self, iteration: Iteration, other: Iteration | None) -> Comparison | None:
         """Compare the noise at the outputs sample by sample; of the agreement none is known."""
         if other is None or self.signal is not RankBy.NOISE:
             return None
-        return self.noise.compare_signal(row, other)
+        return self.noise.compare_signal(iteration, other)
 
-    def float_value(self, row: Iteration) -> float | None:
+    def float_value(self, iteration: Iteration) -> float | None:
         """Return None: the signals are measured against the float model."""
         return None
 
@@ -71,22 +71,26 @@ def ranked(history: History, rank_by: RankBy) -> History:
     Where a scored iteration has no such signal, nothing can be ranked by it, and the order is that
     of the metric.
     """
-    if rank_by is RankBy.METRIC or any(signal_of(row, rank_by) is None for row in history.scored):
+    if rank_by is RankBy.METRIC or any(
+        signal_of(iteration, rank_by) is None for iteration in history.scored
+    ):
         return history
     kept = {item.name: getattr(history, item.name) for item in fields(History)}
     return RankedBySignal(**kept, signal=rank_by)
 
 
-def ranked_value(history: History, row: Iteration) -> float | None:
-    """Return what ``row`` is ranked by, as it was measured; None where it failed."""
-    if row.value is None:
+def ranked_value(history: History, iteration: Iteration) -> float | None:
+    """Return what ``iteration`` is ranked by, as it was measured; None where it failed."""
+    if iteration.value is None:
         return None
-    height = history.height(row)
+    height = history.height(iteration)
     return height if Direction(history.direction) is Direction.MAX else -height
 
 
-def signal_of(row: Iteration, rank_by: RankBy) -> float | None:
+def signal_of(iteration: Iteration, rank_by: RankBy) -> float | None:
     """Return the signal that an iteration left at its outputs."""
-    if row.signals is None:
+    if iteration.signals is None:
         return None
-    return row.signals.noise_signal if rank_by is RankBy.NOISE else row.signals.agreement
+    return (
+        iteration.signals.noise_signal if rank_by is RankBy.NOISE else iteration.signals.agreement
+    )

@@ -179,7 +179,11 @@ class SearchState:
     @cached_property
     def tried(self) -> frozenset[str]:
         """The keys of all settings that were run, also of those that failed."""
-        settings = [row.setting for row in self.history.iterations if row.setting is not None]
+        settings = [
+            iteration.setting
+            for iteration in self.history.iterations
+            if iteration.setting is not None
+        ]
         return frozenset(map(setting_key, settings))
 
     @cached_property

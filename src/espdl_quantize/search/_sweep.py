@@ -67,7 +67,9 @@ def bars_sweep(crashes: Crashes, calibration: SweepPoint) -> str | None:
 
 def covered_sweep(history: History) -> set[SweepPoint]:
     """Return the points that were run, whatever came of them."""
-    settings = [row.setting for row in history.iterations if row.setting is not None]
+    settings = [
+        iteration.setting for iteration in history.iterations if iteration.setting is not None
+    ]
     points = {sweep_point(setting, history) for setting in settings}
     return {name for name in points if name is not None}
 

@@ -155,10 +155,12 @@ def _flat(state: SearchState) -> Stop | None:
         return None
     limit = state.options.thresholds.plateau_relative
     scores = ", ".join(
-        f"{row.name} {ranked_value(history, row):.6g}" for row in last if row.value is not None
+        f"{iteration.name} {ranked_value(history, iteration):.6g}"
+        for iteration in last
+        if iteration.value is not None
     )
     top = history.top
-    near = top is None or all(relative_loss(history, row, top) <= limit for row in last)
+    near = top is None or all(relative_loss(history, iteration, top) <= limit for iteration in last)
     detail = f"the last {len(last)} iterations are within "
     detail += (
         f"{limit:.1%} of best" if near else "noise of best, and the outputs' noise fell no more"

@@ -53,27 +53,33 @@ class Lever(ABC):
 
 def is_tried(lever: Lever, history: History) -> bool:
     """Tell whether any iteration has the lever's change, whatever it scored."""
-    return any(row.setting is not None and lever.marks(row.setting) for row in history.iterations)
+    return any(
+        iteration.setting is not None and lever.marks(iteration.setting)
+        for iteration in history.iterations
+    )
 
 
 def runs_of(lever: Lever, history: History) -> list[Iteration]:
     """Return the iterations that pulled the lever: best before them did not have its change."""
     return [
-        row
-        for row in history.iterations
-        if row.setting is not None
-        and lever.marks(row.setting)
-        and not _had(lever, history.prior_best[row.id])
+        iteration
+        for iteration in history.iterations
+        if iteration.setting is not None
+        and lever.marks(iteration.setting)
+        and not _had(lever, history.prior_best[iteration.id])
     ]
 
 
 def improved(lever: Lever, history: History) -> bool:
     """Tell whether pulling the lever made a new best."""
     return any(
-        (history.gain(row) or 0) > 0 or (history.gain(row) is not None and history.took_over(row))
-        for row in runs_of(lever, history)
+        (history.gain(iteration) or 0) > 0
+        or (history.gain(iteration) is not None and history.took_over(iteration))
+        for iteration in runs_of(lever, history)
     )
 
 
-def _had(lever: Lever, row: Iteration | None) -> bool:
-    return row is not None and row.setting is not None and lever.marks(row.setting)
+def _had(lever: Lever, iteration: Iteration | None) -> bool:
+    return (
+        iteration is not None and iteration.setting is not None and lever.marks(iteration.setting)
+    )

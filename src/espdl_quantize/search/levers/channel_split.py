@@ -66,7 +66,7 @@ def _choose(state: SearchState) -> tuple[str, str, str, float] | None:
     """Return the pair of highest kurtosis, that kurtosis in words, and the threshold."""
     evidence = state.best_evidence
     pairs = []
-    for op in dict.fromkeys(row.op for row in evidence.stats if row.op_type == "Conv"):
+    for op in dict.fromkeys(stats.op for stats in evidence.stats if stats.op_type == "Conv"):
         weight, partner = weight_stats(evidence, op), next_conv(evidence, op)
         kurtosis = weight.float_kurtosis if weight else None
         if (

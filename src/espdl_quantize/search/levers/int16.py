@@ -50,5 +50,5 @@ def choose_int16(state: SearchState) -> list[tuple[str, float]]:
     if evidence.ops:
         most = min(most, max(1, int(limits.int16_max_share * len(evidence.ops))))
     chosen, _ = outliers(evidence, limits)
-    candidates = [row for row in chosen or evidence.worst(1) if row[0] not in already]
+    candidates = [(op, snr) for op, snr in chosen or evidence.worst(1) if op not in already]
     return candidates[:most]

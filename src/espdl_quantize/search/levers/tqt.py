@@ -73,12 +73,12 @@ class StrongerTqt(_TqtLever):
         if not before:
             return Judgement(False, "3a-1 has not been run, whose gain this lever builds on")
         if not improved(LONGER_TQT, state.ranking):
-            ran = ", ".join(row.name for row in before)
+            ran = ", ".join(iteration.name for iteration in before)
             return Judgement(False, f"3a-1 ({ran}) had no positive net effect")
-        gained = [row for row in before if (state.ranking.gain(row) or 0) > 0]
+        gained = [iteration for iteration in before if (state.ranking.gain(iteration) or 0) > 0]
         if gained:
             return Judgement(True, f"3a-1 gained in {gained[-1].name}; {verdict.reason}")
-        took = next(row for row in before if state.ranking.took_over(row))
+        took = next(iteration for iteration in before if state.ranking.took_over(iteration))
         prior = state.ranking.prior_best[took.id]
         quieter = prior is not None and state.ranking.is_quieter(took, prior)
         why = "had less output noise" if quieter else "became best within noise"

@@ -50,12 +50,12 @@ def choose_split(state: SearchState) -> tuple[str, float] | None:
     Among layers without a layerwise error, the highest kurtosis wins.
     """
     evidence = state.best_evidence
-    convs = dict.fromkeys(row.op for row in evidence.stats if row.op_type == "Conv")
-    found = []
+    convs = dict.fromkeys(stats.op for stats in evidence.stats if stats.op_type == "Conv")
+    outlying = []
     errors = dict(evidence.worst(len(evidence.layerwise)))
     for op in convs:
         weight = weight_stats(evidence, op)
         kurtosis = weight.float_kurtosis if weight else None
         if kurtosis is not None and kurtosis > state.options.thresholds.split_kurtosis:
-            found.append((op, kurtosis))
-    return max(found, key=lambda row: (errors.get(row[0], -1.0), row[1]), default=None)
+            outlying.append((op, kurtosis))
+    return max(outlying, key=lambda item: (errors.get(item[0], -1.0), item[1]), default=None)

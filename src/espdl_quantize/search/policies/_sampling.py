@@ -100,7 +100,9 @@ def decode(choice: Mapping[str, str]) -> Setting | None:
 
 def space(state: SearchState) -> dict[str, tuple[str, ...]]:
     """Return the choices per field: those of the pool and the history, or else common ones, too."""
-    settings = [row.setting for row in state.history.iterations if row.setting is not None]
+    settings = [
+        iteration.setting for iteration in state.history.iterations if iteration.setting is not None
+    ]
     settings += state.options.pool if state.options.pool is not None else list(_common(state))
     choices: dict[str, dict[str, None]] = {name: {} for name in FIELDS}
     for setting in settings:

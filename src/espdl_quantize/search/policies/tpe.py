@@ -36,7 +36,7 @@ class OptunaPolicy(Policy):
         """Ask TPE, given everything that was run, until it names something new."""
         optuna = self._optuna
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        rows = state.ranking.scored
+        iterations = state.ranking.scored
         study = optuna.create_study(
             direction="maximize",
             sampler=optuna.samplers.TPESampler(
@@ -48,13 +48,13 @@ class OptunaPolicy(Policy):
             name: optuna.distributions.CategoricalDistribution(values)
             for name, values in space(state).items()
         }
-        for row in rows:
-            if row.setting is not None:
+        for iteration in iterations:
+            if iteration.setting is not None:
                 study.add_trial(
                     optuna.trial.create_trial(
-                        params=encode(row.setting),
+                        params=encode(iteration.setting),
                         distributions=choices,
-                        value=state.ranking.height(row),
+                        value=state.ranking.height(iteration),
                     )
                 )
 
@@ -63,5 +63,5 @@ class OptunaPolicy(Policy):
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
             return dict(trial.params)
 
-        reason = f"TPE over {len(rows)} scored iterations"
+        reason = f"TPE over {len(iterations)} scored iterations"
         return propose_sampled(state, draw, pattern="Optuna's TPE", reason=reason)

@@ -96,13 +96,13 @@ class SplitLayers(Generator):
 
 def _outlying(state: SearchState) -> list[tuple[str, float]]:
     evidence = state.best_evidence
-    found = []
-    for op in dict.fromkeys(row.op for row in evidence.stats if row.op_type == "Conv"):
+    outlying = []
+    for op in dict.fromkeys(stats.op for stats in evidence.stats if stats.op_type == "Conv"):
         weight = weight_stats(evidence, op)
         kurtosis = weight.float_kurtosis if weight else None
         if kurtosis is not None and kurtosis > state.options.thresholds.split_kurtosis:
-            found.append((op, kurtosis))
-    return sorted(found, key=lambda row: (-row[1], row[0]))
+            outlying.append((op, kurtosis))
+    return sorted(outlying, key=lambda item: (-item[1], item[0]))
 
 
 class TrimCost(Generator):

@@ -68,18 +68,18 @@ class ReapplyChanges(Generator):
     pattern = "re-apply a change"
 
     def candidates(self, state: SearchState, parameters: PolicyParameters) -> Iterator[Proposal]:
-        """Yield one candidate per iteration, the best gain first."""
+        """Yield one proposal per iteration, the best gain first."""
         history = state.ranking
-        rows = [row for row in history.scored if history.gain(row) is not None]
-        for row in sorted(rows, key=lambda row: (-(history.gain(row) or 0.0), row.id)):
-            prior = history.prior_best[row.id]
-            if row.setting is None or prior is None or prior.setting is None:
+        gains = {item.id: history.gain(item) for item in history.scored}
+        known = [item for item in history.scored if gains[item.id] is not None]
+        for iteration in sorted(known, key=lambda item: (-(gains[item.id] or 0.0), item.id)):
+            prior = history.prior_best[iteration.id]
+            if iteration.setting is None or prior is None or prior.setting is None:
                 continue
-            told = (
-                f"{row.name} changed {prior.name} by {describe_changes(prior.setting, row.setting)}"
-                f" for {history.gain(row):+.4g}"
-            )
-            yield self._proposal(transplant(prior.setting, row.setting, state.base), told)
+            changes = describe_changes(prior.setting, iteration.setting)
+            gain = gains[iteration.id]
+            reason = f"{iteration.name} changed {prior.name} by {changes} for {gain:+.4g}"
+            yield self._proposal(transplant(prior.setting, iteration.setting, state.base), reason)
 
 
 def changed_fields(before: Setting, after: Setting) -> frozenset[str]:
