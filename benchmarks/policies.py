@@ -21,8 +21,8 @@ from statistics import mean
 
 from espdl_quantize.core import IterationError, NoProgress
 from espdl_quantize.record import History, LazyEvidence, read_history
-from espdl_quantize.search import SearchOptions, settle, signals_of
-from espdl_quantize.search.policies import POLICIES, PolicyContext, make_policy
+from espdl_quantize.search import SearchOptions, SearchState
+from espdl_quantize.search.policies import POLICIES, make_policy
 from espdl_quantize.setting import Setting, baseline, setting_key
 from espdl_quantize.tune import (
     BackendFacts,
@@ -70,7 +70,14 @@ class Trace:
 def replay_alone(table: Path, name: str, seed: int, iterations: int) -> Trace:
     """Search the table once, with the policy deciding everything after the baseline."""
     backend, policy = _WithoutTarget(table), make_policy(name)
-    options = SearchOptions(backend.facts.target, backend.facts.priority, True)
+    options = SearchOptions(
+        target=backend.facts.target,
+        priority=backend.facts.priority,
+        user_budget=True,
+        seed=seed,
+        pool=backend.facts.pool,
+        disciplined=False,
+    )
     with tempfile.TemporaryDirectory() as folder:
         outputs = Path(folder)
         setting: Setting | None = baseline()
@@ -81,16 +88,8 @@ def replay_alone(table: Path, name: str, seed: int, iterations: int) -> Trace:
             with contextlib.suppress(IterationError):
                 backend.run(numbered, outputs / f"iter_{number}", NoProgress())
             history = read_history(outputs)
-            situation = settle(history, LazyEvidence(history), options)
-            context = PolicyContext(
-                situation,
-                signals_of(situation),
-                seed,
-                pool=backend.facts.pool,
-                disciplined=False,
-            )
-            proposed = policy.propose(context)
-            setting = None if proposed is None else proposed.setting
+            proposal = policy.propose(SearchState.of(history, LazyEvidence(history), options))
+            setting = None if proposal is None else proposal.setting
         history = read_history(outputs)
         return Trace(tuple(_best_gains(history)))
 
@@ -98,7 +97,7 @@ def replay_alone(table: Path, name: str, seed: int, iterations: int) -> Trace:
 def replay(table: Path, policy: str, seed: int, iterations: int) -> Trace:
     """Search the table once."""
     backend = _WithoutTarget(table)
-    options = TuneOptions(Budget(iterations), policy, seed, ignore_plateau=True)
+    options = TuneOptions(Budget(iterations), policy=policy, seed=seed, ignore_plateau=True)
     with tempfile.TemporaryDirectory() as outputs:
         history = tune(backend, Path(outputs), options, observer=Observer()).history
     return Trace(tuple(_best_gains(history)))

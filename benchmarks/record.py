@@ -56,7 +56,9 @@ class _Remembering:
 class _Line(Observer):
     def iteration_started(self, status: Status) -> None:
         """Print what runs."""
-        print(f"  iter_{status.move.setting.iteration_id}: {status.move.what}", flush=True)
+        print(
+            f"  iter_{status.proposal.setting.iteration_id}: {status.proposal.pattern}", flush=True
+        )
 
 
 def record_space(
@@ -73,7 +75,7 @@ def record_space(
         folder.mkdir(parents=True, exist_ok=True)
         have = len(list(folder.glob("iter_*")))
         if have < iterations:
-            options = TuneOptions(Budget(iterations - have), policy, 0, ignore_plateau=True)
+            options = TuneOptions(Budget(iterations - have), policy=policy, ignore_plateau=True)
             tune(_Remembering(real, recorded), folder, options, observer=_Line())
         folders.append(folder)
         count = pack(folders, table)

@@ -12,7 +12,13 @@ import pytest
 from espdl_quantize.record import NO_LOSS, History, read_history
 from espdl_quantize.record.files import SAMPLES
 from espdl_quantize.report import compare
-from espdl_quantize.search import DEFAULT_THRESHOLDS, SearchOptions, both_last_worse, plateau
+from espdl_quantize.search import (
+    DEFAULT_THRESHOLDS,
+    RankBy,
+    SearchOptions,
+    both_last_worse,
+    plateau,
+)
 from espdl_quantize.setting import Setting, baseline
 from espdl_quantize.stats import read_arrays, write_arrays
 from tests.search.made_runs import make, run, trained, write_run
@@ -142,12 +148,12 @@ def test_a_search_by_the_outputs_builds_on_the_quietest(tmp_path: Path) -> None:
         scored(tmp_path, number, right, setting, noise=noise)
     plain = compare(tmp_path)
     assert plain.decision.setting.calib_algorithm == "kl"
-    quiet = compare(tmp_path, options=SearchOptions(search_by="noise"))
+    quiet = compare(tmp_path, options=SearchOptions(rank_by=RankBy.NOISE))
     assert quiet.decision.setting.calib_algorithm == "mse"
     assert "iter_2 scored output noise:signal 0.02" in quiet.decision.setting.rationale
     # The metric is the judge.
     assert quiet.history.best.id == plain.history.best.id == 1
-    met = compare(tmp_path, options=SearchOptions(search_by="noise", target=85.0))
+    met = compare(tmp_path, options=SearchOptions(rank_by=RankBy.NOISE, target=85.0))
     assert met.decision.stop.category == "target_reached"
 
 
