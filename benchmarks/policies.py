@@ -19,10 +19,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 
-from espdl_quantize.core import IterationError, NoProgress
+from espdl_quantize.core import Direction, IterationError, NoProgress
 from espdl_quantize.record import History, LazyEvidence, read_history
-from espdl_quantize.search import SearchOptions, settle, signals_of
-from espdl_quantize.search.policies import POLICIES, PolicyContext, make_policy
+from espdl_quantize.search import SearchOptions, SearchState
+from espdl_quantize.search.policies import POLICIES, make_policy
 from espdl_quantize.setting import Setting, baseline, setting_key
 from espdl_quantize.tune import (
     BackendFacts,
@@ -70,7 +70,14 @@ class Trace:
 def replay_alone(table: Path, name: str, seed: int, iterations: int) -> Trace:
     """Search the table once, with the policy deciding everything after the baseline."""
     backend, policy = _WithoutTarget(table), make_policy(name)
-    options = SearchOptions(backend.facts.target, backend.facts.priority, True)
+    options = SearchOptions(
+        target=backend.facts.target,
+        priority=backend.facts.priority,
+        user_budget=True,
+        seed=seed,
+        pool=backend.facts.pool,
+        disciplined=False,
+    )
     with tempfile.TemporaryDirectory() as folder:
         outputs = Path(folder)
         setting: Setting | None = baseline()
@@ -81,16 +88,8 @@ def replay_alone(table: Path, name: str, seed: int, iterations: int) -> Trace:
             with contextlib.suppress(IterationError):
                 backend.run(numbered, outputs / f"iter_{number}", NoProgress())
             history = read_history(outputs)
-            situation = settle(history, LazyEvidence(history), options)
-            context = PolicyContext(
-                situation,
-                signals_of(situation),
-                seed,
-                pool=backend.facts.pool,
-                disciplined=False,
-            )
-            proposed = policy.propose(context)
-            setting = None if proposed is None else proposed.setting
+            proposal = policy.propose(SearchState.of(history, LazyEvidence(history), options))
+            setting = None if proposal is None else proposal.setting
         history = read_history(outputs)
         return Trace(tuple(_best_gains(history)))
 
@@ -98,7 +97,7 @@ def replay_alone(table: Path, name: str, seed: int, iterations: int) -> Trace:
 def replay(table: Path, policy: str, seed: int, iterations: int) -> Trace:
     """Search the table once."""
     backend = _WithoutTarget(table)
-    options = TuneOptions(Budget(iterations), policy, seed, ignore_plateau=True)
+    options = TuneOptions(Budget(iterations), policy=policy, seed=seed, ignore_plateau=True)
     with tempfile.TemporaryDirectory() as outputs:
         history = tune(backend, Path(outputs), options, observer=Observer()).history
     return Trace(tuple(_best_gains(history)))
@@ -110,13 +109,13 @@ def best_known_gain(table: Path) -> float:
     Raises:
         SystemExit: the table has no scored baseline.
     """
-    indices = RecordedBackend(table).table.indices
-    plain = indices.get(setting_key(baseline()), {}).get("primary_value")
-    if plain is None:
+    records = RecordedBackend(table).table.records
+    plain = records.get(setting_key(baseline()))
+    if plain is None or plain.value is None:
         raise SystemExit(f"{table} has no baseline with a score")
-    sign = 1 if next(iter(indices.values()))["metric_direction"] == "max" else -1
-    values = [one["primary_value"] for one in indices.values()]
-    return float(max(sign * (value - plain) for value in values if value is not None))
+    sign = 1 if plain.direction == Direction.MAX else -1
+    values = [record.value for record in records.values()]
+    return float(max(sign * (value - plain.value) for value in values if value is not None))
 
 
 def compare(

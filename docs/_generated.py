@@ -17,7 +17,7 @@ from espdl_quantize.cli import app
 from espdl_quantize.contract import QuantConfig, starter_contract
 from espdl_quantize.contract._config import _EXPECTED
 from espdl_quantize.contract.fingerprint import NO_PART_IN_THE_SCORE
-from espdl_quantize.core import errors
+from espdl_quantize.core import Priority, errors
 from espdl_quantize.ppq import PATCHES
 from espdl_quantize.record import (
     IterationRecord,
@@ -28,7 +28,7 @@ from espdl_quantize.record import (
     metrics,
 )
 from espdl_quantize.search import DEFAULT_THRESHOLDS, LEVERS, linear_order
-from espdl_quantize.search.policies._parameters import DEFAULT_PARAMETERS
+from espdl_quantize.search.policies import DEFAULT_PARAMETERS
 from espdl_quantize.setting import Setting
 from espdl_quantize.skill._agents import AGENTS
 
@@ -195,7 +195,7 @@ def policy_parameters() -> str:
 
 def levers() -> str:
     """Every lever, in the order it is pulled."""
-    order = [lever.id for lever in linear_order("balanced")]
+    order = [lever.id for lever in linear_order(Priority.BALANCED)]
     rows = [
         (lever.id, lever.title, _what(lever), lever.tier, lever.cost)
         for lever in sorted(LEVERS.values(), key=lambda lever: (*order, lever.id).index(lever.id))
@@ -211,7 +211,7 @@ def _what(lever: Any) -> str:
 def lever_orders() -> str:
     """The two orders of the levers."""
     lines = []
-    for priority in ("balanced", "speed"):
+    for priority in (Priority.BALANCED, Priority.SPEED):
         names = " ".join(lever.id for lever in linear_order(priority))
         lines.append(f"- `{priority}`: {names}")
     return "\n".join(lines) + "\n"

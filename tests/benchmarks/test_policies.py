@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.policies import Trace, main
 from espdl_quantize.tune import pack, record
-from tests.tune.made_table import MadeBackend
+from tests.tune.fake_backend import FakeBackend
 from tests.tune.test_recorded import SETTINGS
 
 
@@ -15,7 +15,7 @@ def test_a_trace() -> None:
 
 
 def test_every_policy_has_a_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    record(MadeBackend(), SETTINGS, tmp_path / "made")
+    record(FakeBackend(), SETTINGS, tmp_path / "made")
     pack([tmp_path / "made"], tmp_path / "table.zip")
     main(["--table", str(tmp_path / "table.zip"), "--seeds", "1"])
     lines = capsys.readouterr().out.splitlines()

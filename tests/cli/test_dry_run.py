@@ -7,12 +7,12 @@ import pytest
 
 from espdl_quantize.cli._dry_run import preview_search
 from espdl_quantize.core import OutputFolderError
-from espdl_quantize.search import leg
+from espdl_quantize.search import sweep_setting
 from espdl_quantize.tune import Budget, TuneOptions, preview, tune
 from tests.cli.conftest import Command
 from tests.contracts import write_contract
 from tests.search.made_runs import SWEEP, swept, write_history
-from tests.tune.made_table import MadeBackend
+from tests.tune.fake_backend import FakeBackend
 
 
 def listing(folder: Path) -> dict[str, tuple[int, int]]:
@@ -71,15 +71,15 @@ def test_a_search_does_first_what_its_preview_says(
     outputs = tmp_path / "outputs"
     for count in range(14):
         before = listing(tmp_path)
-        found = preview(MadeBackend(), outputs, TuneOptions(Budget(1)))
+        found = preview(FakeBackend(), outputs, TuneOptions(Budget(1)))
         assert listing(tmp_path) == before
-        done = tune(MadeBackend(), outputs, TuneOptions(Budget(1)))
-        if found.move is None:
+        done = tune(FakeBackend(), outputs, TuneOptions(Budget(1)))
+        if found.proposal is None:
             assert done.iterations_run == 0
             break
         ran = done.history.iterations[count].setting
-        assert ran == found.move.setting
-    preview_search(MadeBackend(), outputs, TuneOptions(Budget(3)), as_json=True)
+        assert ran == found.proposal.setting
+    preview_search(FakeBackend(), outputs, TuneOptions(Budget(3)), as_json=True)
     told = json.loads(capsys.readouterr().out)
     assert told["budget"]["iterations"] == 3
     assert (told["next"] is None) == (told["stop"] is not None)
@@ -87,22 +87,22 @@ def test_a_search_does_first_what_its_preview_says(
 
 def test_a_first_step_beyond_the_budget_of_time_is_told(tmp_path: Path) -> None:
     outputs = tmp_path / "outputs"
-    tune(MadeBackend(), outputs, TuneOptions(Budget(2)))
-    found = preview(MadeBackend(), outputs, TuneOptions(Budget(seconds=1.0)))
-    assert found.move is None
+    tune(FakeBackend(), outputs, TuneOptions(Budget(2)))
+    found = preview(FakeBackend(), outputs, TuneOptions(Budget(seconds=1.0)))
+    assert found.proposal is None
     assert "budget_reached" in found.stop
     assert found.estimate is not None and found.estimate.seconds > 1
 
 
 def test_a_preview_refuses_a_contract_that_was_edited(tmp_path: Path) -> None:
-    tune(MadeBackend(contract_key="a"), tmp_path, TuneOptions(Budget(1)))
-    assert preview(MadeBackend(contract_key="a"), tmp_path).move is not None
+    tune(FakeBackend(contract_key="a"), tmp_path, TuneOptions(Budget(1)))
+    assert preview(FakeBackend(contract_key="a"), tmp_path).proposal is not None
     with pytest.raises(OutputFolderError, match="the contract was edited since iter_0"):
-        preview(MadeBackend(contract_key="b"), tmp_path)
+        preview(FakeBackend(contract_key="b"), tmp_path)
 
 
 def test_the_leg_is_previewed_whole(tmp_path: Path) -> None:
     write_history(tmp_path, swept(0.5))
-    found = preview(MadeBackend(), tmp_path)
-    assert found.move is not None
-    assert found.move.setting.tqt_optimization == leg("kl").tqt_optimization
+    found = preview(FakeBackend(), tmp_path)
+    assert found.proposal is not None
+    assert found.proposal.setting.tqt_optimization == sweep_setting("kl").tqt_optimization

@@ -8,19 +8,19 @@ import pytest
 from espdl_quantize.cli.run import check_discipline
 from espdl_quantize.cli.search import result_table, search_and_print
 from espdl_quantize.core import EXIT_INTERRUPTED, SHELL, EspdlQuantizeError, InterruptedSearchError
-from espdl_quantize.search import decide
+from espdl_quantize.search import SearchState, decide
 from espdl_quantize.search.policies import make_policy
 from espdl_quantize.setting import Setting, baseline
 from espdl_quantize.tune import Budget, TuneOptions, tune
 from tests.cli.test_cli import run
 from tests.search.made_runs import EQUALIZED, SWEEP, evidence, history, swept, trained
 from tests.search.made_runs import write_history as write
-from tests.tune.made_table import MadeBackend
+from tests.tune.fake_backend import FakeBackend
 
 BIAS = {"enabled": True, "block_size": 4, "steps": 32}
 
 
-def search(outputs: Path, backend: MadeBackend, iterations: int = 5, as_json: bool = False) -> None:
+def search(outputs: Path, backend: FakeBackend, iterations: int = 5, as_json: bool = False) -> None:
     options = TuneOptions(Budget(iterations))
     search_and_print(backend, make_policy("evidence"), outputs, options, as_json=as_json)
 
@@ -29,7 +29,7 @@ def test_what_is_told_while_it_runs_and_in_the_end(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "300")
-    search(tmp_path / "outputs", MadeBackend())
+    search(tmp_path / "outputs", FakeBackend())
     out, err = capfd.readouterr()
     assert "baseline: 1 iteration" in err
     assert "phase-2-calib-tqt-sweep | mse + TQT | best 0.71759 (iter_1) | 54% of the drop" in err
@@ -44,7 +44,7 @@ def test_what_is_told_while_it_runs_and_in_the_end(
 def test_the_table_shows_what_it_knows_and_has_room_for(
     tmp_path: Path, width: int, has_room: bool
 ) -> None:
-    backend = MadeBackend()
+    backend = FakeBackend()
     search(tmp_path, backend, 2)
     result = tune(backend, tmp_path, TuneOptions(Budget(1)))
     for row in result.comparison.comparison.to_json()["iterations"]:
@@ -58,7 +58,7 @@ def test_the_table_shows_what_it_knows_and_has_room_for(
 
 
 def test_a_failed_iteration_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    backend = MadeBackend(score=lambda setting: None if setting.iteration_id == 1 else 0.5)
+    backend = FakeBackend(score=lambda setting: None if setting.iteration_id == 1 else 0.5)
     search(tmp_path, backend, 3)
     out, err = capfd.readouterr()
     assert "iter_1 failed" in err
@@ -68,7 +68,7 @@ def test_a_failed_iteration_is_told(tmp_path: Path, capfd: pytest.CaptureFixture
 def test_json_is_one_object_and_nothing_else(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    search(tmp_path, MadeBackend(), as_json=True)
+    search(tmp_path, FakeBackend(), as_json=True)
     out, err = capfd.readouterr()
     told = json.loads(out)
     assert err == ""
@@ -79,7 +79,7 @@ def test_json_is_one_object_and_nothing_else(
 
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     with pytest.raises(InterruptedSearchError) as error:
-        search(tmp_path, MadeBackend(scripted={2: KeyboardInterrupt()}))
+        search(tmp_path, FakeBackend(scripted={2: KeyboardInterrupt()}))
     assert error.value.exit_code == EXIT_INTERRUPTED
     assert str(tmp_path / "best") in error.value.cause
     assert "same command" in error.value.hint
@@ -91,11 +91,11 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
 
 def test_ctrl_c_before_any_score(tmp_path: Path) -> None:
     with pytest.raises(InterruptedSearchError, match="nothing has a score"):
-        search(tmp_path, MadeBackend(scripted={0: KeyboardInterrupt()}))
+        search(tmp_path, FakeBackend(scripted={0: KeyboardInterrupt()}))
 
 
 def test_a_search_that_has_ended_says_so(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    flat = MadeBackend(score=lambda setting: 0.7)
+    flat = FakeBackend(score=lambda setting: 0.7)
     search(tmp_path, flat)
     capfd.readouterr()
     search(tmp_path, flat)
@@ -153,7 +153,7 @@ def test_run_refuses_what_breaks_a_rule_unless_allowed(tmp_path: Path) -> None:
 def test_what_the_search_asks_for_passes(tmp_path: Path) -> None:
     outputs = tmp_path / "outputs"
     past = swept(*SWEEP)
-    hint = decide(past, {row.id: evidence() for row in past.iterations}).setting
+    hint = decide(SearchState.of(past, {row.id: evidence() for row in past.iterations})).setting
     write(outputs, past, evidence())
     check_discipline(save(tmp_path / "hint.json", hint), outputs / "iter_4")
     # The best once more, for its score by evaluate().

@@ -12,7 +12,16 @@ import pytest
 from espdl_quantize.record import NO_LOSS, History, read_history
 from espdl_quantize.record.files import SAMPLES
 from espdl_quantize.report import compare
-from espdl_quantize.search import DEFAULT_THRESHOLDS, SearchOptions, both_last_worse, plateau
+from espdl_quantize.search import (
+    DEFAULT_THRESHOLDS,
+    Decision,
+    Proposal,
+    RankBy,
+    SearchOptions,
+    Stop,
+    both_last_worse,
+    plateau,
+)
 from espdl_quantize.setting import Setting, baseline
 from espdl_quantize.stats import read_arrays, write_arrays
 from tests.search.made_runs import make, run, trained, write_run
@@ -24,6 +33,12 @@ COUNTED: dict[str, Any] = {
     "sample_count_from": "seen",
 }
 WIDE = {"dispatching_table": [{"op": "conv0", "bits": 16}]}
+
+
+def proposed(decision: Decision) -> Setting:
+    """The setting of a decision that is a proposal."""
+    assert isinstance(decision, Proposal)
+    return decision.setting
 
 
 def scored(
@@ -151,14 +166,15 @@ def test_a_search_by_the_outputs_builds_on_the_quietest(tmp_path: Path) -> None:
     ):
         scored(tmp_path, number, right, setting, noise=noise)
     plain = compare(tmp_path)
-    assert there(plain.decision.setting).calib_algorithm == "kl"
-    quiet = compare(tmp_path, options=SearchOptions(search_by="noise"))
-    assert there(quiet.decision.setting).calib_algorithm == "mse"
-    assert "iter_2 scored output noise:signal 0.02" in there(quiet.decision.setting).rationale
+    assert proposed(plain.decision).calib_algorithm == "kl"
+    quiet = compare(tmp_path, options=SearchOptions(rank_by=RankBy.NOISE))
+    assert proposed(quiet.decision).calib_algorithm == "mse"
+    assert "iter_2 scored output noise:signal 0.02" in proposed(quiet.decision).rationale
     # The metric is the judge.
     assert there(quiet.history.best).id == there(plain.history.best).id == 1
-    met = compare(tmp_path, options=SearchOptions(search_by="noise", target=85.0))
-    assert there(met.decision.stop).category == "target_reached"
+    met = compare(tmp_path, options=SearchOptions(rank_by=RankBy.NOISE, target=85.0))
+    assert isinstance(met.decision, Stop)
+    assert met.decision.category == "target_reached"
 
 
 def jittered(outputs: Path, number: int, right: int, shift: float, spread: float) -> None:

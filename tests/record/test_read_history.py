@@ -13,7 +13,7 @@ from espdl_quantize.record import (
     load_evidence,
     read_history,
 )
-from espdl_quantize.search import decide, leg, leg_of
+from espdl_quantize.search import Proposal, SearchState, decide, sweep_point, sweep_setting
 from espdl_quantize.setting import baseline, setting_key
 from tests.search.made_runs import (
     SWEEP,
@@ -52,7 +52,7 @@ def test_reads_back_what_was_written(tmp_path: Path) -> None:
     assert past.ranks == {0: 4, 1: 3, 2: 1, 3: 2}
     assert past.float_scores == {"evaluate": 0.82}
     row = past.iterations[1]
-    assert setting_key(there(row.setting)) == setting_key(leg("kl"))
+    assert setting_key(there(row.setting)) == setting_key(sweep_setting("kl"))
     assert row.status == "ok"
     assert row.elapsed_by_stage == {"quantize": 10.0}
     assert row.top_5_error_layers[0].op == "conv0"
@@ -458,27 +458,34 @@ def test_the_width_says_what_an_unnamed_calibration_is(tmp_path: Path) -> None:
 
 
 def test_a_16_bit_folder_whose_baseline_is_kl_is_read_and_goes_on(tmp_path: Path) -> None:
-    rows = [run(0, 0.70, baseline(0)), run(1, 0.72, leg("kl"))]
+    rows = [run(0, 0.70, baseline(0)), run(1, 0.72, sweep_setting("kl"))]
     for row in rows:
         write_run(tmp_path, row, evidence(), num_of_bits=16)
     past = read_history(tmp_path)
     assert past.warnings == ()
     # It holds no baseline of esp-ppq's default there: the first iteration stands for it.
     assert there(past.baseline).id == 0
-    decision = decide(past, LazyEvidence(past))
+    decision = decide(SearchState.of(past, LazyEvidence(past)))
     assert decision.phase == "phase-2-calib-tqt-sweep"
-    assert leg_of(there(decision.setting)) == "mse"
+    assert isinstance(decision, Proposal)
+    assert sweep_point(decision.setting) == "mse"
     write_run(tmp_path, run(2, 0.71, baseline(2, 16)), evidence(), num_of_bits=16)
     assert there(read_history(tmp_path).baseline).id == 2
 
 
 def test_a_baseline_that_wins_at_16_bits_stays_best(tmp_path: Path) -> None:
-    settings = [baseline(0, 16), leg("kl", 1), leg("mse", 2), leg("percentile", 3)]
+    settings = [
+        baseline(0, 16),
+        sweep_setting("kl", 1),
+        sweep_setting("mse", 2),
+        sweep_setting("percentile", 3),
+    ]
     values = (0.92, 0.917, 0.918, 0.919)
     for value, setting in zip(values, settings, strict=True):
         row = run(setting.iteration_id, value, setting)
         write_run(tmp_path, row, evidence(), num_of_bits=16)
     past = read_history(tmp_path)
     assert (there(past.best).id, there(past.baseline).id) == (0, 0)
-    decision = decide(past, LazyEvidence(past))
-    assert there(decision.setting).calib_algorithm == "minmax"
+    decision = decide(SearchState.of(past, LazyEvidence(past)))
+    assert isinstance(decision, Proposal)
+    assert decision.setting.calib_algorithm == "minmax"

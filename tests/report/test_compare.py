@@ -181,7 +181,7 @@ def test_best_alone_of_an_ended_search(tmp_path: Path) -> None:
     assert "to end" not in told
 
 
-def test_a_near_miss_of_a_leg_says_what_differs(tmp_path: Path) -> None:
+def test_a_near_miss_of_the_sweep_says_what_differs(tmp_path: Path) -> None:
     short = make(calib_algorithm="kl", tqt_optimization=tqt(steps=5))
     stacked = trained(bias_correct={"enabled": True})
     rows = (run(0, 0.5), run(1, 0.6, short), run(2, 0.6, stacked))
@@ -190,9 +190,10 @@ def test_a_near_miss_of_a_leg_says_what_differs(tmp_path: Path) -> None:
     assert hint(result)["phase"] == "phase-2-calib-tqt-sweep"
     assert hint(result)["setting"]["calib_algorithm"] == "kl"
     assert hint(result)["notes"] == [
-        "iter_1 does not cover the kl leg: tqt_optimization.steps is 5, the leg has 500",
-        "iter_2 does not cover the mse leg: it has bias_correct(block_size=4, steps=32), the leg "
-        "has not",
+        "iter_1 does not cover the kl point of the sweep: tqt_optimization.steps is 5, the sweep "
+        "has 500",
+        "iter_2 does not cover the mse point of the sweep: it has bias_correct(block_size=4, "
+        "steps=32), the sweep has not",
     ]
     assert f"note: {hint(result)['notes'][0]}" in result.lines
     # Once it is covered, there is nothing to say of it.

@@ -30,7 +30,7 @@ from espdl_quantize.report.figures import (
     metric_figure,
     phase_of,
 )
-from espdl_quantize.search import decide, leg, settle
+from espdl_quantize.search import SearchState, decide, sweep_setting
 from espdl_quantize.setting import Setting, baseline
 from tests.search.made_runs import (
     EQUALIZED,
@@ -63,8 +63,8 @@ def page(outputs: Path, past: History, found: Evidence | None = None, **index: A
 def page_of_folder(outputs: Path) -> str:
     """A page without the need of a score to finalize."""
     past = read_history(outputs)
-    situation = settle(past, LazyEvidence(past))
-    return render_html(situation, decide(past, situation.evidence), None)
+    situation = SearchState.of(past, LazyEvidence(past))
+    return render_html(situation, decide(situation), None)
 
 
 def charts(text: str) -> dict[str, Any]:
@@ -281,7 +281,7 @@ def test_one_iteration(tmp_path: Path, setting: Setting) -> None:
 
 
 def test_all_failed(tmp_path: Path) -> None:
-    write_history(tmp_path, history(run(0, None), run(1, None, leg("kl"))))
+    write_history(tmp_path, history(run(0, None), run(1, None, sweep_setting("kl"))))
     text = page_of_folder(tmp_path)
     told = Outline(text).text
     assert "No iteration has a score yet." in told
@@ -396,7 +396,7 @@ def test_neither_jinja_nor_plotly_loads_before_a_page_is_written(tmp_path: Path)
 def test_phases_and_their_bands() -> None:
     rest = tuple((0.5, trained(bias_correct={"enabled": True, "steps": 9 + i})) for i in range(7))
     past = swept(*SWEEP, rest=rest)
-    situation = settle(past, {row.id: evidence() for row in past.iterations})
+    situation = SearchState.of(past, {row.id: evidence() for row in past.iterations})
     assert phase_of(situation) == [1, 2, 2, 2, 3, 3, 3, 3, 3, 5, 5]
     figure = metric_figure(situation)
     shapes, notes = figure.layout["shapes"], figure.layout["annotations"]
@@ -414,7 +414,7 @@ def test_phases_and_their_bands() -> None:
 
 
 def test_failed_runs_are_marked_and_points_tell_what_changed() -> None:
-    traces = {trace["name"]: trace for trace in metric_figure(settle(LONG)).data}
+    traces = {trace["name"]: trace for trace in metric_figure(SearchState.of(LONG)).data}
     assert traces["Failed"]["x"] == [5]
     assert traces["Failed"]["yaxis"] == "y2"
     assert "out of memory" in traces["Failed"]["hovertext"][0]
@@ -432,13 +432,13 @@ def test_levers_by_sign() -> None:
 
 
 def test_cost_names_the_cheapest_that_is_close() -> None:
-    figure = cost_figure(settle(LONG))
+    figure = cost_figure(SearchState.of(LONG))
     traces = {trace["name"]: trace for trace in figure.data}
     assert traces["Best (iter_7)"]["x"] == [2]
     assert traces["Cheapest within 0.1% of it (iter_6)"]["x"] == [1]
     assert traces["Best for its cost"]["x"] == [0, 1, 2, 2]
     assert traces["Best for its cost"]["y"] == [0.72, 0.76, 0.7605, 0.7605]
-    assert "runs as fast as" in cost_figure(settle(swept(*SWEEP))).empty
+    assert "runs as fast as" in cost_figure(SearchState.of(swept(*SWEEP))).empty
 
 
 def test_layers_by_the_larger_of_both_errors() -> None:
@@ -473,9 +473,9 @@ def test_where_the_score_is_from(used: tuple[str | None, ...], words: str) -> No
 
 
 def test_best_is_measured_against_the_default_setting() -> None:
-    past = history(run(0, 0.6, leg("mse")), run(1, 0.5, baseline(1)))
+    past = history(run(0, 0.6, sweep_setting("mse")), run(1, 0.5, baseline(1)))
     assert past.baseline == past.iterations[1]
-    alone = history(run(0, 0.6, leg("mse")))
+    alone = history(run(0, 0.6, sweep_setting("mse")))
     assert alone.baseline == alone.iterations[0]
     assert history(run(0, None)).baseline is None
 

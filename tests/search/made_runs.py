@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from espdl_quantize.record import (
     Evidence,
@@ -17,8 +17,27 @@ from espdl_quantize.record import (
     LayerError,
     VariableStats,
 )
-from espdl_quantize.search import Decision, SearchOptions, decide, leg
+from espdl_quantize.search import (
+    Decision,
+    Open,
+    Proposal,
+    SearchOptions,
+    SearchState,
+    decide,
+    sweep_setting,
+)
 from espdl_quantize.setting import Setting, baseline, parse_setting
+
+Run = tuple[float | None, Setting]
+"""A score, or None for a failure, and the setting that it is of."""
+
+T = TypeVar("T")
+
+
+def known(value: T | None) -> T:
+    """The value, which has to be there."""
+    assert value is not None
+    return value
 
 
 def make(**fields: Any) -> Setting:
@@ -52,11 +71,9 @@ def history(*rows: Iteration, **fields: Any) -> History:
     return History(iterations=rows, folder=Path("outputs"), **fields)
 
 
-def swept(
-    *values: float, rest: tuple[tuple[float | None, Setting], ...] = (), **fields: Any
-) -> History:
-    """A baseline, the three legs, and ``rest``."""
-    settings = [baseline(), leg("kl"), leg("mse"), leg("percentile")]
+def swept(*values: float, rest: tuple[Run, ...] = (), **fields: Any) -> History:
+    """A baseline, the sweep, and ``rest``."""
+    settings = [baseline(), sweep_setting("kl"), sweep_setting("mse"), sweep_setting("percentile")]
     rows = [run(i, v, s, **fields) for i, (v, s) in enumerate(zip(values, settings, strict=False))]
     rows += [run(len(rows) + i, v, s, **fields) for i, (v, s) in enumerate(rest)]
     return history(*rows)
@@ -95,11 +112,34 @@ def hot(op_type: str, snr: float, ratio: float | None = None, name: str = "") ->
     return HotOp(name or f"{op_type.lower()}_1", op_type, snr, ratio)
 
 
+def state_of(past: History, found: Evidence | None = None, **options: Any) -> SearchState:
+    """The state with the same artifacts for every iteration."""
+    every = dict.fromkeys((item.id for item in past.iterations), found or evidence())
+    return SearchState.of(past, every, SearchOptions(**options))
+
+
 def decide_on(past: History, found: Evidence | None = None, **options: Any) -> Decision:
     """Decide with the same artifacts for every iteration."""
-    found = found or evidence()
-    every = {row.id: found for row in past.iterations}
-    return decide(past, every, SearchOptions(**options))
+    return decide(state_of(past, found, **options))
+
+
+def propose_on(past: History, found: Evidence | None = None, **options: Any) -> Proposal:
+    """Decide where a setting has to come next."""
+    decision = decide_on(past, found, **options)
+    assert isinstance(decision, Proposal)
+    return decision
+
+
+def open_on(past: History, found: Evidence | None = None, **options: Any) -> Open:
+    """Decide where the search has to be open."""
+    decision = decide_on(past, found, **options)
+    assert isinstance(decision, Open)
+    return decision
+
+
+def lever_of(decision: Decision) -> str | None:
+    """The lever that is pulled next, if one is."""
+    return decision.lever if isinstance(decision, Proposal) else None
 
 
 def drive(
@@ -113,7 +153,7 @@ def drive(
     past = history()
     for number in range(steps):
         decision = decide_on(past, found)
-        if decision.setting is None:
+        if not isinstance(decision, Proposal):
             return past, decision
         value = score(decision.setting, number)
         row = run(number, value, decision.setting, direction=direction, **fields)

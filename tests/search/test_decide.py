@@ -1,7 +1,20 @@
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 
 from espdl_quantize.record import LayerError
-from espdl_quantize.search import DEFAULT_THRESHOLDS, LEVERS, decide, leg
+from espdl_quantize.search import (
+    DEFAULT_THRESHOLDS,
+    LEVERS,
+    Proposal,
+    SearchState,
+    Stop,
+    decide,
+    sweep_setting,
+)
+from espdl_quantize.search import SWEEP as SWEEP_POINTS
 from espdl_quantize.setting import baseline, canonical, diff
 from tests.search.made_runs import (
     SWEEP,
@@ -9,8 +22,13 @@ from tests.search.made_runs import (
     evidence,
     history,
     hot,
+    known,
+    lever_of,
     make,
+    open_on,
+    propose_on,
     run,
+    state_of,
     swept,
     tqt,
     trained,
@@ -21,13 +39,14 @@ STRONGER = make(calib_algorithm="mse", tqt_optimization=tqt(lr=5e-5, steps=2000)
 PLAIN_TQT = {"enabled": True, "lr": 1e-5, "steps": 500, "block_size": 4}
 
 
-def test_rule_1_an_empty_folder_gets_a_baseline():
-    decision = decide(history())
+def test_rule_1_an_empty_folder_gets_a_baseline() -> None:
+    decision = decide(SearchState.of(history()))
     assert decision.phase == "phase-1-baseline"
     # Of what width the contract is, an empty folder does not say: the run fills it in.
+    assert isinstance(decision, Proposal)
     assert decision.setting == baseline(0, num_of_bits=None)
     for bits, calibration in ((8, "kl"), (16, "minmax")):
-        found = decide_on(history(), num_of_bits=bits).setting
+        found = propose_on(history(), num_of_bits=bits).setting
         assert found == baseline(0, bits)
         assert found.calib_algorithm == calibration
 
@@ -42,25 +61,27 @@ def test_rule_1_an_empty_folder_gets_a_baseline():
         ("max", (0.9, 0.1), 0.8, True),
     ],
 )
-def test_rule_2_any_iteration_may_meet_the_target(direction, values, target, stops):
+def test_rule_2_any_iteration_may_meet_the_target(
+    direction: Any, values: Any, target: Any, stops: Any
+) -> None:
     rows = [run(i, v, direction=direction, target=target) for i, v in enumerate(values)]
     decision = decide_on(history(*rows))
     assert (decision.phase == "phase-4-final-report") is stops
-    assert (decision.stop is not None and decision.stop.category == "target_reached") is stops
+    assert (isinstance(decision, Stop) and decision.category == "target_reached") is stops
 
 
-def test_rule_2_the_target_of_the_latest_iteration_counts():
-    rows = run(0, 0.5, target=0.4), run(1, 0.5, leg("kl"), target=0.9)
+def test_rule_2_the_target_of_the_latest_iteration_counts() -> None:
+    rows = run(0, 0.5, target=0.4), run(1, 0.5, sweep_setting("kl"), target=0.9)
     assert decide_on(history(*rows)).phase == "phase-2-calib-tqt-sweep"
 
 
-def test_rule_3_runs_the_legs_in_order():
+def test_rule_3_runs_the_sweep_in_order() -> None:
     values = SWEEP
-    for count, calibration in ((1, "kl"), (2, "mse"), (3, "percentile")):
-        decision = decide_on(swept(*values[:count]))
+    for count, calibration in enumerate(SWEEP_POINTS, start=1):
+        decision = propose_on(swept(*values[:count]))
         assert decision.phase == "phase-2-calib-tqt-sweep"
         assert decision.lever is None
-        assert canonical(decision.setting) == canonical(leg(calibration))
+        assert canonical(decision.setting) == canonical(sweep_setting(calibration))
         assert decision.setting.iteration_id == count
 
 
@@ -79,20 +100,20 @@ def test_rule_3_runs_the_legs_in_order():
         {"tqt_optimization": {"enabled": False}},
     ],
 )
-def test_rule_3_only_the_exact_leg_covers_it(extra):
+def test_rule_3_only_the_exact_point_covers_it(extra: Any) -> None:
     past = history(
         run(0, 0.5),
         run(1, 0.6, make(calib_algorithm="kl", **{"tqt_optimization": PLAIN_TQT, **extra})),
     )
-    assert decide_on(past).setting.calib_algorithm == "kl"
+    assert propose_on(past).setting.calib_algorithm == "kl"
 
 
-def test_rule_3_comes_before_any_count_of_iterations():
+def test_rule_3_comes_before_any_count_of_iterations() -> None:
     rows = [run(i, 0.5 + i / 100, make(bias_correct={"enabled": True})) for i in range(12)]
     assert decide_on(history(*rows)).phase == "phase-2-calib-tqt-sweep"
 
 
-def test_rule_3_disabled_and_empty_sections_are_nothing_enabled():
+def test_rule_3_disabled_and_empty_sections_are_nothing_enabled() -> None:
     covered = make(
         calib_algorithm="KL",
         tqt_optimization={**PLAIN_TQT, "collecting_device": "cuda", "interested_layers": []},
@@ -100,24 +121,24 @@ def test_rule_3_disabled_and_empty_sections_are_nothing_enabled():
         fusion_alignment={},
         dispatching_table=[],
     )
-    assert decide_on(history(run(0, 0.5), run(1, 0.6, covered))).setting.calib_algorithm == "mse"
+    assert propose_on(history(run(0, 0.5), run(1, 0.6, covered))).setting.calib_algorithm == "mse"
 
 
-def test_a_failed_iteration_covers_its_leg_and_is_named():
-    past = history(run(0, 0.5), run(1, None, leg("kl")))
-    decision = decide_on(past)
+def test_a_failed_iteration_covers_its_point_and_is_named() -> None:
+    past = history(run(0, 0.5), run(1, None, sweep_setting("kl")))
+    decision = propose_on(past)
     assert decision.setting.calib_algorithm == "mse"
-    assert decision.failed == (1,)
+    assert [item.id for item in past.failed] == [1]
 
 
-def test_a_failed_iteration_covers_its_lever():
-    decision = decide_on(swept(*SWEEP, rest=((None, LONGER),)))
+def test_a_failed_iteration_covers_its_lever() -> None:
+    decision = propose_on(swept(*SWEEP, rest=((None, LONGER),)))
     assert decision.lever == "3b"
     assert decision.skipped[0].lever == "3a-2"
     assert "no positive net effect" in decision.skipped[0].reason
 
 
-def top5(*names):
+def top5(*names: str) -> tuple[LayerError, ...]:
     return tuple(LayerError(name, 0.05) for name in names)
 
 
@@ -131,20 +152,21 @@ def top5(*names):
         (0.699, "a", False),  # no new layer among the worst
     ],
 )
-def test_rule_4_path_1_of_3a_3(value, new_layer, fires):
+def test_rule_4_path_1_of_3a_3(value: Any, new_layer: Any, fires: Any) -> None:
     past = swept(*SWEEP, top_5_error_layers=top5("a", "b"))
     latest = run(4, value, LONGER, top_5_error_layers=top5("a", new_layer))
     decision = decide_on(history(*past.iterations, latest))
-    assert (decision.lever == "3a-3") is fires
+    assert (lever_of(decision) == "3a-3") is fires
     if fires:
+        assert isinstance(decision, Proposal)
         assert decision.phase == "phase-3-residual"
-        assert [change.path for change in diff(leg("mse"), decision.setting)] == [
+        assert [change.path for change in diff(sweep_setting("mse"), decision.setting)] == [
             "tqt_optimization.block_size"
         ]
         assert "quiet" in decision.setting.rationale
 
 
-def test_rule_4_comes_before_plateau_and_cap_and_only_once():
+def test_rule_4_comes_before_plateau_and_cap_and_only_once() -> None:
     flat = swept(0.7, 0.7, 0.7, 0.7, top_5_error_layers=top5("a"))
     rows = (
         *flat.iterations,
@@ -156,12 +178,12 @@ def test_rule_4_comes_before_plateau_and_cap_and_only_once():
         *swept(0.5, 0.6999, 0.7, 0.6999, top_5_error_layers=top5("a")).iterations,
         run(4, 0.6999, LONGER, top_5_error_layers=top5("z")),
     )
-    assert decide_on(history(*rows)).lever == "3a-3"
+    assert lever_of(decide_on(history(*rows))) == "3a-3"
     tried = (*rows, run(5, 0.6999, make(tqt_optimization=tqt(block_size=2))))
     assert decide_on(history(*tried)).phase == "phase-4-final-report"
 
 
-def test_rule_4_needs_the_latest_to_have_pulled_the_lever_itself():
+def test_rule_4_needs_the_latest_to_have_pulled_the_lever_itself() -> None:
     past = swept(*SWEEP, rest=((0.71, LONGER),), top_5_error_layers=top5("a"))
     later = run(
         5,
@@ -171,7 +193,7 @@ def test_rule_4_needs_the_latest_to_have_pulled_the_lever_itself():
         ),
         top_5_error_layers=top5("z"),
     )
-    assert decide_on(history(*past.iterations, later)).lever != "3a-3"
+    assert lever_of(decide_on(history(*past.iterations, later))) != "3a-3"
 
 
 @pytest.mark.parametrize(
@@ -188,9 +210,15 @@ def test_rule_4_needs_the_latest_to_have_pulled_the_lever_itself():
     ],
 )
 @pytest.mark.parametrize("direction", ["max", "min"])
-def test_rule_5_plateau(values, flat, direction):
+def test_rule_5_plateau(values: Any, flat: Any, direction: Any) -> None:
     sign = 1 if direction == "max" else -1
-    settings = [leg("kl"), leg("mse"), leg("percentile"), baseline(), baseline()]
+    settings = [
+        sweep_setting("kl"),
+        sweep_setting("mse"),
+        sweep_setting("percentile"),
+        baseline(),
+        baseline(),
+    ]
     rows = [
         run(i, v if v is None else sign * v, s, direction=direction)
         for i, (v, s) in enumerate(zip(values, settings, strict=False))
@@ -198,10 +226,11 @@ def test_rule_5_plateau(values, flat, direction):
     decision = decide_on(history(*rows))
     assert (decision.phase == "phase-4-final-report") is flat
     if flat:
-        assert decision.stop.category == "plateau"
+        assert isinstance(decision, Stop)
+        assert decision.category == "plateau"
 
 
-def test_rule_5_holds_in_phase_5():
+def test_rule_5_holds_in_phase_5() -> None:
     rest = tuple((0.6 - i / 100, trained(bias_correct={"enabled": True})) for i in range(6))
     past = swept(*SWEEP, rest=rest)
     assert decide_on(past).phase == "phase-5-agent-driven"
@@ -209,36 +238,31 @@ def test_rule_5_holds_in_phase_5():
     assert decide_on(history(*past.iterations, *flat)).phase == "phase-4-final-report"
 
 
-def test_rule_6_five_iterations_after_the_sweep():
+def test_rule_6_five_iterations_after_the_sweep() -> None:
     rest = tuple((0.60 + i / 100, trained(bias_correct={"enabled": True})) for i in range(5))
     assert decide_on(swept(*SWEEP, rest=rest[:4])).phase.startswith("phase-3")
-    decision = decide_on(swept(*SWEEP, rest=rest))
+    decision = open_on(swept(*SWEEP, rest=rest))
     assert decision.phase == "phase-5-agent-driven"
-    assert decision.setting is None
     assert decision.signals.untried_phase3_levers == ("3a-1", "3d", "3e", "3g")
     assert decision.signals.phase5_cutoff_iter_id == 8
     assert decision.signals.phase5_iteration_count == 0
 
 
-def test_rule_6_counts_only_what_ran_after_the_last_leg():
+def test_rule_6_counts_only_what_ran_after_the_sweep() -> None:
     early = [run(i, 0.5, make(bias_correct={"enabled": True})) for i in range(6)]
-    legs = [
-        run(6 + i, v, leg(c))
-        for i, (v, c) in enumerate(((0.6, "kl"), (0.7, "mse"), (0.65, "percentile")))
+    sweep = [
+        run(6 + i, v, sweep_setting(c))
+        for i, (v, c) in enumerate(zip((0.6, 0.7, 0.65), SWEEP_POINTS, strict=True))
     ]
-    assert decide_on(history(*early, *legs)).phase.startswith("phase-3")
+    assert decide_on(history(*early, *sweep)).phase.startswith("phase-3")
 
 
-def test_rule_7_pivots_after_two_losses():
+def test_rule_7_pivots_after_two_losses() -> None:
     past = swept(0.5, 0.7, 0.6, 0.65)
     assert decide_on(past).phase == "phase-3-pivot"
     assert decide_on(swept(*SWEEP)).phase == "phase-3-residual"
     failed = swept(*SWEEP, rest=((None, LONGER),))
     assert decide_on(failed).phase == "phase-3-residual"
-
-
-def levers_of(decisions):
-    return [decision.lever for decision in decisions]
 
 
 @pytest.mark.parametrize(
@@ -249,19 +273,19 @@ def levers_of(decisions):
         ("speed", ["3a-1", "3b", "3d", "3g", "3e"]),
     ],
 )
-def test_rule_7_walks_the_levers_in_order(priority, expected):
+def test_rule_7_walks_the_levers_in_order(priority: Any, expected: Any) -> None:
     past, seen = swept(*SWEEP), []
     for step in range(5):
-        decision = decide_on(past, priority=priority)
+        decision = propose_on(past, priority=priority)
         seen.append(decision.lever)
         past = history(*past.iterations, run(4 + step, 0.5, decision.setting))
     assert seen == expected
     assert decide_on(past, priority=priority).phase == "phase-5-agent-driven"
 
 
-def test_rule_7_path_2_of_3a_3_when_escalation_converged():
+def test_rule_7_path_2_of_3a_3_when_escalation_converged() -> None:
     past = swept(*SWEEP, rest=((0.71, LONGER), (0.72, STRONGER)))
-    decision = decide_on(past)
+    decision = propose_on(past)
     assert decision.lever == "3a-3"
     assert canonical(decision.setting)["tqt_optimization"]["steps"] == 2000
     assert canonical(decision.setting)["tqt_optimization"]["block_size"] == 2
@@ -277,24 +301,24 @@ def test_rule_7_path_2_of_3a_3_when_escalation_converged():
     ],
     ids=["R8 matches", "3a-2 did not gain", "3b was tried", "3a-3 was tried"],
 )
-def test_rule_7_path_2_closed(rest, found):
-    assert decide_on(swept(*SWEEP, rest=rest), evidence(**found)).lever != "3a-3"
+def test_rule_7_path_2_closed(rest: Any, found: Any) -> None:
+    assert lever_of(decide_on(swept(*SWEEP, rest=rest), evidence(**found))) != "3a-3"
 
 
-def test_3a_2_follows_a_gain_of_3a_1_only():
-    assert decide_on(swept(*SWEEP, rest=((0.71, LONGER),))).lever == "3a-2"
-    decision = decide_on(swept(*SWEEP, rest=((0.6, LONGER),)))
+def test_3a_2_follows_a_gain_of_3a_1_only() -> None:
+    assert lever_of(decide_on(swept(*SWEEP, rest=((0.71, LONGER),)))) == "3a-2"
+    decision = propose_on(swept(*SWEEP, rest=((0.6, LONGER),)))
     assert decision.lever == "3b"
     assert [skip.lever for skip in decision.skipped] == ["3a-2"]
 
 
-def test_tqt_levers_are_skipped_where_training_did_not_help():
-    decision = decide_on(swept(0.8, 0.6, 0.7, 0.65))
+def test_tqt_levers_are_skipped_where_training_did_not_help() -> None:
+    decision = propose_on(swept(0.8, 0.6, 0.7, 0.65))
     assert decision.lever == "3b"
     assert [skip.lever for skip in decision.skipped] == ["3a-1", "3a-2"]
 
 
-def test_rule_8_nothing_left():
+def test_rule_8_nothing_left() -> None:
     """Four levers in one run, so that the list ends before the cap."""
     everything = trained(
         bias_correct={"enabled": True},
@@ -302,24 +326,25 @@ def test_rule_8_nothing_left():
         dispatching_table=[{"op": "conv0", "bits": 16}],
         blockwise_reconstruction={"enabled": True},
     )
-    decision = decide_on(swept(*SWEEP, rest=((0.6, everything), (0.6, LONGER))))
+    decision = open_on(swept(*SWEEP, rest=((0.6, everything), (0.6, LONGER))))
     assert decision.phase == "phase-5-agent-driven"
     assert {skip.lever for skip in decision.skipped} == {"3a-2", "3c", "3f"}
     assert decision.signals.phase5_cutoff_iter_id == 5
 
 
-def test_all_failed_ends_in_phase_5_with_advice():
+def test_all_failed_ends_in_phase_5_with_advice() -> None:
     rows = [
         run(i, None, s)
-        for i, s in enumerate((baseline(), leg("kl"), leg("mse"), leg("percentile")))
+        for i, s in enumerate(
+            (baseline(), sweep_setting("kl"), sweep_setting("mse"), sweep_setting("percentile"))
+        )
     ]
-    decision = decide_on(history(*rows))
+    decision = open_on(history(*rows))
     assert decision.phase == "phase-5-agent-driven"
-    assert decision.failed == (0, 1, 2, 3)
-    assert not decision.coverage_exhausted
+    assert not decision.is_exhausted
 
 
-def test_a_best_without_a_usable_setting_is_no_base():
+def test_a_best_without_a_usable_setting_is_no_base() -> None:
     rows = swept(*SWEEP).iterations
     from dataclasses import replace
 
@@ -329,34 +354,28 @@ def test_a_best_without_a_usable_setting_is_no_base():
     assert "no usable setting" in decision.skipped[0].reason
 
 
-def test_ties_go_to_the_smaller_id():
-    assert swept(0.5, 0.7, 0.7, 0.65).best.id == 1
+def test_ties_go_to_the_smaller_id() -> None:
+    assert known(swept(0.5, 0.7, 0.7, 0.65).best).id == 1
     rows = [run(i, v, direction="min") for i, v in enumerate((0.5, 0.2, 0.2))]
-    assert history(*rows).best.id == 1
+    assert known(history(*rows).best).id == 1
 
 
-def test_rationales_cite_numbers_of_best():
-    decision = decide_on(swept(*SWEEP), evidence(hot_ops=(hot("Add", 0.264),)))
+def test_rationales_cite_numbers_of_best() -> None:
+    decision = propose_on(swept(*SWEEP), evidence(hot_ops=(hot("Add", 0.264),)))
     for cited in ("iter_2", "0.7", "conv0", "0.04", "add_1", "0.264"):
         assert cited in decision.setting.rationale
 
 
-def test_next_id_is_above_every_folder_that_holds_work():
+def test_next_id_is_above_every_folder_that_holds_work() -> None:
     past = history(*swept(*SWEEP).iterations, reserved_ids=(7,))
-    assert decide_on(past).setting.iteration_id == 8
+    assert propose_on(past).setting.iteration_id == 8
 
 
-def test_levers_stay_within_the_limits_of_phase_3():
+def test_levers_stay_within_the_limits_of_phase_3() -> None:
     past = swept(*SWEEP, rest=((0.71, LONGER),))
     for name in ("3a-1", "3a-2", "3a-3"):
-        setting = LEVERS[name].change(_context(past))
-        section = setting.tqt_optimization
+        setting = LEVERS[name].change(state_of(past))
+        section = known(setting.tqt_optimization)
         assert section.lr < DEFAULT_THRESHOLDS.training_lr_limit
         assert section.steps < DEFAULT_THRESHOLDS.training_steps_limit
         assert 1 < section.block_size < DEFAULT_THRESHOLDS.training_block_limit
-
-
-def _context(past):
-    from espdl_quantize.search import LeverContext
-
-    return LeverContext(past, past.best, past.best.setting, evidence(), DEFAULT_THRESHOLDS)

@@ -1,14 +1,23 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
+from espdl_quantize.core import Priority
 from espdl_quantize.record import Evidence, LayerError
-from espdl_quantize.search import DEFAULT_THRESHOLDS, LEVERS, LeverContext, leg, linear_order
-from espdl_quantize.setting import diff, runtime_cost
+from espdl_quantize.search import DEFAULT_THRESHOLDS, LEVERS, SearchState, linear_order
+from espdl_quantize.setting import Setting, diff, runtime_cost
 from tests.search.made_runs import (
     EQUALIZED,
     SWEEP,
     evidence,
+    history,
     hot,
+    known,
     make,
+    state_of,
     swept,
     tqt,
     trained,
@@ -16,14 +25,16 @@ from tests.search.made_runs import (
 )
 
 
-def context(base=None, **found):
+def context(base: Setting | None = None, **found: Any) -> SearchState:
+    """Best is iter_2; where a setting is given, it is the one that best has."""
     past = swept(*SWEEP)
-    return LeverContext(
-        past, past.best, base or leg("mse"), evidence(**found), DEFAULT_THRESHOLDS, target=0.9
-    )
+    if base is not None:
+        rows = (replace(item, setting=base) if item.id == 2 else item for item in past.iterations)
+        past = history(*rows)
+    return state_of(past, evidence(**found), target=0.9)
 
 
-WHERE_IT_APPLIES = {
+WHERE_IT_APPLIES: dict[str, dict[str, Any]] = {
     "3c": {"hot_ops": (hot("Concat", 0.25),)},
     "3f": {"stats": (weight("conv1", 12.0),)},
     "3h": {
@@ -36,7 +47,7 @@ WHERE_IT_APPLIES = {
 
 
 @pytest.mark.parametrize("name", [name for name in LEVERS if name != "3a-2"])
-def test_a_lever_makes_one_change_that_it_recognises(name):
+def test_a_lever_makes_one_change_that_it_recognises(name: Any) -> None:
     given = context(**WHERE_IT_APPLIES.get(name, {}))
     lever = LEVERS[name]
     assert lever.applies(given).applies
@@ -54,20 +65,21 @@ def test_a_lever_makes_one_change_that_it_recognises(name):
         ("3a-2", {"lr": 5e-5, "steps": 2000, "block_size": 2}),
     ],
 )
-def test_tqt_levers_keep_the_block_size_of_best(name, expected):
+def test_tqt_levers_keep_the_block_size_of_best(name: Any, expected: Any) -> None:
     base = make(tqt_optimization=tqt(block_size=2))
     section = LEVERS[name].change(context(base)).tqt_optimization
     assert {field: getattr(section, field) for field in expected} == expected
 
 
-def test_3a_3_keeps_the_schedule_of_best():
-    section = LEVERS["3a-3"].change(context(make(tqt_optimization=tqt(lr=5e-5, steps=2000))))
-    assert (section.tqt_optimization.lr, section.tqt_optimization.steps) == (5e-5, 2000)
-    assert section.tqt_optimization.block_size == 2
+def test_3a_3_keeps_the_schedule_of_best() -> None:
+    changed = LEVERS["3a-3"].change(context(make(tqt_optimization=tqt(lr=5e-5, steps=2000))))
+    section = known(changed.tqt_optimization)
+    assert (section.lr, section.steps) == (5e-5, 2000)
+    assert section.block_size == 2
 
 
-def test_3d_spells_out_every_parameter():
-    section = LEVERS["3d"].change(context()).equalization
+def test_3d_spells_out_every_parameter() -> None:
+    section = known(LEVERS["3d"].change(context()).equalization)
     assert section.model_dump(exclude={"interested_layers"}) == {
         "enabled": True,
         "iterations": 10,
@@ -79,7 +91,7 @@ def test_3d_spells_out_every_parameter():
     assert "opt_level" in section.model_fields_set
 
 
-def test_3d_is_not_tried_by_an_abbreviated_setting():
+def test_3d_is_not_tried_by_an_abbreviated_setting() -> None:
     assert not LEVERS["3d"].marks(make(equalization={"enabled": True}))
     assert LEVERS["3d"].marks(make(equalization=EQUALIZED))
 
@@ -87,7 +99,7 @@ def test_3d_is_not_tried_by_an_abbreviated_setting():
 @pytest.mark.parametrize(
     ("op_type", "told"), [("Add", "raw integers"), ("Sub", "raw integers"), ("Mul", "no alignment")]
 )
-def test_3c_proposes_nothing_that_the_chip_cannot_run(op_type, told):
+def test_3c_proposes_nothing_that_the_chip_cannot_run(op_type: Any, told: Any) -> None:
     given = context(hot_ops=(hot(op_type, 0.25), hot("Concat", 0.24)))
     verdict = LEVERS["3c"].applies(given)
     assert not verdict.applies
@@ -105,10 +117,10 @@ def test_3c_proposes_nothing_that_the_chip_cannot_run(op_type, told):
         ("AveragePool", "align_avgpooling_to", "Align to Input"),
     ],
 )
-def test_3c_sets_the_key_of_its_op_and_keeps_the_others(op_type, key, value):
+def test_3c_sets_the_key_of_its_op_and_keeps_the_others(op_type: Any, key: Any, value: Any) -> None:
     base = trained(fusion_alignment={"force_alignment_overlap": True})
     changed = LEVERS["3c"].change(context(base, hot_ops=(hot(op_type, 0.25),)))
-    assert changed.fusion_alignment.model_dump(exclude_none=True) == {
+    assert known(changed.fusion_alignment).model_dump(exclude_none=True) == {
         "force_alignment_overlap": True,
         key: value,
     }
@@ -126,46 +138,45 @@ def test_3c_sets_the_key_of_its_op_and_keeps_the_others(op_type, key, value):
         ((0.9,), 40, ["c0"]),
     ],
 )
-def test_3e_takes_the_outliers(snrs, ops, chosen):
+def test_3e_takes_the_outliers(snrs: Any, ops: Any, chosen: Any) -> None:
     layers = tuple(LayerError(f"c{i}", snr) for i, snr in enumerate(snrs))
     given = context(layerwise=layers, ops=evidence().ops[:ops])
     changed = LEVERS["3e"].change(given)
-    assert [(entry.op, entry.bits) for entry in changed.dispatching_table] == [
+    assert [(entry.op, entry.bits) for entry in known(changed.dispatching_table)] == [
         (op, 16) for op in chosen
     ]
     assert chosen[0] in LEVERS["3e"].applies(given).reason
 
 
-def test_3e_takes_three_at_most():
+def test_3e_takes_three_at_most() -> None:
     limits = DEFAULT_THRESHOLDS.__class__(int16_median_factor=0.5)
-    past = swept(*SWEEP)
-    given = LeverContext(past, past.best, leg("mse"), evidence(), limits)
-    assert len(LEVERS["3e"].change(given).dispatching_table) == 3
+    given = state_of(swept(*SWEEP), thresholds=limits)
+    assert len(known(LEVERS["3e"].change(given).dispatching_table)) == 3
 
 
-def test_3e_without_layerwise_errors_is_skipped():
+def test_3e_without_layerwise_errors_is_skipped() -> None:
     assert not LEVERS["3e"].applies(context(layerwise=())).applies
 
 
-def test_3e_keeps_other_entries_of_the_table():
+def test_3e_keeps_other_entries_of_the_table() -> None:
     base = trained(dispatching_table=[{"op": "x", "bits": 8}, {"op": "conv0", "bits": 8}])
-    table = LEVERS["3e"].change(context(base)).dispatching_table
+    table = known(LEVERS["3e"].change(context(base)).dispatching_table)
     assert {entry.op: entry.bits for entry in table} == {"x": 8, "conv0": 16}
 
 
-def test_3f_takes_the_worst_layer_that_qualifies():
+def test_3f_takes_the_worst_layer_that_qualifies() -> None:
     stats = (
         weight("conv4", 30.0),
         weight("conv1", 12.0),
         weight("conv0", 9.0),
         weight("conv2", None),
     )
-    section = LEVERS["3f"].change(context(stats=stats)).weight_split
+    section = known(LEVERS["3f"].change(context(stats=stats)).weight_split)
     assert section.interested_layers == ["conv1"]
     assert (section.value_threshold, section.method) == (1.5, "balance")
 
 
-def test_3f_looks_at_the_weight_not_at_the_bias():
+def test_3f_looks_at_the_weight_not_at_the_bias() -> None:
     import dataclasses
 
     bias = dataclasses.replace(weight("conv0", 50.0), variable="b0")
@@ -175,19 +186,20 @@ def test_3f_looks_at_the_weight_not_at_the_bias():
 
 
 @pytest.mark.parametrize("name", ["3b", "3d", "3e", "3f", "3g", "3c"])
-def test_levers_survive_empty_evidence(name):
-    past = swept(*SWEEP)
-    given = LeverContext(past, past.best, leg("mse"), Evidence(), DEFAULT_THRESHOLDS)
+def test_levers_survive_empty_evidence(name: Any) -> None:
+    given = state_of(swept(*SWEEP), Evidence())
     verdict = LEVERS[name].applies(given)
     assert verdict.applies is (name in ("3b", "3d", "3g"))
     assert verdict.reason
 
 
-def test_orders_hold_the_same_levers_and_3a_3_in_none():
-    orders = [[lever.id for lever in linear_order(name)] for name in ("balanced", "speed")]
+def test_orders_hold_the_same_levers_and_3a_3_in_none() -> None:
+    orders = [
+        [lever.id for lever in linear_order(name)] for name in (Priority.BALANCED, Priority.SPEED)
+    ]
     assert sorted(orders[0]) == sorted(orders[1])
     assert "3a-3" not in orders[0]
-    costly = [lever.id for lever in linear_order("speed") if lever.cost == "+"]
+    costly = [lever.id for lever in linear_order(Priority.SPEED) if lever.cost == "+"]
     assert orders[1][-2:] == costly == ["3e", "3f"]
 
 
@@ -203,4 +215,4 @@ def test_a_channel_split_names_the_pair_and_half_of_its_lower_peak() -> None:
 def test_a_channel_split_needs_a_layer_that_alone_reads_the_channels() -> None:
     stats = WHERE_IT_APPLIES["3h"]["stats"]
     assert not LEVERS["3h"].applies(context(stats=stats, ops=())).applies
-    assert "3h" not in [lever.id for lever in linear_order("balanced")]
+    assert "3h" not in [lever.id for lever in linear_order(Priority.BALANCED)]

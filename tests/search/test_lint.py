@@ -1,16 +1,21 @@
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 
-from espdl_quantize.record import GraphOp
-from espdl_quantize.search import LEVERS, lint_setting, runtime_cost
-from espdl_quantize.setting import baseline
+from espdl_quantize.record import GraphOp, History
+from espdl_quantize.search import LEVERS, SearchState, lint_setting, runtime_cost
+from espdl_quantize.setting import Setting, baseline
 from tests.search.made_runs import (
     EQUALIZED,
     SWEEP,
-    decide_on,
     evidence,
     history,
     make,
+    propose_on,
     run,
+    state_of,
     swept,
     tqt,
     trained,
@@ -19,12 +24,12 @@ from tests.search.made_runs import (
 BIAS = {"enabled": True}
 
 
-def int16(*ops):
+def int16(*ops: str) -> list[dict[str, Any]]:
     return [{"op": op, "bits": 16} for op in ops]
 
 
-def rules(setting, past):
-    found = lint_setting(setting, past, {row.id: evidence() for row in past.iterations})
+def rules(setting: Setting, past: History) -> list[tuple[str, int | None]]:
+    found = lint_setting(setting, state_of(past))
     assert all(item.found and item.hint for item in found)
     return [(item.rule, item.iteration_id) for item in found]
 
@@ -53,7 +58,7 @@ LOST = swept(*SWEEP, rest=((0.6, trained(bias_correct=BIAS)),))
         (trained("kl", bias_correct=BIAS), [("mutate-from-best", 1)]),
     ],
 )
-def test_phase_3(setting, expected):
+def test_phase_3(setting: Any, expected: Any) -> None:
     assert rules(setting, LOST) == expected
 
 
@@ -67,54 +72,54 @@ def test_phase_3(setting, expected):
         ({"extra": {"fusion": False}}, "extra.fusion is False"),
     ],
 )
-def test_what_leaves_an_add_with_several_exponents_is_named(fields, place):
+def test_what_leaves_an_add_with_several_exponents_is_named(fields: Any, place: Any) -> None:
     setting, past = trained(**fields), swept(*SWEEP)
     for names, rule in (((("a", "Add"),), True), ((("c", "Concat"),), False), ((), True)):
         ops = tuple(GraphOp(*name) for name in names)
-        found = lint_setting(setting, past, {2: evidence(ops=ops)})
+        found = lint_setting(setting, SearchState.of(past, {2: evidence(ops=ops)}))
         told = [one.found for one in found if one.rule == "one-exponent"]
         assert bool(told) is rule
         assert not told or place in told[0]
     # In an empty folder nothing of the model is known.
-    assert lint_setting(setting, history())[0].rule == "one-exponent"
+    assert lint_setting(setting, SearchState.of(history()))[0].rule == "one-exponent"
 
 
-def test_aligned_to_the_output_an_add_has_one_exponent():
+def test_aligned_to_the_output_an_add_has_one_exponent() -> None:
     setting = trained(fusion_alignment={"align_elementwise_to": "Align to Output"})
     assert rules(setting, swept(*SWEEP)) == []
 
 
-def test_null_means_another_calibration_at_16_bits():
+def test_null_means_another_calibration_at_16_bits() -> None:
     rows = [run(0, 0.5, baseline(0, 16), num_of_bits=16)]
-    found = lint_setting(make(tqt_optimization=tqt()), history(*rows))
+    found = lint_setting(make(tqt_optimization=tqt()), SearchState.of(history(*rows)))
     assert [one.rule for one in found] == []
-    found = lint_setting(make(calib_algorithm="mse"), history(*rows))
+    found = lint_setting(make(calib_algorithm="mse"), SearchState.of(history(*rows)))
     assert [one.rule for one in found] == ["calibration-with-tqt"]
-    assert lint_setting(make(bias_correct=BIAS), history(*rows)) == []
+    assert lint_setting(make(bias_correct=BIAS), SearchState.of(history(*rows))) == []
 
 
-def test_a_calibration_is_not_judged_without_tqt():
+def test_a_calibration_is_not_judged_without_tqt() -> None:
     past = history(run(0, 0.5))
     assert rules(make(calib_algorithm="percentile"), past) == [("calibration-with-tqt", 0)]
     assert rules(trained("percentile"), past) == []
     assert rules(trained("minmax"), past) == []
 
 
-def test_phase_2_takes_calibration_and_default_tqt_as_one():
+def test_phase_2_takes_calibration_and_default_tqt_as_one() -> None:
     past = swept(*SWEEP[:2])
     assert rules(trained("mse"), past) == []
     assert rules(trained("isotone"), past) == []
     assert rules(make(calib_algorithm="mse", tqt_optimization=tqt(steps=600)), past) != []
 
 
-def test_phase_1_is_a_baseline():
+def test_phase_1_is_a_baseline() -> None:
     assert rules(baseline(), history()) == []
     assert rules(trained(bias_correct=BIAS, equalization=EQUALIZED), history()) == [
         ("one-change", None)
     ]
 
 
-def further(path_field, lost, value):
+def further(path_field: str, lost: float, value: float) -> list[tuple[str, int | None]]:
     """A step on one TQT field lost; the next setting takes ``value``."""
     past = swept(
         *SWEEP,
@@ -123,7 +128,7 @@ def further(path_field, lost, value):
     return rules(make(calib_algorithm="mse", tqt_optimization=tqt(**{path_field: value})), past)
 
 
-def test_no_further_step_after_a_loss():
+def test_no_further_step_after_a_loss() -> None:
     assert further("steps", 1000, 2000) == [("no-further-step", 4)]
     assert further("lr", 2e-5, 5e-5) == [("no-further-step", 4)]
     assert further("block_size", 3, 2) == [("no-further-step", 4)]
@@ -131,7 +136,7 @@ def test_no_further_step_after_a_loss():
     assert further("block_size", 3, 5) == []
 
 
-def test_a_larger_int16_set_is_a_further_step():
+def test_a_larger_int16_set_is_a_further_step() -> None:
     past = swept(
         *SWEEP,
         rest=(
@@ -143,7 +148,7 @@ def test_a_larger_int16_set_is_a_further_step():
     assert rules(trained(dispatching_table=int16("a", "c")), past) == []
 
 
-def test_a_loss_that_was_overtaken_since_binds_no_more():
+def test_a_loss_that_was_overtaken_since_binds_no_more() -> None:
     past = swept(
         *SWEEP,
         rest=(
@@ -154,7 +159,7 @@ def test_a_loss_that_was_overtaken_since_binds_no_more():
     assert rules(make(calib_algorithm="mse", tqt_optimization=tqt(steps=1500)), past) == []
 
 
-def in_phase_5():
+def in_phase_5() -> History:
     losing = tuple((0.5, trained(bias_correct={"enabled": True, "steps": 9 + i})) for i in range(5))
     return swept(*SWEEP, rest=losing)
 
@@ -168,32 +173,26 @@ def in_phase_5():
         ("Iter 2 and ITER-4", []),
     ],
 )
-def test_phase_5_several_changes_need_citations(rationale, expected):
+def test_phase_5_several_changes_need_citations(rationale: Any, expected: Any) -> None:
     setting = trained(equalization=EQUALIZED, dispatching_table=int16("a"), rationale=rationale)
     assert rules(setting, in_phase_5()) == expected
 
 
-def test_phase_5_one_change_needs_none_and_limits_are_off():
+def test_phase_5_one_change_needs_none_and_limits_are_off() -> None:
     assert rules(make(calib_algorithm="mse", tqt_optimization=tqt(steps=4000)), in_phase_5()) == []
 
 
-def test_what_the_search_proposes_is_clean():
+def test_what_the_search_proposes_is_clean() -> None:
     past = swept(*SWEEP)
     for value in (0.71, 0.72, 0.6, 0.73, 0.6):
-        decision = decide_on(past)
+        decision = propose_on(past)
         assert rules(decision.setting, past) == []
         past = history(*past.iterations, run(len(past.iterations), value, decision.setting))
 
 
-def test_3d_on_an_abbreviated_equalization_counts_as_one_change():
+def test_3d_on_an_abbreviated_equalization_counts_as_one_change() -> None:
     past = swept(*SWEEP, rest=((0.8, trained(equalization={"enabled": True, "iterations": 3})),))
-    assert rules(LEVERS["3d"].change(_context(past)), past) == []
-
-
-def _context(past):
-    from espdl_quantize.search import DEFAULT_THRESHOLDS, LeverContext
-
-    return LeverContext(past, past.best, past.best.setting, evidence(), DEFAULT_THRESHOLDS)
+    assert rules(LEVERS["3d"].change(state_of(past)), past) == []
 
 
 @pytest.mark.parametrize(
@@ -212,6 +211,6 @@ def _context(past):
         ),
     ],
 )
-def test_runtime_cost(setting, told):
+def test_runtime_cost(setting: Any, told: Any) -> None:
     assert str(runtime_cost(setting)) == told
     assert runtime_cost(setting).affects_inference_speed is told.startswith("Yes")

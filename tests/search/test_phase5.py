@@ -1,16 +1,21 @@
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 
-from espdl_quantize.record import Jump
-from espdl_quantize.search import leg
+from espdl_quantize.record import History, Jump
+from espdl_quantize.search import sweep_setting
 from espdl_quantize.search.phase5 import classify, lever_stack, tunables
 from espdl_quantize.setting import baseline
 from tests.search.made_runs import (
     EQUALIZED,
     SWEEP,
-    decide_on,
+    Run,
     evidence,
     hot,
     make,
+    open_on,
     run,
     swept,
     tqt,
@@ -20,11 +25,11 @@ from tests.search.made_runs import (
 BIAS = {"enabled": True}
 
 
-def int16(*ops):
+def int16(*ops: str) -> list[dict[str, Any]]:
     return [{"op": op, "bits": 16} for op in ops]
 
 
-def split(*ops):
+def split(*ops: str) -> dict[str, Any]:
     return {"enabled": True, "interested_layers": list(ops)}
 
 
@@ -49,11 +54,11 @@ def split(*ops):
         (trained(dispatching_table=[{"op": "a", "bits": 8}]), trained(), set()),
     ],
 )
-def test_patterns(before, after, patterns):
+def test_patterns(before: Any, after: Any, patterns: Any) -> None:
     assert classify(before, after) == patterns
 
 
-def opened(*further):
+def opened(*further: Run) -> History:
     """Phase 5 after five losing levers, then ``further`` (value, setting) pairs."""
     losing = tuple(
         (0.5, trained(bias_correct={"enabled": True, "steps": 10 + i})) for i in range(5)
@@ -61,8 +66,8 @@ def opened(*further):
     return swept(*SWEEP, rest=losing + further)
 
 
-def test_cutoff_and_counts():
-    signals = decide_on(opened((0.5, trained("kl", equalization=EQUALIZED)))).signals
+def test_cutoff_and_counts() -> None:
+    signals = open_on(opened((0.5, trained("kl", equalization=EQUALIZED)))).signals
     assert signals.phase5_cutoff_iter_id == 8
     assert signals.phase5_iteration_count == 1
     assert signals.iteration_count_total == 10
@@ -75,8 +80,8 @@ def test_cutoff_and_counts():
     assert signals.untried_phase5_patterns == ("5gamma", "5delta")
 
 
-def test_moves_before_phase_5_cover_nothing():
-    assert decide_on(opened()).signals.untried_phase5_patterns == (
+def test_moves_before_phase_5_cover_nothing() -> None:
+    assert open_on(opened()).signals.untried_phase5_patterns == (
         "5alpha",
         "5beta",
         "5gamma",
@@ -84,12 +89,12 @@ def test_moves_before_phase_5_cover_nothing():
     )
 
 
-def test_5beta_is_owed_again_once_the_stack_is_deeper():
+def test_5beta_is_owed_again_once_the_stack_is_deeper() -> None:
     past = opened(
         (0.6, trained("percentile")),  # 5beta on {tqt}
         (0.8, trained("mse", equalization=EQUALIZED)),  # best, on {tqt, equalization}
     )
-    signals = decide_on(past).signals
+    signals = open_on(past).signals
     assert signals.untried_5beta_reapply == ("percentile",)
     assert "5beta" in signals.untried_phase5_patterns
     retested = opened(
@@ -97,40 +102,46 @@ def test_5beta_is_owed_again_once_the_stack_is_deeper():
         (0.8, trained("mse", equalization=EQUALIZED)),
         (0.7, trained("percentile", equalization=EQUALIZED)),
     )
-    signals = decide_on(retested).signals
+    signals = open_on(retested).signals
     assert signals.untried_5beta_reapply == ()
     assert "5beta" not in signals.untried_phase5_patterns
 
 
-def test_incomparable_stacks_ask_for_nothing():
+def test_incomparable_stacks_ask_for_nothing() -> None:
     past = opened(
         (0.6, trained("percentile", dispatching_table=int16("a"))),
         (0.8, trained("mse", equalization=EQUALIZED)),
     )
-    assert decide_on(past).signals.untried_5beta_reapply == ()
+    assert open_on(past).signals.untried_5beta_reapply == ()
     other_ops = opened(
         (0.6, trained("percentile", dispatching_table=int16("a"))),
         (0.8, trained("mse", equalization=EQUALIZED, dispatching_table=int16("b"))),
     )
-    assert decide_on(other_ops).signals.untried_5beta_reapply == ()
+    assert open_on(other_ops).signals.untried_5beta_reapply == ()
 
 
-def test_a_failed_iteration_covers_its_pattern():
-    signals = decide_on(opened((None, trained("kl")))).signals
+def test_a_failed_iteration_covers_its_pattern() -> None:
+    signals = open_on(opened((None, trained("kl")))).signals
     assert signals.phase5_pattern_coverage["5beta"] == (9,)
 
 
-def test_calib_swaps_on_the_stack_of_best():
-    signals = decide_on(opened((0.8, trained("mse", equalization=EQUALIZED)))).signals
+def test_calib_swaps_on_the_stack_of_best() -> None:
+    signals = open_on(opened((0.8, trained("mse", equalization=EQUALIZED)))).signals
     assert signals.untried_calib_swaps == ("kl", "percentile")
-    assert decide_on(opened()).signals.untried_calib_swaps == ()
+    assert open_on(opened()).signals.untried_calib_swaps == ()
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_levers_that_gained_and_lost(sign):
+def test_levers_that_gained_and_lost(sign: Any) -> None:
     direction = "max" if sign == 1 else "min"
     values = (0.5, 0.6, 0.7, 0.65, 0.8, 0.4, 0.4, 0.4, 0.4)
-    settings = [baseline(), leg("kl"), leg("mse"), leg("percentile"), trained(bias_correct=BIAS)]
+    settings = [
+        baseline(),
+        sweep_setting("kl"),
+        sweep_setting("mse"),
+        sweep_setting("percentile"),
+        trained(bias_correct=BIAS),
+    ]
     settings += [trained(bias_correct={"enabled": True, "steps": i}) for i in range(1, 5)]
     rows = [
         run(i, sign * v, s, direction=direction)
@@ -138,7 +149,7 @@ def test_levers_that_gained_and_lost(sign):
     ]
     from tests.search.made_runs import history
 
-    signals = decide_on(history(*rows)).signals
+    signals = open_on(history(*rows)).signals
     assert [(row.iter, row.added_pass) for row in signals.improving_levers] == [
         (1, "tqt_optimization"),
         (2, "calib_algorithm kl -> mse"),
@@ -149,9 +160,9 @@ def test_levers_that_gained_and_lost(sign):
     assert all(row.delta_vs_prior_best < 0 for row in signals.regressing_levers)
 
 
-def test_evidence_of_best_is_in_the_signals():
+def test_evidence_of_best_is_in_the_signals() -> None:
     found = evidence(hot_ops=(hot("Add", 0.25),), jumps=(Jump("conv0", "conv1", 0.03, ("relu",)),))
-    signals = decide_on(opened(), found).signals
+    signals = open_on(opened(), found).signals
     assert signals.top_error_layers[0] == {"op": "conv0", "snr": 0.04}
     assert signals.non_computing_hot_ops_top3[0]["op"] == "add_1"
     assert signals.graphwise_jumps_top3[0]["between"] == ("relu",)
@@ -159,7 +170,7 @@ def test_evidence_of_best_is_in_the_signals():
     assert signals.best_setting_summary["calib_algorithm"] == "mse"
 
 
-def covered(last=0.5):
+def covered(last: float = 0.5) -> History:
     """Every pattern and every lever that applies was tried, and nothing gained lately."""
     full = {"bias_correct": BIAS, "equalization": EQUALIZED}
     return opened(
@@ -172,19 +183,19 @@ def covered(last=0.5):
     )
 
 
-def test_coverage_is_exhausted_without_a_budget_only():
-    decision = decide_on(covered())
+def test_coverage_is_exhausted_without_a_budget_only() -> None:
+    decision = open_on(covered())
     assert decision.signals.is_covered
     assert decision.phase == "phase-5-agent-driven"
-    assert decision.coverage_exhausted
-    assert not decide_on(covered(), user_budget=True).coverage_exhausted
+    assert decision.is_exhausted
+    assert not open_on(covered(), user_budget=True).is_exhausted
 
 
-def test_coverage_is_not_exhausted_right_after_a_new_best():
-    assert not decide_on(covered(last=0.9)).coverage_exhausted
+def test_coverage_is_not_exhausted_right_after_a_new_best() -> None:
+    assert not open_on(covered(last=0.9)).is_exhausted
 
 
-def test_a_stack_is_the_passes_and_the_ops():
+def test_a_stack_is_the_passes_and_the_ops() -> None:
     setting = trained(bias_correct=BIAS, dispatching_table=int16("a"), weight_split=split("s"))
     assert lever_stack(setting) == {
         "tqt_optimization",
@@ -195,7 +206,7 @@ def test_a_stack_is_the_passes_and_the_ops():
     }
 
 
-def test_tunables_are_those_of_the_passes_that_run():
+def test_tunables_are_those_of_the_passes_that_run() -> None:
     paths = [item.path for item in tunables(trained("percentile", equalization={"enabled": False}))]
     assert paths == [
         "tqt_optimization.lr",
@@ -205,15 +216,15 @@ def test_tunables_are_those_of_the_passes_that_run():
     ]
 
 
-def test_advice_names_what_to_stack_and_what_is_untried():
-    advice = decide_on(opened()).advice
+def test_advice_names_what_to_stack_and_what_is_untried() -> None:
+    advice = open_on(opened()).advice
     for told in ("Stack what gained", "iter_2", "3a-1", "5gamma"):
         assert told in advice
 
 
-def test_advice_does_not_warn_of_a_calibration():
+def test_advice_does_not_warn_of_a_calibration() -> None:
     """It may win on another stack."""
-    advice = decide_on(opened()).advice
+    advice = open_on(opened()).advice
     lost = advice.split("These lost")[1]
     assert "iter_4 (bias_correct)" in lost
     assert "iter_3" not in lost

@@ -1,4 +1,7 @@
+from __future__ import annotations
+
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -51,23 +54,23 @@ from tests.search.made_runs import evidence, hot, weight
     ],
 )
 @pytest.mark.parametrize("order", [1, -1])
-def test_r8(hot_ops, fires, order):
+def test_r8(hot_ops: Any, fires: Any, order: Any) -> None:
     verdict = judge_r8(evidence(hot_ops=hot_ops[::order]), LIMITS)
     assert verdict.fires is fires
     assert verdict.reason
 
 
 @pytest.mark.parametrize("op_type", ["Concat", "Add", "Sub", "Mul", "Resize", "AveragePool"])
-def test_r8_candidates(op_type):
+def test_r8_candidates(op_type: Any) -> None:
     assert judge_r8(evidence(hot_ops=(hot(op_type, 0.25),)), LIMITS).fires
 
 
-def activation(op="conv0", **fields):
+def activation(op: str = "conv0", **fields: Any) -> VariableStats:
     fields = {"is_input": True, **fields}
     return VariableStats(op, "Conv", "x0", **fields)
 
 
-def output(mean, std, op="conv0"):
+def output(mean: float | None, std: float | None, op: str = "conv0") -> VariableStats:
     return VariableStats(op, "Conv", "x1", is_output=True, noise_mean=mean, noise_std=std)
 
 
@@ -117,7 +120,7 @@ ONE_PEAK = (1.0, 5.0, 20.0, 60.0, 100.0, 60.0, 20.0, 5.0)
         ("R5", output(-0.02, 0.1)),
     ],
 )
-def test_distribution_triggers(rule, stats):
+def test_distribution_triggers(rule: Any, stats: Any) -> None:
     found = find_triggers(evidence(stats=(stats,)), equalization_failed=True)
     matching = [finding for finding in found if finding.rule == rule]
     assert matching
@@ -140,11 +143,11 @@ def test_distribution_triggers(rule, stats):
         output(0.5, 0.0),
     ],
 )
-def test_distribution_triggers_that_do_not_match(stats):
+def test_distribution_triggers_that_do_not_match(stats: Any) -> None:
     assert find_triggers(evidence(stats=(stats,)), equalization_failed=True) == []
 
 
-def test_r3_needs_a_chain_of_convolutions():
+def test_r3_needs_a_chain_of_convolutions() -> None:
     lone = (
         GraphOp("conv0", "Conv", ("x", "w0", "b"), ("y",)),
         GraphOp("s", "Softmax", ("y",), ("z",)),
@@ -158,25 +161,25 @@ def test_r3_needs_a_chain_of_convolutions():
     assert find_triggers(evidence(stats=(weight("conv0", 20.0),), ops=chain))[0].rule == "R3"
 
 
-def test_r4_waits_for_equalization():
+def test_r4_waits_for_equalization() -> None:
     stats = weight("conv0", 20.0, float_max=9.0, float_min=0.0, float_std=1.0)
     assert "R4" not in rules(evidence(stats=(stats,)))
 
 
-def test_r5_needs_a_bias():
+def test_r5_needs_a_bias() -> None:
     no_bias = tuple(dataclasses.replace(op, inputs=op.inputs[:2]) for op in evidence().ops)
     assert "R5" not in rules(evidence(stats=(output(0.5, 0.1),), ops=no_bias))
 
 
-def rules(found, **context):
+def rules(found: Evidence, **context: Any) -> list[str]:
     return [finding.rule for finding in find_triggers(found, **context)]
 
 
-def layers(*snrs):
+def layers(*snrs: float) -> tuple[LayerError, ...]:
     return tuple(LayerError(f"conv{i}", snr) for i, snr in enumerate(snrs))
 
 
-def test_layer_triggers():
+def test_layer_triggers() -> None:
     assert rules(evidence(layerwise=layers(0.5, 0.1, 0.1, 0.1, 0.1))) == ["R6"]
     assert rules(evidence(layerwise=layers(0.15, 0.14, 0.13, 0.12, 0.11))) == ["R7"]
     assert rules(evidence(layerwise=layers(0.04, 0.04, 0.04, 0.04, 0.04))) == []
@@ -186,15 +189,15 @@ def test_layer_triggers():
     assert rules(evidence(), all_tried=True, points_to_target=5.0) == []
 
 
-def test_r9_outranks_r6_on_the_same_op():
+def test_r9_outranks_r6_on_the_same_op() -> None:
     gru = (GraphOp("conv0", "GRU"),)
     assert rules(evidence(layerwise=layers(0.5, 0.1, 0.1, 0.1, 0.1), ops=gru)) == ["R9"]
 
 
-def test_points_of_a_fraction_are_hundredths():
+def test_points_of_a_fraction_are_hundredths() -> None:
     assert gap_points(0.70, 0.76) == pytest.approx(6)
     assert gap_points(70.0, 76.0) == pytest.approx(6)
 
 
-def test_no_evidence_matches_nothing():
+def test_no_evidence_matches_nothing() -> None:
     assert find_triggers(Evidence(), equalization_failed=True) == []

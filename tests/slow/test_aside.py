@@ -169,22 +169,22 @@ def test_a_fast_score_ends_with_the_whole_one(tmp_path: Path) -> None:
 def test_draws_are_kept_and_compared(tmp_path: Path) -> None:
     backend = RealBackend(load_contract(contract(tmp_path), ["esp32s3"]), RunOptions())
     ran: list[Any] = []
-    run = backend.run_aside
+    run = backend.run_auxiliary
 
     def noted(*given: Any, **named: Any) -> Any:
         ran.append(given)
         return run(*given, **named)
 
-    backend.run_aside = noted  # type: ignore[method-assign]
+    backend.run_auxiliary = noted  # type: ignore[method-assign]
     said: list[str] = []
     for _ in range(2):
         found = repeat(backend, tmp_path / "outputs", baseline(), 3, 0, NoProgress(), said.append)
     assert len(ran) == 3
-    noises = {row.signals.noise_signal for row in found.rows if row.signals is not None}
+    noises = {row.signals.noise_signal for row in found.iterations if row.signals is not None}
     # A scale is a power of two: draws of so small a network need not all differ.
     assert len(noises) > 1
     summary = json.loads((found.folder / "repeat.json").read_text())
     assert summary["lowest"] <= summary["mean"] <= summary["highest"]
     assert read_history(tmp_path / "outputs").iterations == ()
-    same = compare_draws(found, found, True)
+    same = compare_draws(found, found, higher_is_better=True)
     assert (same["verdict"], same["mean_difference"]) == ("within noise", 0.0)

@@ -1,3 +1,7 @@
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 
 from espdl_quantize.core import EXIT_USAGE, UsageError
@@ -19,7 +23,7 @@ from espdl_quantize.tune import Budget, parse_duration
         ("0.5", 0.5),
     ],
 )
-def test_durations(text, seconds):
+def test_durations(text: Any, seconds: Any) -> None:
     assert parse_duration(text) == seconds
 
 
@@ -27,7 +31,7 @@ def test_durations(text, seconds):
     "text",
     ["", "abc", "-5m", "5d", "0", "0s", "m", "1m1h", "nan", "inf", "1e3", "9999999h", "\u0661m"],
 )
-def test_what_is_no_duration_is_a_usage_error(text):
+def test_what_is_no_duration_is_a_usage_error(text: Any) -> None:
     with pytest.raises(UsageError) as error:
         parse_duration(text)
     assert error.value.exit_code == EXIT_USAGE
@@ -35,7 +39,7 @@ def test_what_is_no_duration_is_a_usage_error(text):
 
 
 @pytest.mark.parametrize("fields", [{"iterations": 0}, {"iterations": -3}, {"seconds": 0}])
-def test_a_budget_is_positive(fields):
+def test_a_budget_is_positive(fields: Any) -> None:
     with pytest.raises(UsageError):
         Budget(**fields)
 
@@ -49,6 +53,6 @@ def test_a_budget_is_positive(fields):
         (Budget(seconds=90), "1 min 30 s"),
     ],
 )
-def test_a_budget_in_words(budget, told):
+def test_a_budget_in_words(budget: Any, told: Any) -> None:
     assert str(budget) == told
     assert budget.is_set is (told != "none")

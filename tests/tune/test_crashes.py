@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from espdl_quantize.core import SHELL, EspdlQuantizeError, FailedPass, IterationError, PassError
 from espdl_quantize.record import History, read_history
 from espdl_quantize.report import compare
-from espdl_quantize.search import lint_setting
+from espdl_quantize.search import SearchState, lint_setting
 from espdl_quantize.search.policies import POLICIES
 from espdl_quantize.setting import PASSES, Setting, canonical, setting_key
 from espdl_quantize.tune import BUDGET_RULE, Budget, SearchInterrupt, TuneOptions, TuneResult, tune
-from tests.search.made_runs import trained
-from tests.tune.made_table import MadeBackend
+from tests.search.made_runs import known, trained
+from tests.tune.fake_backend import FakeBackend
 
 BLOCKS = (("conv0", "conv1"), ("conv2", "conv3"), ("conv4", "conv5"))
 TRAININGS = ("tqt_optimization", "blockwise_reconstruction")
@@ -55,7 +55,7 @@ def in_blocks(field: str, *blocks: int) -> Fault:
 
 
 def search(outputs: Path, fault: Fault, **options: Any) -> TuneResult:
-    backend = MadeBackend(fault=fault)
+    backend = FakeBackend(fault=fault)
     return tune(backend, outputs, TuneOptions(**options), clock=backend.clock)
 
 
@@ -63,17 +63,18 @@ def uses(setting: Setting | None, field: str) -> bool:
     return setting is not None and field in canonical(setting)
 
 
-def test_the_sweep_leaves_out_the_block_that_crashed_and_covers_its_legs(tmp_path: Path) -> None:
+def test_the_sweep_leaves_out_the_block_that_crashed_and_covers_its_points(tmp_path: Path) -> None:
     result = search(tmp_path, in_blocks("tqt_optimization", 1), budget=Budget(9))
     history = result.history
     assert [row.id for row in history.failed] == [1]
     for row, calibration in zip(history.iterations[2:4], ("mse", "percentile"), strict=True):
-        assert row.setting.calib_algorithm == calibration
-        layers = row.setting.tqt_optimization.interested_layers
+        setting = known(row.setting)
+        assert setting.calib_algorithm == calibration
+        layers = known(setting.tqt_optimization).interested_layers
         assert layers == ["conv0", "conv1", "conv4", "conv5"]
-        assert "Left out: the block conv2 to conv3" in row.setting.rationale
-    # Both covered their legs, so that phase 3 came next.
-    assert "Lever" in history.iterations[4].setting.rationale
+        assert "Left out: the block conv2 to conv3" in setting.rationale
+    # Both covered their points, so that phase 3 came next.
+    assert "Lever" in known(history.iterations[4].setting).rationale
     report = (tmp_path / "final_report.md").read_text()
     assert "ran against the rule" not in report
     assert "is proposed without the block conv2 to conv3" in report
@@ -109,7 +110,7 @@ def test_a_lever_whose_pass_crashed_twice_alike_is_skipped_with_the_reason(tmp_p
     history = search(tmp_path, fault, budget=Budget(25), ignore_plateau=True).history
     assert len([row for row in history.iterations if uses(row.setting, "equalization")]) == 2
     again = trained("mse", equalization={"enabled": True, "opt_level": 1})
-    broken = lint_setting(again, history)
+    broken = lint_setting(again, SearchState.of(history))
     assert "crashed-pass" in {violation.rule for violation in broken}
 
 
@@ -147,27 +148,27 @@ def test_two_crashes_alike_before_any_score_end_the_search_and_resuming_trains_n
 def test_a_repaired_crash_counts_no_more(tmp_path: Path) -> None:
     search(tmp_path, in_blocks("tqt_optimization", 0, 1, 2), budget=Budget(5))
     for number in (1, 2):
-        setting = read_history(tmp_path).get(number).setting
-        MadeBackend().run(setting, tmp_path / f"iter_{number}", None)
+        setting = known(known(read_history(tmp_path).get(number)).setting)
+        FakeBackend().run(setting, tmp_path / f"iter_{number}", None)
     result = search(tmp_path, lambda setting: None, budget=Budget(1))
     assert [len(row.attempts) for row in result.history.iterations[1:3]] == [1, 1]
     hint = result.comparison.comparison.to_json()["next_step_hint"]
     assert hint["crashed_passes"] == []
-    assert result.history.iterations[-1].setting.tqt_optimization is not None
+    assert known(result.history.iterations[-1].setting).tqt_optimization is not None
 
 
 def test_attempts_stay_on_record_and_are_shown_everywhere(tmp_path: Path) -> None:
-    backend = MadeBackend(fault=in_blocks("tqt_optimization", 1))
+    backend = FakeBackend(fault=in_blocks("tqt_optimization", 1))
     tune(backend, tmp_path, TuneOptions(Budget(2)))
-    failed = read_history(tmp_path).get(1).setting
+    failed = known(known(read_history(tmp_path).get(1)).setting)
     for _ in range(13):
         with pytest.raises(PassError):
             backend.run(failed, tmp_path / "iter_1", None)
-    MadeBackend().run(failed, tmp_path / "iter_1", None)
-    attempts = read_history(tmp_path).get(1).attempts
+    FakeBackend().run(failed, tmp_path / "iter_1", None)
+    attempts = known(read_history(tmp_path).get(1)).attempts
     assert len(attempts) == 10
-    assert attempts[-1].failure.failed_pass.layer == "the block conv2 to conv3"
-    assert attempts[-1].seconds > 0
+    assert known(attempts[-1].failure.failed_pass).layer == "the block conv2 to conv3"
+    assert known(attempts[-1].seconds) > 0
     result = compare(tmp_path, finalize=True)
     row = result.comparison.to_json()["iterations"][1]
     assert row["status"] == "ok"
@@ -184,15 +185,15 @@ def test_a_repetition_in_place_does_not_count_again(tmp_path: Path) -> None:
     assert BUDGET_RULE.startswith("A failed iteration counts;")
     broken = {0: IterationError("cause A"), 1: IterationError("cause B")}
     with pytest.raises(IterationError, match="no iteration has a score"):
-        tune(MadeBackend(scripted=broken), tmp_path, TuneOptions(Budget(2)))
+        tune(FakeBackend(scripted=broken), tmp_path, TuneOptions(Budget(2)))
     assert len(read_history(tmp_path).iterations) == 2
     # Two repetitions, and then as many new ones as the budget says, across an interruption, too.
-    interrupted = MadeBackend(scripted={3: KeyboardInterrupt()})
+    interrupted = FakeBackend(scripted={3: KeyboardInterrupt()})
     with pytest.raises(SearchInterrupt) as caught:
         tune(interrupted, tmp_path, TuneOptions(Budget(3)))
     spent = SHELL.spell(caught.value.spent.describe())
     assert spent == "1 of 3 iterations were done; for the rest: --iterations 2"
-    result = tune(MadeBackend(), tmp_path, TuneOptions(Budget(2)))
+    result = tune(FakeBackend(), tmp_path, TuneOptions(Budget(2)))
     assert [row.id for row in result.history.iterations] == [0, 1, 2, 3, 4]
     assert result.category == "budget_reached"
 
@@ -200,12 +201,15 @@ def test_a_repetition_in_place_does_not_count_again(tmp_path: Path) -> None:
 def test_a_folder_without_the_new_fields_is_read_ranked_and_resumed(tmp_path: Path) -> None:
     """As earlier versions wrote it: an error of stage, cause and fix."""
     scripted = {1: IterationError("esp-ppq's pass 'tqt' fails: KeyError: ''")}
-    tune(MadeBackend(scripted=scripted), tmp_path, TuneOptions(Budget(3)))
+    tune(FakeBackend(scripted=scripted), tmp_path, TuneOptions(Budget(3)))
     history = read_history(tmp_path)
-    assert history.get(1).failure.failed_pass is None
+    assert known(known(history.get(1)).failure).failed_pass is None
     result = search(tmp_path, lambda setting: None, budget=Budget(2))
     assert [row.id for row in result.history.iterations] == [0, 1, 2, 3, 4]
-    assert result.history.get(3).setting.tqt_optimization.interested_layers is None
+    assert (
+        known(known(known(result.history.get(3)).setting).tqt_optimization).interested_layers
+        is None
+    )
 
 
 _ITERATIONS = 10
@@ -263,14 +267,14 @@ def run_to_the_end(
     outputs: Path, fault: Fault, policy: str, interrupts: frozenset[int]
 ) -> list[tuple[int, str]]:
     """Search, and go on after each interruption; return the iterations."""
-    backend = MadeBackend(fault=fault, scripted={at: KeyboardInterrupt() for at in interrupts})
-    options = TuneOptions(Budget(_ITERATIONS), policy, ignore_plateau=True)
+    backend = FakeBackend(fault=fault, scripted={at: KeyboardInterrupt() for at in interrupts})
+    options = TuneOptions(Budget(_ITERATIONS), policy=policy, ignore_plateau=True)
     for _ in range(len(interrupts) + 1):
         try:
             tune(backend, outputs, options, clock=backend.clock)
         except KeyboardInterrupt as interrupt:
             left = str(interrupt).rpartition(" ")[2]
-            options = TuneOptions(Budget(int(left)), policy, ignore_plateau=True)
+            options = TuneOptions(Budget(int(left)), policy=policy, ignore_plateau=True)
             continue
         except IterationError:
             pass
@@ -321,7 +325,7 @@ def test_the_rule_of_the_budget_is_the_same_sentence_everywhere(page: str) -> No
 def test_every_pass_of_a_setting_can_be_told_by_its_name() -> None:
     from espdl_quantize.ppq import field_of_pass
 
-    known = ("tqt", "lsq", "block-wise adaround reconstruction", "bias correction")
-    known += ("layerwise equalization", "layer split(lateral)", "channelwise split")
-    assert {field_of_pass(name) for name in known} == set(PASSES)
+    names: tuple[str, ...] = ("tqt", "lsq", "block-wise adaround reconstruction", "bias correction")
+    names += ("layerwise equalization", "layer split(lateral)", "channelwise split")
+    assert {field_of_pass(name) for name in names} == set(PASSES)
     assert field_of_pass("quantize simplify") == ""

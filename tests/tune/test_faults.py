@@ -21,17 +21,17 @@ from espdl_quantize.record import read_history
 from espdl_quantize.report import compare
 from espdl_quantize.tune import TuneOptions, tune
 from tests.faults import DONE, KILLED, REFUSED, Fault, every, operations, run_with_fault
-from tests.tune.made_table import MadeBackend
+from tests.tune.fake_backend import FakeBackend
 from tests.worker.fake_job import ROOT
 
 TARGET = 0.74
-"""Three iterations: baseline, and two legs, the best of which reaches it."""
+"""Three iterations: baseline, and two of the sweep, the best of which reaches it."""
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 
 def search(outputs: Path, target: float = TARGET) -> None:
-    tune(MadeBackend(target=target), outputs, TuneOptions())
+    tune(FakeBackend(target=target), outputs, TuneOptions())
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -249,7 +249,7 @@ def test_random_kills_of_real_processes(tmp_path: Path, victims: str) -> None:
     assert all("SIGKILL" in str(row.failure) for row in history.failed)
     for row in history.scored:
         assert row.setting is not None
-        assert row.value == MadeBackend().score(row.setting)
+        assert row.value == FakeBackend().score(row.setting)
     assert history.best is not None
     assert history.best.value == max(row.value or 0 for row in history.scored) >= FARTHER
     index = json.loads((outputs / "best/iteration_index.json").read_text())

@@ -17,13 +17,13 @@ class Forbid:
 sys.meta_path.insert(0, Forbid())
 from pathlib import Path
 from espdl_quantize.tune import Budget, TuneOptions, tune
-from tests.tune.made_table import MadeBackend
-print(tune(MadeBackend(), Path(sys.argv[1]), TuneOptions(Budget(10))).category)
+from tests.tune.fake_backend import FakeBackend
+print(tune(FakeBackend(), Path(sys.argv[1]), TuneOptions(Budget(10))).category)
 """
 ROOT = Path(__file__).parent.parent.parent
 
 
-def test_a_search_runs_where_torch_cannot_be_imported(tmp_path):
+def test_a_search_runs_where_torch_cannot_be_imported(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM.format(heavy=(*HEAVY, "optuna")), str(tmp_path)],
         capture_output=True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +14,8 @@ from espdl_quantize.record import read_history
 from espdl_quantize.search.policies import POLICIES
 from espdl_quantize.setting import setting_key
 from espdl_quantize.tune import Budget, TuneOptions, tune
-from tests.tune.made_table import MadeBackend, hashed
+from tests.search.made_runs import known
+from tests.tune.fake_backend import FakeBackend, hashed
 
 VALUES = st.lists(
     st.one_of(st.none(), st.sampled_from([0.0, 0.5, 0.7]), st.floats(-2, 2, allow_nan=False)),
@@ -22,7 +24,7 @@ VALUES = st.lists(
 )
 
 
-def run(backend: MadeBackend, options: TuneOptions) -> None:
+def run(backend: FakeBackend, options: TuneOptions) -> None:
     """Search, and check what holds in the end, also after a search that gave up."""
     with tempfile.TemporaryDirectory() as folder:
         outputs = Path(folder)
@@ -31,7 +33,7 @@ def run(backend: MadeBackend, options: TuneOptions) -> None:
         except IterationError:
             result = None
         past = read_history(outputs)
-        keys = [setting_key(row.setting) for row in past.iterations]
+        keys = [setting_key(known(row.setting)) for row in past.iterations]
         assert len(set(keys)) == len(keys) == len(backend.runs)
         assert [row.id for row in past.iterations] == list(range(len(keys)))
         if past.best is None:
@@ -49,21 +51,23 @@ def run(backend: MadeBackend, options: TuneOptions) -> None:
 
 @given(VALUES, st.text(max_size=3), st.sampled_from(["max", "min"]))
 @settings(max_examples=15, deadline=None)
-def test_without_a_budget_the_search_ends(values, salt, direction):
-    run(MadeBackend(score=hashed(values, salt), direction=direction), TuneOptions())
+def test_without_a_budget_the_search_ends(values: Any, salt: Any, direction: Any) -> None:
+    run(FakeBackend(score=hashed(values, salt), direction=direction), TuneOptions())
 
 
 @given(VALUES, st.text(max_size=3), st.sampled_from(list(POLICIES)), st.integers(1, 18))
 @settings(max_examples=15, deadline=None)
-def test_every_policy_keeps_to_the_budget(values, salt, policy, iterations):
-    options = TuneOptions(Budget(iterations), policy, ignore_plateau=True)
-    run(MadeBackend(score=hashed(values, salt)), options)
+def test_every_policy_keeps_to_the_budget(
+    values: Any, salt: Any, policy: Any, iterations: Any
+) -> None:
+    options = TuneOptions(Budget(iterations), policy=policy, ignore_plateau=True)
+    run(FakeBackend(score=hashed(values, salt)), options)
 
 
 @given(VALUES, st.text(max_size=3), st.floats(1, 3000))
 @settings(max_examples=10, deadline=None)
-def test_time_is_not_overrun_by_what_was_foreseen(values, salt, seconds):
-    backend = MadeBackend(score=hashed(values, salt))
+def test_time_is_not_overrun_by_what_was_foreseen(values: Any, salt: Any, seconds: Any) -> None:
+    backend = FakeBackend(score=hashed(values, salt))
     run(backend, TuneOptions(Budget(seconds=seconds)))
     # What was never measured can take longer: the baseline, the first training, blockwise.
     assert backend.seconds <= seconds + 60 + 0.12 * 500 + 0.1 * 5000

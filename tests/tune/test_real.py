@@ -1,9 +1,10 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from espdl_quantize.contract import load_contract
-from espdl_quantize.core import NoProgress
+from espdl_quantize.core import Direction, NoProgress, Priority
 from espdl_quantize.iteration import RunOptions
 from espdl_quantize.setting import baseline
 from espdl_quantize.tune import BackendFacts, RealBackend, _real
@@ -19,17 +20,22 @@ def test_the_real_backend_is_run_iteration_with_a_contract(
     backend = RealBackend(contract, options)
     assert backend.facts == BackendFacts(
         metric="top1",
-        direction="max",
+        direction=Direction.MAX,
         model_name="net",
         target_chip="esp32s3",
         contract_path=str(contract.path),
         target=0.9,
-        priority="speed",
+        priority=Priority.SPEED,
         contract_key=contract.fingerprint,
         num_of_bits=8,
     )
-    called = []
-    monkeypatch.setattr(_real, "run_iteration", lambda *given: called.append(given) or {"ok": 1})
+    called: list[tuple[Any, ...]] = []
+
+    def fake_iteration(*given: Any) -> dict[str, int]:
+        called.append(given)
+        return {"ok": 1}
+
+    monkeypatch.setattr(_real, "run_iteration", fake_iteration)
     progress = NoProgress()
     assert backend.run(baseline(), tmp_path / "iter_0", progress) == {"ok": 1}
     backend.run(baseline(), tmp_path / "iter_1", progress)

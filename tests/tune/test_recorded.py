@@ -6,18 +6,18 @@ import pytest
 
 from espdl_quantize.core import OutputFolderError, SettingError
 from espdl_quantize.record import VariableStats, load_evidence, read_history
-from espdl_quantize.search import find_triggers, leg
+from espdl_quantize.search import find_triggers, sweep_setting
 from espdl_quantize.search.policies import POLICIES
-from espdl_quantize.setting import baseline, setting_key
+from espdl_quantize.setting import Setting, baseline, setting_key
 from espdl_quantize.tune import Budget, RecordedBackend, TuneOptions, pack, record, tune
-from tests.search.made_runs import EQUALIZED, evidence, history, run, trained, write_history
-from tests.tune.made_table import MadeBackend, response
+from tests.search.made_runs import EQUALIZED, evidence, history, known, run, trained, write_history
+from tests.tune.fake_backend import FakeBackend, response
 
 SETTINGS = [
     baseline(),
-    leg("kl"),
-    leg("mse"),
-    leg("percentile"),
+    sweep_setting("kl"),
+    sweep_setting("mse"),
+    sweep_setting("percentile"),
     trained("mse", bias_correct={"enabled": True, "block_size": 4, "steps": 32}),
     trained("mse", equalization=EQUALIZED),
     trained("percentile", equalization=EQUALIZED),
@@ -30,7 +30,7 @@ SETTINGS = [
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
     made = tmp_path / "made"
-    assert record(MadeBackend(), SETTINGS, made) == len(SETTINGS)
+    assert record(FakeBackend(), SETTINGS, made) == len(SETTINGS)
     assert pack([made], tmp_path / "table.zip") == len(SETTINGS)
     return tmp_path / "table.zip"
 
@@ -40,12 +40,12 @@ def test_every_policy_finds_the_best_recorded_setting(
     table: Path, tmp_path: Path, policy: str
 ) -> None:
     backend = RecordedBackend(table)
-    options = TuneOptions(Budget(30), policy, ignore_plateau=True)
+    options = TuneOptions(Budget(30), policy=policy, ignore_plateau=True)
     result = tune(backend, tmp_path / "outputs", options, clock=backend.clock)
-    assert {setting_key(row.setting) for row in result.history.iterations} == set(
+    assert {setting_key(known(row.setting)) for row in result.history.iterations} == set(
         backend.table.settings
     )
-    assert result.history.best.value == max(map(response, SETTINGS))
+    assert known(result.history.best).value == max(map(response, SETTINGS))
     assert result.category == "coverage_exhausted"
     assert "nothing gained lately" in result.detail
 
@@ -73,11 +73,11 @@ def test_a_replayed_iteration_reads_as_the_recorded_one(table: Path, tmp_path: P
         original = next(
             one
             for one in read_history(tmp_path / "made").iterations
-            if setting_key(one.setting) == setting_key(row.setting)
+            if setting_key(known(one.setting)) == setting_key(known(row.setting))
         )
         assert load_evidence(row) == load_evidence(original)
         assert (row.value, row.elapsed_seconds) == (original.value, original.elapsed_seconds)
-        assert row.rationale == row.setting.rationale != ""
+        assert row.rationale == known(row.setting).rationale != ""
 
 
 def test_histograms_stay_where_a_trigger_reads_them(tmp_path: Path) -> None:
@@ -101,20 +101,20 @@ def test_histograms_stay_where_a_trigger_reads_them(tmp_path: Path) -> None:
 def test_recording_goes_on_where_it_stopped(tmp_path: Path) -> None:
     made = tmp_path / "made"
     with pytest.raises(KeyboardInterrupt):
-        record(MadeBackend(scripted={2: KeyboardInterrupt()}), SETTINGS, made)
-    assert record(MadeBackend(), SETTINGS, made) == len(SETTINGS) - 2
+        record(FakeBackend(scripted={2: KeyboardInterrupt()}), SETTINGS, made)
+    assert record(FakeBackend(), SETTINGS, made) == len(SETTINGS) - 2
 
 
 def test_a_failed_iteration_is_recorded_as_failed(tmp_path: Path) -> None:
-    def score(setting: object) -> float | None:
+    def score(setting: Setting) -> float | None:
         return None if setting.calib_algorithm == "mse" else 0.5
 
     made = tmp_path / "made"
-    record(MadeBackend(score=score), SETTINGS[:4], made)
+    record(FakeBackend(score=score), SETTINGS[:4], made)
     pack([made], tmp_path / "table.zip")
     outputs = tmp_path / "outputs"
     result = tune(RecordedBackend(tmp_path / "table.zip"), outputs, TuneOptions(Budget(4)))
-    assert [row.setting.calib_algorithm for row in result.history.failed] == ["mse"]
+    assert [known(row.setting).calib_algorithm for row in result.history.failed] == ["mse"]
     assert "out of memory" in str(result.history.failed[0].failure)
 
 
@@ -131,7 +131,7 @@ def test_packing_twice_gives_the_same_bytes(table: Path, tmp_path: Path) -> None
 
 def test_the_float_reference_travels_along(tmp_path: Path) -> None:
     made = tmp_path / "made"
-    record(MadeBackend(), SETTINGS[:1], made)
+    record(FakeBackend(), SETTINGS[:1], made)
     reference = {"key": "k", "scores": {"evaluate": {"primary_value": 0.8}}}
     (made / "float_reference.json").write_text(json.dumps(reference))
     pack([made], tmp_path / "table.zip")

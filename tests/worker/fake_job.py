@@ -25,7 +25,7 @@ from espdl_quantize.iteration import captured
 from espdl_quantize.record import IterationRecord, read_record
 from espdl_quantize.tune import BackendFacts
 from espdl_quantize.worker import Order, Runner
-from tests.tune.made_table import MadeBackend
+from tests.tune.fake_backend import FakeBackend
 
 JOB = "tests.worker.fake_job:open_fake"
 ROOT = Path(__file__).parent.parent.parent
@@ -73,7 +73,7 @@ class FakeJob:
 
     def __init__(self, deaths: dict[str, str], target: float | None, seconds: float) -> None:
         self._deaths, self._seconds = deaths, seconds
-        self._made = MadeBackend(target=target)
+        self._made = FakeBackend(target=target)
         print("the job is open")
 
     @property

@@ -116,13 +116,12 @@ def preview_search(
     say(f"{outputs}: {count} iterations" if count else f"{outputs}: no iterations yet")
     for notice in previewed.notices:
         say(f"note: {notice}")
-    if previewed.move is None:
+    proposal = previewed.proposal
+    if proposal is None:
         say(f"would run nothing: {previewed.stop}")
     else:
-        setting = previewed.move.setting
-        say(
-            f"would run iter_{setting.iteration_id}: {previewed.move.phase} | {previewed.move.what}"
-        )
+        setting = proposal.setting
+        say(f"would run iter_{setting.iteration_id}: {proposal.phase} | {proposal.pattern}")
         say(f"setting: {dumps(_save(setting)).rstrip()}")
         say(f"takes: {_tell(previewed.estimate)}")
         print("\n".join(["expected:", *previewed.plan.lines()]))
@@ -130,7 +129,7 @@ def preview_search(
 
 
 def _search_as_json(previewed: Preview, options: TuneOptions) -> dict[str, Any]:
-    move = previewed.move
+    proposal = previewed.proposal
     return {
         "ok": True,
         "dry_run": True,
@@ -138,8 +137,12 @@ def _search_as_json(previewed: Preview, options: TuneOptions) -> dict[str, Any]:
         "iterations": len(previewed.history.iterations),
         "budget": {"iterations": options.budget.iterations, "seconds": options.budget.seconds},
         "next": None
-        if move is None
-        else {"phase": move.phase, "what": move.what, "setting": _save(move.setting)},
+        if proposal is None
+        else {
+            "phase": proposal.phase,
+            "what": proposal.pattern,
+            "setting": _save(proposal.setting),
+        },
         **_seconds(previewed.estimate),
         "plan": [
             {

@@ -49,7 +49,7 @@ def compare(
     """
     from espdl_quantize.core import dumps
     from espdl_quantize.report import compare as compare_folder
-    from espdl_quantize.search import SearchOptions
+    from espdl_quantize.search import RankBy, SearchOptions
 
     result = compare_folder(
         output_dir,
@@ -58,7 +58,7 @@ def compare(
         force_finalize=force_finalize,
         write_best=write_best,
         write_next=write_next,
-        options=SearchOptions(search_by=search_by),
+        options=SearchOptions(rank_by=RankBy(search_by)),
     )
     if as_json:
         print(dumps(result.comparison.newest(last).to_json()), end="")

@@ -68,7 +68,7 @@ def final(
         backend_of(contract, RunOptions(), process, progress) as backend,
         locked(outputs),
     ):
-        take_final(backend, history, progress, say_of(progress), again)
+        take_final(backend, history, progress, say_of(progress), again=again)
         is_there_any = backend.facts.final_by is not None
     history = read_history(outputs)
     finals = final_of(history)

@@ -51,7 +51,7 @@ def repeat(
     from espdl_quantize.iteration import RunOptions
     from espdl_quantize.record import locked
     from espdl_quantize.setting import baseline, load_setting
-    from espdl_quantize.tune import AsideBackend
+    from espdl_quantize.tune import AuxiliaryBackend
     from espdl_quantize.tune import repeat as repeat_setting
 
     process = ProcessOptions.of(iteration_limit, in_process=in_process)
@@ -63,7 +63,7 @@ def repeat(
             backend_of(contract, RunOptions(engine=engine), process, progress) as backend,
             locked(outputs),
         ):
-            assert isinstance(backend, AsideBackend)
+            assert isinstance(backend, AuxiliaryBackend)
             repeated = repeat_setting(
                 backend, outputs, chosen, draws, seed, progress, say_of(progress)
             )
@@ -79,7 +79,7 @@ def repeat(
 
 def _print(draws: Draws) -> None:
     console, summary = Console(highlight=False), draws.summary()
-    metric = draws.rows[0].metric or "metric"
+    metric = draws.iterations[0].metric or "metric"
     table = Table()
     for column in ("draw", metric, "output noise"):
         table.add_column(escape(column), justify="right")

@@ -134,7 +134,7 @@ def check_discipline(setting_path: Path, folder: Path) -> None:
         SettingError: it is no setting.
     """
     from espdl_quantize.record import LazyEvidence, iteration_number, read_history
-    from espdl_quantize.search import lint_setting
+    from espdl_quantize.search import SearchState, lint_setting
     from espdl_quantize.setting import load_setting
 
     setting = load_setting(setting_path)
@@ -146,7 +146,7 @@ def check_discipline(setting_path: Path, folder: Path) -> None:
     history = history.upto(sum(iteration.id < number for iteration in history.iterations))
     if not history.iterations:
         return
-    broken = lint_setting(setting, history, LazyEvidence(history))
+    broken = lint_setting(setting, SearchState.of(history, LazyEvidence(history)))
     if broken:
         raise EspdlQuantizeError(
             f"{setting_path} breaks a rule of the search: " + "; ".join(map(str, broken)),

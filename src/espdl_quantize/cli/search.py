@@ -95,7 +95,7 @@ class _Watcher(Observer):
     def iteration_started(self, status: Status) -> None:
         """Say where the search stands."""
         self._progress.header = describe_status(status)
-        self._progress.say(f"iter_{status.move.setting.iteration_id}: {self._progress.header}")
+        self._progress.say(f"iter_{status.proposal.setting.iteration_id}: {self._progress.header}")
 
     def iteration_ended(self, row: Iteration, history: History) -> None:
         """Say what came of it."""
@@ -129,11 +129,11 @@ class _LineWriter(Observer):
         best, estimate = status.history.best, status.estimate
         self._lines.event(
             "iteration_started",
-            iteration=status.move.setting.iteration_id,
+            iteration=status.proposal.setting.iteration_id,
             number=status.number,
             of=status.budget.iterations,
-            phase=status.move.phase,
-            what=status.move.what,
+            phase=status.proposal.phase,
+            what=status.proposal.pattern,
             best_iteration=None if best is None else best.id,
             best_value=None if best is None else best.value,
             gap_closed=status.history.gap_closed,
@@ -174,7 +174,7 @@ def describe_status(status: Status) -> str:
     """Write phase, move, best, gap closed, place in the budget and the time left."""
     history, budget = status.history, status.budget
     of = f" of {budget.iterations}" if budget.iterations is not None else ""
-    parts = [status.move.phase, status.move.what]
+    parts = [status.proposal.phase, status.proposal.pattern]
     best = history.best
     if best is not None:
         parts.append(f"best {best.value:.6g} ({best.name})")
@@ -182,7 +182,7 @@ def describe_status(status: Status) -> str:
         parts.append(f"{gap_words(history.gap_closed)} of the drop is back")
     elif history.no_gap == NO_LOSS:
         parts.append(NO_LOSS)
-    repeated = status.move.is_repetition
+    repeated = status.proposal.is_repetition
     parts.append("does not count" if repeated else f"iteration {status.number}{of}")
     if status.estimate is not None:
         parts.append(f"takes {status.estimate}")

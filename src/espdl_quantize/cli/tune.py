@@ -93,16 +93,17 @@ def tune(
     from espdl_quantize.cli._dry_run import preview_search
     from espdl_quantize.cli.search import search_and_print
     from espdl_quantize.iteration import RunOptions
+    from espdl_quantize.search import RankBy
     from espdl_quantize.search.policies import make_policy
     from espdl_quantize.tune import Budget, RecordedBackend, TuneOptions, parse_duration
 
     options = TuneOptions(
         Budget(iterations, None if time is None else parse_duration(time)),
-        policy,
-        seed,
-        ignore_plateau,
+        policy=policy,
+        seed=seed,
+        ignore_plateau=ignore_plateau,
         final=not no_final,
-        search_by=search_by,
+        rank_by=RankBy(search_by),
         confirm_draws=confirm_draws,
     )
     if (contract is None) == (recorded is None):

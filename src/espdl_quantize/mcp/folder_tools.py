@@ -28,6 +28,7 @@ from espdl_quantize.record import locked
 from espdl_quantize.record.comparison import ComparedIteration
 from espdl_quantize.report import certainty_lines, compare, look
 from espdl_quantize.report import lint as lint_folder
+from espdl_quantize.search import Open, Proposal, Stop
 from espdl_quantize.setting import parse_setting
 
 OutputDir = Annotated[str, Field(description="The output folder, which holds iter_0.")]
@@ -63,23 +64,24 @@ class FolderTools:
         standing = look(outputs)
         decision, history = standing.decision, standing.history
         best, comparison = history.best, standing.comparison
-        setting, signals = decision.setting, comparison.next_step_hint.phase5_signals
+        proposal = decision if isinstance(decision, Proposal) else None
+        hint = comparison.next_step_hint
         return NextStep(
             output_dir=str(outputs),
             phase=decision.phase,
-            advice=MCP.spell(comparison.next_step_hint.advice),
-            iteration=history.next_id if setting is None else setting.iteration_id,
-            setting=None if setting is None else setting.model_dump(exclude_none=True),
-            lever=decision.lever,
-            stop=None if decision.stop is None else decision.stop.detail,
+            advice=MCP.spell(hint.advice),
+            iteration=history.next_id if proposal is None else proposal.setting.iteration_id,
+            setting=None if proposal is None else proposal.setting.model_dump(exclude_none=True),
+            lever=None if proposal is None else proposal.lever,
+            stop=decision.detail if isinstance(decision, Stop) else None,
             metric=history.metric,
             best_iteration=None if best is None else best.id,
             best_value=None if best is None else best.value,
             ranking=[_row(row) for row in comparison.iterations[-_RANKED:]],
-            skipped_levers=[skip.to_json() for skip in comparison.next_step_hint.skipped_levers],
+            skipped_levers=[skip.to_json() for skip in hint.skipped_levers],
             notes=list(map(MCP.spell, decision.notes)),
             warnings=list(comparison.ranking_warnings),
-            phase5_signals=None if signals is None else signals.to_json(),
+            phase5_signals=decision.signals.to_json() if isinstance(decision, Open) else None,
         )
 
     def lint_setting(
@@ -182,18 +184,17 @@ class FolderTools:
         self._store.check_free(outputs)
         with locked(outputs):
             done = compare(outputs, finalize=True, force=force, force_finalize=force_finalize)
-        step, best = done.comparison.next_step_hint, done.history.best
-        reason = step.finalize_reason
-        if step.refusal or best is None or done.best_folder is None or reason is None:
-            refusal = MCP.spell(step.refusal or "no iteration has a score")
+        plan, best = done.plan, done.history.best
+        if plan.refusal or plan.reason is None or best is None or done.best_folder is None:
+            refusal = MCP.spell(plan.refusal or "no iteration has a score")
             hint = "next_step says what to run"
-            if step.premature_finalize_rejected:
+            if plan.premature:
                 hint += "; force_finalize ends the search all the same"
             raise EspdlQuantizeError(refusal, hint)
         return Finalized(
             output_dir=str(outputs),
-            category=reason.category,
-            detail=reason.detail,
+            category=plan.reason.category,
+            detail=plan.reason.detail,
             best_iteration=best.id,
             best_value=best.value,
             best=str(done.best_folder),

@@ -18,6 +18,7 @@ from espdl_quantize.mcp.folder_tools import folder_status
 from espdl_quantize.mcp.jobs import JobStore
 from espdl_quantize.record import read_history
 from espdl_quantize.report import look
+from espdl_quantize.search import Proposal, Stop
 from espdl_quantize.setting import Setting, baseline, parse_setting
 from espdl_quantize.tune import BUDGET_RULE
 
@@ -310,11 +311,11 @@ def _choose(outputs: Path, setting: dict[str, Any] | str, iteration: int | None)
     if isinstance(setting, dict):
         return parse_setting({**setting, "iteration_id": number})
     decision = look(outputs).decision
-    if decision.setting is None:
+    if not isinstance(decision, Proposal):
         raise EspdlQuantizeError(
             f"{decision.phase} has no next setting",
             "the search is over: finalize, then report"
-            if decision.stop is not None
+            if isinstance(decision, Stop)
             else "write one: next_step says what the data suggests, lint_setting checks it",
         )
     return decision.setting.model_copy(update={"iteration_id": number})

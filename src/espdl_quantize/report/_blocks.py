@@ -17,7 +17,7 @@ from espdl_quantize.report._comparison import build_comparison
 from espdl_quantize.report._engine import engine_warnings
 from espdl_quantize.report._finalize import FinalizePlan, FinalizeReason
 from espdl_quantize.report.figures import Figure
-from espdl_quantize.search import Decision, Situation
+from espdl_quantize.search import Decision, SearchState
 
 LAST = 90
 """Where a section stands that does not say where."""
@@ -43,7 +43,7 @@ class Step:
         done: what was written, in words.
     """
 
-    situation: Situation
+    situation: SearchState
     decision: Decision
     plan: FinalizePlan
     comparison: FolderComparison
@@ -65,7 +65,7 @@ class Step:
         return self.plan.reason
 
 
-def make_step(situation: Situation, decision: Decision, plan: FinalizePlan) -> Step:
+def make_step(situation: SearchState, decision: Decision, plan: FinalizePlan) -> Step:
     """Compare, and gather what the sections are made of."""
     history = situation.history
     warnings = [*(warning.text for warning in history.warnings), *engine_warnings(history)]

@@ -39,11 +39,13 @@ from espdl_quantize.report._html import html_page, write_html
 from espdl_quantize.report._render import terminal_lines
 from espdl_quantize.search import (
     Decision,
+    Proposal,
     SearchOptions,
+    SearchState,
+    Stop,
     Violation,
     decide,
     lint_setting,
-    settle,
 )
 from espdl_quantize.setting import Setting, load_setting, unknown_ops
 
@@ -56,8 +58,9 @@ class CompareResult:
         exit_code: 0, or 1 where finalizing was refused, or no next setting is there to write.
         comparison: the content of comparison.json.
         lines: for the terminal, without control characters.
-        history: the iterations.
+        state: what the next step was decided on.
         decision: the next step.
+        plan: what was asked for, and why it was refused.
         best_folder: best/, where this call wrote it.
         report: final_report.md, where this call wrote it.
         html: report.html, where this call wrote it.
@@ -66,11 +69,17 @@ class CompareResult:
     exit_code: int
     comparison: FolderComparison
     lines: tuple[str, ...]
-    history: History
+    state: SearchState
     decision: Decision
+    plan: FinalizePlan
     best_folder: Path | None = None
     report: Path | None = None
     html: Path | None = None
+
+    @property
+    def history(self) -> History:
+        """The iterations."""
+        return self.state.history
 
 
 @dataclass(frozen=True)
@@ -79,13 +88,18 @@ class Standing:
 
     Attributes:
         comparison: what comparison.json would say.
-        history: the iterations.
+        state: what the next step was decided on.
         decision: the next step.
     """
 
     comparison: FolderComparison
-    history: History
+    state: SearchState
     decision: Decision
+
+    @property
+    def history(self) -> History:
+        """The iterations."""
+        return self.state.history
 
 
 def look(outputs: Path, options: SearchOptions | None = None) -> Standing:
@@ -95,11 +109,11 @@ def look(outputs: Path, options: SearchOptions | None = None) -> Standing:
         OutputFolderError: the folder cannot be read.
     """
     history = read_history(Path(outputs))
-    situation = settle(history, LazyEvidence(history), options)
-    decision = decide(history, situation.evidence, situation.options)
+    state = SearchState.of(history, LazyEvidence(history), options)
+    decision = decide(state)
     warnings = [*(warning.text for warning in history.warnings), *engine_warnings(history)]
-    comparison = build_comparison(situation, decision, FinalizePlan(), warnings)
-    return Standing(comparison, history, decision)
+    comparison = build_comparison(state.by_metric, decision, FinalizePlan(), warnings)
+    return Standing(comparison, state, decision)
 
 
 def compare(
@@ -131,8 +145,8 @@ def compare(
     """
     outputs = Path(outputs)
     history = read_history(outputs)
-    situation = settle(history, LazyEvidence(history), options)
-    decision = decide(history, situation.evidence, situation.options)
+    state = SearchState.of(history, LazyEvidence(history), options)
+    decision, judged = decide(state), state.by_metric
     plan = plan_finalize(
         history,
         decision,
@@ -141,11 +155,11 @@ def compare(
         write_best=write_best,
         run_stop=run_stop,
     )
-    step = make_step(situation, decision, plan)
+    step = make_step(judged, decision, plan)
     done, written = _finalize(step, force=force)
     done += _write_comparison(outputs, step.comparison)
     refused = bool(plan.refusal)
-    if write_next is not None and decision.setting is not None:
+    if write_next is not None and isinstance(decision, Proposal):
         done += _write_next_setting(write_next, history, decision.setting)
     elif write_next is not None:
         done.append(_why_none(decision))
@@ -154,8 +168,9 @@ def compare(
         exit_code=EXIT_REFUSED if refused else EXIT_OK,
         comparison=step.comparison,
         lines=tuple(terminal_lines(replace(step, done=tuple(done)))),
-        history=history,
+        state=state,
         decision=decision,
+        plan=plan,
         best_folder=written.get("best"),
         report=written.get("report"),
         html=written.get("html"),
@@ -170,7 +185,7 @@ def lint(outputs: Path, setting: Setting, options: SearchOptions | None = None) 
     """
     history = read_history(Path(outputs))
     evidence = LazyEvidence(history)
-    broken = lint_setting(setting, history, evidence, options)
+    broken = lint_setting(setting, SearchState.of(history, evidence, options))
     return [*_unknown_op_violations(setting, history, evidence), *broken]
 
 
@@ -272,7 +287,7 @@ def _write_next_setting(path: Path, history: History, setting: Setting) -> list[
 
 def _why_none(decision: Decision) -> str:
     """Say why a phase has no ready setting, and what to do."""
-    if decision.stop is not None:
+    if isinstance(decision, Stop):
         return "no next setting was written: the search is over; see best/setting.json"
     return Hint(
         f"no next setting was written: {decision.phase} has none; write one by hand from what is "

@@ -10,11 +10,19 @@ from espdl_quantize.record import comparison as parts
 from espdl_quantize.report._certainty import certainty_of, final_of, score_source
 from espdl_quantize.report._commands import early_finalize_command, retry_command
 from espdl_quantize.report._finalize import FinalizePlan
-from espdl_quantize.search import Crashes, Decision, Situation, describe_changes, runtime_cost
+from espdl_quantize.search import (
+    Crashes,
+    Decision,
+    Open,
+    Proposal,
+    SearchState,
+    describe_changes,
+    runtime_cost,
+)
 
 
 def build_comparison(
-    situation: Situation, decision: Decision, plan: FinalizePlan, warnings: list[str]
+    situation: SearchState, decision: Decision, plan: FinalizePlan, warnings: list[str]
 ) -> FolderComparison:
     """Say of a history and a decision what comparison.json says.
 
@@ -44,7 +52,7 @@ def build_comparison(
         },
         ranking_warnings=tuple(warnings),
         early_finalize_command=early_finalize_command(
-            history.folder, is_open=Phase(decision.phase) is Phase.OPEN
+            history.folder, is_open=isinstance(decision, Open)
         ),
         next_step_hint=_hint(history, decision, plan),
     )
@@ -181,12 +189,12 @@ def _best(history: History, best: Iteration) -> parts.BestIteration:
 
 
 def _hint(history: History, decision: Decision, plan: FinalizePlan) -> parts.NextStepHint:
-    records = {record.id: record for record in history.iterations}
-    failed = tuple(_failed(records[number]) for number in decision.failed)
-    signals = decision.signals
+    failed = tuple(_failed(record) for record in history.failed)
+    proposal = decision if isinstance(decision, Proposal) else None
+    opened = decision if isinstance(decision, Open) else None
     return parts.NextStepHint(
         phase=decision.phase,
-        lever=decision.lever,
+        lever=None if proposal is None else proposal.lever,
         advice=_with_failures(decision.advice, failed),
         auto_finalized=plan.auto,
         skipped_levers=tuple(
@@ -197,25 +205,26 @@ def _hint(history: History, decision: Decision, plan: FinalizePlan) -> parts.Nex
         crashed_passes=tuple(
             parts.CrashedPassEntry(
                 name=crashed.what,
-                iterations=tuple(dict.fromkeys(crash.row.id for crash in crashed.crashes)),
+                iterations=tuple(dict.fromkeys(crash.iteration.id for crash in crashed.crashes)),
                 is_retired=crashed.is_retired,
                 reason=crashed.reason,
             )
             for crashed in Crashes(history).passes
         ),
         notes=decision.notes,
-        setting=decision.setting if decision.phase in _WITH_SETTING else None,
-        phase5_signals=None if signals is None else parts.OpenSearchSignals(**signals.to_json()),
-        coverage_exhausted=None if signals is None else decision.coverage_exhausted,
+        setting=(
+            None if proposal is None or proposal.phase is Phase.BASELINE else proposal.setting
+        ),
+        phase5_signals=(
+            None if opened is None else parts.OpenSearchSignals(**opened.signals.to_json())
+        ),
+        coverage_exhausted=None if opened is None else opened.is_exhausted,
         finalize_reason=(
             None if plan.reason is None else parts.FinalizeEntry(**asdict(plan.reason))
         ),
         refusal=plan.refusal or None,
         premature_finalize_rejected=plan.premature or None,
     )
-
-
-_WITH_SETTING = (Phase.SWEEP, Phase.RESIDUAL, Phase.PIVOT)
 
 
 def _failed(record: Iteration) -> parts.FailedIteration:

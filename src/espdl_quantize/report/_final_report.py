@@ -10,7 +10,7 @@ from espdl_quantize.report._escape import md
 from espdl_quantize.report._finalize import FinalizePlan, FinalizeReason
 from espdl_quantize.report._render import markdown_sections
 from espdl_quantize.report._text_file import write_text
-from espdl_quantize.search import Decision, Situation
+from espdl_quantize.search import Decision, SearchState
 
 _MARK = "<!-- espdl-quantize:report"
 MARKER = (
@@ -20,7 +20,7 @@ MARKER = (
 """First line of a report that may be overwritten."""
 
 
-def render_report(situation: Situation, decision: Decision, reason: FinalizeReason) -> str:
+def render_report(situation: SearchState, decision: Decision, reason: FinalizeReason) -> str:
     """Write the report on the best iteration.
 
     Raises:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from espdl_quantize.core import Phase
 from espdl_quantize.record import History
-from espdl_quantize.search import Decision, score
+from espdl_quantize.search import Decision, Open, Stop, describe_score
 
 Category = Literal[
     "target_reached",
@@ -72,7 +71,7 @@ def plan_finalize(
     only best/ is asked for.
     """
     asked = finalize or force_finalize or run_stop is not None
-    ended = Phase(decision.phase) is Phase.FINAL_REPORT
+    ended = isinstance(decision, Stop)
     if not (asked or write_best or ended):
         return FinalizePlan()
     if history.best is None:
@@ -81,7 +80,7 @@ def plan_finalize(
         )
     if not asked and write_best:
         return FinalizePlan(best=True)
-    is_open = Phase(decision.phase) is Phase.OPEN
+    is_open = isinstance(decision, Open)
     if is_open and not force_finalize and run_stop is None:
         return FinalizePlan(
             refusal="the search is open: the target is not reached and the metric still moves",
@@ -94,7 +93,7 @@ def plan_finalize(
 def _reason(
     history: History, decision: Decision, run_stop: RunStop | None, *, asked: bool
 ) -> FinalizeReason:
-    signals = decision.signals
+    signals = decision.signals if isinstance(decision, Open) else None
     category, detail = _category(history, decision, run_stop, asked=asked)
     return FinalizeReason(
         category,
@@ -110,24 +109,26 @@ def _category(
     history: History, decision: Decision, run_stop: RunStop | None, *, asked: bool
 ) -> tuple[Category, str]:
     count = len(history.iterations)
-    if decision.stop is not None and (run_stop is not None or not asked):
-        return decision.stop.category, decision.stop.detail
+    if isinstance(decision, Stop) and (run_stop is not None or not asked):
+        return decision.category, decision.detail
     if run_stop == "budget_reached":
         return "budget_reached", f"the budget is spent after {count} iterations"
     if run_stop == "coverage_exhausted":
         return "coverage_exhausted", _exhausted(decision)
-    if decision.stop is not None:
-        detail = f"asked for; the search had ended by itself ({decision.stop.category}): "
-        return "manual_finalize_phase4", detail + decision.stop.detail
-    if Phase(decision.phase) is Phase.OPEN:
+    if isinstance(decision, Stop):
+        detail = f"asked for; the search had ended by itself ({decision.category}): "
+        return "manual_finalize_phase4", detail + decision.detail
+    if isinstance(decision, Open):
         return "force_finalize_phase5", f"forced in open exploration after {count} iterations"
     best = history.best
     detail = f"asked for in {decision.phase} after {count} iterations"
-    return "manual_finalize_pre_phase5", f"{detail}; {score(history, best)}" if best else detail
+    if best is not None:
+        detail = f"{detail}; {describe_score(history, best)}"
+    return "manual_finalize_pre_phase5", detail
 
 
 def _exhausted(decision: Decision) -> str:
-    signals = decision.signals
+    signals = decision.signals if isinstance(decision, Open) else None
     left = [*signals.untried_phase3_levers, *signals.untried_phase5_patterns] if signals else []
     if not left:
         return "every lever and pattern was tried and nothing gained lately"

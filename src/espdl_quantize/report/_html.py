@@ -21,7 +21,7 @@ from espdl_quantize.report._engine import engine_of
 from espdl_quantize.report._escape import duration, plain
 from espdl_quantize.report._finalize import FinalizePlan, FinalizeReason
 from espdl_quantize.report._text_file import write_text
-from espdl_quantize.search import Decision, Situation
+from espdl_quantize.search import Decision, SearchState
 
 HTML_MARK = f"<!-- {GENERATOR}:report.html"
 """In the first lines of every page that this package wrote."""
@@ -30,7 +30,7 @@ _LOOKED_AT = 512
 _LONGEST = 100_000
 
 
-def render_html(situation: Situation, decision: Decision, reason: FinalizeReason | None) -> str:
+def render_html(situation: SearchState, decision: Decision, reason: FinalizeReason | None) -> str:
     """Write the page.
 
     Args:

@@ -26,12 +26,12 @@ class Crash:
     """One crash of a pass that a setting can do without.
 
     Attributes:
-        row: the iteration.
+        iteration: that failed.
         what: the pass's field in the setting, or the calibration with its name.
         failure: why, and where.
     """
 
-    row: Iteration
+    iteration: Iteration
     what: str
     failure: Failure
 
@@ -85,8 +85,8 @@ class Crashes:
 
     @cached_property
     def _scored_with(self) -> frozenset[str]:
-        rows = self._history.scored
-        return frozenset(name for row in rows if row.setting for name in canonical(row.setting))
+        settings = (iteration.setting for iteration in self._history.scored)
+        return frozenset(name for setting in settings if setting for name in canonical(setting))
 
     @cached_property
     def passes(self) -> tuple[CrashedPass, ...]:
@@ -96,15 +96,17 @@ class Crashes:
             crashes = tuple(crash for crash in self.all if crash.what == what)
             alike = self._alike(what)
             if alike is not None:
-                told = f"{what} crashed alike in {_names(alike)} and is not proposed any more"
+                consequence = (
+                    f"{what} crashed alike in {_names(alike)} and is not proposed any more"
+                )
             else:
                 layers = [crash.place for crash in crashes if crash.layers]
                 without = " and ".join(dict.fromkeys(layers))
-                told = f"{what} crashed in {_names(crashes)}"
+                consequence = f"{what} crashed in {_names(crashes)}"
                 can_leave_out = what in BLOCK_PASSES and without
-                told += f" and is proposed without {without}" if can_leave_out else ""
+                consequence += f" and is proposed without {without}" if can_leave_out else ""
             cause = (alike or crashes)[-1].failure.cause[:_SHOWN_CAUSE]
-            passes.append(CrashedPass(what, crashes, told, cause, alike is not None))
+            passes.append(CrashedPass(what, crashes, consequence, cause, alike is not None))
         return tuple(passes)
 
     def bars(self, setting: Setting) -> str | None:
@@ -182,8 +184,8 @@ def leaves_out_crashed_layers(setting: Setting, history: History) -> bool:
         return False
     failures = (
         failure
-        for row in history.iterations
-        for failure in (row.failure, *(attempt.failure for attempt in row.attempts))
+        for iteration in history.iterations
+        for failure in (iteration.failure, *(attempt.failure for attempt in iteration.attempts))
         if failure is not None and failure.failed_pass is not None
     )
     chosen = frozenset(section.interested_layers)
@@ -195,21 +197,21 @@ def leaves_out_crashed_layers(setting: Setting, history: History) -> bool:
 
 
 def _crashes(failed: Sequence[Iteration]) -> Iterator[Crash]:
-    for row in failed:
-        for failure in (*(attempt.failure for attempt in row.attempts), row.failure):
-            what = _what(row, failure)
+    for iteration in failed:
+        for failure in (*(attempt.failure for attempt in iteration.attempts), iteration.failure):
+            what = _what(iteration, failure)
             if what is not None and failure is not None:
-                yield Crash(row, what, failure)
+                yield Crash(iteration, what, failure)
 
 
-def _what(row: Iteration, failure: Failure | None) -> str | None:
+def _what(iteration: Iteration, failure: Failure | None) -> str | None:
     """Name the part of the setting that a failure lies in; None where there is none to leave."""
     where = failure.failed_pass if failure is not None else None
-    if where is None or row.setting is None:
+    if where is None or iteration.setting is None:
         return None
     if where.field == "calib_algorithm":
-        return _calibration(row.setting)
-    return where.field if where.field in _parts(row.setting) else None
+        return _calibration(iteration.setting)
+    return where.field if where.field in _parts(iteration.setting) else None
 
 
 def _parts(setting: Setting) -> tuple[str, ...]:
@@ -233,4 +235,4 @@ def _first_alike(crashes: Sequence[Crash]) -> tuple[Crash, ...] | None:
 
 
 def _names(crashes: Sequence[Crash]) -> str:
-    return " and ".join(dict.fromkeys(crash.row.name for crash in crashes))
+    return " and ".join(dict.fromkeys(crash.iteration.name for crash in crashes))

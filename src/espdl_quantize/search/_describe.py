@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from espdl_quantize.record import Evidence, History, Iteration
+from espdl_quantize.search._ranking import ranked_value
 from espdl_quantize.setting import PASSES, Change, Setting, canonical, diff
 
 
@@ -14,12 +15,12 @@ def ratio(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.4g}"
 
 
-def score(history: History, row: Iteration) -> str:
-    """Write what an iteration scored, with the name of the metric."""
-    name = history.metric or "metric"
-    return (
-        f"{row.name} failed" if row.value is None else f"{row.name} scored {name} {row.value:.6g}"
-    )
+def describe_score(history: History, iteration: Iteration) -> str:
+    """Write what an iteration is ranked by, with the name of the metric or signal."""
+    value = ranked_value(history, iteration)
+    if value is None:
+        return f"{iteration.name} failed"
+    return f"{iteration.name} scored {history.metric or 'metric'} {value:.6g}"
 
 
 def describe_change(change: Change) -> str:
@@ -55,11 +56,11 @@ def describe_setting(setting: Setting) -> str:
     return " + ".join(words)
 
 
-def cite(history: History, row: Iteration, evidence: Evidence) -> str:
+def cite(history: History, iteration: Iteration, evidence: Evidence) -> str:
     """Write the numbers of an iteration that a next step can be argued from."""
-    parts = [score(history, row)]
+    parts = [describe_score(history, iteration)]
     worst = evidence.worst(3) or [
-        (layer.op, layer.snr) for layer in row.top_5_error_layers[:3] if layer.snr is not None
+        (layer.op, layer.snr) for layer in iteration.top_5_error_layers[:3] if layer.snr is not None
     ]
     if worst:
         parts.append(f"worst layers {_pairs(worst)}")
@@ -69,8 +70,8 @@ def cite(history: History, row: Iteration, evidence: Evidence) -> str:
     return "; ".join(parts)
 
 
-def _pairs(rows: Iterable[tuple[str, float]]) -> str:
-    return ", ".join(f"{op} {ratio(snr)}" for op, snr in rows)
+def _pairs(errors: Iterable[tuple[str, float]]) -> str:
+    return ", ".join(f"{op} {ratio(snr)}" for op, snr in errors)
 
 
 def _parameters(path: str, value: dict[str, Any]) -> str:

@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from espdl_quantize.record import Evidence, GraphOp, History, Iteration
-from espdl_quantize.search._axes import escalations
-from espdl_quantize.search._crashes import Crashes
-from espdl_quantize.search._decide import settle
-from espdl_quantize.search._decision import SearchOptions
+from espdl_quantize.record import GraphOp, History, Iteration
+from espdl_quantize.search._decisions import Proposal
 from espdl_quantize.search._describe import describe_change, describe_changes
-from espdl_quantize.search._legs import DEFAULT_TQT, bars_leg, leg_of
-from espdl_quantize.search._rules import Situation, first_outcome, phase5_cutoff
+from espdl_quantize.search._sweep import DEFAULT_TQT, bars_sweep, sweep_point
 from espdl_quantize.search.levers import LEVERS
 from espdl_quantize.search.phase5 import calibration
 from espdl_quantize.setting import (
     ONE_EXPONENT_OPS,
+    PASSES,
     Change,
     Setting,
-    baseline,
     diff,
+    int16_ops,
+    split_layers,
     unequal_exponents,
     with_calibration,
 )
 
+if TYPE_CHECKING:
+    from espdl_quantize.search._state import SearchState
+
 _CITATION = re.compile(r"\biter[\s_-]*(\d{1,9})\b", re.IGNORECASE)
+_NUMERIC = frozenset(
+    f"{name}.{knob.field}"
+    for name, spec in PASSES.items()
+    for knob in spec.knobs
+    if not knob.is_choice
+)
+_SPLIT = PASSES["weight_split"].layers_field
 
 
 @dataclass(frozen=True)
@@ -49,47 +58,42 @@ class Violation:
         return f"{self.rule}: {self.found} -> {self.hint}"
 
 
-def lint_setting(
-    setting: Setting,
-    history: History,
-    evidence: Mapping[int, Evidence] | None = None,
-    options: SearchOptions | None = None,
-) -> list[Violation]:
-    """Check a hand-written setting against the history it would be added to.
+def lint_setting(setting: Setting, state: SearchState) -> list[Violation]:
+    """Check a hand-written setting against the history that it would be added to.
 
     Args:
         setting: the next setting.
-        history: the iterations so far.
-        evidence: artifacts by iteration id, to know the phase.
-        options: as for :func:`decide`.
+        state: what the next step is decided on.
     """
-    situation = settle(history, evidence, options)
-    setting = with_calibration(setting, situation.options.width)
-    illegal = _one_exponent(setting, situation)
-    this_leg = leg_of(setting, history)
-    if this_leg is not None and first_outcome(situation).leg == this_leg:
+    history = state.ranking
+    setting = with_calibration(setting, state.options.width)
+    violations = _one_exponent(setting, state)
+    point = sweep_point(setting, history)
+    if point is not None and point == _next_point(state):
         return []
-    is_open = phase5_cutoff(situation) >= 0
-    found = illegal + _stacked(setting, situation, is_open)
-    found += _crashed(setting, history)
-    found += _calibration_alone(setting, history)
-    found += [
-        Violation("no-further-step", row.id, told, hint)
-        for row, told, hint in escalations(setting, history)
-    ]
+    is_open = state.opened_after >= 0
+    violations += _stacked(setting, state, is_open=is_open)
+    violations += _crashed(setting, state)
+    violations += _calibration_alone(setting, state)
+    violations += _further_steps(setting, history)
     if not is_open:
-        found += _phase3_limits(setting, situation)
-    return found
+        violations += _phase3_limits(setting, state)
+    return violations
 
 
-def _one_exponent(setting: Setting, situation: Situation) -> list[Violation]:
+def _next_point(state: SearchState) -> str | None:
+    """Return the point of the sweep that the rules propose now."""
+    return state.ruling.calibration if isinstance(state.ruling, Proposal) else None
+
+
+def _one_exponent(setting: Setting, state: SearchState) -> list[Violation]:
     """Find what leaves an Add or Sub with exponents that the chip does not read."""
     misaligned = unequal_exponents(setting)
     if misaligned is None:
         return []
-    rows = reversed(situation.history.iterations)
+    newest_first = reversed(state.history.iterations)
     # All iterations of a folder are of one model.
-    known = next((ops for row in rows if (ops := _ops(situation, row))), ())
+    known = next((ops for iteration in newest_first if (ops := _ops(state, iteration))), ())
     named = [op.name for op in known if op.op_type in ONE_EXPONENT_OPS]
     if known and not named:
         return []
@@ -105,9 +109,9 @@ def _one_exponent(setting: Setting, situation: Situation) -> list[Violation]:
     ]
 
 
-def _ops(situation: Situation, row: Iteration) -> tuple[GraphOp, ...]:
-    found = situation.evidence.get(row.id)
-    return () if found is None else found.ops
+def _ops(state: SearchState, iteration: Iteration) -> tuple[GraphOp, ...]:
+    evidence = state.evidence.get(iteration.id)
+    return () if evidence is None else evidence.ops
 
 
 def cited_iterations(rationale: str) -> set[int]:
@@ -115,18 +119,14 @@ def cited_iterations(rationale: str) -> set[int]:
     return {int(match) for match in _CITATION.findall(rationale)}
 
 
-def _stacked(setting: Setting, situation: Situation, is_open: bool) -> list[Violation]:
-    history = situation.history
-    best = history.best
-    plain = baseline(num_of_bits=situation.options.width)
-    base = best.setting if best is not None and best.setting is not None else plain
+def _stacked(setting: Setting, state: SearchState, *, is_open: bool) -> list[Violation]:
+    history, best = state.ranking, state.best
     base_name = best.name if best is not None else "the baseline"
     base_id = best.id if best is not None else None
-    moves = _moves(base, setting)
-    in_sweep = first_outcome(situation).leg is not None
-    if len(moves) <= 1 or (in_sweep and _is_calibration_with_tqt(moves)):
+    moves = _moves(state.base, setting)
+    if len(moves) <= 1 or (_next_point(state) is not None and _is_calibration_with_tqt(moves)):
         return []
-    told = "; ".join(describe_change(change) for change in moves)
+    changes = "; ".join(describe_change(change) for change in moves)
     nearer = _nearer(setting, history, len(moves))
     cited = cited_iterations(setting.rationale)
     if nearer is not None and (not is_open or base_id not in cited):
@@ -144,11 +144,11 @@ def _stacked(setting: Setting, situation: Situation, is_open: bool) -> list[Viol
             Violation(
                 "one-change",
                 base_id,
-                f"{len(moves)} changes to {base_name}: {told}",
+                f"{len(moves)} changes to {base_name}: {changes}",
                 "keep one of them; the others go into iterations of their own",
             )
         ]
-    known = {row.id for row in history.iterations}
+    known = {iteration.id for iteration in history.iterations}
     if cited & known:
         return []
     unknown = f", only the unknown {sorted(cited)}" if cited else ""
@@ -156,7 +156,7 @@ def _stacked(setting: Setting, situation: Situation, is_open: bool) -> list[Viol
         Violation(
             "cite-evidence",
             base_id,
-            f"{len(moves)} changes to {base_name} ({told}) and the rationale names no iteration"
+            f"{len(moves)} changes to {base_name} ({changes}) and the rationale names no iteration"
             f"{unknown}",
             "name in the rationale, as iter_<N>, the iterations whose data speaks for each change",
         )
@@ -191,9 +191,9 @@ def _is_calibration_with_tqt(moves: list[Change]) -> bool:
 def _nearer(setting: Setting, history: History, moves: int) -> Iteration | None:
     """Return the iteration that ``setting`` is one step or none away from, though best is not."""
     distances = [
-        (len(_moves(row.setting, setting)), row.id, row)
-        for row in history.iterations
-        if row.setting is not None and row is not history.best
+        (len(_moves(iteration.setting, setting)), iteration.id, iteration)
+        for iteration in history.iterations
+        if iteration.setting is not None and iteration is not history.best
     ]
     nearest = min(distances, key=lambda item: item[:2], default=None)
     if nearest is None or nearest[0] > 1 or nearest[0] >= moves:
@@ -201,32 +201,31 @@ def _nearer(setting: Setting, history: History, moves: int) -> Iteration | None:
     return nearest[2]
 
 
-def _crashed(setting: Setting, history: History) -> list[Violation]:
-    crashes = Crashes(history)
-    barred = crashes.bars(setting)
+def _crashed(setting: Setting, state: SearchState) -> list[Violation]:
+    barred = state.crashes.bars(setting)
     if barred is None:
         return []
     return [
         Violation(
             "crashed-pass",
-            crashes.all[-1].row.id,
+            state.crashes.all[-1].iteration.id,
             barred,
             "leave it out; where its cause is repaired, run the failed iteration again first",
         )
     ]
 
 
-def _calibration_alone(setting: Setting, history: History) -> list[Violation]:
+def _calibration_alone(setting: Setting, state: SearchState) -> list[Violation]:
     name = calibration(setting)
-    best = history.best
+    best = state.best
     if best is None or best.setting is None or calibration(best.setting) == name:
         return []
-    if _trains(setting) or bars_leg(Crashes(history), "kl") is not None:
+    if _trains(setting) or bars_sweep(state.crashes, "kl") is not None:
         return []
-    if any(
-        row.setting is not None and calibration(row.setting) == name and _trains(row.setting)
-        for row in history.iterations
-    ):
+    settings = [
+        iteration.setting for iteration in state.history.iterations if iteration.setting is not None
+    ]
+    if any(calibration(known) == name and _trains(known) for known in settings):
         return []
     return [
         Violation(
@@ -243,20 +242,86 @@ def _trains(setting: Setting) -> bool:
     return setting.tqt_optimization is not None and setting.tqt_optimization.enabled
 
 
-def _phase3_limits(setting: Setting, situation: Situation) -> list[Violation]:
-    tqt, limits = setting.tqt_optimization, situation.options.thresholds
+def _phase3_limits(setting: Setting, state: SearchState) -> list[Violation]:
+    tqt, limits = setting.tqt_optimization, state.options.thresholds
     if tqt is None or not tqt.enabled:
         return []
-    best = situation.history.best
-    found = []
+    exceeded = []
     if tqt.lr >= limits.training_lr_limit:
-        found.append((f"lr {tqt.lr:g}", f"stay below {limits.training_lr_limit:g}"))
+        exceeded.append((f"lr {tqt.lr:g}", f"stay below {limits.training_lr_limit:g}"))
     if tqt.steps >= limits.training_steps_limit:
-        found.append((f"steps {tqt.steps}", f"stay below {limits.training_steps_limit}"))
+        exceeded.append((f"steps {tqt.steps}", f"stay below {limits.training_steps_limit}"))
     if not limits.training_block_min <= tqt.block_size < limits.training_block_limit:
         allowed = f"{limits.training_block_min} to {limits.training_block_limit - 1}"
-        found.append((f"block_size {tqt.block_size}", f"choose {allowed}"))
+        exceeded.append((f"block_size {tqt.block_size}", f"choose {allowed}"))
+    best_id = state.best.id if state.best is not None else None
     return [
-        Violation("tqt-limits", best.id if best else None, f"tqt_optimization.{told}", hint)
-        for told, hint in found
+        Violation("tqt-limits", best_id, f"tqt_optimization.{value}", hint)
+        for value, hint in exceeded
     ]
+
+
+def _further_steps(setting: Setting, history: History) -> Iterator[Violation]:
+    """Find the axes on which ``setting`` goes further than a step that lost.
+
+    Only steps that changed one thing count: of several, none can be blamed.
+    """
+    best = history.best
+    if best is None or best.setting is None:
+        return
+    for iteration in history.iterations:
+        prior, gain = history.prior_best[iteration.id], history.gain(iteration)
+        if prior is None or prior.setting is None or iteration.setting is None:
+            continue
+        if gain is None or gain >= 0:
+            continue
+        axis = _single_step(prior.setting, iteration.setting)
+        if axis is None:
+            continue
+        step = _beyond(axis, prior.setting, iteration.setting, best.setting, setting)
+        if step:
+            yield Violation(
+                "no-further-step",
+                iteration.id,
+                f"{step}, though {iteration.name} went that way and lost {-gain:.4g}",
+                f"leave {axis} as {best.name} has it and change something else",
+            )
+
+
+def _single_step(before: Setting, after: Setting) -> str | None:
+    """Return the axis of a step along just one."""
+    paths = {change.path for change in diff(before, after)}
+    if paths == {"dispatching_table"} and _grew(set(int16_ops(before)), set(int16_ops(after))):
+        return "dispatching_table"
+    if paths == {_SPLIT}:
+        return _SPLIT
+    return paths.pop() if len(paths) == 1 and paths <= _NUMERIC else None
+
+
+def _beyond(axis: str, before: Setting, worse: Setting, best: Setting, new: Setting) -> str:
+    """Say how far ``new`` goes beyond the step that lost; empty where it does not."""
+    if axis in ("dispatching_table", _SPLIT):
+        members = int16_ops if axis == "dispatching_table" else split_layers
+        if _grew(set(members(worse)), set(members(new))) and not set(members(best)) >= set(
+            members(worse)
+        ):
+            return f"{axis} grows to {len(members(new))} ops"
+        return ""
+    values = [_value(axis, setting) for setting in (before, worse, best, new)]
+    if any(value is None for value in values):
+        return ""
+    start, bad, now, then = (float(value) for value in values if value is not None)
+    sign = 1 if bad > start else -1
+    if sign * then > sign * bad > sign * now:
+        return f"{axis} {now:g} -> {then:g}"
+    return ""
+
+
+def _value(axis: str, setting: Setting) -> float | None:
+    name, field = axis.split(".")
+    section = getattr(setting, name)
+    return getattr(section, field) if section is not None and section.enabled else None
+
+
+def _grew(before: set[str], after: set[str]) -> bool:
+    return bool(before) and before < after

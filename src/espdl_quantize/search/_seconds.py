@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from statistics import median
 
-from espdl_quantize.core import Engine, describe_seconds
+from espdl_quantize.core import Engine, Stage, describe_seconds
 from espdl_quantize.record import History, Iteration
 from espdl_quantize.setting import BLOCK_PASSES, PASSES, TRAINING_PASSES, Setting, canonical
 
-_ONCE = "score float model"
+_ONCE = Stage.SCORE_FLOAT_MODEL
 """A stage that only the first iteration of a folder goes through."""
-_FORWARD = "run one batch"
+_FORWARD = Stage.RUN_ONE_BATCH
 """The stage that takes one forward of the float model on a calibration batch."""
 
 _FORWARDS_PER_STEP: Mapping[str, Mapping[str, float]] = {
@@ -29,7 +29,7 @@ _UNTRAINED = tuple(name for name in BLOCK_PASSES if name not in TRAINING_PASSES)
 """Passes with steps whose rate is not measured: it is small, and part of a plain iteration's time
 once one had it."""
 
-_FIRST_TRAINING = {"fast": 5.0, "reference": 0.0}
+_FIRST_TRAINING: Mapping[str, float] = {Engine.FAST: 5.0, Engine.REFERENCE: 0.0}
 """Seconds in which the engine compiles what training needs."""
 
 
@@ -67,35 +67,39 @@ class TimeModel:
     """
 
     def __init__(self, history: History) -> None:
-        rows = [row for row in history.scored if row.setting and _net_seconds(row) is not None]
-        plain = [_known(row) for row in rows if not _steps(row)]
-        every = [_known(row) for row in rows]
+        iterations = [
+            iteration
+            for iteration in history.scored
+            if iteration.setting and _net_seconds(iteration) is not None
+        ]
+        plain = [_known(iteration) for iteration in iterations if not _steps(iteration)]
+        every = [_known(iteration) for iteration in iterations]
         self._has_plain = bool(plain)
         self._plain = median(plain[-3:]) if plain else min(every, default=None)
-        self._rates = dict(self._measure(rows))
-        forwards = [row.elapsed_by_stage.get(_FORWARD, 0.0) for row in rows]
+        self._rates = dict(self._measure(iterations))
+        forwards = [iteration.elapsed_by_stage.get(_FORWARD, 0.0) for iteration in iterations]
         known = [seconds for seconds in forwards if seconds > 0]
         self._forward = median(known[-3:]) if known else None
-        self._engine = rows[-1].engine if rows else None
-        settings = [row.setting for row in rows if row.setting is not None]
+        self._engine = iterations[-1].engine if iterations else None
+        settings = [iteration.setting for iteration in iterations if iteration.setting is not None]
         self._run = {name for setting in settings for name in canonical(setting)}
 
-    def _measure(self, rows: list[Iteration]) -> Iterator[tuple[str, float]]:
+    def _measure(self, iterations: list[Iteration]) -> Iterator[tuple[str, float]]:
         rates: dict[str, float] = {}
         for name in TRAINING_PASSES:
-            found = []
-            for row in rows:
-                steps = _steps(row)
+            measured = []
+            for iteration in iterations:
+                steps = _steps(iteration)
                 if name not in steps or self._plain is None:
                     continue
                 others = [other for other in steps if other != name]
                 if any(other not in rates for other in others):
                     continue
-                beyond = _known(row) - self._plain
+                beyond = _known(iteration) - self._plain
                 beyond -= sum(steps[other] * rates[other] for other in others)
-                found.append(max(beyond, 0.0) / steps[name])
-            if found:
-                rates[name] = median(found[-3:])
+                measured.append(max(beyond, 0.0) / steps[name])
+            if measured:
+                rates[name] = median(measured[-3:])
                 yield name, rates[name]
 
     @property
@@ -141,17 +145,17 @@ def _training_steps(setting: Setting) -> dict[str, int]:
     return {name: form[name]["steps"] for name in TRAINING_PASSES if name in form}
 
 
-def _steps(row: Iteration) -> dict[str, int]:
-    return _training_steps(row.setting) if row.setting is not None else {}
+def _steps(iteration: Iteration) -> dict[str, int]:
+    return _training_steps(iteration.setting) if iteration.setting is not None else {}
 
 
-def _net_seconds(row: Iteration) -> float | None:
-    if row.elapsed_seconds is None:
+def _net_seconds(iteration: Iteration) -> float | None:
+    if iteration.elapsed_seconds is None:
         return None
     # What was taken from an earlier iteration may have to be computed in the next one.
-    spent = row.elapsed_seconds + row.seconds_saved
-    return max(spent - row.elapsed_by_stage.get(_ONCE, 0.0), 0.0)
+    spent = iteration.elapsed_seconds + iteration.seconds_saved
+    return max(spent - iteration.elapsed_by_stage.get(_ONCE, 0.0), 0.0)
 
 
-def _known(row: Iteration) -> float:
-    return _net_seconds(row) or 0.0
+def _known(iteration: Iteration) -> float:
+    return _net_seconds(iteration) or 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from espdl_quantize.core import Verdict
 from espdl_quantize.record import History, Iteration
 from espdl_quantize.search._thresholds import Thresholds
 
@@ -11,14 +12,14 @@ _ROUNDING = 1e-9
 """Slack for the last bits of a float, so that a loss of exactly the limit counts as within it."""
 
 
-def relative_loss(history: History, row: Iteration, best: Iteration) -> float:
-    """Return how far ``row`` is behind ``best``, relative to best; infinite where it failed."""
-    if row.value is None or best.value is None:
+def relative_loss(history: History, iteration: Iteration, best: Iteration) -> float:
+    """Return the loss of an iteration to best, relative to best; infinite where it failed."""
+    if iteration.value is None or best.value is None:
         return math.inf
-    loss = history.height(best) - history.height(row)
+    loss, height = history.height(best) - history.height(iteration), abs(history.height(best))
     if loss == 0:
         return 0.0
-    return loss / abs(best.value) if best.value else math.copysign(math.inf, loss)
+    return loss / height if height else math.copysign(math.inf, loss)
 
 
 def target_reached(history: History, target: float | None) -> Iteration | None:
@@ -41,10 +42,11 @@ def plateau(history: History, limits: Thresholds) -> tuple[Iteration, ...]:
         return ()
     last = history.iterations[-limits.plateau_window :]
     limit = limits.plateau_relative * (1 + _ROUNDING)
-    settled = outputs_settled(history, limits)
+    quiet = outputs_settled(history, limits)
     flat = all(
-        relative_loss(history, row, top) <= limit or (settled and _is_chance(history, row, best))
-        for row in last
+        relative_loss(history, iteration, top) <= limit
+        or (quiet and _is_chance(history, iteration, best))
+        for iteration in last
     )
     return last if flat and len(last) == limits.plateau_window else ()
 
@@ -55,24 +57,28 @@ def outputs_settled(history: History, limits: Thresholds) -> bool:
     It falls where one of the last iterations has less of it than every earlier one, sample by
     sample and beyond chance.
     """
-    known = [row for row in history.scored if _noise(row) is not None]
-    window = {row.id for row in history.iterations[-limits.plateau_window :]}
-    before = [row for row in known if row.id not in window]
-    last = [row for row in known if row.id in window]
+    known = [iteration for iteration in history.scored if _noise(iteration) is not None]
+    window = {iteration.id for iteration in history.iterations[-limits.plateau_window :]}
+    before = [iteration for iteration in known if iteration.id not in window]
+    last = [iteration for iteration in known if iteration.id in window]
     if not before or len(last) < limits.plateau_window:
         return False
-    lowest = min(before, key=lambda row: (_noise(row) or 0.0, row.id))
-    found = [history.noise.compare_signal(row, lowest) for row in last]
-    return all(one is not None and one.verdict != "better" for one in found)
+    lowest = min(before, key=lambda iteration: (_noise(iteration) or 0.0, iteration.id))
+    comparisons = [history.noise.compare_signal(iteration, lowest) for iteration in last]
+    return all(
+        item is not None and Verdict(item.verdict) is not Verdict.BETTER for item in comparisons
+    )
 
 
-def _noise(row: Iteration) -> float | None:
-    return None if row.signals is None else row.signals.noise_signal
+def _noise(iteration: Iteration) -> float | None:
+    return None if iteration.signals is None else iteration.signals.noise_signal
 
 
-def _is_chance(history: History, row: Iteration, best: Iteration) -> bool:
-    found = history.versus(row, best)
-    return row.id == best.id or (found is not None and found.verdict == "within noise")
+def _is_chance(history: History, iteration: Iteration, best: Iteration) -> bool:
+    comparison = history.versus(iteration, best)
+    if comparison is None:
+        return iteration.id == best.id
+    return iteration.id == best.id or Verdict(comparison.verdict) is Verdict.WITHIN_NOISE
 
 
 def both_last_worse(history: History) -> bool:
@@ -81,8 +87,8 @@ def both_last_worse(history: History) -> bool:
     if best is None or len(last) < 2:
         return False
     return all(
-        row.value is not None
-        and relative_loss(history, row, best) > 0
-        and not _is_chance(history, row, best)
-        for row in last
+        iteration.value is not None
+        and relative_loss(history, iteration, best) > 0
+        and not _is_chance(history, iteration, best)
+        for iteration in last
     )

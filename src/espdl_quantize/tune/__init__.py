@@ -1,8 +1,8 @@
 """Runs a whole search by itself, on esp-ppq or on recorded iterations."""
 
-from espdl_quantize.tune._backend import AsideBackend, Backend, BackendFacts
+from espdl_quantize.tune._backend import AuxiliaryBackend, Backend, BackendFacts
 from espdl_quantize.tune._budget import BUDGET_RULE, Budget, SearchInterrupt, Spent, parse_duration
-from espdl_quantize.tune._events import Move, Observer, Status
+from espdl_quantize.tune._events import Observer, Status
 from espdl_quantize.tune._final import take_final
 from espdl_quantize.tune._isolated import IsolatedBackend
 from espdl_quantize.tune._loop import tune
@@ -17,13 +17,12 @@ from espdl_quantize.tune._table import Table, pack
 __all__ = [
     "BUDGET_RULE",
     "REPEAT",
-    "AsideBackend",
+    "AuxiliaryBackend",
     "Backend",
     "BackendFacts",
     "Budget",
     "Draws",
     "IsolatedBackend",
-    "Move",
     "Observer",
     "Plan",
     "PlanStep",

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from espdl_quantize.core import Progress
-from espdl_quantize.record import Direction, IterationRecord, Priority
+from espdl_quantize.core import Direction, Priority, Progress
+from espdl_quantize.record import IterationRecord
 from espdl_quantize.setting import Setting
 
 
@@ -63,10 +63,10 @@ class Backend(Protocol):
 
 
 @runtime_checkable
-class AsideBackend(Backend, Protocol):
+class AuxiliaryBackend(Backend, Protocol):
     """A backend that can also run beside the search; a recording cannot."""
 
-    def run_aside(
+    def run_auxiliary(
         self, setting: Setting, folder: Path, progress: Progress, **changed: Any
     ) -> IterationRecord:
         """Run ``setting`` into ``folder``, in the place of what is there.
@@ -74,7 +74,7 @@ class AsideBackend(Backend, Protocol):
         Args:
             setting: what to run.
             folder: where to.
-            progress: told of every stage.
+            progress: receives every stage.
             changed: fields of :class:`espdl_quantize.iteration.RunOptions` that are other than
                 those of the search.
 

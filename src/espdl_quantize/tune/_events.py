@@ -1,33 +1,13 @@
-"""What a search tells of itself while it runs."""
+"""What a search says of itself while it runs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from espdl_quantize.record import History, Iteration
-from espdl_quantize.search import Phase, TimeEstimate
-from espdl_quantize.setting import Setting
+from espdl_quantize.search import Proposal, TimeEstimate
 from espdl_quantize.tune._budget import Budget
 from espdl_quantize.tune._plan import Plan
-
-
-@dataclass(frozen=True)
-class Move:
-    """The next iteration.
-
-    Attributes:
-        setting: complete.
-        phase: where the search stands.
-        what: the leg, lever or kind of move, in a few words.
-        covers: what coverage still owed and this covers.
-        is_repetition: it runs a failed iteration again, in its own folder.
-    """
-
-    setting: Setting
-    phase: Phase
-    what: str
-    covers: tuple[str, ...] = ()
-    is_repetition: bool = False
 
 
 @dataclass(frozen=True)
@@ -35,7 +15,7 @@ class Status:
     """Where the search stands as an iteration begins.
 
     Attributes:
-        move: what is about to run.
+        proposal: what is about to run.
         number: of this iteration in this call, as the budget counts.
         budget: the user's ceiling.
         history: the iterations so far.
@@ -43,7 +23,7 @@ class Status:
         seconds_left: of the budget of time; None without one.
     """
 
-    move: Move
+    proposal: Proposal
     number: int
     budget: Budget
     history: History
@@ -52,7 +32,7 @@ class Status:
 
 
 class Observer:
-    """Told of every step; the methods do nothing unless they are overridden."""
+    """Called at every step; the methods do nothing unless they are overridden."""
 
     def planned(self, plan: Plan) -> None:
         """Before the first iteration, and again when the baseline and training are measured."""
@@ -60,7 +40,7 @@ class Observer:
     def iteration_started(self, status: Status) -> None:
         """An iteration is about to run."""
 
-    def iteration_ended(self, row: Iteration, history: History) -> None:
+    def iteration_ended(self, iteration: Iteration, history: History) -> None:
         """An iteration has a score, or has failed and says why."""
 
     def notice(self, text: str) -> None:

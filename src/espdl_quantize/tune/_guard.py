@@ -18,19 +18,19 @@ def check_folder(history: History, facts: BackendFacts) -> list[str]:
     Raises:
         OutputFolderError: the iterations are of another metric, model or chip.
     """
-    told = [warning.text for warning in history.warnings if warning.kind == "other-origin"]
-    row = history.scored[-1] if history.scored else history.latest
-    if row is None:
-        return told
-    found = [
-        f"{name} {theirs!r}, this contract has {ours!r}"
+    notices = [warning.text for warning in history.warnings if warning.kind == "other-origin"]
+    last = history.scored[-1] if history.scored else history.latest
+    if last is None:
+        return notices
+    differences = [
+        f"{name} {str(theirs)!r}, this contract has {str(ours)!r}"
         for name, theirs, ours in _pairs(history, facts)
         if theirs is not None and ours is not None and theirs != ours
     ]
-    if found:
+    if differences:
         raise OutputFolderError(
-            f"{history.folder} holds the iterations of another contract: {row.name} has "
-            + "; ".join(found),
+            f"{history.folder} holds the iterations of another contract: {last.name} has "
+            + "; ".join(differences),
             Hint(
                 "give another ",
                 Option.OUTPUT_DIR,
@@ -39,9 +39,9 @@ def check_folder(history: History, facts: BackendFacts) -> list[str]:
         )
     ours = facts.contract_key
     # Failed iterations bind nobody: the contract may have been what was to be fixed.
-    if history.scored and ours and row.contract_key and row.contract_key != ours:
+    if history.scored and ours and last.contract_key and last.contract_key != ours:
         raise OutputFolderError(
-            f"the contract was edited since {row.name} in {history.folder} was run; the scores do "
+            f"the contract was edited since {last.name} in {history.folder} was run; the scores do "
             "not compare",
             Hint(
                 "give another ",
@@ -49,19 +49,19 @@ def check_folder(history: History, facts: BackendFacts) -> list[str]:
                 ", or the contract that the folder was made with",
             ),
         )
-    if row.contract_path and facts.contract_path and row.contract_path != facts.contract_path:
-        told.append(
-            f"the iterations in {history.folder} were made with {row.contract_path}; metric, model "
-            "and chip are the same, so the search goes on with them"
+    if last.contract_path and facts.contract_path and last.contract_path != facts.contract_path:
+        notices.append(
+            f"the iterations in {history.folder} were made with {last.contract_path}; metric, "
+            "model and chip are the same, so the search goes on with them"
         )
-    return told
+    return notices
 
 
 def _pairs(history: History, facts: BackendFacts) -> Iterator[tuple[str, str | None, str | None]]:
-    row = history.scored[-1] if history.scored else history.latest
-    if row is None:
+    last = history.scored[-1] if history.scored else history.latest
+    if last is None:
         return
     yield "primary_metric", history.metric, facts.metric
-    yield "metric_direction", row.direction, facts.direction
-    yield "model", row.model_name, facts.model_name
-    yield "target chip", row.target_chip, facts.target_chip
+    yield "metric_direction", last.direction, facts.direction
+    yield "model", last.model_name, facts.model_name
+    yield "target chip", last.target_chip, facts.target_chip

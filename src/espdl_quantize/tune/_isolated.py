@@ -86,7 +86,7 @@ class IsolatedBackend:
             limit = derived_limit(read_history(folder.parent), setting)
         return self._runner.run(setting, folder, progress, overwrite=self._overwrite, limit=limit)
 
-    def run_aside(
+    def run_auxiliary(
         self, setting: Setting, folder: Path, progress: Progress, **changed: Any
     ) -> IterationRecord:
         """Run beside the search."""

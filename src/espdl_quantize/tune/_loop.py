@@ -16,25 +16,27 @@ from espdl_quantize.core import (
     Hint,
     IterationError,
     NoProgress,
+    Phase,
     Progress,
 )
-from espdl_quantize.record import History, Iteration, LazyEvidence, locked, read_history
-from espdl_quantize.report import RunStop, compare, write_best
+from espdl_quantize.record import History, Iteration, locked, read_history
+from espdl_quantize.report import CompareResult, RunStop, compare, write_best
 from espdl_quantize.search import (
     DEFAULT_THRESHOLDS,
     Decision,
+    Open,
+    Proposal,
     SearchOptions,
-    TimeModel,
+    SearchState,
+    Stop,
+    decide,
     lint_setting,
-    searching,
-    settle,
-    signals_of,
 )
-from espdl_quantize.search.policies import Policy, PolicyContext, Proposal, make_policy
-from espdl_quantize.setting import Setting, canonical, setting_key
-from espdl_quantize.tune._backend import AsideBackend, Backend
+from espdl_quantize.search.policies import Policy, make_policy
+from espdl_quantize.setting import canonical
+from espdl_quantize.tune._backend import AuxiliaryBackend, Backend
 from espdl_quantize.tune._budget import SearchInterrupt, Spent
-from espdl_quantize.tune._events import Move, Observer, Status
+from espdl_quantize.tune._events import Observer, Status
 from espdl_quantize.tune._final import take_final
 from espdl_quantize.tune._guard import check_folder
 from espdl_quantize.tune._options import TuneOptions, TuneResult
@@ -64,8 +66,8 @@ def tune(
         outputs: the output folder; held against other processes for the whole search.
         options: how to search.
         policy: takes the place of the one that ``options`` names.
-        observer: told of every step.
-        progress: told of the stages of each iteration.
+        observer: called at every step.
+        progress: receives the stages of each iteration.
         clock: seconds, for the budget of time.
 
     Raises:
@@ -79,13 +81,7 @@ def tune(
     outputs = Path(outputs).absolute()
     with locked(outputs):
         search = Search(
-            backend,
-            outputs,
-            options,
-            policy,
-            observer or Observer(),
-            progress or NoProgress(),
-            clock,
+            backend, outputs, options, policy, observer=observer, progress=progress, clock=clock
         )
         try:
             return search.run()
@@ -107,81 +103,92 @@ class Search:
         outputs: Path,
         options: TuneOptions,
         policy: Policy,
-        observer: Observer,
-        progress: Progress,
-        clock: Callable[[], float],
+        *,
+        observer: Observer | None = None,
+        progress: Progress | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._backend, self._outputs, self._options = backend, outputs, options
-        self._policy, self._observer, self._progress = policy, observer, progress
+        self._policy = policy
+        self._observer, self._progress = observer or Observer(), progress or NoProgress()
         self._clock, self._started = clock, clock()
         self._facts = backend.facts
-        thresholds = DEFAULT_THRESHOLDS
-        if options.ignore_plateau:
-            thresholds = replace(thresholds, plateau_window=_NEVER)
-        self.options = SearchOptions(
-            self._facts.target,
-            self._facts.priority,
-            options.budget.is_set,
-            thresholds,
-            options.search_by,
-            self._facts.num_of_bits,
-        )
         self._ran = self._counted = self._done = 0
         self._saved: tuple[int, float | None] | None = None
         self._measured = ""
         self._forgiven: set[int] = set()
         self._noted: set[str] = set()
 
+    def options(self) -> SearchOptions:
+        """Return what a step is decided by; the time that is left falls from step to step."""
+        thresholds = DEFAULT_THRESHOLDS
+        if self._options.ignore_plateau:
+            thresholds = replace(thresholds, plateau_window=_NEVER)
+        return SearchOptions(
+            target=self._facts.target,
+            priority=self._facts.priority,
+            user_budget=self._options.budget.is_set,
+            thresholds=thresholds,
+            rank_by=self._options.rank_by,
+            num_of_bits=self._facts.num_of_bits,
+            seed=self._options.seed,
+            seconds_left=self._seconds_left(),
+            pool=self._facts.pool,
+        )
+
     def run(self) -> TuneResult:
         """Go from step to step until a stop."""
         history = read_history(self._outputs)
         for text in check_folder(history, self._facts):
             self._observer.notice(text)
-        again: list[Iteration] | None = None
+        failed: list[Iteration] | None = None
         # A search that such failures have ended was started again: one more of them ends it.
         self._forgiven = {
-            row.id for row in _alike_at_end(history)[: 1 - self._options.same_failures or None]
+            iteration.id
+            for iteration in _alike_at_end(history)[: 1 - self._options.same_failures or None]
         }
         while True:
-            step = compare(self._outputs, options=self.options)
-            history, decision = step.history, step.decision
-            self.save_best(history)
+            step = self._compare()
+            state, decision = step.state, step.decision
+            self.save_best(state.history)
             self._note(decision)
-            self._plan(history, decision)
-            if decision.stop is not None:
-                if self._take_final(history):
+            self._plan(state)
+            if isinstance(decision, Stop):
+                if self._take_final(state.history):
                     # Once more, so that the reports have it.
-                    step = compare(self._outputs, options=self.options)
-                return TuneResult(decision.stop.category, decision.stop.detail, self._ran, step)
-            if again is None:
-                again = _to_try_again(history, decision)
-            move = self._again(again, decision)
-            if self._is_spent(move):
-                return self._finish("budget_reached", history)
-            if move is None and _is_illegal_throughout(history, decision):
-                raise _none_is_legal(history)
-            move = move or self._next(history, decision)
-            if move is None:
-                return self._finish("coverage_exhausted", history)
-            if not self._fits(move, history):
-                return self._finish("budget_reached", history)
-            self._run(move, history)
+                    step = self._compare()
+                return TuneResult(decision.category, decision.detail, self._ran, step)
+            if failed is None:
+                failed = _to_try_again(state)
+            proposal = _repetition(failed, decision)
+            if self._is_spent(proposal):
+                return self._finish("budget_reached", state.history)
+            if proposal is None and _is_illegal_throughout(state):
+                raise _none_is_legal(state.history)
+            proposal = proposal or self._next(state)
+            if proposal is None:
+                return self._finish("coverage_exhausted", state.history)
+            if not self._fits(proposal, state):
+                return self._finish("budget_reached", state.history)
+            self._run(proposal, state)
 
-    def first_move(self, history: History, decision: Decision) -> Move | None:
+    def first_proposal(self, state: SearchState) -> Proposal | None:
         """Return what :meth:`run` would begin with; None where nothing is left."""
-        again = _to_try_again(history, decision)
-        return self._again(again, decision) or self._next(history, decision)
+        return _repetition(_to_try_again(state), decide(state)) or self._next(state)
+
+    def _compare(self, run_stop: RunStop | None = None) -> CompareResult:
+        return compare(self._outputs, run_stop=run_stop, options=self.options())
 
     def _take_final(self, history: History) -> int:
         count, notice = 0, self._observer.notice
         if self._options.final:
             count += take_final(self._backend, history, self._progress, notice)
         draws = self._options.confirm_draws
-        if draws and isinstance(self._backend, AsideBackend):
+        if draws and isinstance(self._backend, AuxiliaryBackend):
             seed = self._options.seed
             try:
-                told = confirm(self._backend, history, draws, seed, self._progress, notice)
-                count += told is not None
+                draws_of_both = confirm(self._backend, history, draws, seed, self._progress, notice)
+                count += draws_of_both is not None
             except EspdlQuantizeError as error:
                 notice(f"the draws of the calibration data failed: {error}")
         return count
@@ -204,147 +211,119 @@ class Search:
                 self._noted.add(text)
                 self._observer.notice(text)
 
-    def _next(self, history: History, decision: Decision) -> Move | None:
-        setting = decision.setting
-        if setting is not None and self._is_available(setting):
-            what = decision.lever or ("baseline" if decision.phase == "phase-1-baseline" else "")
-            what = what or f"{setting.calib_algorithm} + TQT"
-            return Move(setting, decision.phase, what)
-        if decision.coverage_exhausted:
+    def _next(self, state: SearchState) -> Proposal | None:
+        """Return what the rules propose, and where they cannot, what the policy does."""
+        decision = decide(state)
+        if isinstance(decision, Proposal) and state.is_available(decision.setting):
+            return decision
+        if isinstance(decision, Open) and decision.is_exhausted:
             return None
-        found = self._propose(history, decision)
-        if found is None or self._is_pointless(found, history):
+        proposal = self._propose(state)
+        if proposal is None or self._is_pointless(proposal, state):
             return None
-        return Move(found.setting, decision.phase, found.pattern, found.covers)
+        return proposal
 
-    def _propose(self, history: History, decision: Decision) -> Proposal | None:
-        situation = searching(settle(history, LazyEvidence(history), self.options))
-        is_open = decision.signals is not None
-        context = PolicyContext(
-            situation,
-            decision.signals or signals_of(situation),
-            self._options.seed,
-            self._seconds_left(),
-            self._facts.pool,
-            disciplined=is_open,
-        )
-        found = self._policy.propose(context)
-        if found is None:
+    def _propose(self, state: SearchState) -> Proposal | None:
+        proposal = self._policy.propose(state)
+        if proposal is None:
             return None
-        if not context.is_new(found.setting):
+        if not state.is_new(proposal.setting):
             raise AssertionError(f"the policy {self._policy.name!r} proposed a setting again")
-        broken = lint_setting(
-            found.setting, situation.history, situation.evidence, situation.options
-        )
-        if broken and is_open:
+        broken = lint_setting(proposal.setting, state)
+        if broken and isinstance(decide(state), Open):
             raise AssertionError(f"the policy {self._policy.name!r} broke a rule: {broken[0]}")
-        return found
+        return proposal
 
-    def _is_pointless(self, found: Proposal, history: History) -> bool:
+    def _is_pointless(self, proposal: Proposal, state: SearchState) -> bool:
         """Tell whether only variations are left: what is owed cannot be reached from best."""
-        if self._options.budget.is_set or found.covers or history.best is None:
+        history = state.history
+        if state.options.user_budget or proposal.covers or history.best is None:
             return False
-        window = self.options.thresholds.no_new_best_window
+        window = state.options.thresholds.no_new_best_window
         return history.best not in history.iterations[-window:]
 
-    def _is_available(self, setting: Setting) -> bool:
-        pool = self._facts.pool
-        return pool is None or setting_key(setting) in set(map(setting_key, pool))
-
-    def _again(self, rows: list[Iteration], decision: Decision) -> Move | None:
-        while rows:
-            row = rows.pop(0)
-            if row.setting is not None:
-                return Move(
-                    row.setting.model_copy(update={"iteration_id": row.id}),
-                    decision.phase,
-                    f"{row.name} once more, which failed",
-                    is_repetition=True,
-                )
-        return None
-
-    def _run(self, move: Move, history: History) -> None:
+    def _run(self, proposal: Proposal, state: SearchState) -> None:
         self._ran += 1
-        self._counted += not move.is_repetition
-        estimate = TimeModel(history).estimate(move.setting)
-        budget = self._options.budget
+        self._counted += not proposal.is_repetition
+        estimate, budget = state.times.estimate(proposal.setting), self._options.budget
+        left = self._seconds_left()
         self._observer.iteration_started(
-            Status(move, self._counted, budget, history, estimate, self._seconds_left())
+            Status(proposal, self._counted, budget, state.history, estimate, left)
         )
-        number = move.setting.iteration_id
+        number = proposal.setting.iteration_id
         failure: EspdlQuantizeError | None = None
         try:
             folder = self._outputs.resolve() / f"iter_{number}"
-            self._backend.run(move.setting, folder, self._progress)
+            self._backend.run(proposal.setting, folder, self._progress)
         except EspdlQuantizeError as error:
             failure = error
-        now = read_history(self._outputs)
-        row = now.get(number)
-        if failure is not None and (row is None or row.failure is None):
+        history = read_history(self._outputs)
+        iteration = history.get(number)
+        if failure is not None and (iteration is None or iteration.failure is None):
             raise failure
         if isinstance(failure, ContractError):
             # No other setting can do better, and the contract's own words say what to fix.
             raise failure
-        if row is None:
-            told = (warning.text for warning in now.warnings if warning.iteration_id == number)
+        if iteration is None:
+            warnings = (item.text for item in history.warnings if item.iteration_id == number)
             raise IterationError(
-                f"iter_{number} ran, but cannot be used: {next(told, 'it is not there')}",
+                f"iter_{number} ran, but cannot be used: {next(warnings, 'it is not there')}",
                 Hint("see ", Command.COMPARE, " for what is wrong with it"),
             )
         # See BUDGET_RULE.
-        self._done += not move.is_repetition
-        self._observer.iteration_ended(row, now)
-        for warning in row.warnings:
+        self._done += not proposal.is_repetition
+        self._observer.iteration_ended(iteration, history)
+        for warning in iteration.warnings:
             if warning.startswith(FEW) and warning not in self._noted:
                 self._noted.add(warning)
                 self._observer.notice(warning)
-        self._watch_failures(row, now)
+        self._watch_failures(iteration, history)
 
-    def _watch_failures(self, row: Iteration, history: History) -> None:
-        self._forgiven.discard(row.id)
-        if row.failure is None:
+    def _watch_failures(self, iteration: Iteration, history: History) -> None:
+        self._forgiven.discard(iteration.id)
+        failure = iteration.failure
+        if failure is None:
             return
         alike = [other for other in _alike_at_end(history) if other.id not in self._forgiven]
-        if row in alike and len(alike) >= self._options.same_failures:
+        if iteration in alike and len(alike) >= self._options.same_failures:
             names = " and ".join(failed.name for failed in alike[-2:])
             raise IterationError(
-                f"{names} failed alike: {row.failure.stage}: {row.failure.cause}",
-                row.failure.hint or f"{row.name}/console.log has the whole trace",
+                f"{names} failed alike: {failure.stage}: {failure.cause}",
+                failure.hint or f"{iteration.name}/console.log has the whole trace",
             )
 
     def _finish(self, stop: RunStop, history: History) -> TuneResult:
         if history.best is None:
-            last = history.failed[-1].failure if history.failed else None
-            told = f"; the last failure: {last}" if last is not None else ""
-            raise IterationError(f"no iteration has a score{told}", "fix it and run again")
+            failure = history.failed[-1].failure if history.failed else None
+            last = f"; the last failure: {failure}" if failure is not None else ""
+            raise IterationError(f"no iteration has a score{last}", "fix it and run again")
         self._take_final(history)
-        step = compare(self._outputs, run_stop=stop, options=self.options)
-        reason = step.comparison.next_step_hint.finalize_reason
-        if reason is None:
-            raise IterationError("the search was not finalized", "run compare --finalize")
+        step = self._compare(stop)
+        reason = step.plan.reason
+        assert reason is not None
         return TuneResult(reason.category, reason.detail, self._ran, step)
 
-    def _plan(self, history: History, decision: Decision) -> None:
-        plan = make_plan(history, decision, self.options, self._options.budget)
-        if plan.measured != self._measured and decision.stop is None:
+    def _plan(self, state: SearchState) -> None:
+        plan = make_plan(state, self._options.budget)
+        if plan.measured != self._measured and not isinstance(decide(state), Stop):
             self._measured = plan.measured
             self._observer.planned(plan)
 
-    def _is_spent(self, move: Move | None) -> bool:
+    def _is_spent(self, proposal: Proposal | None) -> bool:
         """Tell whether the budget has no room for one more; see BUDGET_RULE."""
         budget, left = self._options.budget, self._seconds_left()
         if left is not None and left <= 0:
             return True
-        if move is not None and move.is_repetition:
+        if proposal is not None and proposal.is_repetition:
             return False
         return budget.iterations is not None and self._counted >= budget.iterations
 
-    def _fits(self, move: Move, history: History) -> bool:
-        left, estimate = self._seconds_left(), TimeModel(history).estimate(move.setting)
+    def _fits(self, proposal: Proposal, state: SearchState) -> bool:
+        left, estimate = self._seconds_left(), state.times.estimate(proposal.setting)
         if left is None or estimate is None or estimate.seconds <= left:
             return True
         self._observer.notice(
-            f"the next iteration ({move.what}) takes {estimate}, which is more than is left"
+            f"the next iteration ({proposal.pattern}) takes {estimate}, which is more than is left"
         )
         return False
 
@@ -353,59 +332,81 @@ class Search:
         return None if seconds is None else seconds - (self._clock() - self._started)
 
 
-def _to_try_again(history: History, decision: Decision) -> list[Iteration]:
+def _repetition(failed: list[Iteration], decision: Decision) -> Proposal | None:
+    """Take the next failed iteration to run again, in its own folder."""
+    while failed:
+        iteration = failed.pop(0)
+        if iteration.setting is not None:
+            return Proposal(
+                setting=iteration.setting.model_copy(update={"iteration_id": iteration.id}),
+                phase=decision.phase,
+                pattern=f"{iteration.name} once more, which failed",
+                is_repetition=True,
+            )
+    return None
+
+
+def _to_try_again(state: SearchState) -> list[Iteration]:
     """While nothing has a score, what failed before is tried again: its cause may be repaired.
 
     What failed by its setting waits until the sweep has nothing else: by then only another contract
     can help. What failed in a pass that a setting can do without is not tried again: the cause is
     esp-ppq's, and each trial takes a training.
     """
-    if history.scored:
+    if state.history.scored:
         return []
-    all_of = _is_illegal_throughout(history, decision)
-    rows = [row for row in history.failed if row.setting and row.failure]
-    rows = [row for row in rows if not _is_in_optional_pass(row)]
-    return [row for row in rows if all_of or not (row.failure and row.failure.is_of_setting)]
+    is_illegal = _is_illegal_throughout(state)
+    return [
+        iteration
+        for iteration in state.history.failed
+        if iteration.setting is not None
+        and iteration.failure is not None
+        and not _is_in_optional_pass(iteration)
+        and (is_illegal or not iteration.failure.is_of_setting)
+    ]
 
 
-def _is_in_optional_pass(row: Iteration) -> bool:
+def _is_in_optional_pass(iteration: Iteration) -> bool:
     """Tell whether an iteration crashed in a pass other than calibration that it had turned on."""
-    where = row.failure.failed_pass if row.failure is not None else None
-    if where is None or row.setting is None:
+    where = iteration.failure.failed_pass if iteration.failure is not None else None
+    if where is None or iteration.setting is None:
         return False
-    return where.field != "calib_algorithm" and where.field in canonical(row.setting)
+    return where.field != "calib_algorithm" and where.field in canonical(iteration.setting)
 
 
 def _alike_at_end(history: History) -> list[Iteration]:
-    """Return the last iterations in a row that failed alike; none where the last one went well.
+    """Return the last iterations on end that failed alike; none where the last went well.
 
     An iteration that was repeated in its folder counts once. What is not legal on the chip counts
     for nothing, and so does a crashed pass once there is a score: the search goes on without it.
     """
     alike: list[Iteration] = []
-    for row in history.iterations:
-        if row.failure is None:
+    for iteration in history.iterations:
+        if iteration.failure is None:
             alike = []
-        elif not row.failure.is_of_setting and not (history.scored and _is_in_optional_pass(row)):
-            kind = row.failure.kind
+        elif not iteration.failure.is_of_setting and not (
+            history.scored and _is_in_optional_pass(iteration)
+        ):
+            kind = iteration.failure.kind
             alike = [other for other in alike if other.failure and other.failure.kind == kind]
-            alike.append(row)
+            alike.append(iteration)
     return alike
 
 
-def _is_illegal_throughout(history: History, decision: Decision) -> bool:
+def _is_illegal_throughout(state: SearchState) -> bool:
     """Tell whether the sweep is over without a score, and a chip's rules had a part in that."""
-    if history.scored or decision.phase in ("phase-1-baseline", "phase-2-calib-tqt-sweep"):
+    history = state.history
+    if history.scored or decide(state).phase in (Phase.BASELINE, Phase.SWEEP):
         return False
-    return any(row.failure and row.failure.is_of_setting for row in history.failed)
+    return any(failed.failure and failed.failure.is_of_setting for failed in history.failed)
 
 
 def _none_is_legal(history: History) -> IterationError:
-    rows = [row for row in history.failed if row.failure and row.failure.is_of_setting]
-    last = rows[-1].failure
+    illegal = [item for item in history.failed if item.failure and item.failure.is_of_setting]
+    last = illegal[-1].failure
     return IterationError(
-        f"no calibration makes a model that the chip can run: {len(rows)} were illegal, the last "
-        f"one by {last.cause if last else ''}",
+        f"no calibration makes a model that the chip can run: {len(illegal)} were illegal, the "
+        f"last one by {last.cause if last else ''}",
         "see that the calibration images are preprocessed as those that evaluate() scores, in the "
         "same range; then run the same command again",
     )

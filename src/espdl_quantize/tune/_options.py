@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 
 from espdl_quantize.record import History
 from espdl_quantize.report import CompareResult
-from espdl_quantize.search import SearchBy
+from espdl_quantize.search import RankBy
 from espdl_quantize.tune._budget import Budget
 
 
@@ -24,17 +24,18 @@ class TuneOptions:
             without.
         confirm_draws: so many draws of the calibration data for best and its nearest rival once the
             search is over; 0 for none.
-        search_by: what the rules rank by; best/ and the target are judged by the metric.
+        rank_by: what the rules rank by; best/ and the target are judged by the metric.
         final: score best and the baseline on the data of the final score once the search is over.
     """
 
     budget: Budget = field(default_factory=Budget)
+    _: KW_ONLY
     policy: str = "evidence"
     seed: int = 0
     ignore_plateau: bool = False
     same_failures: int = 2
     final: bool = True
-    search_by: SearchBy = "metric"
+    rank_by: RankBy = RankBy.METRIC
     confirm_draws: int = 0
 
 

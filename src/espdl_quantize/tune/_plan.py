@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from espdl_quantize.record import History
 from espdl_quantize.search import (
-    Decision,
-    SearchOptions,
+    Open,
+    SearchState,
     TimeEstimate,
     TimeModel,
-    leg,
-    legs_complete_after,
-    missing_legs,
+    decide,
+    sweep_setting,
 )
 from espdl_quantize.setting import Setting
 from espdl_quantize.tune._budget import Budget
@@ -31,15 +29,15 @@ class PlanStep:
 
     name: str
     iterations: int | None
-    at_most: bool = False
-    time: TimeEstimate | None = None
+    at_most: bool = field(default=False, kw_only=True)
+    time: TimeEstimate | None = field(default=None, kw_only=True)
 
     def __str__(self) -> str:
-        told = self.name
+        text = self.name
         if self.iterations is not None:
             most = "at most " if self.at_most else ""
-            told += f": {most}{self.iterations} iteration{'s' if self.iterations != 1 else ''}"
-        return told + (f", {self.time}" if self.time is not None else "")
+            text += f": {most}{self.iterations} iteration{'s' if self.iterations != 1 else ''}"
+        return text + (f", {self.time}" if self.time is not None else "")
 
 
 @dataclass(frozen=True)
@@ -60,52 +58,51 @@ class Plan:
 
     def lines(self) -> list[str]:
         """Write the plan."""
-        found = [f"  {step}" for step in self.steps]
-        told = f"budget: {self.budget}"
+        lines = [f"  {step}" for step in self.steps]
+        text = f"budget: {self.budget}"
         if self.budget.iterations is not None and self.per_iteration is not None:
             whole = self.per_iteration.times(self.budget.iterations)
-            told += f"; at the pace of one iteration ({self.per_iteration}) that is {whole}"
+            text += f"; at the pace of one iteration ({self.per_iteration}) that is {whole}"
         elif not self.budget.is_set:
-            told += "; it stops at the target, at a plateau, or when nothing is left to try"
+            text += "; it stops at the target, at a plateau, or when nothing is left to try"
         elif self.budget.seconds is not None and self.per_iteration is not None:
             count = int(self.budget.seconds / max(self.per_iteration.seconds, 1e-9))
-            told += f"; room for about {count} iterations ({self.per_iteration} each)"
+            text += f"; room for about {count} iterations ({self.per_iteration} each)"
         if self.measured == "nothing":
-            told += "; how long an iteration takes is known once the baseline has run"
+            text += "; how long an iteration takes is known once the baseline has run"
         elif self.measured == "baseline":
             how = "what training adds is"
             if self.per_iteration is not None and self.per_iteration.derived:
                 how = "what training adds is derived from one forward, and"
-            told += f"; {how} known once the first calibration with TQT has run"
-        return [*found, told]
+            text += f"; {how} known once the first calibration with TQT has run"
+        return [*lines, text]
 
 
-def make_plan(history: History, decision: Decision, options: SearchOptions, budget: Budget) -> Plan:
+def make_plan(state: SearchState, budget: Budget) -> Plan:
     """Lay out what is left of the search."""
-    times = TimeModel(history)
+    history, times, missing = state.history, state.times, state.missing_sweep
     best = history.best.setting if history.best is not None else None
     steps = []
     if not history.iterations:
         steps.append(PlanStep("baseline", 1))
-    missing = missing_legs(history)
     if missing:
-        told = f"calibration sweep ({', '.join(missing)}, each with TQT)"
-        estimate = _times(times, leg(missing[0]), len(missing))
-        steps.append(PlanStep(told, len(missing), False, estimate))
-    if decision.phase != "phase-5-agent-driven":
-        cap = options.thresholds.phase3_cap
+        name = f"calibration sweep ({', '.join(missing)}, each with TQT)"
+        estimate = _times(times, sweep_setting(missing[0]), len(missing))
+        steps.append(PlanStep(name, len(missing), time=estimate))
+    if not isinstance(decide(state), Open):
+        cap = state.options.thresholds.phase3_cap
         if not missing:
-            cap -= len(history.iterations) - (legs_complete_after(history) or 0)
-        told = "levers, one change at a time"
-        steps.append(PlanStep(told, cap, True, _times(times, best or leg("kl"), cap)))
+            cap -= len(history.iterations) - (state.sweep_complete_after or 0)
+        estimate = _times(times, best or sweep_setting("kl"), cap)
+        steps.append(PlanStep("levers, one change at a time", cap, at_most=True, time=estimate))
     steps.append(PlanStep("open exploration", None))
     measured = "training" if times.knows_training else "baseline" if history.scored else "nothing"
-    per_iteration = times.estimate(best or leg("kl"))
+    per_iteration = times.estimate(best or sweep_setting("kl"))
     if measured == "baseline":
-        per_iteration = times.estimate(leg("kl"))
+        per_iteration = times.estimate(sweep_setting("kl"))
     return Plan(tuple(steps), budget, per_iteration, measured)
 
 
 def _times(times: TimeModel, setting: Setting, count: int) -> TimeEstimate | None:
-    one = times.estimate(setting)
-    return None if one is None else one.times(count)
+    estimate = times.estimate(setting)
+    return None if estimate is None else estimate.times(count)

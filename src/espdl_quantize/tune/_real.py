@@ -50,7 +50,7 @@ class RealBackend:
             self._contract, setting, folder, self._options, progress, self._prepared
         )
 
-    def run_aside(
+    def run_auxiliary(
         self, setting: Setting, folder: Path, progress: Progress, **changed: Any
     ) -> IterationRecord:
         """Run beside the search."""

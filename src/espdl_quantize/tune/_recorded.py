@@ -48,6 +48,7 @@ class RecordedBackend:
     def __init__(
         self,
         path: Path,
+        *,
         unknown: Literal["error", "unavailable"] = "unavailable",
         pace: float | None = None,
     ) -> None:
@@ -142,7 +143,7 @@ def record(
     with locked(outputs):
         for setting in settings:
             history = read_history(outputs)
-            done = {setting_key(row.setting) for row in history.iterations if row.setting}
+            done = {setting_key(item.setting) for item in history.iterations if item.setting}
             if setting_key(setting) in done:
                 continue
             number = history.next_id

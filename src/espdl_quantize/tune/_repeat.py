@@ -7,11 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
-from espdl_quantize.core import Hint, Json, Option, Progress, UsageError, write_json
+from espdl_quantize.core import (
+    Direction,
+    Hint,
+    Json,
+    Option,
+    Progress,
+    UsageError,
+    Verdict,
+    write_json,
+)
 from espdl_quantize.record import History, Iteration, read_iteration
 from espdl_quantize.setting import DEFAULT_BITS, Setting, setting_key, with_calibration
 from espdl_quantize.stats import student_mean
-from espdl_quantize.tune._backend import AsideBackend
+from espdl_quantize.tune._backend import AuxiliaryBackend
 
 REPEAT = "repeat"
 """The folder of the draws in an output folder, with a folder per setting."""
@@ -27,24 +36,28 @@ class Draws:
     Attributes:
         setting: what was quantized with.
         folder: of its draws.
-        rows: an iteration per draw.
+        iterations: one per draw.
         seed: of the draws.
     """
 
     setting: Setting
     folder: Path
-    rows: tuple[Iteration, ...]
+    iterations: tuple[Iteration, ...]
     seed: int
 
     @property
     def values(self) -> list[float]:
         """The scores, of each draw."""
-        return [row.value for row in self.rows if row.value is not None]
+        return [iteration.value for iteration in self.iterations if iteration.value is not None]
 
     def summary(self) -> Json:
         """Return mean, spread and every draw as plain data."""
         values = self.values
-        noises = [row.signals.noise_signal for row in self.rows if row.signals is not None]
+        noises = [
+            iteration.signals.noise_signal
+            for iteration in self.iterations
+            if iteration.signals is not None
+        ]
         known = [noise for noise in noises if noise is not None]
         several = len(values) > 1
         interval = student_mean(values) if several else None
@@ -54,11 +67,13 @@ class Draws:
             "seed": self.seed,
             "draws": [
                 {
-                    "draw": row.id,
-                    "primary_value": row.value,
-                    "noise_signal": None if row.signals is None else row.signals.noise_signal,
+                    "draw": iteration.id,
+                    "primary_value": iteration.value,
+                    "noise_signal": None
+                    if iteration.signals is None
+                    else iteration.signals.noise_signal,
                 }
-                for row in self.rows
+                for iteration in self.iterations
             ],
             "mean": fmean(values),
             "standard_deviation": stdev(values) if several else None,
@@ -70,7 +85,7 @@ class Draws:
 
 
 def repeat(
-    backend: AsideBackend,
+    backend: AuxiliaryBackend,
     outputs: Path,
     setting: Setting,
     draws: int,
@@ -89,8 +104,8 @@ def repeat(
         setting: what to quantize with.
         draws: how many, at least two.
         seed: of the draws.
-        progress: told of every stage.
-        notice: told of each score.
+        progress: receives every stage.
+        notice: receives each score.
 
     Raises:
         UsageError: fewer than two draws.
@@ -104,57 +119,61 @@ def repeat(
     home = outputs.resolve()
     folder = home / REPEAT / setting_key(setting)[:12]
     folder.mkdir(parents=True, exist_ok=True)
-    rows = []
+    iterations = []
     for draw in range(1, draws + 1):
         place = folder / f"iter_{draw}"
-        row = _known(place, draw, seed)
-        if row is None:
+        iteration = _known(place, draw, seed)
+        if iteration is None:
             with progress.stage(f"draw {draw} of {draws}"):
-                backend.run_aside(
+                backend.run_auxiliary(
                     setting, place, progress, home=str(home), draw=draw, seed=seed, reuse=False
                 )
-            row = _known(place, draw, seed)
-            assert row is not None
-        notice(f"draw {draw}: {row.metric} {row.value:.6g}")
-        rows.append(row)
-    found = Draws(setting, folder, tuple(rows), seed)
-    write_json(folder / SUMMARY, found.summary())
-    return found
+            iteration = _known(place, draw, seed)
+            assert iteration is not None
+        notice(f"draw {draw}: {iteration.metric} {iteration.value:.6g}")
+        iterations.append(iteration)
+    repeated = Draws(setting, folder, tuple(iterations), seed)
+    write_json(folder / SUMMARY, repeated.summary())
+    return repeated
 
 
 def _known(folder: Path, draw: int, seed: int) -> Iteration | None:
     if not folder.is_dir():
         return None
-    row, _ = read_iteration(folder, draw)
-    return row if row is not None and row.value is not None and row.seed == seed else None
+    iteration, _ = read_iteration(folder, draw)
+    return (
+        iteration
+        if iteration is not None and iteration.value is not None and iteration.seed == seed
+        else None
+    )
 
 
-def compare_draws(first: Draws, second: Draws, higher_is_better: bool) -> Json:
+def compare_draws(first: Draws, second: Draws, *, higher_is_better: bool) -> Json:
     """Compare two settings over the same draws of the calibration data, draw by draw.
 
     The verdict is that of Student's 95 % interval of the mean difference. It has no more degrees of
     freedom than there are draws less one: of three draws, only a large difference shows.
     """
-    pairs = zip(first.rows, second.rows, strict=False)
-    found = [
-        one.value - two.value
-        for one, two in pairs
-        if one.value is not None and two.value is not None
+    differences = [
+        left.value - right.value
+        for left, right in zip(first.iterations, second.iterations, strict=False)
+        if left.value is not None and right.value is not None
     ]
-    interval = student_mean(found)
-    verdict = "within noise"
+    interval = student_mean(differences)
+    verdict = Verdict.WITHIN_NOISE
     if interval.low > 0 or interval.high < 0:
-        verdict = "better" if (interval.low > 0) == higher_is_better else "worse"
+        is_better = (interval.low > 0) == higher_is_better
+        verdict = Verdict.BETTER if is_better else Verdict.WORSE
     return {
-        "draws": len(found),
-        "mean_difference": fmean(found),
+        "draws": len(differences),
+        "mean_difference": fmean(differences),
         "interval": [interval.low, interval.high],
         "verdict": verdict,
     }
 
 
 def confirm(
-    backend: AsideBackend,
+    backend: AuxiliaryBackend,
     history: History,
     draws: int,
     seed: int,
@@ -174,21 +193,24 @@ def confirm(
     best = history.best
     if best is None or best.setting is None:
         return None
-    others = [row for row in history.scored if row.setting is not None and row.id != best.id]
-    rival = max(others, key=lambda row: (history.height(row), -row.id), default=None)
+    others = [item for item in history.scored if item.setting is not None and item.id != best.id]
+    rival = max(others, key=lambda item: (history.height(item), -item.id), default=None)
     if rival is None or rival.setting is None:
         return None
-    found = []
-    for row in (best, rival):
-        assert row.setting is not None
-        notice(f"{draws} draws of the calibration data for {row.name}")
-        found.append(repeat(backend, history.folder, row.setting, draws, seed, progress, notice))
-    told: Json = {
+    both = []
+    for iteration in (best, rival):
+        assert iteration.setting is not None
+        notice(f"{draws} draws of the calibration data for {iteration.name}")
+        both.append(
+            repeat(backend, history.folder, iteration.setting, draws, seed, progress, notice)
+        )
+    higher = Direction(history.direction) is Direction.MAX
+    summary: Json = {
         "best": best.id,
         "rival": rival.id,
-        "best_versus_rival": compare_draws(found[0], found[1], history.direction == "max"),
-        "best_draws": found[0].summary(),
-        "rival_draws": found[1].summary(),
+        "best_versus_rival": compare_draws(both[0], both[1], higher_is_better=higher),
+        "best_draws": both[0].summary(),
+        "rival_draws": both[1].summary(),
     }
-    write_json(history.folder / REPEAT / CONFIRMED, told)
-    return told
+    write_json(history.folder / REPEAT / CONFIRMED, summary)
+    return summary

@@ -8,10 +8,10 @@ from espdl_quantize.record import History, Iteration
 from espdl_quantize.report._comparison import cost_of
 from espdl_quantize.report._escape import number, plain
 from espdl_quantize.report.figures._base import Figure, Json, axis, hover, label, layout
-from espdl_quantize.search import Situation, relative_loss, runtime_cost
+from espdl_quantize.search import SearchState, relative_loss, runtime_cost
 
 
-def cost_figure(situation: Situation) -> Figure:
+def cost_figure(situation: SearchState) -> Figure:
     """Draw the score over the number of ops that run slower than in the plain 8-bit model."""
     history = situation.history
     metric = plain(history.metric or "metric", 60)

@@ -10,7 +10,7 @@ from espdl_quantize.record import History, Iteration
 from espdl_quantize.report._comparison import changes_of, delta_of, outcome_of
 from espdl_quantize.report._escape import number, plain
 from espdl_quantize.report.figures._base import Figure, Json, axis, hover, label, layout
-from espdl_quantize.search import Situation, legs_complete_after, phase5_cutoff
+from espdl_quantize.search import SearchState
 
 PHASE_NAMES = {1: "Baseline", 2: "Calibration sweep", 3: "Levers", 5: "Open search"}
 
@@ -26,7 +26,7 @@ _LETTER = 7 / 900
 _LETTER_ON_A_PHONE = 7 / 300
 
 
-def metric_figure(situation: Situation) -> Figure:
+def metric_figure(situation: SearchState) -> Figure:
     """Draw every iteration, the best so far, the float model, the target and the phases."""
     history = situation.history
     metric = plain(history.metric or "metric", 60)
@@ -73,11 +73,11 @@ def metric_figure(situation: Situation) -> Figure:
     )
 
 
-def phase_of(situation: Situation) -> list[int]:
+def phase_of(situation: SearchState) -> list[int]:
     """Return the phase that each iteration was run in: 1, 2, 3 or 5."""
     history = situation.history
-    swept = legs_complete_after(history) or len(history.iterations)
-    cutoff = phase5_cutoff(situation)
+    swept = situation.sweep_complete_after or len(history.iterations)
+    cutoff = situation.opened_after
     phases = []
     for place, row in enumerate(history.iterations):
         if place == 0:
@@ -89,7 +89,7 @@ def phase_of(situation: Situation) -> list[int]:
     return phases
 
 
-def _lines(situation: Situation) -> Iterator[Json]:
+def _lines(situation: SearchState) -> Iterator[Json]:
     history, target = situation.history, situation.options.target
     ends = [-0.5, len(history.iterations) - 0.5]
     best = history.best

@@ -13,7 +13,8 @@ from espdl_quantize.report._gap import gap_words
 from espdl_quantize.report.figures import TRAINED_TOGETHER
 from espdl_quantize.search import (
     Crashes,
-    findings,
+    Open,
+    Proposal,
     lint_setting,
     relative_loss,
     runtime_cost,
@@ -68,8 +69,9 @@ def remaining_gap(step: Step) -> Iterator[Block]:
 
 
 def _ways_on(step: Step) -> Iterator[str]:
-    signals, decision = step.decision.signals, step.decision
-    if signals is not None:
+    decision = step.decision
+    if isinstance(decision, Open):
+        signals = decision.signals
         for name, untried in (
             ("Untried levers", signals.untried_phase3_levers),
             ("Untried patterns", signals.untried_phase5_patterns),
@@ -78,7 +80,7 @@ def _ways_on(step: Step) -> Iterator[str]:
         ):
             if untried:
                 yield f"{name}: {', '.join(untried)}."
-    elif decision.lever is not None or decision.setting is not None:
+    elif isinstance(decision, Proposal):
         yield f"The search would go on: {plain(decision.advice, 600)}"
 
 
@@ -94,7 +96,7 @@ def _findings(step: Step, best: Iteration) -> Iterator[str]:
             f"Worst layers of {best.name} (noise:signal, each quantized alone): {ratios}."
             + (f" {TRAINED_TOGETHER}" if is_trained else "")
         )
-    for finding in findings(step.situation):
+    for finding in step.situation.findings:
         yield f"{finding.rule}: {plain(finding.text)}; speaks for {plain(finding.method)}."
     for jump in evidence.jumps[:3]:
         between = ", ".join(plain(op) for op in jump.between[:5]) or "nothing"
@@ -170,10 +172,7 @@ def _allowed_violations(step: Step) -> Iterator[str]:
     for count, record in enumerate(history.iterations):
         if record.setting is None or count == 0:
             continue
-        before = history.upto(count)
-        for violation in lint_setting(
-            record.setting, before, situation.evidence, situation.options
-        ):
+        for violation in lint_setting(record.setting, situation.upto(count)):
             yield f"{record.name} ran against the rule {violation.rule}: {plain(violation.found)}."
 
 

@@ -9,6 +9,7 @@ from espdl_quantize.record.comparison import ComparedIteration, OnBoard
 from espdl_quantize.report._blocks import Block, Lines, Step, section
 from espdl_quantize.report._certainty import final_lines, score_source
 from espdl_quantize.report._escape import number, plain
+from espdl_quantize.search import Open, Proposal, Stop
 
 _SHOWN = 12
 _ADVICE = 4000
@@ -39,12 +40,13 @@ def ranking_warnings(step: Step) -> Iterator[Block]:
 @section("", html=None, markdown=None, terminal=40)
 def refusal(step: Step) -> Iterator[Block]:
     """Say why what was asked for is refused, and what is left untried."""
-    plan, signals = step.plan, step.decision.signals
+    plan, decision = step.plan, step.decision
     if not plan.refusal:
         return
     yield Lines((f"REFUSED: {plain(plan.refusal)}",))
-    if not plan.premature or signals is None:
+    if not plan.premature or not isinstance(decision, Open):
         return
+    signals = decision.signals
     names = ("untried_phase5_patterns", "untried_phase3_levers", "untried_5beta_reapply")
     yield Lines(
         (
@@ -79,12 +81,13 @@ def written(step: Step) -> Iterator[Block]:
 
 
 def _goes_on(step: Step) -> bool:
-    return step.reason is None and step.decision.stop is None
+    return step.reason is None and not isinstance(step.decision, Stop)
 
 
 def _next_step(step: Step) -> Iterator[str]:
     decision = step.decision
-    yield f"phase: {decision.phase}" + (f", lever {decision.lever}" if decision.lever else "")
+    lever = decision.lever if isinstance(decision, Proposal) else None
+    yield f"phase: {decision.phase}" + (f", lever {lever}" if lever else "")
     yield f"next: {plain(step.comparison.next_step_hint.advice, _ADVICE)}"
     for skip in decision.skipped:
         yield f"skipped {skip.lever}: {plain(skip.reason)}"

@@ -4,36 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from espdl_quantize.record import Evidence, History, Iteration
-from espdl_quantize.search._thresholds import Thresholds
+from espdl_quantize.record import History, Iteration
 from espdl_quantize.setting import Setting
 
-
-@dataclass(frozen=True)
-class LeverContext:
-    """What a lever decides on.
-
-    Attributes:
-        history: all iterations.
-        best: the best of them.
-        base: best's setting, which the lever changes.
-        evidence: best's artifacts.
-        thresholds: limits of the rules.
-        target: the value of the primary metric to reach.
-    """
-
-    history: History
-    best: Iteration
-    base: Setting
-    evidence: Evidence
-    thresholds: Thresholds
-    target: float | None = None
+if TYPE_CHECKING:
+    from espdl_quantize.search._state import SearchState
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Judgement:
     """Whether a lever applies, and the numbers that say so."""
 
     applies: bool
@@ -43,7 +24,7 @@ class Verdict:
 class Lever(ABC):
     """One change to best's setting.
 
-    A new lever is a subclass in a file of its own and a line in the registry.
+    A new lever is a subclass in a file of its own and a line in :data:`LEVERS`.
 
     Attributes:
         id: the name in hints and reports.
@@ -62,37 +43,43 @@ class Lever(ABC):
         """Tell whether ``setting`` holds the change by which this lever is recognised."""
 
     @abstractmethod
-    def applies(self, context: LeverContext) -> Verdict:
+    def applies(self, state: SearchState) -> Judgement:
         """Judge by best's artifacts whether the lever is worth a run."""
 
     @abstractmethod
-    def change(self, context: LeverContext) -> Setting:
-        """Return best's setting with this one change; only called where the lever applies."""
+    def change(self, state: SearchState) -> Setting:
+        """Return ``state.base`` with this one change; only called where the lever applies."""
 
 
 def is_tried(lever: Lever, history: History) -> bool:
     """Tell whether any iteration has the lever's change, whatever it scored."""
-    return any(row.setting is not None and lever.marks(row.setting) for row in history.iterations)
+    return any(
+        iteration.setting is not None and lever.marks(iteration.setting)
+        for iteration in history.iterations
+    )
 
 
 def runs_of(lever: Lever, history: History) -> list[Iteration]:
     """Return the iterations that pulled the lever: best before them did not have its change."""
     return [
-        row
-        for row in history.iterations
-        if row.setting is not None
-        and lever.marks(row.setting)
-        and not _had(lever, history.prior_best[row.id])
+        iteration
+        for iteration in history.iterations
+        if iteration.setting is not None
+        and lever.marks(iteration.setting)
+        and not _had(lever, history.prior_best[iteration.id])
     ]
 
 
 def improved(lever: Lever, history: History) -> bool:
     """Tell whether pulling the lever made a new best."""
     return any(
-        (history.gain(row) or 0) > 0 or (history.gain(row) is not None and history.took_over(row))
-        for row in runs_of(lever, history)
+        (history.gain(iteration) or 0) > 0
+        or (history.gain(iteration) is not None and history.took_over(iteration))
+        for iteration in runs_of(lever, history)
     )
 
 
-def _had(lever: Lever, row: Iteration | None) -> bool:
-    return row is not None and row.setting is not None and lever.marks(row.setting)
+def _had(lever: Lever, iteration: Iteration | None) -> bool:
+    return (
+        iteration is not None and iteration.setting is not None and lever.marks(iteration.setting)
+    )

@@ -1,14 +1,34 @@
 """Policies of open exploration: from the evidence to the next setting."""
 
-from espdl_quantize.search.policies._base import Policy, PolicyContext, Proposal
-from espdl_quantize.search.policies._coverage import covers
-from espdl_quantize.search.policies._effects import EffectModel, Expectation
-from espdl_quantize.search.policies._evidence import EvidencePolicy
-from espdl_quantize.search.policies._features import Feature, features
-from espdl_quantize.search.policies._optuna import OptunaPolicy
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from espdl_quantize.core import UsageError
+from espdl_quantize.search.policies._base import Policy
+from espdl_quantize.search.policies._effects import EffectModel, Expectation, Feature, features
 from espdl_quantize.search.policies._parameters import DEFAULT_PARAMETERS, PolicyParameters
-from espdl_quantize.search.policies._random import RandomPolicy
-from espdl_quantize.search.policies._registry import POLICIES, make_policy
+from espdl_quantize.search.policies.evidence import EvidencePolicy
+from espdl_quantize.search.policies.random_draw import RandomPolicy
+from espdl_quantize.search.policies.tpe import OptunaPolicy
+
+POLICIES: Mapping[str, Callable[[], Policy]] = {
+    policy.name: policy for policy in (EvidencePolicy, OptunaPolicy, RandomPolicy)
+}
+"""How to make each policy, by its name."""
+
+
+def make_policy(name: str) -> Policy:
+    """Return the policy of that name.
+
+    Raises:
+        UsageError: there is none.
+        InstallationError: it needs a package that is not installed.
+    """
+    if name not in POLICIES:
+        raise UsageError(f"there is no policy {name!r}", f"choose one of {', '.join(POLICIES)}")
+    return POLICIES[name]()
+
 
 __all__ = [
     "DEFAULT_PARAMETERS",
@@ -19,11 +39,8 @@ __all__ = [
     "Feature",
     "OptunaPolicy",
     "Policy",
-    "PolicyContext",
     "PolicyParameters",
-    "Proposal",
     "RandomPolicy",
-    "covers",
     "features",
     "make_policy",
 ]

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from espdl_quantize.record import Iteration
-from espdl_quantize.search._advice import findings
 from espdl_quantize.search.phase5 import lever_stack
-from espdl_quantize.search.policies._base import PolicyContext
-from espdl_quantize.search.policies._features import Feature, features
 from espdl_quantize.search.policies._parameters import PolicyParameters
-from espdl_quantize.setting import PASSES, Setting
+from espdl_quantize.setting import PASSES, Change, Setting, diff, int16_ops, split_layers
+
+if TYPE_CHECKING:
+    from espdl_quantize.search._state import SearchState
+
+_SWITCHES = (*PASSES, "fusion_alignment", "extra")
 
 _ASKS_FOR = {
     "R1": "calib percentile",
@@ -27,10 +30,25 @@ _OPS = ("int16", "split")
 
 
 @dataclass(frozen=True)
+class Feature:
+    """One kind of change.
+
+    Attributes:
+        family: what it has in common with others, such as "int16".
+        name: exactly what it is, such as "int16 /conv1".
+        sign: 1 for on, added or more; -1 for the way back.
+    """
+
+    family: str
+    name: str
+    sign: int = 1
+
+
+@dataclass(frozen=True)
 class Observation:
     """What one iteration says of one kind of change."""
 
-    row: Iteration
+    iteration: Iteration
     feature: Feature
     credit: float
     weight: float
@@ -57,20 +75,18 @@ class Expectation:
 class EffectModel:
     """See :class:`PolicyParameters` for the formula."""
 
-    def __init__(self, context: PolicyContext, parameters: PolicyParameters) -> None:
+    def __init__(self, state: SearchState, parameters: PolicyParameters) -> None:
         self._parameters = parameters
-        self.gap = open_gap(context)
-        self._base = context.base
+        self.gap = open_gap(state)
+        self._base = state.base
         self._triggered = {
-            _ASKS_FOR[finding.rule]
-            for finding in findings(context.situation)
-            if finding.rule in _ASKS_FOR
+            _ASKS_FOR[finding.rule] for finding in state.findings if finding.rule in _ASKS_FOR
         }
-        self._unjudged = {f"calib {name}" for name in context.signals.untried_calib_swaps}
-        errors = context.evidence.worst(len(context.evidence.layerwise))
+        self._unjudged = {f"calib {name}" for name in state.signals.untried_calib_swaps}
+        errors = state.best_evidence.worst(len(state.best_evidence.layerwise))
         total = sum(snr for _, snr in errors)
         self._shares = {op: snr / total for op, snr in errors} if total > 0 else {}
-        self._observations = self._observe(context)
+        self._observations = self._observe(state)
 
     def expect(self, setting: Setting) -> Expectation:
         """Return what changing best's setting into ``setting`` is expected to gain."""
@@ -81,7 +97,7 @@ class EffectModel:
             mean *= self._parameters.stacking ** (len(families) - 1)
         deviation = math.sqrt(sum(part.deviation**2 for part in parts))
         sources = [source for part in parts for source in part.sources]
-        sources.sort(key=lambda source: (-source.weight, -source.row.id))
+        sources.sort(key=lambda source: (-source.weight, -source.iteration.id))
         return Expectation(mean, deviation, tuple(sources))
 
     def _expect(self, feature: Feature) -> Expectation:
@@ -96,7 +112,9 @@ class EffectModel:
             if alike < 1.0 and feature.family not in _OPS:
                 continue
             weighed.append(
-                Observation(seen.row, seen.feature, seen.credit * feature.sign, seen.weight * alike)
+                Observation(
+                    seen.iteration, seen.feature, seen.credit * feature.sign, seen.weight * alike
+                )
             )
         strength = limits.prior_strength + sum(seen.weight for seen in weighed)
         total = limits.prior_strength * prior * feature.sign * self.gap
@@ -114,16 +132,16 @@ class EffectModel:
             bonus += self._parameters.int16_recovery * self._shares.get(op, 0.0)
         return bonus
 
-    def _observe(self, context: PolicyContext) -> list[Observation]:
-        limits, history = self._parameters, context.history
+    def _observe(self, state: SearchState) -> list[Observation]:
+        limits, history = self._parameters, state.ranking
         today = lever_stack(self._base)
         seen = []
-        for row in history.iterations:
-            prior = history.prior_best[row.id]
-            if row.setting is None or prior is None or prior.setting is None:
+        for iteration in history.iterations:
+            prior = history.prior_best[iteration.id]
+            if iteration.setting is None or prior is None or prior.setting is None:
                 continue
-            parts = features(prior.setting, row.setting)
-            gain = history.gain(row)
+            parts = features(prior.setting, iteration.setting)
+            gain = history.gain(iteration)
             if gain is None:
                 gain = -limits.failure_loss * self.gap
             most = limits.credit_limit * self.gap
@@ -131,24 +149,58 @@ class EffectModel:
             weight = limits.stack_decay ** len(lever_stack(prior.setting) ^ today)
             for part in parts:
                 credit = part.sign * gain / len(parts)
-                seen.append(Observation(row, part, credit, weight))
+                seen.append(Observation(iteration, part, credit, weight))
         return seen
 
 
-def open_gap(context: PolicyContext) -> float:
+def open_gap(state: SearchState) -> float:
     """Return what is missing to the float model; where that is not known, a quarter of the range.
 
     It is never less than what counts as flat.
     """
-    history = context.history
+    history = state.ranking
     best = history.best
-    if best is None or best.value is None:
+    if best is None:
         return 1.0
-    flat = context.situation.options.thresholds.plateau_relative * abs(best.value)
+    flat = state.options.thresholds.plateau_relative * abs(history.height(best))
     reference = history.float_value(best)
     if reference is None:
-        heights = [history.height(row) for row in history.scored]
+        heights = [history.height(iteration) for iteration in history.scored]
         gap = (max(heights) - min(heights)) / 4
     else:
-        gap = reference - best.value if history.direction == "max" else best.value - reference
+        gap = history.gap_to(best, reference)
     return max(gap, flat, 1e-9)
+
+
+def features(before: Setting, after: Setting) -> tuple[Feature, ...]:
+    """Take the step from ``before`` to ``after`` apart."""
+    parts: list[Feature] = []
+    for change in diff(before, after):
+        if change.path == "dispatching_table":
+            parts += _ops("int16", int16_ops(before), int16_ops(after)) or [Feature("int16", "8")]
+        elif change.path == "calib_algorithm":
+            parts.append(Feature("calib", f"calib {change.after}"))
+            parts.append(Feature("calib", f"calib {change.before}", -1))
+        elif change.path == PASSES["weight_split"].layers_field:
+            parts += _ops("split", split_layers(before), split_layers(after))
+        else:
+            parts.append(_feature(change))
+    return tuple(parts)
+
+
+def _feature(change: Change) -> Feature:
+    path, before, after = change.path, change.before, change.after
+    if path in _SWITCHES and (before is None or after is None):
+        return Feature(path, path, -1 if after is None else 1)
+    if _is_number(before) and _is_number(after):
+        return Feature(path, path, 1 if after > before else -1)
+    return Feature(path, f"{path} {after}")
+
+
+def _ops(family: str, before: tuple[str, ...], after: tuple[str, ...]) -> list[Feature]:
+    added = [Feature(family, f"{family} {op}") for op in after if op not in before]
+    return added + [Feature(family, f"{family} {op}", -1) for op in before if op not in after]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -1,70 +1,78 @@
-"""Turns a change into a proposal whose rationale names the iterations and numbers behind it."""
+"""Completes a proposal: its number, and a rationale that names what speaks for it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
+from espdl_quantize.search._decisions import Proposal
 from espdl_quantize.search._describe import cite, describe_changes
-from espdl_quantize.search.policies._base import PolicyContext, Proposal
-from espdl_quantize.search.policies._coverage import covers
+from espdl_quantize.search.phase5 import covers
 from espdl_quantize.search.policies._effects import Observation
-from espdl_quantize.setting import Setting
+
+if TYPE_CHECKING:
+    from espdl_quantize.search._state import SearchState
 
 _SOURCES = 3
 
 
-def proposal(
-    context: PolicyContext,
-    setting: Setting,
-    pattern: str,
-    reason: str,
+def complete(
+    state: SearchState,
+    proposal: Proposal,
+    *,
     sources: Sequence[Observation] = (),
     expected_gain: float | None = None,
 ) -> Proposal:
     """Number the setting and write its rationale.
 
     Args:
-        context: what the policy decided on.
-        setting: what to run.
-        pattern: the kind of move.
-        reason: why, with the numbers of the artifacts.
+        state: what the policy decided on.
+        proposal: the setting, the kind of change, and the reason.
         sources: what earlier iterations say of its changes.
         expected_gain: over best; None where the policy does not say.
     """
-    history, best = context.history, context.history.best
-    settled = covers(context.signals, context.base, setting)
-    told = [
-        f"Open exploration, {pattern} on {context.base_name}: "
-        f"{describe_changes(context.base, setting)}."
+    best = state.best
+    covered = covers(state.signals, state.base, proposal.setting)
+    sentences = [
+        f"Open exploration, {proposal.pattern} on {state.base_name}: "
+        f"{describe_changes(state.base, proposal.setting)}."
     ]
-    if reason:
-        told.append(f"{reason}.")
-    if settled:
-        told.append(f"Covers {', '.join(settled)}.")
+    if proposal.reason:
+        sentences.append(f"{proposal.reason}.")
+    if covered:
+        sentences.append(f"Covers {', '.join(covered)}.")
     cited = _distinct(sources)
     if cited:
-        record = ", ".join(_effect(context, source) for source in cited)
-        told.append(f"On record: {record}.")
+        effects = ", ".join(_effect(state, source) for source in cited)
+        sentences.append(f"On record: {effects}.")
     if expected_gain is not None:
-        told.append(f"Expected gain {expected_gain:+.3g}.")
+        sentences.append(f"Expected gain {expected_gain:+.3g}.")
     if best is not None:
-        told.append(f"{cite(history, best, context.evidence)}.")
-    ids = {source.row.id for source in cited} | ({best.id} if best is not None else set())
-    numbered = setting.model_copy(
-        update={"iteration_id": history.next_id, "rationale": " ".join(told)}
+        sentences.append(f"{cite(state.ranking, best, state.best_evidence)}.")
+    ids = {source.iteration.id for source in cited} | ({best.id} if best is not None else set())
+    rationale = " ".join(sentences)
+    update = {"iteration_id": state.history.next_id, "rationale": rationale}
+    return replace(
+        proposal,
+        setting=proposal.setting.model_copy(update=update),
+        phase=state.decision.phase,
+        advice=rationale,
+        expected_gain=expected_gain or 0.0,
+        citations=tuple(sorted(ids)),
+        covers=covered,
     )
-    return Proposal(numbered, pattern, expected_gain or 0.0, tuple(sorted(ids)), settled)
 
 
 def _distinct(sources: Sequence[Observation]) -> list[Observation]:
     first: dict[int, Observation] = {}
     for source in sources:
-        first.setdefault(source.row.id, source)
+        first.setdefault(source.iteration.id, source)
     return list(first.values())[:_SOURCES]
 
 
-def _effect(context: PolicyContext, source: Observation) -> str:
-    gain = context.history.gain(source.row)
+def _effect(state: SearchState, source: Observation) -> str:
+    gain = state.ranking.gain(source.iteration)
     way = "without " if source.feature.sign < 0 else ""
-    told = "failed" if gain is None else f"{gain:+.4g}"
-    return f"{source.row.name} {told} ({way}{source.feature.name})"
+    effect = "failed" if gain is None else f"{gain:+.4g}"
+    return f"{source.iteration.name} {effect} ({way}{source.feature.name})"

@@ -7,26 +7,26 @@ from __future__ import annotations
 
 from espdl_quantize.record import Evidence
 from espdl_quantize.search._thresholds import DEFAULT_THRESHOLDS, Thresholds
-from espdl_quantize.search.triggers._activations import (
+from espdl_quantize.search.triggers._distributions import (
+    next_conv,
     r1_heavy_tail,
     r2_several_peaks,
+    r3_uneven_channels,
+    r4_weight_outliers,
     r5_mean_shift,
 )
-from espdl_quantize.search.triggers._finding import Finding, has_bias, weight_row, worst_ops
+from espdl_quantize.search.triggers._finding import Finding, has_bias, weight_stats, worst_ops
 from espdl_quantize.search.triggers._layers import (
+    R8Verdict,
     gap_points,
+    judge_r8,
     outliers,
     r6_single_layer,
     r7_spread_out,
+    r8_multi_input,
     r9_nothing_matched,
     r9_sensitive_type,
     r10_large_gap,
-)
-from espdl_quantize.search.triggers._multi_input import R8Verdict, judge_r8, r8_multi_input
-from espdl_quantize.search.triggers._weights import (
-    next_conv,
-    r3_uneven_channels,
-    r4_weight_outliers,
 )
 
 
@@ -47,19 +47,19 @@ def find_triggers(
         all_tried: no lever is left, which R10 asks for.
         points_to_target: distance to the target, see :func:`gap_points`.
     """
-    found = [
+    findings = [
         r1_heavy_tail(evidence, limits),
         r2_several_peaks(evidence, limits),
         r3_uneven_channels(evidence, limits),
-        r4_weight_outliers(evidence, limits, equalization_failed),
+        r4_weight_outliers(evidence, limits, equalization_failed=equalization_failed),
         r5_mean_shift(evidence, limits),
         r6_single_layer(evidence, limits),
         r7_spread_out(evidence, limits),
         r8_multi_input(evidence, limits),
         r9_sensitive_type(evidence, limits),
-        r10_large_gap(all_tried, points_to_target, limits),
+        r10_large_gap(points_to_target, limits, all_tried=all_tried),
     ]
-    matched = [finding for finding in found if finding is not None]
+    matched = [finding for finding in findings if finding is not None]
     if not matched:
         last = r9_nothing_matched(evidence, limits)
         return [last] if last is not None else []
@@ -92,6 +92,6 @@ __all__ = [
     "r9_nothing_matched",
     "r9_sensitive_type",
     "r10_large_gap",
-    "weight_row",
+    "weight_stats",
     "worst_ops",
 ]

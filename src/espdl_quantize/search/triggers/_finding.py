@@ -1,4 +1,4 @@
-"""What a trigger of the playbook answers with, and the rows that triggers look at."""
+"""What a trigger of the playbook answers with, and the statistics that triggers look at."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ class Finding:
 def worst_ops(evidence: Evidence, limits: Thresholds) -> list[str]:
     """Return the ops whose distributions count, worst first; all where no error is known."""
     worst = [op for op, _ in evidence.worst(limits.rule_layers)]
-    return worst or list(dict.fromkeys(row.op for row in evidence.stats))
+    return worst or list(dict.fromkeys(stats.op for stats in evidence.stats))
 
 
-def weight_row(evidence: Evidence, op: str) -> VariableStats | None:
+def weight_stats(evidence: Evidence, op: str) -> VariableStats | None:
     """Return the statistics of the weight of an op, which is its second input.
 
     Without the graph, the first parameter counts: esp-ppq lists the inputs in order, and the bias
     comes after the weight.
     """
-    parameters = [row for row in evidence.rows(op) if row.is_parameter]
+    parameters = [stats for stats in evidence.rows(op) if stats.is_parameter]
     node = evidence.op(op)
     if node is not None and len(node.inputs) > 1:
-        named = [row for row in parameters if row.variable == node.inputs[1]]
+        named = [stats for stats in parameters if stats.variable == node.inputs[1]]
         parameters = named or parameters
     return parameters[0] if parameters else None
 
@@ -50,11 +50,16 @@ def has_bias(evidence: Evidence, op: str) -> bool:
     node = evidence.op(op)
     if node is not None:
         return len(node.inputs) >= 3
-    return sum(row.is_parameter for row in evidence.rows(op)) >= 2
+    return sum(stats.is_parameter for stats in evidence.rows(op)) >= 2
 
 
-def max_over_std(row: VariableStats) -> float | None:
+def max_over_std(stats: VariableStats) -> float | None:
     """Return the largest magnitude of a variable in units of its standard deviation."""
-    if row.float_max is None or row.float_min is None or not row.float_std or row.float_std < 0:
+    if (
+        stats.float_max is None
+        or stats.float_min is None
+        or not stats.float_std
+        or stats.float_std < 0
+    ):
         return None
-    return max(abs(row.float_max), abs(row.float_min)) / row.float_std
+    return max(abs(stats.float_max), abs(stats.float_min)) / stats.float_std

@@ -1,14 +1,15 @@
-"""Where the candidates of the evidence policy come from: one class per kind of move."""
+"""Where the candidates of the evidence policy come from: one class per kind of change."""
 
-from espdl_quantize.search.policies.generators._ablate import Ablate, TrimCost
-from espdl_quantize.search.policies.generators._base import Candidate, Generator
-from espdl_quantize.search.policies.generators._calibration import SwapCalibration
-from espdl_quantize.search.policies.generators._int16 import PromoteOps
-from espdl_quantize.search.policies.generators._knobs import OtherWays, TurnKnobs
-from espdl_quantize.search.policies.generators._levers import StackLevers
-from espdl_quantize.search.policies.generators._merge import changed_fields, transplant
-from espdl_quantize.search.policies.generators._reapply import ReapplyChanges
-from espdl_quantize.search.policies.generators._split import SplitLayers
+from espdl_quantize.search.policies.generators._base import Generator
+from espdl_quantize.search.policies.generators.ops import PromoteOps, SplitLayers, TrimCost
+from espdl_quantize.search.policies.generators.passes import Ablate, OtherWays, TurnKnobs
+from espdl_quantize.search.policies.generators.stack import (
+    ReapplyChanges,
+    StackLevers,
+    SwapCalibration,
+    changed_fields,
+    transplant,
+)
 
 GENERATORS: tuple[Generator, ...] = (
     StackLevers(),
@@ -26,7 +27,6 @@ GENERATORS: tuple[Generator, ...] = (
 __all__ = [
     "GENERATORS",
     "Ablate",
-    "Candidate",
     "Generator",
     "OtherWays",
     "PromoteOps",
