@@ -184,7 +184,9 @@ class _Convolution(Function):
         dz, doutput = dy[0], None
         if output_grid is not None:
             dz, doutput = gradients(exact, dz, output_grid, ctx.bounds)
-        dx, drounded = convolution_gradients(dz, x, rounded, ctx.geometry, ctx.needs_input_grad[0])
+        dx, drounded = convolution_gradients(
+            dz, x, rounded, ctx.geometry, need_dx=ctx.needs_input_grad[0]
+        )
         if dx is not None and ctx.geometry.margin is not None:
             dx = functional.pad(dx, [-size for size in ctx.geometry.margin])
         dweight, dscale = gradients(weight, drounded, weight_grid)
