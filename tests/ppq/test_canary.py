@@ -82,7 +82,7 @@ def slower(original: Callable[..., Any]) -> Callable[..., Any]:
     ("owner", "name", "change", "says"),
     [
         (observer_kernels, "mse_of_range", scaled(-1.0), "the exponents differ (mse"),
-        (observers, "order_statistics", widened, "the exponents differ (percentile"),
+        (observers, "order_statistics", widened, "the exponents differ"),
         (_kernels, "backward", scaled(-1.0), "the losses"),
         (block, "convolution_gradients", half_the_gradient, "the losses"),
         (Parameters, "step", slower, "the losses"),

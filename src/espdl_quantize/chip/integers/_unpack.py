@@ -40,8 +40,8 @@ def unpack_matrices(weight: FileTensor, align: int | None) -> Tensor:
     channels, count = shape[-2:]
     numbers = torch.from_numpy(weight.data.astype(np.int64)).reshape(-1, channels * count)
     matrices = [
-        _unpacked(one, (count, channels, 1, 1), align, grouped=False)[:, :, 0, 0].T
-        for one in numbers
+        _unpacked(number, (count, channels, 1, 1), align, grouped=False)[:, :, 0, 0].T
+        for number in numbers
     ]
     return torch.stack(matrices).reshape(shape)
 

@@ -82,7 +82,7 @@ class TqtTrainer:
             The mean loss over the batches after it.
         """
         held = {id(one) for one in scales.hold(longest_way(*pace), pace[1])}
-        moving = [one for one in tensors if id(one) not in held]
+        moving = [tensor for tensor in tensors if id(tensor) not in held]
         if not moving:
             return before
         copies = [one.detach().clone() for one in moving] if held else []
