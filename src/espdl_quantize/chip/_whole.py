@@ -48,14 +48,14 @@ class ChipCheck:
 
     def summary(self) -> Json:
         """Return what iteration_index.json repeats."""
-        found: Json = {
+        content: Json = {
             "legal": self.legality.legal,
             "faults_count": len(self.legality.faults),
             "doubts_count": len(self.legality.doubts),
         }
         if self.integers is not None:
             total, whole = self.integers.total, self.integers.end_to_end
-            found |= {
+            content |= {
                 "exact_percent": total.percent,
                 "largest_difference": total.largest,
                 "end_to_end_exact_percent": whole.percent if whole else None,
@@ -64,7 +64,7 @@ class ChipCheck:
                 "ops_skipped": len(self.integers.skipped),
                 "overflows": total.overflows,
             }
-        return found
+        return content
 
     def warnings(self) -> Iterator[str]:
         """Name the ops whose integers are not what the simulation says."""
@@ -72,19 +72,19 @@ class ChipCheck:
             yield f"op {doubt.op!r} ({doubt.op_type}) on {self.legality.chip}: {doubt.cause}"
         if self.problem:
             yield f"the exported integers could not be checked: {self.problem}"
-        for one in self.integers.ops if self.integers else ():
-            share = one.agreement.percent
-            if share is not None and (share < _NEAR or one.agreement.largest > 1):
-                note = f": {one.note}" if one.note else ""
+        for checked in self.integers.ops if self.integers else ():
+            share = checked.agreement.percent
+            if share is not None and (share < _NEAR or checked.agreement.largest > 1):
+                note = f": {checked.note}" if checked.note else ""
                 yield (
-                    f"op {one.op!r} ({one.op_type}): {share:.4g} % of the exported integers come "
-                    f"to what the simulation says, the largest difference is "
-                    f"{one.agreement.largest} steps{note}"
+                    f"op {checked.op!r} ({checked.op_type}): {share:.4g} % of the exported integers "
+                    f"come to what the simulation says, the largest difference is "
+                    f"{checked.agreement.largest} steps{note}"
                 )
-            if one.agreement.overflows:
+            if checked.agreement.overflows:
                 yield (
-                    f"op {one.op!r} ({one.op_type}): {one.agreement.overflows} of "
-                    f"{one.agreement.outputs} sums do not fit into {self.legality.chip}'s "
+                    f"op {checked.op!r} ({checked.op_type}): {checked.agreement.overflows} of "
+                    f"{checked.agreement.outputs} sums do not fit into {self.legality.chip}'s "
                     "accumulator; the simulation does not know that"
                 )
 
@@ -123,10 +123,12 @@ def check_model(
     try:
         chosen = first_samples(batches, samples)
         facts = chip_facts(chip)
-        found = check_integers(legality.model, facts, graph, layouts, chosen, device, engine=engine)
+        integers = check_integers(
+            legality.model, facts, graph, layouts, chosen, device, engine=engine
+        )
     except OSError:
         raise
     except Exception as error:
         # A check that fails says nothing against the model.
         return ChipCheck(legality, problem=f"{type(error).__name__}: {error}"[:300])
-    return ChipCheck(legality, found)
+    return ChipCheck(legality, integers)
