@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from espdl_quantize.core import EspdlQuantizeError, Json, OutputFolderError
+from espdl_quantize.core import SHELL, EspdlQuantizeError, Json, OutputFolderError
 from espdl_quantize.record import History
 from espdl_quantize.report import MARKER, CompareResult, compare, lint
 from espdl_quantize.report._commands import program
@@ -330,7 +330,7 @@ def test_finalize_in_phase_5_is_refused(tmp_path: Path) -> None:
     assert "untried_phase5_patterns: 5alpha, 5beta, 5gamma, 5delta" in text
     assert "untried_phase3_levers: 3a-1, 3d, 3e, 3g" in text
     assert "untried_5beta_reapply: none" in text
-    assert "--force-finalize" in text
+    assert "--force-finalize" in SHELL.spell(result.lines[-1])
     assert hint(result)["phase5_signals"]["untried_phase3_levers"] == ["3a-1", "3d", "3e", "3g"]
 
 

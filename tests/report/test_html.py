@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from espdl_quantize.core import SHELL
 from espdl_quantize.record import Evidence, History, Jump, LayerError, LazyEvidence, read_history
 from espdl_quantize.report import compare, render_html
 from espdl_quantize.report._certainty import score_source
@@ -472,7 +473,7 @@ def test_layers_by_the_larger_of_both_errors() -> None:
 )
 def test_where_the_score_is_from(used: tuple[str | None, ...], words: str) -> None:
     rows = [run(i, 0.5 + i / 10, evaluated_by=name) for i, name in enumerate(used)]
-    assert words in score_source(history(*rows))
+    assert words in SHELL.spell(score_source(history(*rows)))
 
 
 def test_best_is_measured_against_the_default_setting() -> None:

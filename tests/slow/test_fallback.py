@@ -83,7 +83,8 @@ class Network:
         folder = self._folder / f"outputs_{next(self._numbers)}" / "iter_0"
         setting = parse_setting({"iteration_id": 0, **fields})
         options = RunOptions(engine=which, with_info=True)
-        return run_iteration(self._contract, setting, folder, options, NoProgress()), folder
+        record = run_iteration(self._contract, setting, folder, options, NoProgress())
+        return record.to_json(), folder
 
 
 @pytest.fixture(scope="module")

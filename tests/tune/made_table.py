@@ -24,6 +24,7 @@ from espdl_quantize.search import int16_ops, split_layers
 from espdl_quantize.setting import Setting, canonical, setting_key
 from espdl_quantize.tune import BackendFacts
 from tests.search.made_runs import evidence, run, weight, write_run
+from tests.there import there
 
 FLOAT = 0.82
 _LAYERS = {"conv0": 0.30, "conv1": 0.12, "conv2": 0.08, "conv3": 0.06, "conv4": 0.05, "conv5": 0.04}
@@ -98,7 +99,7 @@ class MadeBackend:
     def facts(self) -> BackendFacts:
         return BackendFacts(
             metric="top1",
-            direction=self.direction,
+            direction=there(there(self.direction)),
             model_name="tiny",
             target_chip="esp32p4",
             target=self.target,

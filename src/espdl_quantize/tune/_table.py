@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -141,9 +142,10 @@ def pack(outputs: Iterable[Path], archive: Path) -> int:
 
 def _recorded(row: Iteration) -> dict[str, Any]:
     files = {name: load_json(row.folder / name) for name in FILES if (row.folder / name).is_file()}
-    if INDEX in files and files[INDEX].get("contract_path"):
+    if INDEX in files and row.contract_path:
         # Where it was on the machine that recorded it is nobody's business.
-        files[INDEX]["contract_path"] = Path(files[INDEX]["contract_path"]).name
+        record = record_from_json(files[INDEX])
+        files[INDEX] = replace(record, contract_path=Path(row.contract_path).name).to_json()
     if ALL_STATISTICS in files:
         files[ALL_STATISTICS] = _slim(files[ALL_STATISTICS], load_evidence(row))
     return files

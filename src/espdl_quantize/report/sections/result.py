@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from espdl_quantize.core import SHELL, Direction, Verdict
+from espdl_quantize.core import Direction, Verdict
 from espdl_quantize.record import NO_LOSS, History, Iteration
 from espdl_quantize.report._blocks import (
     Block,
@@ -45,7 +45,7 @@ def result(step: Step) -> Iterator[Block]:
     sentences = _certainty(history)
     if sentences:
         yield Bullets(sentences, title="How sure this is")
-    yield Paragraph(score_source(history), "source")
+    yield Paragraph(SHELL.spell(score_source(history)), "source")
 
 
 @section("Summary", html=None, markdown=10, terminal=None)
@@ -67,7 +67,7 @@ def summary(step: Step) -> Iterator[Block]:
             f"(quantized: {number(best.value - reference, sign=True)})"
         )
     lines += _certainty(history)
-    lines.append(plain(score_source(history), 600))
+    lines.append(plain(SHELL.spell(score_source(history)), 600))
     lines.append(f"On-device speed cost against the baseline: {plain(cost_of(best))}")
     others = [
         f"{plain(key)} {plain(number(value) if isinstance(value, float) else value)}"
@@ -131,9 +131,7 @@ def gap_share(history: History) -> float | None:
 
 
 def _certainty(history: History) -> tuple[str, ...]:
-    return tuple(
-        plain(SHELL.spell(line), 900) for line in (*certainty_lines(history), *final_lines(history))
-    )
+    return tuple(plain(line, 900) for line in (*certainty_lines(history), *final_lines(history)))
 
 
 def _at_cost(best: Iteration) -> str:
