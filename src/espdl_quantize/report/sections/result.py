@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from espdl_quantize.core import SHELL, Direction, Verdict
+from espdl_quantize.core import Direction, Verdict
 from espdl_quantize.record import NO_LOSS, History, Iteration
 from espdl_quantize.report._blocks import (
     Block,
@@ -131,9 +131,7 @@ def gap_share(history: History) -> float | None:
 
 
 def _certainty(history: History) -> tuple[str, ...]:
-    return tuple(
-        plain(SHELL.spell(line), 900) for line in (*certainty_lines(history), *final_lines(history))
-    )
+    return tuple(plain(line, 900) for line in (*certainty_lines(history), *final_lines(history)))
 
 
 def _at_cost(best: Iteration) -> str:
