@@ -73,19 +73,19 @@ class Spent:
 
     def __str__(self) -> str:
         """Say what was spent and the options for the rest; empty without a budget."""
-        spent, rest = [], []
+        told, rest = [], []
         if (count := self.budget.iterations) is not None:
-            spent.append(f"{self.iterations} of {count} iterations were done")
+            told.append(f"{self.iterations} of {count} iterations were done")
             if count > self.iterations:
                 rest.append(f"--iterations {count - self.iterations}")
         if (limit := self.budget.seconds) is not None:
-            seconds = describe_seconds(min(self.seconds, limit))
-            spent.append(f"{seconds} of {describe_seconds(limit)} were spent")
+            spent = describe_seconds(min(self.seconds, limit))
+            told.append(f"{spent} of {describe_seconds(limit)} were spent")
             if limit - self.seconds >= 1:
                 rest.append(f"--time {int(limit - self.seconds)}s")
-        if not spent:
+        if not told:
             return ""
-        return " and ".join(spent) + (f"; for the rest: {' '.join(rest)}" if rest else "")
+        return " and ".join(told) + (f"; for the rest: {' '.join(rest)}" if rest else "")
 
 
 class SearchInterrupt(KeyboardInterrupt):
