@@ -107,10 +107,9 @@ def preview_search(
     if found.proposal is None:
         say(f"would run nothing: {found.stop}")
     else:
-        setting = found.proposal.setting
-        say(
-            f"would run iter_{setting.iteration_id}: {found.proposal.phase} | {found.proposal.pattern}"
-        )
+        proposal = found.proposal
+        setting = proposal.setting
+        say(f"would run iter_{setting.iteration_id}: {proposal.phase} | {proposal.pattern}")
         say(f"setting: {dumps(_save(setting)).rstrip()}")
         say(f"takes: {_tell(found.estimate)}")
         print("\n".join(["expected:", *found.plan.lines()]))

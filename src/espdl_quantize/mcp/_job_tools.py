@@ -17,8 +17,8 @@ from espdl_quantize.mcp._roots import Roots
 from espdl_quantize.mcp.jobs import JobStore
 from espdl_quantize.record import read_history
 from espdl_quantize.report import look
-from espdl_quantize.setting import Setting, baseline, parse_setting
 from espdl_quantize.search import Proposal, Stop
+from espdl_quantize.setting import Setting, baseline, parse_setting
 from espdl_quantize.tune import BUDGET_RULE
 
 Ctx = Context[None, Any]
