@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from espdl_quantize.core import Direction, Verdict
+from espdl_quantize.core import SHELL, Direction, Verdict
 from espdl_quantize.record import NO_LOSS, History, Iteration
 from espdl_quantize.report._blocks import (
     Block,
@@ -67,7 +67,7 @@ def summary(step: Step) -> Iterator[Block]:
             f"(quantized: {number(best.value - reference, sign=True)})"
         )
     lines += _certainty(history)
-    lines.append(plain(SHELL.spell(score_source(history)), 600))
+    lines.append(plain(score_source(history), 600))
     lines.append(f"On-device speed cost against the baseline: {plain(cost_of(best))}")
     others = [
         f"{plain(key)} {plain(number(value) if isinstance(value, float) else value)}"
