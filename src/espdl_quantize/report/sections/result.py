@@ -45,7 +45,7 @@ def result(step: Step) -> Iterator[Block]:
     sentences = _certainty(history)
     if sentences:
         yield Bullets(sentences, title="How sure this is")
-    yield Paragraph(SHELL.spell(score_source(history)), "source")
+    yield Paragraph(score_source(history), "source")
 
 
 @section("Summary", html=None, markdown=10, terminal=None)
