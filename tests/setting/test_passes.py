@@ -18,6 +18,7 @@ TABLE = "setting/passes.py"
 LEVERS = "search/levers/"
 MAY_NAME_A_PASS = {
     LEVERS: "a lever turns its own pass on",
+    "ppq/canary.py": "trains a tiny block by both engines",
     "search/triggers/": "a rule of the playbook asks for a pass by its name",
     "search/_legs.py": "the sweep is of calibrations with TQT",
     "search/_sweep.py": "the sweep is of calibrations with TQT",
