@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from statistics import median
 
 from espdl_quantize.core import Engine, Stage, describe_seconds
@@ -45,8 +45,8 @@ class TimeEstimate:
     """
 
     seconds: float
-    complete: bool = True
-    derived: bool = False
+    complete: bool = field(default=True, kw_only=True)
+    derived: bool = field(default=False, kw_only=True)
 
     def __str__(self) -> str:
         about = "about" if self.complete else "roughly" if self.derived else "at least"
@@ -128,7 +128,8 @@ class TimeModel:
             if name not in self._run:
                 steps = canonical(setting).get(name, {}).get("steps", 0)
                 seconds += steps * (self._derived_rate(name) or 0.0)
-        return TimeEstimate(seconds, complete, derived and not complete and self._has_plain)
+        is_derived = derived and not complete and self._has_plain
+        return TimeEstimate(seconds, complete=complete, derived=is_derived)
 
     def _derived_rate(self, name: str) -> float | None:
         """Return the seconds of a step of a pass that was never run, None where nothing tells."""
