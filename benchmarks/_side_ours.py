@@ -42,9 +42,9 @@ def main() -> None:
     graphs: list[Any] = []
     score = getattr(_run, "score")  # noqa: B009
 
-    def keeping(*arguments: Any) -> Any:
+    def keeping(*arguments: Any, **options: Any) -> Any:
         graphs.append(arguments[1])
-        return score(*arguments)
+        return score(*arguments, **options)
 
     # The graph itself is nowhere else to be had.
     setattr(_run, "score", keeping)  # noqa: B010
@@ -55,12 +55,12 @@ def main() -> None:
             setting = parse_setting({"iteration_id": number, **fields})
             options = RunOptions(full_eval=True, with_info=True, score_float=False)
             with clock("all"):
-                index = run_iteration(contract, setting, folder, options, _Timed(clock))
+                record = run_iteration(contract, setting, folder, options, _Timed(clock))
             layerwise = json.loads((folder / "layerwise_error.json").read_text(encoding="utf-8"))
             results.append(
                 {
                     "layerwise": layerwise,
-                    "score": index["primary_value"],
+                    "score": record.value,
                     "exponents": exponents_of(graphs[-1]),
                 }
             )

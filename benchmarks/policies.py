@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 
-from espdl_quantize.core import IterationError, NoProgress
+from espdl_quantize.core import Direction, IterationError, NoProgress
 from espdl_quantize.record import History, LazyEvidence, read_history
 from espdl_quantize.search import SearchOptions, SearchState
 from espdl_quantize.search.policies import POLICIES, make_policy
@@ -109,13 +109,13 @@ def best_known_gain(table: Path) -> float:
     Raises:
         SystemExit: the table has no scored baseline.
     """
-    indices = RecordedBackend(table).table.indices
-    plain = indices.get(setting_key(baseline()), {}).get("primary_value")
-    if plain is None:
+    records = RecordedBackend(table).table.records
+    plain = records.get(setting_key(baseline()))
+    if plain is None or plain.value is None:
         raise SystemExit(f"{table} has no baseline with a score")
-    sign = 1 if next(iter(indices.values()))["metric_direction"] == "max" else -1
-    values = [one["primary_value"] for one in indices.values()]
-    return float(max(sign * (value - plain) for value in values if value is not None))
+    sign = -1 if plain.direction is Direction.MIN else 1
+    values = [record.value for record in records.values() if record.value is not None]
+    return float(max(sign * (value - plain.value) for value in values))
 
 
 def compare(

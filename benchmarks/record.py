@@ -16,9 +16,10 @@ from pathlib import Path
 
 from benchmarks.policies import without_target
 from espdl_quantize.contract import load_contract
-from espdl_quantize.core import Json, Progress
+from espdl_quantize.core import Progress
 from espdl_quantize.iteration import RunOptions
 from espdl_quantize.ppq import target_names
+from espdl_quantize.record import IterationRecord
 from espdl_quantize.search.policies import POLICIES
 from espdl_quantize.setting import Setting, setting_key
 from espdl_quantize.tune import (
@@ -45,7 +46,7 @@ class _Remembering:
         """The real facts, with a target that nothing reaches."""
         return without_target(self._real.facts)
 
-    def run(self, setting: Setting, folder: Path, progress: Progress) -> Json:
+    def run(self, setting: Setting, folder: Path, progress: Progress) -> IterationRecord:
         """Replay or run."""
         recorded = self._recorded
         if recorded is not None and setting_key(setting) in recorded.table.settings:

@@ -6,7 +6,8 @@ import dataclasses
 import inspect
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -17,6 +18,15 @@ from espdl_quantize.contract import QuantConfig, starter_contract
 from espdl_quantize.contract._config import _EXPECTED
 from espdl_quantize.contract.fingerprint import NO_PART_IN_THE_SCORE
 from espdl_quantize.core import Priority, errors
+from espdl_quantize.ppq import PATCHES
+from espdl_quantize.record import (
+    IterationRecord,
+    Measurement,
+    applied,
+    files,
+    float_reference,
+    metrics,
+)
 from espdl_quantize.search import DEFAULT_THRESHOLDS, LEVERS, linear_order
 from espdl_quantize.search.policies import DEFAULT_PARAMETERS
 from espdl_quantize.setting import Setting
@@ -74,6 +84,8 @@ def _parameter(parameter: Any, hint: Any) -> tuple[str, str, str]:
         name = f"`{_value_name(parameter)}`"
     else:
         choices = get_args(hint) if get_origin(hint) is Literal else ()
+        if isinstance(hint, type) and issubclass(hint, Enum):
+            choices = tuple(hint)
         value = "|".join(map(str, choices)) or _value_name(parameter)
         options = ", ".join([*parameter.opts, *parameter.secondary_opts])
         name = f"`{options}{'' if parameter.is_flag else ' ' + value}`"
@@ -239,19 +251,85 @@ def starter(kind: str) -> str:
     return f"```python\n{starter_contract('torch' if kind == 'torch' else 'onnx')}```\n"
 
 
+def patches() -> str:
+    """Every name of esp-ppq that is replaced."""
+    rows = [
+        (
+            f"`{patch.module}.{patch.name}`",
+            f"`{patch.by}`",
+            patch.when.value,
+            patch.why,
+        )
+        for patch in PATCHES
+    ]
+    return _table(("name", "by", "when", "why"), rows)
+
+
+def _described(table: Mapping[str, str], head: str) -> str:
+    return _table((head, "content"), ((f"`{name}`", _prose(text)) for name, text in table.items()))
+
+
+def output_files() -> str:
+    """What lies in an output folder."""
+    return _described(files.OUTPUT_FILES, "file")
+
+
+def iteration_files() -> str:
+    """What an iteration writes."""
+    return _described(files.ITERATION_FILES, "file")
+
+
+def record_keys() -> str:
+    """The keys of iteration_index.json, from the fields of its record."""
+    rows = {"iteration_id": "", "status": "`ok` or `failed`"}
+    for name, field in vars(IterationRecord)["__pydantic_fields__"].items():
+        rows[field.serialization_alias or name] = field.description or ""
+    return _described(rows, "key")
+
+
+def metrics_keys() -> str:
+    """The keys of metrics.json beside those that the evaluation returned."""
+    return _described(metrics.KEYS, "key")
+
+
+def applied_keys() -> str:
+    """The keys of applied_setting_summary.json."""
+    return _described(applied.KEYS, "key")
+
+
+def float_reference_keys() -> str:
+    """The keys of float_reference.json."""
+    return _described(float_reference.KEYS, "key")
+
+
+def device_keys() -> str:
+    """The keys of device.json, from the attributes of a measurement."""
+    median = "milliseconds of a run: the median of the runs; without runs, the sum of the layers"
+    rows = {"ms": median, **_attributes(Measurement)}
+    return _described(rows, "key")
+
+
 PARTS: dict[str, Callable[..., str]] = {
     part.__name__: part
     for part in (
         agents,
+        applied_keys,
         cli,
+        device_keys,
         editable,
         exit_codes,
+        float_reference_keys,
+        iteration_files,
         lever_orders,
         levers,
         limit,
         measured,
+        patches,
+        metrics_keys,
+        output_files,
         policy_parameters,
         quant_config,
+        record_keys,
         setting,
         source,
         starter,

@@ -18,6 +18,8 @@ from espdl_quantize.chip._facts import chip_facts
 from espdl_quantize.chip._model import Tensor as FileTensor
 from espdl_quantize.chip.integers import check_integers, unpack, unpack_matrices
 from espdl_quantize.chip.integers._arithmetic import rescale
+from espdl_quantize.ppq import FastEngine, QuantizationEngine, ReferenceEngine
+from espdl_quantize.ppq.fast import OpRunner
 from espdl_quantize.targets import Rounding
 from tests.chip.made import Bytes, Export, make_export
 from tests.networks import KINDS
@@ -51,7 +53,7 @@ def test_unpacking_undoes_esp_ppqs_packing(
 
     width = "S16" if "16" in platform else "S8"
     shape = (count, channels, *window)
-    weight = torch.arange(np.prod(shape)).reshape(shape) % 251 - 125
+    weight = torch.arange(np.prod(shape)).reshape(shape) % 251 - 125  # type: ignore[call-overload]
     packed, _ = ResetParamLayoutPattern().reset_conv_filter_layout(
         weight, width, group, TargetPlatform[platform]
     )
@@ -133,7 +135,7 @@ def test_an_add_is_of_raw_integers_whatever_the_exponents_are(tmp_path: Path) ->
     model, facts = read_model(made.file), chip_facts(made.chip)
     found = check_integers(model, facts, made.graph, made.layouts, [sample])
     adds = [one.agreement for one in found.ops if one.op_type == "Add"]
-    assert [one.percent < 50 for one in adds] == [True]
+    assert [one.percent < 50 for one in adds] == [True]  # type: ignore[operator]
 
 
 def test_a_wrong_table_is_found_where_it_is(residual: Export, tmp_path: Path) -> None:
@@ -172,7 +174,7 @@ class _Scaled(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.down(torch.sigmoid(self.conv(x)) * self.scale)
-        return self.head(torch.nn.functional.avg_pool2d(self.prelu(x), 26).flatten(1))
+        return self.head(torch.nn.functional.avg_pool2d(self.prelu(x), 26).flatten(1))  # type: ignore[no-any-return]
 
 
 def test_a_constant_that_esp_ppq_leaves_in_the_other_order_is_named(
@@ -191,3 +193,35 @@ def test_a_constant_that_esp_ppq_leaves_in_the_other_order_is_named(
     assert any("(Mul): 0 % of the exported integers" in told for told in found.warnings())
     assert found.integers.end_to_end is None
     assert len(found.integers.ops) > 5
+
+
+@pytest.mark.parametrize("kind", ["transformer", "lstm"])
+def test_an_op_that_the_fast_engine_fails_at_is_run_by_esp_ppq(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make_export(tmp_path, kind, "esp32s3")
+
+    def checked(engine: QuantizationEngine) -> Any:
+        return check_model(
+            made.file,
+            made.chip,
+            made.graph,
+            made.layouts,
+            made.batches,
+            samples=1,
+            engine=engine,
+        ).integers
+
+    wanted = checked(ReferenceEngine())
+    assert wanted.end_to_end.outputs > 0
+    assert checked(FastEngine()) == wanted
+
+    def failing(*_: Any, **__: Any) -> Any:
+        raise TypeError("no implementation for the types")
+
+    monkeypatch.setattr(OpRunner, "run", failing)
+    engine = FastEngine()
+    assert checked(engine) == wanted
+    (record,) = engine.records
+    assert record.part == "the chip check"
+    assert record.reason == "TypeError: no implementation for the types"

@@ -59,7 +59,7 @@ def test_how_it_runs_changes_the_figures(command: Command, depthwise: Export) ->
     def told(*options: object) -> dict[str, dict[str, float]]:
         done = command("cost", depthwise.file, "--target", "esp32s3", "--json", *options)
         assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+        return dict(json.loads(done.stdout))
 
     plain = told()
     assert told("--cores", 2)["latency"]["milliseconds"] <= plain["latency"]["milliseconds"]

@@ -7,10 +7,10 @@ import pytest
 
 from espdl_quantize.cli.run import check_discipline
 from espdl_quantize.cli.search import result_table, search_and_print
-from espdl_quantize.core import EXIT_INTERRUPTED, EspdlQuantizeError, InterruptedSearchError
+from espdl_quantize.core import EXIT_INTERRUPTED, SHELL, EspdlQuantizeError, InterruptedSearchError
 from espdl_quantize.search import SearchState, decide
 from espdl_quantize.search.policies import make_policy
-from espdl_quantize.setting import baseline
+from espdl_quantize.setting import Setting, baseline
 from espdl_quantize.tune import Budget, TuneOptions, tune
 from tests.cli.test_cli import run
 from tests.search.made_runs import EQUALIZED, SWEEP, evidence, history, swept, trained
@@ -83,7 +83,9 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     assert error.value.exit_code == EXIT_INTERRUPTED
     assert str(tmp_path / "best") in error.value.cause
     assert "same command" in error.value.hint
-    assert "2 of 5 iterations were done; for the rest: --iterations 3" in error.value.hint
+    assert "2 of 5 iterations were done; for the rest: --iterations 3" in SHELL.spell(
+        error.value.hint
+    )
     assert (tmp_path / "best/model.espdl").exists()
 
 
@@ -129,7 +131,8 @@ def test_a_missing_contract_leaves_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "outputs").exists()
 
 
-def save(path: Path, setting: object) -> Path:
+def save(path: Path, setting: Setting | None) -> Path:
+    assert setting is not None
     path.write_text(json.dumps(setting.model_dump(exclude_none=True)))
     return path
 

@@ -37,7 +37,7 @@ def _use(contract: Contract, folder: Path) -> None:
     read_batches(contract)
     for final in (False, True):
         for full in (False, True):
-            score_float(contract, None, full, final=final)
+            score_float(contract, None, full=full, final=final)
 
 
 PLACES = (

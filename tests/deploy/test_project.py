@@ -266,7 +266,7 @@ def test_a_bad_model_goes_into_no_project(
 
 def test_the_target_c_needs_a_chip(outputs: Path, tmp_path: Path) -> None:
     edit_index(outputs, target_chip="c")
-    with pytest.raises(EspdlQuantizeError, match="--chip: esp32, "):
+    with pytest.raises(EspdlQuantizeError, match="chip: esp32, "):
         deploy(outputs, tmp_path / "board")
     with pytest.raises(EspdlQuantizeError, match="kernels round and pack otherwise"):
         deploy(outputs, tmp_path / "board", ProjectOptions(chip="esp32p4"))
@@ -294,7 +294,7 @@ def test_a_board_that_is_too_small(
     assert "#define MODEL_COPY_PARAMETERS false" in (board / "main/model_io.h").read_text()
     assert any("stay in flash" in note for note in small.notes)
 
-    with pytest.raises(EspdlQuantizeError, match="--flash is 3 MiB"):
+    with pytest.raises(EspdlQuantizeError, match="flash is 3 MiB"):
         deploy(outputs, tmp_path / "other", ProjectOptions(flash_mib=3))
     large = MemoryPlan(arena=3 << 20, internal=0, live=(), peak_layer=0, placements=())
     monkeypatch.setattr(_project, "plan_memory", lambda model: large)

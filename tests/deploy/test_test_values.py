@@ -37,7 +37,7 @@ def quantized(folder: Path, kind: str, target: str, bits: int) -> tuple[Any, lis
     batch = calibration_images(4)
     config: dict[str, Any] = {**CONFIG, "target": target, "num_of_bits": bits, "batch_size": 1}
     model = f"from tests.networks import network\n    return network({kind!r})"
-    batches = [Batch.of(image) for image in batch.split(1)]
+    batches = [Batch.of(batch[at : at + 1]) for at in range(len(batch))]
     if kind == "two inputs":
         config["input_shape"] = [[1, 28, 28], [28]]
         model = TWO_INPUTS

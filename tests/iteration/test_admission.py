@@ -52,7 +52,7 @@ def test_another_chip_is_refused_before_anything_is_done(contract: Any, tmp_path
     assert caught.value.exit_code == EXIT_OUTPUT_FOLDER
     assert "target_chip is 'esp32p4' there and 'esp32s3' here" in caught.value.cause
     assert "iter_1" in caught.value.cause
-    assert "--output-dir" in caught.value.hint
+    assert "output_dir" in caught.value.hint
     assert not (outputs / "iter_2").exists()
 
 

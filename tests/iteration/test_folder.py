@@ -56,7 +56,7 @@ def test_a_failure_leaves_nothing_and_keeps_what_was_there(
 def test_a_finished_iteration_is_replaced_only_when_told(tmp_path: Path) -> None:
     folder = tmp_path / "iter_0"
     finish(folder)
-    with pytest.raises(OutputFolderError, match="--overwrite"), staged(folder):
+    with pytest.raises(OutputFolderError, match="overwrite=True"), staged(folder):
         pass
     with staged(folder, overwrite=True) as staging:
         (staging / "new").write_text("1")

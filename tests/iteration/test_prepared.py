@@ -22,7 +22,12 @@ def counting(folder: Path) -> Contract:
 
     def note(name: str) -> None:
         function = getattr(module, name)
-        setattr(module, name, lambda: (calls.append(name), function())[1])
+
+        def counted() -> Any:
+            calls.append(name)
+            return function()
+
+        setattr(module, name, counted)
 
     note("create_calib_dataloader")
     note("get_torch_model")

@@ -48,7 +48,7 @@ def test_a_float_model_without_a_score_is_a_fault_of_the_contract(
         score_float(contract(tmp_path, evaluate), None, full=True)
     assert caught.value.exit_code == EXIT_CONTRACT
     # What evaluate returns does not depend on whether the graph is quantized; what it raises may.
-    assert ("--no-float-score" in caught.value.hint) == ("1 / 0" in evaluate)
+    assert ("no_float_score" in caught.value.hint) == ("1 / 0" in evaluate)
 
 
 def test_the_line_that_raised_and_the_todo_are_named(tmp_path: Path) -> None:

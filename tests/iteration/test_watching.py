@@ -16,6 +16,7 @@ from espdl_quantize.iteration._signals import FloatOutputs, SignalMeter, Watcher
 from espdl_quantize.ppq import batch_digests, parse_onnx, prepare_float_model, watched
 from tests.contracts import CONFIG, write_contract
 from tests.networks import calibration_images, held_out_images
+from tests.there import there
 
 EVALUATE = """from tests.networks import held_out_images
     from esp_ppq.executor import TorchExecutor
@@ -64,16 +65,17 @@ def test_the_signals_are_those_of_the_definition(tmp_path: Path, prepared: Any) 
     assert "per_sample" not in scored.metrics
     images = held_out_images(60)
     with torch.no_grad():
+        parts = torch.split(images, 25)
         outputs = [
-            torch.cat([TorchExecutor(graph, device="cpu")(part)[0] for part in images.split(25)])
+            torch.cat([TorchExecutor(graph, device="cpu")(part)[0] for part in parts])
             for graph in (noisy, exact)
         ]
     signals = facts.signals
-    assert signals.samples == 60
-    assert signals.noise_signal == pytest.approx(float(torch_snr_error(*outputs)), rel=1e-5)
+    assert there(signals).samples == 60
+    assert there(signals).noise_signal == pytest.approx(float(torch_snr_error(*outputs)), rel=1e-5)
     same = (outputs[0].argmax(1) == outputs[1].argmax(1)).float().mean()
-    assert signals.agreement == pytest.approx(float(same))
-    assert 0.9 < signals.outputs[0].cosine < 1
+    assert there(signals).agreement == pytest.approx(float(same))
+    assert 0.9 < there(there(signals).outputs[0].cosine) < 1
     # Whether they are right in percent is known by the results: no key says so.
     assert (facts.sample_count, facts.metric_unit) == (60, "percent")
 
@@ -102,7 +104,7 @@ def test_calibration_samples_are_found_and_left_out(tmp_path: Path, prepared: An
     )
     facts, told = facts_of(scored, calibration, contract.config)
     assert facts.samples_shared_with_calibration == 15
-    assert facts.signals.samples == 45
+    assert there(facts.signals).samples == 45
     assert "15 of the 60 samples that were scored are calibration samples" in told[0]
     clean = set(batch_digests(Batch.of(calibration_images(64)), ["image"]))
     assert facts_of(scored, clean, contract.config)[0].samples_shared_with_calibration == 0

@@ -58,3 +58,26 @@ async def test_a_project_is_written(root: Path, finished: Path) -> None:  # noqa
     assert told["has_test_values"] is True
     assert (root / "board/main/model.espdl").is_file()
     assert "CONFIG_SPIRAM_MODE_QUAD=y" in (root / "board/sdkconfig.defaults").read_text()
+
+
+async def test_costs_of_a_model_and_of_every_iteration(root: Path, finished: Path) -> None:  # noqa: F811
+    shutil.copytree(finished, root / "outputs")
+    async with connect(root) as client:
+        whole = await call(client, "cost")
+        single = await call(client, "cost", iteration=0, internal=64)
+        missing = await refused(client, "cost", iteration=9)
+        outside = await refused(client, "cost", output_dir="..")
+        (root / "outputs/iter_9").symlink_to(finished / "iter_0")
+        linked = await refused(client, "cost")
+    assert [entry["iteration"] for entry in whole["iterations"]] == [0]
+    (entry,) = single["iterations"]
+    assert entry["chip"] == "esp32s3"
+    assert entry["low"] < entry["milliseconds"] < entry["high"]
+    assert entry["ram_bytes"] > 0
+    assert entry["flash_bytes"] == (root / "outputs/iter_0/model.espdl").stat().st_size
+    assert single["peak_layer"]
+    shares = [layer["share"] for layer in single["slowest_layers"]]
+    assert shares == sorted(shares, reverse=True)
+    assert "iter_9" in missing["message"]
+    assert "outside of the roots" in outside["message"]
+    assert "outside of the roots" in linked["message"]

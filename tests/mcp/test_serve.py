@@ -16,7 +16,7 @@ def test_without_the_sdk_it_says_what_to_install(
 ) -> None:
     found = importlib.util.find_spec
     monkeypatch.setattr(
-        _serve.importlib.util, "find_spec", lambda name: None if name == missing else found(name)
+        importlib.util, "find_spec", lambda name: None if name == missing else found(name)
     )
     with pytest.raises(InstallationError, match=r"MCP SDK") as error:
         serve([tmp_path])

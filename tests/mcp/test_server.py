@@ -44,6 +44,7 @@ async def test_what_is_offered(root: Path) -> None:
         "artifacts",
         "finalize",
         "report",
+        "cost",
         "deploy",
         "device_log",
     }
@@ -56,7 +57,9 @@ async def test_what_is_offered(root: Path) -> None:
             assert field.get("description"), (tool.name, field)
     page = (Path(__file__).parents[2] / "docs/how-to/mcp.md").read_text(encoding="utf-8")
     assert set(re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE)) == set(tools)
-    executing = {name for name, tool in tools.items() if "Executes the user's" in tool.description}
+    executing = {
+        name for name, tool in tools.items() if "Executes the user's" in (tool.description or "")
+    }
     assert executing == {"check_contract", "run_iteration", "tune"}
     skill = Path(__file__).parents[2] / "skill/espdl-quantize"
     references = sorted((skill / "references").glob("*.md"))
@@ -243,7 +246,7 @@ async def test_paths_outside_of_the_roots_are_refused(root: Path, tmp_path: Path
     second.mkdir()
     async with connect(root, second) as client:
         for path in ("..", "../outside", str(tmp_path / "outside"), "link", "second/../../x", "/"):
-            for tool, arguments in {
+            calls: dict[str, dict[str, Any]] = {
                 "check_contract": {"contract": f"{path}/user_quant.py"},
                 "run_iteration": {"contract": f"{path}/user_quant.py"},
                 "tune": {"recorded": f"{path}/table.zip"},
@@ -253,7 +256,8 @@ async def test_paths_outside_of_the_roots_are_refused(root: Path, tmp_path: Path
                 "artifacts": {"output_dir": path},
                 "finalize": {"output_dir": path},
                 "report": {"output_dir": path},
-            }.items():
+            }
+            for tool, arguments in calls.items():
                 error = await refused(client, tool, **arguments)
                 assert "outside of the roots" in error["message"], (tool, path)
                 assert error["exit_code"] == 1

@@ -31,7 +31,7 @@ def _network() -> nn.Module:
         nn.Linear(8 * 28 * 28, 10),
     ).eval()
     with torch.no_grad():
-        net[0].weight[3] *= _OUTLIER
+        net[0].weight[3] *= _OUTLIER  # type: ignore[index, operator]
     return net
 
 

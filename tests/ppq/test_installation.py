@@ -1,4 +1,5 @@
 import ast
+import importlib
 from pathlib import Path
 
 import pytest
@@ -99,9 +100,30 @@ def run(graph, delegate: Runner):
         ("esp_ppq.executor", "TorchExecutor.tracing_operation_meta"),
         ("esp_ppq.lib", "Quantizer"),
         ("esp_ppq.parser.espdl", "helper"),
+        ("esp_ppq.parser.espdl", "helper.Model"),
+        ("esp_ppq.parser.espdl", "helper.Model.Model"),
         ("esp_ppq.parser.espdl", "helper.Model.Model.GetRootAs"),
     }
     assert not exists("esp_ppq.executor", "TorchExecutor.no_such_name")
+
+
+def test_the_documentation_shows_every_patch(monkeypatch: pytest.MonkeyPatch) -> None:
+    docs = Path(__file__).parent.parent.parent / "docs"
+    assert "{{ patches }}" in (docs / "explanation/engine.md").read_text()
+    monkeypatch.syspath_prepend(str(docs))
+    table_of_docs = importlib.import_module("_generated").PARTS["patches"]()
+    for patch in PATCHES:
+        (line,) = (
+            one for one in table_of_docs.splitlines() if f"| `{patch.module}.{patch.name}` |" in one
+        )
+        assert patch.by in line
+        assert patch.why in line
+
+
+def test_every_patch_has_its_replacement() -> None:
+    for patch in PATCHES:
+        module, function = patch.by.split(":")
+        assert callable(getattr(importlib.import_module(module), function)), patch
 
 
 def test_no_other_package_knows_esp_ppq() -> None:

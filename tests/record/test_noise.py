@@ -14,15 +14,23 @@ from espdl_quantize.record.files import SAMPLES
 from espdl_quantize.report import compare
 from espdl_quantize.search import (
     DEFAULT_THRESHOLDS,
+    Proposal,
     RankBy,
     SearchOptions,
+    Stop,
     both_last_worse,
     plateau,
 )
 from espdl_quantize.setting import Setting, baseline
 from espdl_quantize.stats import read_arrays, write_arrays
 from tests.search.made_runs import make, run, trained, write_run
+from tests.there import there
 
+COUNTED: dict[str, Any] = {
+    "metric_unit": "percent",
+    "sample_count": 640,
+    "sample_count_from": "seen",
+}
 WIDE = {"dispatching_table": [{"op": "conv0", "bits": 16}]}
 
 
@@ -38,7 +46,7 @@ def scored(
     """An iteration with 200 samples, of which ``right`` came out right, from ``first`` on."""
     results = np.zeros(200)
     results[first : first + right] = 1
-    facts = {
+    facts: dict[str, Any] = {
         "sample_count": 200,
         "sample_count_from": "per_sample",
         "metric_unit": "percent",
@@ -58,31 +66,35 @@ def test_a_tie_goes_to_the_cheaper_setting_and_then_to_less_noise(tmp_path: Path
     scored(tmp_path, 2, 172, trained("kl", **WIDE), noise=0.01)
     scored(tmp_path, 3, 169, trained("mse"), noise=0.04)
     history = read_history(tmp_path)
-    assert (history.top.id, history.best.id) == (2, 3)
+    assert (there(history.top).id, there(history.best).id) == (2, 3)
     assert [row.id for row in history.near_top] == [1, 2, 3]
-    assert history.gain(history.get(1)) == 10.0
-    assert history.gain(history.get(2)) == 0.0
-    assert history.took_over(history.get(3))
-    assert not history.took_over(history.get(2))
+    assert history.gain(there(history.get(1))) == 10.0
+    assert history.gain(there(history.get(2))) == 0.0
+    assert history.took_over(there(history.get(3)))
+    assert not history.took_over(there(history.get(2)))
 
 
 def test_what_is_worse_beyond_noise_is_never_best(tmp_path: Path) -> None:
     scored(tmp_path, 0, 150, baseline(), noise=0.001)
     scored(tmp_path, 1, 170, trained("kl", **WIDE), noise=0.5)
-    assert read_history(tmp_path).best.id == 1
+    assert there(read_history(tmp_path).best).id == 1
 
 
 def test_without_samples_a_rate_and_a_count_do(tmp_path: Path) -> None:
-    facts = {"metric_unit": "percent", "sample_count": 640, "sample_count_from": "seen"}
+    facts: dict[str, Any] = {
+        "metric_unit": "percent",
+        "sample_count": 640,
+        "sample_count_from": "seen",
+    }
     for number, value in enumerate((59.69, 79.06, 80.47)):
         write_run(tmp_path, run(number, value, trained("kl", extra={"n": number})), **facts)
     history = read_history(tmp_path)
     rows = history.iterations
-    assert history.versus(rows[1], rows[0]).verdict == "better"
-    assert history.versus(rows[2], rows[1]).verdict == "within noise"
-    assert not history.versus(rows[2], rows[1]).paired
+    assert there(history.versus(rows[1], rows[0])).verdict == "better"
+    assert there(history.versus(rows[2], rows[1])).verdict == "within noise"
+    assert not there(history.versus(rows[2], rows[1])).paired
     interval = history.noise.interval(rows[2])
-    assert (round(interval.low, 1), round(interval.high, 1)) == (77.2, 83.4)
+    assert (round(there(interval).low, 1), round(there(interval).high, 1)) == (77.2, 83.4)
 
 
 def test_where_nothing_is_known_the_highest_is_best(tmp_path: Path) -> None:
@@ -90,8 +102,8 @@ def test_where_nothing_is_known_the_highest_is_best(tmp_path: Path) -> None:
     write_run(tmp_path, run(1, 0.51, make(**WIDE)))
     history = read_history(tmp_path)
     assert history.best is history.top is history.get(1)
-    assert history.versus(history.get(1), history.get(0)) is None
-    assert history.noise.interval(history.get(1)) is None
+    assert history.versus(there(history.get(1)), history.get(0)) is None
+    assert history.noise.interval(there(history.get(1))) is None
 
 
 def flat(tmp_path: Path, noises: tuple[float, ...]) -> History:
@@ -147,14 +159,17 @@ def test_a_search_by_the_outputs_builds_on_the_quietest(tmp_path: Path) -> None:
     ):
         scored(tmp_path, number, right, setting, noise=noise)
     plain = compare(tmp_path)
+    assert isinstance(plain.decision, Proposal)
     assert plain.decision.setting.calib_algorithm == "kl"
     quiet = compare(tmp_path, options=SearchOptions(rank_by=RankBy.NOISE))
+    assert isinstance(quiet.decision, Proposal)
     assert quiet.decision.setting.calib_algorithm == "mse"
     assert "iter_2 scored output noise:signal 0.02" in quiet.decision.setting.rationale
     # The metric is the judge.
-    assert quiet.history.best.id == plain.history.best.id == 1
+    assert there(quiet.history.best).id == there(plain.history.best).id == 1
     met = compare(tmp_path, options=SearchOptions(rank_by=RankBy.NOISE, target=85.0))
-    assert met.decision.stop.category == "target_reached"
+    assert isinstance(met.decision, Stop)
+    assert met.decision.category == "target_reached"
 
 
 def jittered(outputs: Path, number: int, right: int, shift: float, spread: float) -> None:
@@ -173,19 +188,23 @@ def test_noise_breaks_a_tie_only_beyond_chance(tmp_path: Path, shift: float, bes
     jittered(tmp_path, 1, 172, 0.0, 0.002)
     jittered(tmp_path, 2, 171, shift, 0.002)
     jittered(tmp_path, 3, 172, 0.0, 0.002)
-    assert read_history(tmp_path).best.id == best
+    assert there(read_history(tmp_path).best).id == best
 
 
 @pytest.mark.parametrize(("noise", "best"), [(0.95, 0), (0.85, 1)])
 def test_without_the_noise_of_each_sample_it_takes_a_margin(
     tmp_path: Path, noise: float, best: int
 ) -> None:
-    facts = {"metric_unit": "percent", "sample_count": 640, "sample_count_from": "seen"}
+    facts: dict[str, Any] = {
+        "metric_unit": "percent",
+        "sample_count": 640,
+        "sample_count_from": "seen",
+    }
     for number, (value, level) in enumerate(((80.3, 1.0), (80.2, noise))):
         signals = {"samples": 640, "noise_signal": level, "agreement": 0.9, "outputs": []}
         rows = run(number, value, trained("kl", extra={"n": number}))
         write_run(tmp_path, rows, signals=signals, **facts)
-    assert read_history(tmp_path).best.id == best
+    assert there(read_history(tmp_path).best).id == best
 
 
 def with_float(outputs: Path, right: tuple[int, ...], reference: float, agreement: float) -> str:
@@ -213,7 +232,7 @@ def test_no_share_of_a_loss_that_is_none(tmp_path: Path, reference: float) -> No
 
 def test_what_is_beyond_the_whole_loss_is_no_percentage(tmp_path: Path) -> None:
     page = with_float(tmp_path, (130, 174), 85.0, 0.7)
-    assert read_history(tmp_path).gap_closed > 1
+    assert there(read_history(tmp_path).gap_closed) > 1
     assert "More than all of the accuracy lost to quantization came back" in page
     assert "110% of" not in page + (tmp_path / "final_report.md").read_text()
 

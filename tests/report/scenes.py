@@ -94,7 +94,11 @@ def write_long(outputs: Path) -> None:
         write_run(outputs, row, FOUND, **FACTS.get(row.id, {}))
     measured = Measurement(chip="esp32p4", runs_us=(1500, 1510), test="passed", loaded=True)
     write_measurement(outputs / "iter_6", measured)
-    final = {"sample_count": 500, "metric_unit": "fraction", "evaluated_by": "final_evaluate"}
+    final: dict[str, Any] = {
+        "sample_count": 500,
+        "metric_unit": "fraction",
+        "evaluated_by": "final_evaluate",
+    }
     best = LONG.iterations[6]
     write_run(outputs / "final", best, **final, samples_shared_with_search=2)
 
@@ -121,7 +125,7 @@ SCENES: dict[str, Callable[[Path], object]] = {
     "other-chip": write_other_chip,
     "long": write_long,
 }
-FLAGS: dict[str, dict[str, bool]] = {
+FLAGS: dict[str, dict[str, Any]] = {
     "looked": {},
     "refused": {"finalize": True},
     "ended": {"finalize": True, "force_finalize": True},

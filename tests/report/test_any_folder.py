@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -48,7 +49,7 @@ FILES = (
     )
 )
 @settings(max_examples=60, deadline=None)
-def test_any_values(edits):
+def test_any_values(edits: list[tuple[int, str, int, Any, bool]]) -> None:
     with tempfile.TemporaryDirectory() as name:
         outputs = Path(name)
         found = evidence(hot_ops=(hot("Add", 0.25),), stats=(weight("conv0", 12.0),))
@@ -61,7 +62,7 @@ def test_any_values(edits):
         assert result.exit_code in (0, 1)
 
 
-def _spoil(path, position, value, whole):
+def _spoil(path: Path, position: int, value: Any, whole: bool) -> None:
     """Replace the file, or one value somewhere in it."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

@@ -1,10 +1,13 @@
+from __future__ import annotations
+
 import json
+from pathlib import Path
 
 from espdl_quantize.report import compare
 from tests.search.made_runs import EQUALIZED, SWEEP, run, swept, trained, write_history, write_run
 
 
-def test_best_is_a_real_copy_and_follows_the_best(tmp_path):
+def test_best_is_a_real_copy_and_follows_the_best(tmp_path: Path) -> None:
     past = swept(*SWEEP)
     write_history(tmp_path, past)
     compare(tmp_path, write_best=True)
@@ -20,7 +23,7 @@ def test_best_is_a_real_copy_and_follows_the_best(tmp_path):
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".best")]
 
 
-def test_a_best_folder_of_somebody_else_is_moved_aside(tmp_path):
+def test_a_best_folder_of_somebody_else_is_moved_aside(tmp_path: Path) -> None:
     write_history(tmp_path, swept(*SWEEP))
     (tmp_path / "best").mkdir()
     (tmp_path / "best" / "thesis.md").write_text("mine")
@@ -29,7 +32,7 @@ def test_a_best_folder_of_somebody_else_is_moved_aside(tmp_path):
     assert any("best.foreign-1" in line for line in result.lines)
 
 
-def test_a_killed_swap_is_recovered(tmp_path):
+def test_a_killed_swap_is_recovered(tmp_path: Path) -> None:
     write_history(tmp_path, swept(*SWEEP))
     compare(tmp_path, write_best=True)
     (tmp_path / "best" / "notes.txt").write_text("mine")
@@ -40,14 +43,14 @@ def test_a_killed_swap_is_recovered(tmp_path):
     assert not (tmp_path / ".best.old").exists()
 
 
-def test_a_missing_model_is_told(tmp_path):
+def test_a_missing_model_is_told(tmp_path: Path) -> None:
     write_history(tmp_path, swept(*SWEEP))
     (tmp_path / "iter_2" / "model.espdl").unlink()
     result = compare(tmp_path, write_best=True)
     assert any("no model.espdl" in line for line in result.lines)
 
 
-def test_names_from_files_lead_nowhere_outside(tmp_path):
+def test_names_from_files_lead_nowhere_outside(tmp_path: Path) -> None:
     outputs, secret = tmp_path / "outputs", tmp_path / "secret"
     secret.write_text("secret")
     write_history(outputs, swept(*SWEEP))

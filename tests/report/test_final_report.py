@@ -1,9 +1,13 @@
+from __future__ import annotations
+
 import json
 import re
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from espdl_quantize.record import Jump, LayerError
+from espdl_quantize.record import Evidence, History, Jump, LayerError
 from espdl_quantize.report import compare
 from espdl_quantize.report._blocks import Code
 from espdl_quantize.report._escape import md, plain
@@ -22,17 +26,17 @@ from tests.search.made_runs import (
 NASTY = "a|b`c`<script>alert(1)</script>*_[x](http://y) ```\n# big"
 
 
-def report(outputs, past, found=None, **flags):
+def report(outputs: Path, past: History, found: Evidence | None = None, **flags: Any) -> str:
     write_history(outputs, past, found)
     compare(outputs, **({"finalize": True, "force_finalize": True} | flags))
     return (outputs / "final_report.md").read_text()
 
 
-def sections(text):
+def sections(text: str) -> list[str]:
     return re.findall(r"^## (.+)$", text, flags=re.MULTILINE)
 
 
-def test_sections_in_order_with_a_missed_target(tmp_path):
+def test_sections_in_order_with_a_missed_target(tmp_path: Path) -> None:
     text = report(tmp_path, swept(*SWEEP, target=0.9), evidence())
     assert sections(text) == [
         "Summary",
@@ -52,20 +56,20 @@ def test_sections_in_order_with_a_missed_target(tmp_path):
     assert "top5 0.9" in text
 
 
-def test_no_remaining_gap_once_the_target_is_reached(tmp_path):
+def test_no_remaining_gap_once_the_target_is_reached(tmp_path: Path) -> None:
     assert "Remaining gap" not in sections(report(tmp_path, swept(*SWEEP, target=0.7)))
 
 
-def test_no_remaining_gap_without_a_target(tmp_path):
+def test_no_remaining_gap_without_a_target(tmp_path: Path) -> None:
     assert "Remaining gap" not in sections(report(tmp_path, swept(*SWEEP)))
 
 
-def table(text):
+def table(text: str) -> list[list[str]]:
     lines = text.split("## Iteration history\n\n")[1].split("\n\n")[0].splitlines()
     return [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines]
 
 
-def test_history_table(tmp_path):
+def test_history_table(tmp_path: Path) -> None:
     rest = ((0.8, trained(dispatching_table=[{"op": "c", "bits": 16}])), (None, trained("kl")))
     rows = table(report(tmp_path, swept(*SWEEP, rest=rest)))
     assert [cell.strip() for cell in rows[0]] == [
@@ -97,7 +101,7 @@ def test_history_table(tmp_path):
     assert "tqt\\_optimization" not in "".join(rows[3])
 
 
-def test_hostile_names_break_nothing(tmp_path):
+def test_hostile_names_break_nothing(tmp_path: Path) -> None:
     past = swept(
         *SWEEP,
         rest=((0.8, trained(dispatching_table=[{"op": NASTY, "bits": 16}], extra={NASTY: NASTY})),),
@@ -147,36 +151,36 @@ def test_hostile_names_break_nothing(tmp_path):
         ("a\\|b", r"a\\\|b"),
     ],
 )
-def test_md(raw, escaped):
+def test_md(raw: str, escaped: str) -> None:
     assert md(raw) == escaped
 
 
-def test_plain_cuts_and_cleans():
+def test_plain_cuts_and_cleans() -> None:
     assert plain("x" * 400) == "x" * 297 + "..."
     assert plain("a\u202eb\ud800") == "a b?"
 
 
-def test_json_block_round_trips():
+def test_json_block_round_trips() -> None:
     value = {"a": ["```", "<b>", 1.5, None]}
     block = markdown_block(Code("a", "a", "json", json.dumps(value)))
     assert block.count("```") == 2
     assert json.loads(block.removeprefix("```json\n").removesuffix("\n```")) == value
 
 
-def test_key_findings_name_a_cheaper_runner_up(tmp_path):
+def test_key_findings_name_a_cheaper_runner_up(tmp_path: Path) -> None:
     rest = ((0.7005, trained(dispatching_table=[{"op": "c", "bits": 16}])),)
     text = report(tmp_path, swept(*SWEEP, rest=rest), evidence())
     assert "iter_2 (0.7, rank 2) costs the chip nothing" in text
     assert "may be the better one to deploy" in text
 
 
-def test_key_findings_say_what_ran_against_the_discipline(tmp_path):
+def test_key_findings_say_what_ran_against_the_discipline(tmp_path: Path) -> None:
     both = trained(bias_correct={"enabled": True}, dispatching_table=[{"op": "c", "bits": 16}])
     text = report(tmp_path, swept(*SWEEP, rest=((0.8, both),)), evidence())
     assert "iter_4 ran against the rule one-change" in text
 
 
-def test_key_findings_cite_the_data(tmp_path):
+def test_key_findings_cite_the_data(tmp_path: Path) -> None:
     found = evidence(hot_ops=(hot("Add", 0.264),), jumps=(Jump("conv0", "conv1", 0.03, ("relu",)),))
     text = report(
         tmp_path, swept(*SWEEP, rest=((None, trained(bias_correct={"enabled": True})),)), found
@@ -193,26 +197,26 @@ def test_key_findings_cite_the_data(tmp_path):
         assert told in text
 
 
-def test_a_best_without_training_needs_no_word_on_it(tmp_path):
+def test_a_best_without_training_needs_no_word_on_it(tmp_path: Path) -> None:
     text = report(tmp_path, swept(*SWEEP[:1]), evidence())
     assert "Worst layers of iter_0" in text
     assert "one alone may look worse" not in text
 
 
-def test_a_fast_score_is_marked(tmp_path):
+def test_a_fast_score_is_marked(tmp_path: Path) -> None:
     write_run(tmp_path, run(0, 0.5), evaluated_by="evaluate_fast")
     compare(tmp_path, finalize=True)
     assert "--use-full-eval" in (tmp_path / "final_report.md").read_text()
 
 
-def test_a_best_without_a_usable_setting_still_gets_a_report(tmp_path):
+def test_a_best_without_a_usable_setting_still_gets_a_report(tmp_path: Path) -> None:
     write_history(tmp_path, swept(*SWEEP))
     (tmp_path / "iter_2" / "setting.json").write_text("{")
     compare(tmp_path, finalize=True, force_finalize=True)
     assert "cannot be read" in (tmp_path / "final_report.md").read_text()
 
 
-def test_what_was_found_in_the_exported_file_is_told(tmp_path):
+def test_what_was_found_in_the_exported_file_is_told(tmp_path: Path) -> None:
     from espdl_quantize.record import read_history
 
     write_history(tmp_path, swept(*SWEEP))
@@ -238,4 +242,6 @@ def test_what_was_found_in_the_exported_file_is_told(tmp_path):
     (tmp_path / "iter_0/iteration_index.json").write_text(
         json.dumps(index | {"iteration_id": 0, "chip_check": {"legal": "x", "overflows": "<b>"}})
     )
-    assert read_history(tmp_path).iterations[0].on_chip.legal is None
+    on_chip = read_history(tmp_path).iterations[0].on_chip
+    assert on_chip is not None
+    assert on_chip.legal is None

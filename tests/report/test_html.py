@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import base64
 import hashlib
 import html
@@ -7,12 +9,15 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from espdl_quantize.record import Jump, LayerError, LazyEvidence, read_history
+from espdl_quantize.core import SHELL
+from espdl_quantize.record import Evidence, History, Jump, LayerError, LazyEvidence, read_history
 from espdl_quantize.report import compare, render_html
 from espdl_quantize.report._certainty import score_source
 from espdl_quantize.report._escape import duration, md, plain
@@ -26,7 +31,7 @@ from espdl_quantize.report.figures import (
     phase_of,
 )
 from espdl_quantize.search import SearchState, decide, sweep_setting
-from espdl_quantize.setting import baseline
+from espdl_quantize.setting import Setting, baseline
 from tests.search.made_runs import (
     EQUALIZED,
     SWEEP,
@@ -47,7 +52,7 @@ INT16 = [{"op": "conv0", "bits": 16}]
 CHARTS = ["chart-metric", "chart-levers", "chart-cost", "chart-layers"]
 
 
-def page(outputs, past, found=None, **index):
+def page(outputs: Path, past: History, found: Evidence | None = None, **index: Any) -> str:
     for row in past.iterations:
         write_run(outputs, row, found, **index)
     result = compare(outputs, finalize=True, force_finalize=True)
@@ -55,21 +60,21 @@ def page(outputs, past, found=None, **index):
     return result.html.read_text("utf-8")
 
 
-def page_of_folder(outputs):
+def page_of_folder(outputs: Path) -> str:
     """A page without the need of a score to finalize."""
     past = read_history(outputs)
     situation = SearchState.of(past, LazyEvidence(past))
     return render_html(situation, decide(situation), None)
 
 
-def charts(text):
+def charts(text: str) -> dict[str, Any]:
     found = re.findall(
         r'<script type="application/json" data-chart="([^"]+)">(.*?)</script>', text, re.DOTALL
     )
     return {name: json.loads(content) for name, content in found}
 
 
-def shown(text):
+def shown(text: str) -> str:
     """What a reader sees, without the inlined scripts and styles."""
     return re.sub(r"<(script|style)\b.*?</\1>", "", text, flags=re.DOTALL)
 
@@ -79,38 +84,40 @@ class Outline(HTMLParser):
 
     VOID = ("meta", "br", "link", "img")
 
-    def __init__(self, text):
+    def __init__(self, text: str) -> None:
         super().__init__()
-        self.open, self.elements, self.words = [], [], []
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
         self.feed(text)
         self.close()
         assert self.open == []
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
         if tag not in self.VOID:
             self.open.append(tag)
 
-    def handle_endtag(self, tag):
+    def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
 
-    def handle_data(self, data):
+    def handle_data(self, data: str) -> None:
         if not {"script", "style"} & set(self.open):
             self.words.append(data)
 
-    def named(self, tag):
+    def named(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.elements if name == tag]
 
     @property
-    def text(self):
+    def text(self) -> str:
         return " ".join(" ".join(self.words).split())
 
 
-def valid_figures(text):
+def valid_figures(text: str) -> dict[str, Any]:
     """Plotly's own model of a figure knows every key; colours are the page's business."""
     import plotly.graph_objects as go
 
-    def painted(value):
+    def painted(value: Any) -> Any:
         if isinstance(value, dict):
             return {key: painted(item) for key, item in value.items()}
         if isinstance(value, list):
@@ -144,7 +151,7 @@ LONG = swept(
 )
 
 
-def test_a_whole_page(tmp_path):
+def test_a_whole_page(tmp_path: Path) -> None:
     found = evidence(hot_ops=(hot("Add", 0.264),), jumps=(Jump("conv0", "conv1", 0.03, ("relu",)),))
     text = page(tmp_path, LONG, found)
     outline = Outline(text)
@@ -170,7 +177,7 @@ def test_a_whole_page(tmp_path):
     assert list(valid_figures(text)) == CHARTS
 
 
-def test_the_page_needs_no_network(tmp_path):
+def test_the_page_needs_no_network(tmp_path: Path) -> None:
     outline = Outline(page(tmp_path, LONG, evidence()))
     for _, attributes in outline.elements:
         assert not {"src", "href", "srcset", "action"} & set(attributes)
@@ -178,12 +185,12 @@ def test_the_page_needs_no_network(tmp_path):
     assert not outline.named("link")
 
 
-def test_only_the_two_scripts_of_the_page_may_run(tmp_path):
+def test_only_the_two_scripts_of_the_page_may_run(tmp_path: Path) -> None:
     text = page(tmp_path, LONG, evidence())
     scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
     assert len(scripts) == 2
     assert "plotly.js" in scripts[0][:200]
-    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', text)[1]
+    (policy,) = re.findall(r'Content-Security-Policy" content="([^"]+)"', text)
     digests = [
         base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts
     ]
@@ -191,7 +198,7 @@ def test_only_the_two_scripts_of_the_page_may_run(tmp_path):
     assert "default-src 'none'" in policy
 
 
-def test_a_screen_reader_finds_its_way(tmp_path):
+def test_a_screen_reader_finds_its_way(tmp_path: Path) -> None:
     outline = Outline(page(tmp_path, LONG, evidence()))
     tags = [tag for tag, _ in outline.elements]
     assert tags.count("h1") == 1
@@ -209,7 +216,7 @@ def test_a_screen_reader_finds_its_way(tmp_path):
     assert outline.named("html")[0]["lang"] == "en"
 
 
-def test_hostile_names_are_text_everywhere(tmp_path):
+def test_hostile_names_are_text_everywhere(tmp_path: Path) -> None:
     setting = trained(
         dispatching_table=[{"op": NASTY, "bits": 16}],
         weight_split={"enabled": True, "interested_layers": [NASTY]},
@@ -248,13 +255,13 @@ def test_hostile_names_are_text_everywhere(tmp_path):
         assert "<img" not in drawn
     raw = re.findall(r"data-chart=\"[^\"]+\">(.*?)</script>", text, re.DOTALL)
     assert not re.search(r"[<>&\u2028]", "".join(raw))
-    code = re.search(r'id="best-setting".*?<code>(.*?)</code>', text, re.DOTALL)[1]
+    (code,) = re.findall(r'id="best-setting".*?<code>(.*?)</code>', text, re.DOTALL)
     assert json.loads(html.unescape(code))["dispatching_table"][0]["op"] == NASTY
-    code = re.search(r'id="best-snippet".*?<code>(.*?)</code>', text, re.DOTALL)[1]
+    (code,) = re.findall(r'id="best-snippet".*?<code>(.*?)</code>', text, re.DOTALL)
     compile(html.unescape(code), "snippet", "exec")
 
 
-def test_a_colour_name_is_no_colour_in_a_label(tmp_path):
+def test_a_colour_name_is_no_colour_in_a_label(tmp_path: Path) -> None:
     """The page's script replaces "@best" under keys that end with "color" alone."""
     found = evidence(layerwise=(LayerError("@best", 0.3),))
     figure = charts(page(tmp_path, swept(*SWEEP), found))["chart-layers"]
@@ -262,7 +269,7 @@ def test_a_colour_name_is_no_colour_in_a_label(tmp_path):
 
 
 @pytest.mark.parametrize("setting", [baseline(), trained(dispatching_table=INT16)])
-def test_one_iteration(tmp_path, setting):
+def test_one_iteration(tmp_path: Path, setting: Setting) -> None:
     text = page(tmp_path, history(run(0, 0.5, setting)), evidence())
     told = Outline(text).text
     assert "One setting has a score so far." in told
@@ -273,7 +280,7 @@ def test_one_iteration(tmp_path, setting):
     assert [trace["name"] for trace in layers] == ["Best (iter_0)"]
 
 
-def test_all_failed(tmp_path):
+def test_all_failed(tmp_path: Path) -> None:
     write_history(tmp_path, history(run(0, None), run(1, None, sweep_setting("kl"))))
     text = page_of_folder(tmp_path)
     told = Outline(text).text
@@ -285,11 +292,11 @@ def test_all_failed(tmp_path):
     assert not (tmp_path / "report.html").exists()
 
 
-def test_no_iteration_at_all(tmp_path):
+def test_no_iteration_at_all(tmp_path: Path) -> None:
     assert "No iteration has been run." in Outline(page_of_folder(tmp_path)).text
 
 
-def test_a_metric_to_be_lowered(tmp_path):
+def test_a_metric_to_be_lowered(tmp_path: Path) -> None:
     rest = ((0.1, trained(bias_correct={"enabled": True})),)
     text = page(
         tmp_path,
@@ -306,7 +313,7 @@ def test_a_metric_to_be_lowered(tmp_path):
     assert best["y"] == [0.5, 0.3, 0.2, 0.2, 0.1]
 
 
-def test_without_a_float_reference(tmp_path):
+def test_without_a_float_reference(tmp_path: Path) -> None:
     text = page(tmp_path, swept(*SWEEP), evidence(), float_value=None)
     told = Outline(text).text
     assert "0.2 better than the baseline, at no cost on the chip." in told
@@ -315,7 +322,7 @@ def test_without_a_float_reference(tmp_path):
     assert not [name for name in names if name.startswith(("Float", "Target"))]
 
 
-def test_sixty_iterations(tmp_path):
+def test_sixty_iterations(tmp_path: Path) -> None:
     rest = tuple(
         (
             0.6 + (number % 7) / 100,
@@ -333,7 +340,7 @@ def test_sixty_iterations(tmp_path):
     assert [gain for gain in gains if gain > 0] == pytest.approx([0.1, 0.1])
 
 
-def test_without_artifacts_and_with_odd_numbers(tmp_path):
+def test_without_artifacts_and_with_odd_numbers(tmp_path: Path) -> None:
     write_history(tmp_path, LONG)
     folder = tmp_path / "iter_0"
     (folder / "layerwise_error.json").write_text(
@@ -350,7 +357,7 @@ def test_without_artifacts_and_with_odd_numbers(tmp_path):
     assert [trace["x"] for trace in layers["data"]] == [[0.1], [None]]
 
 
-def test_a_best_without_a_usable_setting(tmp_path):
+def test_a_best_without_a_usable_setting(tmp_path: Path) -> None:
     write_history(tmp_path, swept(*SWEEP), evidence())
     (tmp_path / "iter_2" / "setting.json").write_text("{")
     compare(tmp_path, finalize=True, force_finalize=True)
@@ -359,7 +366,7 @@ def test_a_best_without_a_usable_setting(tmp_path):
     assert "Slower on the chip Unknown" in told
 
 
-def test_the_page_is_always_rewritten_and_a_foreign_one_kept(tmp_path):
+def test_the_page_is_always_rewritten_and_a_foreign_one_kept(tmp_path: Path) -> None:
     (tmp_path / "report.html").write_text("<p>mine</p>")
     first = page(tmp_path, swept(*SWEEP), evidence())
     assert (tmp_path / "report.html.foreign-1").read_text() == "<p>mine</p>"
@@ -367,12 +374,12 @@ def test_the_page_is_always_rewritten_and_a_foreign_one_kept(tmp_path):
     (tmp_path / "final_report.md").write_text("mine")
     result = compare(tmp_path, finalize=True)
     assert result.report is None
-    assert result.html.read_text("utf-8") == first
+    assert (tmp_path / "report.html").read_text("utf-8") == first
     assert not (tmp_path / "report.html.foreign-2").exists()
     assert any("wrote report.html" in line for line in result.lines)
 
 
-def test_neither_jinja_nor_plotly_loads_before_a_page_is_written(tmp_path):
+def test_neither_jinja_nor_plotly_loads_before_a_page_is_written(tmp_path: Path) -> None:
     write_history(tmp_path, swept(*SWEEP), evidence())
     program = (
         "import sys; from pathlib import Path; from espdl_quantize.report import compare\n"
@@ -386,7 +393,7 @@ def test_neither_jinja_nor_plotly_loads_before_a_page_is_written(tmp_path):
     assert done.stdout.split("\n")[:2] == ["[]", "['jinja2', 'plotly']"]
 
 
-def test_phases_and_their_bands():
+def test_phases_and_their_bands() -> None:
     rest = tuple((0.5, trained(bias_correct={"enabled": True, "steps": 9 + i})) for i in range(7))
     past = swept(*SWEEP, rest=rest)
     situation = SearchState.of(past, {row.id: evidence() for row in past.iterations})
@@ -406,7 +413,7 @@ def test_phases_and_their_bands():
     assert [note["text"] for note in narrow] == ["1", "2", "3 Levers", "5"]
 
 
-def test_failed_runs_are_marked_and_points_tell_what_changed():
+def test_failed_runs_are_marked_and_points_tell_what_changed() -> None:
     traces = {trace["name"]: trace for trace in metric_figure(SearchState.of(LONG)).data}
     assert traces["Failed"]["x"] == [5]
     assert traces["Failed"]["yaxis"] == "y2"
@@ -416,7 +423,7 @@ def test_failed_runs_are_marked_and_points_tell_what_changed():
     assert "+int16 on conv0" in traces["New best"]["hovertext"][3]
 
 
-def test_levers_by_sign():
+def test_levers_by_sign() -> None:
     figure = lever_figure(LONG)
     bars = figure.data[0]
     assert bars["marker"]["color"] == ["@gain" if x > 0 else "@loss" for x in bars["x"]]
@@ -424,7 +431,7 @@ def test_levers_by_sign():
     assert figure.layout["yaxis"]["ticktext"][-2].startswith("\u2605 7: ")
 
 
-def test_cost_names_the_cheapest_that_is_close():
+def test_cost_names_the_cheapest_that_is_close() -> None:
     figure = cost_figure(SearchState.of(LONG))
     traces = {trace["name"]: trace for trace in figure.data}
     assert traces["Best (iter_7)"]["x"] == [2]
@@ -434,7 +441,7 @@ def test_cost_names_the_cheapest_that_is_close():
     assert "runs as fast as" in cost_figure(SearchState.of(swept(*SWEEP))).empty
 
 
-def test_layers_by_the_larger_of_both_errors():
+def test_layers_by_the_larger_of_both_errors() -> None:
     before = evidence(layerwise=(LayerError("a", 0.3), LayerError("b", 0.1), LayerError("c", None)))
     after = evidence(layerwise=(LayerError("b", 0.4), LayerError("d", 0.2)))
     rows = layer_rows(before, after, ("a",))
@@ -460,26 +467,27 @@ def test_layers_by_the_larger_of_both_errors():
         ((), "No iteration has a score."),
     ],
 )
-def test_where_the_score_is_from(used, words):
+def test_where_the_score_is_from(used: tuple[str | None, ...], words: str) -> None:
     rows = [run(i, 0.5 + i / 10, evaluated_by=name) for i, name in enumerate(used)]
-    assert words in score_source(history(*rows))
+    assert words in SHELL.spell(score_source(history(*rows)))
 
 
-def test_best_is_measured_against_the_default_setting():
+def test_best_is_measured_against_the_default_setting() -> None:
     past = history(run(0, 0.6, sweep_setting("mse")), run(1, 0.5, baseline(1)))
-    assert past.baseline.id == 1
-    assert history(run(0, 0.6, sweep_setting("mse"))).baseline.id == 0
+    assert past.baseline == past.iterations[1]
+    alone = history(run(0, 0.6, sweep_setting("mse")))
+    assert alone.baseline == alone.iterations[0]
     assert history(run(0, None)).baseline is None
 
 
 @given(st.text())
-def test_markdown_shows_the_text_as_it_is(text):
+def test_markdown_shows_the_text_as_it_is(text: str) -> None:
     undone = html.unescape(re.sub(r"\\([\\`*\[\]|~#$_])", r"\1", md(text)))
     assert undone == plain(text)
 
 
 @given(st.recursive(st.text() | st.none() | st.floats(), lambda inner: st.lists(inner)))
-def test_script_json_stands_in_a_script(value):
+def test_script_json_stands_in_a_script(value: Any) -> None:
     text = script_json(value)
     assert not re.search(r"[<>&\u2028\u2029]", text)
     json.loads(text)
@@ -488,5 +496,5 @@ def test_script_json_stands_in_a_script(value):
 @pytest.mark.parametrize(
     ("seconds", "words"), [(None, "-"), (float("inf"), "-"), (12.5, "12 s"), (3700, "1 h 1 min")]
 )
-def test_duration(seconds, words):
+def test_duration(seconds: float | None, words: str) -> None:
     assert duration(seconds) == words

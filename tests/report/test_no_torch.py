@@ -1,8 +1,11 @@
 """Reading, deciding and reporting start fast: they import neither torch nor what brings it."""
 
+from __future__ import annotations
+
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -30,11 +33,11 @@ print(json.dumps([result.exit_code, loaded, len(sys.modules)]))
 
 
 @pytest.fixture
-def outputs(tmp_path):
+def outputs(tmp_path: Path) -> Path:
     return write_history(tmp_path, swept(*SWEEP, target=0.9), evidence())
 
 
-def test_compare_runs_where_torch_cannot_be_imported(outputs):
+def test_compare_runs_where_torch_cannot_be_imported(outputs: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM.format(heavy=HEAVY), str(outputs)],
         capture_output=True,
@@ -51,7 +54,7 @@ def test_compare_runs_where_torch_cannot_be_imported(outputs):
 
 
 @pytest.mark.parametrize("package", ["record", "search", "report"])
-def test_no_source_file_names_torch(package):
+def test_no_source_file_names_torch(package: str) -> None:
     import ast
     from pathlib import Path
 

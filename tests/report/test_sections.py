@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from espdl_quantize.record.comparison import FolderComparison
+from espdl_quantize.record.comparison import ComparedIteration, FolderComparison
 from espdl_quantize.report import compare
 from espdl_quantize.report._blocks import (
     SECTIONS,
@@ -59,7 +59,7 @@ def test_the_recorded_comparisons_hold_every_key() -> None:
     parts = [json.loads(text) for text in texts]
     rows = [row for content in parts for row in content["iterations"]]
     hints = [content["next_step_hint"] for content in parts]
-    for key in FolderComparison.model_fields["iterations"].annotation.__args__[0].model_fields:
+    for key in ComparedIteration.model_fields:
         assert any(row[key] not in (None, [], "") for row in rows), key
     for key in ("setting", "phase5_signals", "finalize_reason", "refusal", "crashed_passes"):
         assert any(hint.get(key) for hint in hints), key

@@ -1,4 +1,7 @@
+from __future__ import annotations
+
 import types
+from typing import Any
 
 import pytest
 
@@ -22,7 +25,7 @@ EVERYTHING = {
 class Group(types.SimpleNamespace):
     """Attributes that may be set, created on first use."""
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
         made = Group()
@@ -30,7 +33,7 @@ class Group(types.SimpleNamespace):
         return made
 
 
-def execute(code, monkeypatch):
+def execute(code: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Run a snippet against stand-ins for esp-ppq's modules."""
     import sys
 
@@ -38,15 +41,15 @@ def execute(code, monkeypatch):
     built.table = {}
     built.dispatching_table = types.SimpleNamespace(append=built.table.__setitem__)
 
-    def espdl_setting(num_of_bits):
+    def espdl_setting(num_of_bits: int) -> Any:
         built.bits = num_of_bits
         return built
 
     factory = types.SimpleNamespace(espdl_setting=espdl_setting)
     api = types.ModuleType("esp_ppq.api")
-    api.get_target_platform = lambda target, bits: (target, bits)
+    vars(api)["get_target_platform"] = lambda target, bits: (target, bits)
     settings = types.ModuleType("esp_ppq.api.setting")
-    settings.QuantizationSettingFactory = factory
+    vars(settings)["QuantizationSettingFactory"] = factory
     for name, module in (
         ("esp_ppq", types.ModuleType("esp_ppq")),
         ("esp_ppq.api", api),
@@ -57,7 +60,7 @@ def execute(code, monkeypatch):
     return built
 
 
-def test_every_field_arrives_at_the_attribute_of_esp_ppq(monkeypatch):
+def test_every_field_arrives_at_the_attribute_of_esp_ppq(monkeypatch: pytest.MonkeyPatch) -> None:
     built = execute(python_snippet(make(**EVERYTHING), "esp32s3", 8), monkeypatch)
     assert built.bits == 8
     assert built.quantize_activation_setting.calib_algorithm == "percentile"
@@ -78,12 +81,14 @@ def test_every_field_arrives_at_the_attribute_of_esp_ppq(monkeypatch):
     assert "lsq_optimization" not in vars(built)
 
 
-def test_interested_layers_that_mean_all_are_left_to_esp_ppq(monkeypatch):
+def test_interested_layers_that_mean_all_are_left_to_esp_ppq(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     built = execute(python_snippet(trained(), "c"), monkeypatch)
     assert "interested_layers" not in vars(built.tqt_optimization_setting)
 
 
-def test_a_baseline_is_three_lines():
+def test_a_baseline_is_three_lines() -> None:
     code = python_snippet(baseline(), "esp32p4", 16)
     assert "espdl_setting(num_of_bits=16)" in code
     assert "calib_algorithm = 'kl'" in code
@@ -91,7 +96,7 @@ def test_a_baseline_is_three_lines():
 
 
 @pytest.mark.parametrize("name", ["x\nimport os", "x'); import os; ('", "a```b", "\u2028", "<b>"])
-def test_names_cannot_become_code(name, monkeypatch):
+def test_names_cannot_become_code(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     setting = trained(
         dispatching_table=[{"op": name, "bits": 16}], extra={name: name, "ok": {name: [name]}}
     )
@@ -101,7 +106,7 @@ def test_names_cannot_become_code(name, monkeypatch):
     assert execute(code, monkeypatch).table == {name: (name, 16)}
 
 
-def test_attribute_names_are_those_of_the_installed_esp_ppq():
+def test_attribute_names_are_those_of_the_installed_esp_ppq() -> None:
     """Read as text: importing esp-ppq would import torch."""
     import importlib.util
     from pathlib import Path

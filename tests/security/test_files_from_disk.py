@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from espdl_quantize.cli._terminal import escape, printable
+from espdl_quantize.cli.terminal import escape, printable
 from espdl_quantize.core import (
     DEEPEST,
     LARGEST,

@@ -16,8 +16,7 @@ from espdl_quantize.core import OutputFolderError, beside_of, load_json, write_j
 from espdl_quantize.ppq.reuse.store import Store
 from espdl_quantize.record import locked
 from espdl_quantize.report._text_file import write_text
-from espdl_quantize.skill import MANIFEST, install, place, remove
-from espdl_quantize.skill import _install as installing
+from espdl_quantize.skill import MANIFEST, install, installing, place, remove
 from espdl_quantize.stats import write_arrays
 
 WRITERS: dict[str, Callable[[Path], Any]] = {

@@ -129,7 +129,7 @@ def test_both_tables_of_levers_are_the_programs() -> None:
         rows = re.findall(r"^\| (3[a-h](?:-\d)?) \| ([ABC]) \| ([0+]) \|", text, re.MULTILINE)
         assert rows == [(lever.id, lever.tier, lever.cost) for lever in LEVERS.values()]
     for priority in ("balanced", "speed"):
-        order = " ".join(lever.id for lever in linear_order(priority))  # type: ignore[arg-type]
+        order = " ".join(lever.id for lever in linear_order(priority))
         assert re.search(rf"^\| {priority}\b.* \| {order} \|", PLAYBOOK, re.MULTILINE)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from espdl_quantize.contract import load_contract
-from espdl_quantize.core import NoProgress, PassError
+from espdl_quantize.core import Engine, NoProgress, PassError
 from espdl_quantize.iteration import RunOptions, run_iteration
 from espdl_quantize.ppq import target_names
 from espdl_quantize.record import read_history
@@ -55,7 +55,9 @@ def contract(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_sweep_goes_on_without_the_block_that_esp_ppq_cannot_train(
     contract: Path, tmp_path: Path
 ) -> None:
-    backend = RealBackend(load_contract(contract, target_names()), RunOptions(engine="reference"))
+    backend = RealBackend(
+        load_contract(contract, target_names()), RunOptions(engine=Engine.REFERENCE)
+    )
     tune(backend, tmp_path, TuneOptions(Budget(3), final=False))
     history = read_history(tmp_path)
     assert [row.id for row in history.failed] == [1]
@@ -84,7 +86,7 @@ def test_a_failure_in_a_pass_names_the_pass_and_its_block_and_stays_on_record(
     folder, loaded = tmp_path / "iter_0", load_contract(contract, target_names())
     correct = {"enabled": True, "block_size": 1, "steps": 1}
     setting = parse_setting({"iteration_id": 0, "bias_correct": correct})
-    options = RunOptions(engine="reference")
+    options = RunOptions(engine=Engine.REFERENCE)
     with pytest.raises(PassError) as caught:
         run_iteration(loaded, setting, folder, options, NoProgress())
     where = caught.value.failed_pass

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from esp_ppq.quantization.optim.legacy import AdaroundPass
 from esp_ppq.quantization.optim.training import TrainedQuantizationThresholdPass
 
 from espdl_quantize.cli.engines import TOLERANCE, largest_difference
@@ -83,6 +84,18 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return cache(lambda kind, target: Case(kind, target, tmp_path_factory.mktemp(kind)))
 
 
+def tune_shortly(patch: pytest.MonkeyPatch) -> None:
+    """Take a few steps where esp-ppq tunes the scale of each layer's weights by 900.
+
+    No setting reaches that number, no engine has a part in it, and it takes longer than all else of
+    a blockwise reconstruction of a small network.
+    """
+    tune = AdaroundPass.tune_block_weight_scale
+    patch.setattr(
+        AdaroundPass, "tune_block_weight_scale", lambda self, block: tune(self, block, steps=20)
+    )
+
+
 def scales(model: QuantizedModel) -> dict[tuple[str, str, int], list[float]]:
     """Return every scale by op, variable and place."""
     found = {}
@@ -139,15 +152,6 @@ def steps_of(kind: str) -> int:
 
 
 @trainable
-def test_tqt_trains_the_same_exponents(case: Any, kind: str, target: str) -> None:
-    training = {"enabled": True, "steps": steps_of(kind), "lr": 1e-3}
-    plain, fast = (
-        case(kind, target).quantized(engine, tqt_optimization=training) for engine in ENGINES
-    )
-    assert scales(plain) == scales(fast)
-
-
-@trainable
 def test_tqt_comes_as_near_to_the_float_blocks(
     case: Any, kind: str, target: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,7 +182,10 @@ def test_bias_correction_finds_the_same_biases(case: Any, kind: str, target: str
 
 
 @pytest.mark.parametrize("kind", ["residual", "detector"])
-def test_blockwise_reconstruction_rounds_the_same_weights(case: Any, kind: str) -> None:
+def test_blockwise_reconstruction_rounds_the_same_weights(
+    case: Any, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tune_shortly(monkeypatch)
     same_weights(case(kind, "esp32s3"), blockwise_reconstruction={"enabled": True, "steps": 5})
 
 

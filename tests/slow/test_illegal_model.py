@@ -26,8 +26,9 @@ def test_an_illegal_model_fails_its_iteration_and_is_never_best(
 ) -> None:
     contract = load_contract(write_contract(tmp_path), target_names())
     outputs = tmp_path / "outputs"
-    index = run_iteration(contract, baseline(), outputs / "iter_0", RunOptions(), NoProgress())
-    assert index["chip_check"]["legal"] is True
+    record = run_iteration(contract, baseline(), outputs / "iter_0", RunOptions(), NoProgress())
+    assert record.on_chip is not None
+    assert record.on_chip.legal is True
 
     def damaging(model: Any, file: Path, *options: Any) -> dict[str, tuple[int, ...]]:
         layouts = export(model, file, *options)

@@ -28,7 +28,8 @@ TQT = {"enabled": True, "steps": 5, "lr": 1e-4}
 def run(contract: Path, folder: Path, options: RunOptions | None = None, **fields: Any) -> Json:
     setting = parse_setting({"iteration_id": 0, **fields}) if fields else baseline()
     loaded = load_contract(contract, target_names())
-    return run_iteration(loaded, setting, folder, options or RunOptions(), NoProgress())
+    record = run_iteration(loaded, setting, folder, options or RunOptions(), NoProgress())
+    return record.to_json()
 
 
 def read(folder: Path, name: str) -> Any:
@@ -333,7 +334,7 @@ def test_a_contract_whose_evaluate_takes_only_quantized_graphs_runs_when_told(
 ) -> None:
     evaluate = IS_QUANTIZED + "    assert quantized\n    return {'top1': 90.0}"
     contract, folder = write_contract(tmp_path, evaluate=evaluate), tmp_path / "outputs" / "iter_0"
-    with pytest.raises(EspdlQuantizeError, match="--no-float-score") as caught:
+    with pytest.raises(EspdlQuantizeError, match="no_float_score=True") as caught:
         run(contract, folder)
     assert caught.value.exit_code == 3
     index = run(contract, folder, RunOptions(score_float=False))

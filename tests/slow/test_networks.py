@@ -54,7 +54,7 @@ def test_an_iteration_goes_through(kind: str, flow: str, target: str, tmp_path: 
     contract = contract_for(kind, flow, target, tmp_path)
     before = contract.onnx_path.read_bytes() if flow == "onnx" else b""
     folder = tmp_path / "outputs" / "iter_0"
-    index = run_iteration(contract, baseline(), folder, RunOptions(), NoProgress())
+    index = run_iteration(contract, baseline(), folder, RunOptions(), NoProgress()).to_json()
 
     assert index["status"] == "ok"
     # In float, the esp-ppq graph computes what torch does; in int8 it is near, and not equal.

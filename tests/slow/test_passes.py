@@ -27,7 +27,7 @@ from espdl_quantize.ppq import (
 from espdl_quantize.ppq.fast.training import TqtTrainer
 from espdl_quantize.setting import parse_setting, resolve
 from tests.networks import KINDS, calibration_images
-from tests.slow.test_fast_engine import ENGINES, parameters, scales
+from tests.slow.test_fast_engine import ENGINES, parameters, scales, tune_shortly
 from tests.slow.test_networks import contract_for
 
 pytestmark = pytest.mark.slow
@@ -38,7 +38,7 @@ PASSES: dict[str, dict[str, Any]] = {
     "equalization": {"equalization": {"enabled": True, "value_threshold": 0.0}},
     "blockwise": {"blockwise_reconstruction": {"enabled": True, "steps": 3}},
 }
-SHORT = ("one class", "residual")
+SHORT = ("one class", "residual", "detector")
 """Networks that blockwise reconstruction, whose steps take esp-ppq longest, is tried on."""
 
 RATES = {"small": (1e-5, 4), "large": (0.3, 3)}
@@ -85,6 +85,7 @@ def outcome(
     with engine_for(engine).install() as installed, pytest.MonkeyPatch.context() as patch:
         # Collecting garbage takes most of the time of networks as small as these.
         patch.setattr(defs, "gc", SimpleNamespace(collect=lambda: 0))
+        tune_shortly(patch)
         for trainer in (TrainedQuantizationThresholdPass, TqtTrainer):
             _note(patch, trainer, losses)
         try:
@@ -129,6 +130,21 @@ def agree_in_exponents(plain: QuantizedModel, fast: QuantizedModel) -> None:
     assert exponents_of(plain) == exponents_of(fast)
 
 
+def agree_in_way(plain: QuantizedModel, fast: QuantizedModel, rate: float, steps: int) -> None:
+    """Compare trained weights in units of the way that they went.
+
+    A few have gradients of nothing but rounding, and Adam makes whole steps of these.
+    """
+    apart = far = 0
+    ours = parameters(fast)
+    for name, value in parameters(plain).items():
+        if value.is_floating_point() and value.numel():
+            limit = 0.02 * rate * steps + 2e-7 * float(value.abs().max())
+            apart += int(((ours[name] - value).abs() > limit).sum())
+            far += value.numel()
+    assert apart <= 0.01 * far, f"{apart} of {far} weights went another way"
+
+
 def agree_in_parameters(plain: QuantizedModel, fast: QuantizedModel) -> None:
     ours = parameters(fast)
     assert ours.keys() == parameters(plain).keys()
@@ -169,6 +185,7 @@ def test_tqt_trains_the_same_weights(prepared: Any, kind: str, target: str) -> N
         return
     agree_in_exponents(plain.model, fast.model)
     agree_in_parameters(plain.model, fast.model)
+    agree_in_way(plain.model, fast.model, *RATES["small"])
     assert plain.losses
     assert fast.losses == pytest.approx(plain.losses, rel=1e-3, abs=1e-12)
 

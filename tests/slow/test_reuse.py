@@ -105,7 +105,7 @@ def test_blocks_before_a_change_are_taken_and_those_behind_it_trained(tmp_path: 
     case = Case(tmp_path)
     last = {"dispatching_table": [{"op": case.layers()[-1], "bits": 16}]}
     case.quantized({"tqt_optimization": {**TQT, "block_size": 1}})
-    fields = {"tqt_optimization": {**TQT, "block_size": 1}, **last}
+    fields = {"tqt_optimization": {**TQT, "block_size": 1}, **last}  # type: ignore[dict-item]
     changed = case.quantized(fields)
     assert 0 < results(changed)["tqt"] < len(case.layers())
     same(case.quantized(fields, memory=False), changed, tmp_path)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 
 from espdl_quantize.stats import (
@@ -16,11 +19,11 @@ from espdl_quantize.stats import (
 SAMPLES = "samples.npz"
 
 
-def digests(*names: int) -> np.ndarray:
+def digests(*names: int) -> Any:
     return np.array([[name] * DIGEST for name in names], np.uint8)
 
 
-def test_samples_come_back(tmp_path):
+def test_samples_come_back(tmp_path: Path) -> None:
     arrays = {"results": np.array([1.0, 0.0]), "result_digests": digests(1, 2)}
     arrays |= {"digests": digests(1), "noise": np.array([[0.5, np.nan]], np.float32)}
     write_arrays(tmp_path / SAMPLES, arrays)
@@ -33,7 +36,7 @@ def test_samples_come_back(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == [SAMPLES]
 
 
-def test_what_is_broken_or_pickled_counts_as_absent(tmp_path):
+def test_what_is_broken_or_pickled_counts_as_absent(tmp_path: Path) -> None:
     assert read_samples(tmp_path / SAMPLES) == Samples()
     (tmp_path / SAMPLES).write_bytes(b"PK\x03\x04 half a file")
     assert read_samples(tmp_path / SAMPLES) == Samples()
@@ -43,7 +46,7 @@ def test_what_is_broken_or_pickled_counts_as_absent(tmp_path):
     assert read_samples(tmp_path / SAMPLES) == Samples()
 
 
-def test_a_shuffled_evaluation_is_put_in_order():
+def test_a_shuffled_evaluation_is_put_in_order() -> None:
     one = Samples(np.array([1.0, 0.0, 1.0]), digests(1, 2, 3))
     two = Samples(np.array([0.0, 1.0, 1.0]), digests(2, 3, 1))
     pair = align(one, two)

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from espdl_quantize.core import EspdlQuantizeError, FailedPass, IterationError, PassError
+from espdl_quantize.core import SHELL, EspdlQuantizeError, FailedPass, IterationError, PassError
 from espdl_quantize.record import History, read_history
 from espdl_quantize.report import compare
 from espdl_quantize.search import SearchState, lint_setting
 from espdl_quantize.search.policies import POLICIES
 from espdl_quantize.setting import PASSES, Setting, canonical, setting_key
-from espdl_quantize.tune import BUDGET_RULE, Budget, TuneOptions, TuneResult, tune
+from espdl_quantize.tune import BUDGET_RULE, Budget, SearchInterrupt, TuneOptions, TuneResult, tune
 from tests.search.made_runs import known, trained
 from tests.tune.fake_backend import FakeBackend
 
@@ -189,9 +189,10 @@ def test_a_repetition_in_place_does_not_count_again(tmp_path: Path) -> None:
     assert len(read_history(tmp_path).iterations) == 2
     # Two repetitions, and then as many new ones as the budget says, across an interruption, too.
     interrupted = FakeBackend(scripted={3: KeyboardInterrupt()})
-    with pytest.raises(KeyboardInterrupt) as caught:
+    with pytest.raises(SearchInterrupt) as caught:
         tune(interrupted, tmp_path, TuneOptions(Budget(3)))
-    assert "1 of 3 iterations were done; for the rest: --iterations 2" in str(caught.value)
+    spent = SHELL.spell(caught.value.spent.describe())
+    assert spent == "1 of 3 iterations were done; for the rest: --iterations 2"
     result = tune(FakeBackend(), tmp_path, TuneOptions(Budget(2)))
     assert [row.id for row in result.history.iterations] == [0, 1, 2, 3, 4]
     assert result.category == "budget_reached"

@@ -22,7 +22,7 @@ from espdl_quantize.report import compare
 from espdl_quantize.tune import TuneOptions, tune
 from tests.faults import DONE, KILLED, REFUSED, Fault, every, operations, run_with_fault
 from tests.tune.fake_backend import FakeBackend
-from tests.worker.made_job import ROOT
+from tests.worker.fake_job import ROOT
 
 TARGET = 0.74
 """Three iterations: baseline, and two of the sweep, the best of which reaches it."""
@@ -187,9 +187,9 @@ SEARCH = """
 import sys
 from pathlib import Path
 from espdl_quantize.tune import TuneOptions, tune
-from tests.worker.made_job import MadeIsolated
+from tests.worker.fake_job import FakeIsolatedBackend
 
-backend = MadeIsolated(target=float(sys.argv[2]), seconds=0.15)
+backend = FakeIsolatedBackend(target=float(sys.argv[2]), seconds=0.15)
 with backend.runner:
     tune(backend, Path(sys.argv[1]), TuneOptions())
 """

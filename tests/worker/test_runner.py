@@ -22,7 +22,7 @@ from espdl_quantize.setting import baseline
 from espdl_quantize.tune import Budget, TuneOptions, tune
 from espdl_quantize.worker import Runner
 from espdl_quantize.worker import _death as death
-from tests.worker.made_job import JOB, ROOT, MadeIsolated
+from tests.worker.fake_job import JOB, ROOT, FakeIsolatedBackend
 
 
 def made(**arguments: Any) -> Runner:
@@ -114,7 +114,7 @@ def test_a_hung_iteration_is_ended_and_leaves_where_it_hung(tmp_path: Path) -> N
     with made(deaths={"0": "hang"}) as runner:
         with pytest.raises(IterationError, match=r"longer than its limit of 1 s") as caught:
             runner.run(baseline(0), tmp_path / "iter_0", NoProgress(), limit=1.0)
-        assert "--iteration-limit" in caught.value.hint
+        assert "iteration_limit" in caught.value.hint
         assert "in _sleep" in (tmp_path / "iter_0/console.log").read_text()
         pids = [int(pid) for pid in (tmp_path / "asleep").read_text().split()]
         wait_for(lambda: not any(map(is_alive, pids)))
@@ -172,7 +172,7 @@ def test_errors_keep_their_kind_and_faults_of_the_program_are_no_iteration(tmp_p
         with pytest.raises(IterationError, match="ended with SIGINT"):
             runner.run(baseline(2), tmp_path / "iter_2", NoProgress())
         runner.run(baseline(3), tmp_path / "iter_3", NoProgress())
-        with pytest.raises(OutputFolderError, match="--overwrite"):
+        with pytest.raises(OutputFolderError, match="overwrite=True"):
             runner.run(baseline(3), tmp_path / "iter_3", NoProgress())
         runner.run(baseline(3), tmp_path / "iter_3", NoProgress(), overwrite=True)
     assert not list(tmp_path.glob(".*.partial"))
@@ -224,12 +224,12 @@ def test_ctrl_c_ends_the_worker_and_leaves_no_half_written_folder(tmp_path: Path
 
 PARENT = """
 from pathlib import Path
-from espdl_quantize.ppq import NoProgress
+from espdl_quantize.core import NoProgress
 from espdl_quantize.setting import baseline
-from tests.worker.made_job import MadeIsolated
+from tests.worker.fake_job import FakeIsolatedBackend
 import sys
 outputs = Path(sys.argv[1])
-MadeIsolated(deaths={"0": "hang"}).run(baseline(0), outputs / "iter_0", NoProgress())
+FakeIsolatedBackend(deaths={"0": "hang"}).run(baseline(0), outputs / "iter_0", NoProgress())
 """
 
 
@@ -277,7 +277,7 @@ def test_a_closed_pipe_ends_a_busy_worker_with_its_children(tmp_path: Path) -> N
 
 def test_a_search_goes_on_over_every_kind_of_death(tmp_path: Path) -> None:
     deaths = {"1": "segfault", "2": "exit", "4": "hang", "5": "memory", "6": "abort"}
-    backend = MadeIsolated(deaths=deaths, limit=1.0)
+    backend = FakeIsolatedBackend(deaths=deaths, limit=1.0)
     with backend.runner:
         result = tune(backend, tmp_path, TuneOptions(Budget(9)))
     assert result.iterations_run == 9
@@ -288,6 +288,6 @@ def test_a_search_goes_on_over_every_kind_of_death(tmp_path: Path) -> None:
 
 
 def test_the_same_death_again_and_again_ends_the_search(tmp_path: Path) -> None:
-    backend = MadeIsolated(deaths=dict.fromkeys(map(str, range(9)), "exit"))
+    backend = FakeIsolatedBackend(deaths=dict.fromkeys(map(str, range(9)), "exit"))
     with backend.runner, pytest.raises(IterationError, match="iter_0 and iter_1 failed alike"):
         tune(backend, tmp_path, TuneOptions(Budget(9)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from espdl_quantize.chip._facts import chip_facts
 from espdl_quantize.contract import Batch, first_samples
 from espdl_quantize.core import Json
 from espdl_quantize.ppq import QuantizationEngine
+from espdl_quantize.record import OnChip
 
 if TYPE_CHECKING:
     from espdl_quantize.chip.integers import IntegerCheck
@@ -46,25 +47,23 @@ class ChipCheck:
             "problem": self.problem,
         }
 
-    def summary(self) -> Json:
-        """Return what iteration_index.json repeats."""
-        found: Json = {
-            "legal": self.legality.legal,
-            "faults_count": len(self.legality.faults),
-            "doubts_count": len(self.legality.doubts),
-        }
-        if self.integers is not None:
-            total, whole = self.integers.total, self.integers.end_to_end
-            found |= {
-                "exact_percent": total.percent,
-                "largest_difference": total.largest,
-                "end_to_end_exact_percent": whole.percent if whole else None,
-                "end_to_end_largest_difference": whole.largest if whole else None,
-                "ops_checked": len(self.integers.ops),
-                "ops_skipped": len(self.integers.skipped),
-                "overflows": total.overflows,
-            }
-        return found
+    def summary(self) -> OnChip:
+        """Return what the record of an iteration repeats."""
+        faults, doubts = len(self.legality.faults), len(self.legality.doubts)
+        summary = OnChip(legal=self.legality.legal, faults=faults, doubts=doubts)
+        if self.integers is None:
+            return summary
+        total, whole = self.integers.total, self.integers.end_to_end
+        return replace(
+            summary,
+            exact_percent=total.percent,
+            largest_difference=total.largest,
+            end_to_end_exact_percent=whole.percent if whole else None,
+            end_to_end_largest_difference=whole.largest if whole else None,
+            ops_checked=len(self.integers.ops),
+            ops_skipped=len(self.integers.skipped),
+            overflows=total.overflows,
+        )
 
     def warnings(self) -> Iterator[str]:
         """Name the ops whose integers are not what the simulation says."""

@@ -14,7 +14,6 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from espdl_quantize import __version__
-from espdl_quantize.cli._terminal import printable
 from espdl_quantize.cli.check import check
 from espdl_quantize.cli.compare import compare
 from espdl_quantize.cli.cost import cost
@@ -27,6 +26,7 @@ from espdl_quantize.cli.mcp import mcp
 from espdl_quantize.cli.repeat import repeat
 from espdl_quantize.cli.run import run
 from espdl_quantize.cli.skill import skill_app
+from espdl_quantize.cli.terminal import printable
 from espdl_quantize.cli.tune import tune
 from espdl_quantize.cli.verify import verify
 from espdl_quantize.core import (

@@ -7,7 +7,7 @@ from typing import Any
 
 from espdl_quantize.cli._backend import load
 from espdl_quantize.cli._paths import whole
-from espdl_quantize.cli._terminal import say
+from espdl_quantize.cli.terminal import say
 from espdl_quantize.core import Hint, Option, OutputFolderError, dumps
 from espdl_quantize.iteration import RunOptions
 from espdl_quantize.record import History, is_finished, iteration_number, read_history

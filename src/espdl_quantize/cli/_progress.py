@@ -18,7 +18,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from espdl_quantize.cli._terminal import printable
+from espdl_quantize.cli.terminal import printable
 from espdl_quantize.core import NoProgress, OutputFolderError, Progress, to_jsonable
 
 _WORTH_A_LINE = 1.0

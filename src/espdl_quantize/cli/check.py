@@ -14,7 +14,7 @@ from rich.table import Table
 from espdl_quantize.cli._options import AsJson, ContractPath, ProgressJson
 from espdl_quantize.cli._paths import whole, whole_if_given
 from espdl_quantize.cli._progress import shown
-from espdl_quantize.cli._terminal import escape
+from espdl_quantize.cli.terminal import escape
 from espdl_quantize.core import EXIT_CONTRACT, EspdlQuantizeError, Progress, dumps
 
 if TYPE_CHECKING:

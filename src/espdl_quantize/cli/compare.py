@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from espdl_quantize.cli._options import AsJson, OutputFolder, SearchByName
-from espdl_quantize.cli._terminal import say
+from espdl_quantize.cli.terminal import say
 
 
 def compare(

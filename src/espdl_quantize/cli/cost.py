@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from espdl_quantize.cli._options import AsJson
-from espdl_quantize.cli._terminal import escape
+from espdl_quantize.cli.terminal import escape
 from espdl_quantize.core import (
     EspdlQuantizeError,
     Json,

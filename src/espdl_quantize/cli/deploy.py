@@ -50,7 +50,7 @@ def deploy(
 
     Its README has the five commands from there to numbers of a board.
     """
-    from espdl_quantize.cli._terminal import say
+    from espdl_quantize.cli.terminal import say
     from espdl_quantize.core import dumps
     from espdl_quantize.deploy import ESP_DL, ProjectOptions
     from espdl_quantize.iteration import captured
@@ -102,7 +102,7 @@ def device_log(
 
 
 def _print(name: str, path: Path, measurement: Measurement) -> None:
-    from espdl_quantize.cli._terminal import say
+    from espdl_quantize.cli.terminal import say
 
     say(f"{name}: {measurement.sentence()}")
     whole = sum(layer.us for layer in measurement.layers)

@@ -20,7 +20,7 @@ from rich.table import Table
 from espdl_quantize.cli._options import AsJson, ContractPath
 from espdl_quantize.cli._paths import whole, whole_if_given
 from espdl_quantize.cli._progress import TerminalProgress
-from espdl_quantize.cli._terminal import escape
+from espdl_quantize.cli.terminal import escape
 from espdl_quantize.core import (
     EXIT_OK,
     EXIT_REFUSED,

@@ -20,7 +20,7 @@ from espdl_quantize.cli._options import (
 )
 from espdl_quantize.cli._paths import whole, whole_if_given
 from espdl_quantize.cli._progress import say_of, shown
-from espdl_quantize.cli._terminal import escape
+from espdl_quantize.cli.terminal import escape
 from espdl_quantize.core import Engine, InterruptedCommandError, dumps
 
 if TYPE_CHECKING:

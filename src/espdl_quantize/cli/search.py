@@ -12,7 +12,7 @@ from rich.table import Table
 
 from espdl_quantize.cli._paths import whole
 from espdl_quantize.cli._progress import ProgressLines, TerminalProgress, shown
-from espdl_quantize.cli._terminal import escape
+from espdl_quantize.cli.terminal import escape
 from espdl_quantize.core import Hint, InterruptedSearchError, Progress, describe_seconds, dumps
 from espdl_quantize.record import NO_LOSS, History, Iteration
 from espdl_quantize.record.comparison import ComparedIteration

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from espdl_quantize import skill as skills
 from espdl_quantize.cli._options import AsJson
-from espdl_quantize.cli._terminal import escape
+from espdl_quantize.cli.terminal import escape
 from espdl_quantize.core import UsageError, dumps
 
 skill_app = typer.Typer(

@@ -14,7 +14,7 @@ from rich.table import Table
 from espdl_quantize.cli._options import AsJson, ContractPath
 from espdl_quantize.cli._paths import whole
 from espdl_quantize.cli._progress import TerminalProgress
-from espdl_quantize.cli._terminal import escape
+from espdl_quantize.cli.terminal import escape
 from espdl_quantize.core import EXIT_OK, EXIT_REFUSED, NoProgress, OutputFolderError, dumps
 
 if TYPE_CHECKING:

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 from espdl_quantize.chip import ChipModel, Tensor, chip_facts
 from espdl_quantize.contract import Batch
 from espdl_quantize.core import Json, OutputFolderError, read_json, write_json
-from espdl_quantize.ppq import TEST_MODEL, esp_ppq_version, espdl_text
+from espdl_quantize.ppq import esp_ppq_version, espdl_text
+from espdl_quantize.record import read_record
+from espdl_quantize.record.files import CARD, INFO, MODEL, SETTING, TEST_MODEL
 
 if TYPE_CHECKING:
     from espdl_quantize.chip.integers import Agreement
@@ -24,27 +26,10 @@ if TYPE_CHECKING:
 _HEADER = 16
 """Bytes before the FlatBuffer of an .espdl file."""
 
-CARD = "model_card.json"
-"""In an iteration's folder: the facts of its file. ``best/model.json`` has the score, too."""
-MODEL, INFO = "model.espdl", "model.info"
-
 Layouts = Mapping[str, tuple[int, ...]]
 
 _LAYOUTS = {(0, 2, 3, 1): "NHWC", (0, 2, 1): "NWC", (0, 2, 3, 4, 1): "NDHWC"}
 _PLAIN = {3: "NCW", 4: "NCHW", 5: "NCDHW"}
-_FROM_INDEX = {
-    "model_name": "model_name",
-    "iteration_id": "iteration",
-    "target_chip": "chip",
-    "esp_ppq_version": "esp_ppq_version",
-    "primary_metric": "metric",
-    "metric_direction": "metric_direction",
-    "float_value": "float_score",
-    "primary_value": "quantized_score",
-    "evaluated_by": "scored_by",
-    "sample_count": "scored_samples",
-}
-"""From keys of iteration_index.json to those of the card."""
 
 
 def write_card(
@@ -126,12 +111,23 @@ def whole_card(folder: Path) -> Json | None:
     """
     try:
         card = read_json(folder / CARD)
-        index = read_json(folder / "iteration_index.json")
+        record = read_record(folder)
     except OutputFolderError:
         return None
-    card |= {ours: index[theirs] for theirs, ours in _FROM_INDEX.items() if theirs in index}
+    card |= {
+        "model_name": record.model_name,
+        "iteration": record.id,
+        "chip": record.target_chip or card.get("chip"),
+        "esp_ppq_version": record.esp_ppq_version or card.get("esp_ppq_version"),
+        "metric": record.metric,
+        "metric_direction": record.direction,
+        "float_score": record.float_value,
+        "quantized_score": record.value,
+        "scored_by": record.evaluated_by,
+        "scored_samples": record.sample_count,
+    }
     try:
-        card["setting"] = read_json(folder / "setting.json")
+        card["setting"] = read_json(folder / SETTING)
     except OutputFolderError:
         card["setting"] = None
     return card

@@ -21,10 +21,11 @@ from espdl_quantize.core import (
     UsageError,
     read_json,
 )
-from espdl_quantize.deploy._card import CARD, MODEL, describe, whole_card
+from espdl_quantize.deploy._card import describe, whole_card
 from espdl_quantize.deploy._chips import ESP_DL, Board, board_of, sdkconfig
 from espdl_quantize.deploy.header import c_string, header
-from espdl_quantize.ppq import TEST_MODEL
+from espdl_quantize.record import read_record
+from espdl_quantize.record.files import CARD, DESCRIPTION, INDEX, MODEL, TEST_MODEL
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _KIB, _MIB = 1 << 10, 1 << 20
@@ -129,11 +130,11 @@ def write_project(source: Path, project: Path, options: ProjectOptions | None = 
             f"the version of ESP-DL is {options.esp_dl!r}", f"give three numbers, such as {ESP_DL}"
         )
     _check_free(project)
-    index = read_json(source / "iteration_index.json")
-    target = index.get("target_chip")
-    if not isinstance(target, str):
+    record = read_record(source)
+    target = record.target_chip
+    if target is None:
         raise EspdlQuantizeError(
-            f"{source / 'iteration_index.json'} has the target_chip {target!r}",
+            f"{source / INDEX} names no chip that it was made for",
             "give the folder of an iteration that this program ran",
         )
     board = board_of(target, options.chip)
@@ -141,7 +142,6 @@ def write_project(source: Path, project: Path, options: ProjectOptions | None = 
     plan, planned_notes = _plan(board, file, model, options)
     notes += planned_notes + _too_new(model, options.esp_dl)
     card = _card(source, model, target)
-    number = index.get("iteration_id")
     files = {
         "CMakeLists.txt": _CMAKE,
         "README.md": _readme(card, plan, options.esp_dl, notes, has_tests=bool(model.test_inputs)),
@@ -157,7 +157,7 @@ def write_project(source: Path, project: Path, options: ProjectOptions | None = 
             chip_facts(target).rounding,
             {
                 "MODEL_ESP_DL": c_string(options.esp_dl),
-                "MODEL_ITERATION": str(number if isinstance(number, int) else -1),
+                "MODEL_ITERATION": str(record.id),
                 "MODEL_IN_PARTITION": str(int(plan.in_partition)),
                 "MODEL_HAS_TEST_VALUES": str(int(bool(model.test_inputs))),
                 "MODEL_COPY_PARAMETERS": "true" if plan.copies_parameters else "false",
@@ -209,8 +209,8 @@ def _card(source: Path, model: ChipModel, target: str) -> Json:
     file = source / MODEL if (source / MODEL).is_file() else source / TEST_MODEL
     card = describe(file, model, {}, target)
     recorded = whole_card(source)
-    if recorded is None and (source / "model.json").is_file() and not (source / CARD).is_file():
-        recorded = read_json(source / "model.json")
+    if recorded is None and (source / DESCRIPTION).is_file() and not (source / CARD).is_file():
+        recorded = read_json(source / DESCRIPTION)
     for kind in ("inputs", "outputs"):
         tensors = recorded.get(kind) if recorded else None
         layouts = {

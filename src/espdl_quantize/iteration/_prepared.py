@@ -94,7 +94,7 @@ class Prepared:
 
         Args:
             seed: the generators were seeded with it; a loader that shuffles depends on it.
-            on_batch: told of each batch that is read.
+            on_batch: notified of each batch that is read.
 
         Raises:
             ContractError: the loader breaks the contract.

@@ -20,7 +20,7 @@ from espdl_quantize.core import (
     Stage,
 )
 from espdl_quantize.deploy import RecordedValues, problem_of, simulate, write_card
-from espdl_quantize.iteration import _artifacts as artifacts
+from espdl_quantize.iteration import artifacts
 from espdl_quantize.iteration._console import captured
 from espdl_quantize.iteration._context import Context
 from espdl_quantize.iteration._float_reference import FloatReference
@@ -79,7 +79,7 @@ def run_iteration(
         setting: what to quantize with. A folder named ``iter_N`` decides the iteration's id.
         folder: the iteration's folder; the folder above it is the output folder.
         options: how to run.
-        progress: told of every stage.
+        progress: notified of every stage.
         prepared: of this contract, where more iterations are to come in this process.
 
     Returns:
@@ -122,7 +122,7 @@ def run_staged(
         folder: where the iteration will be.
         staging: where to write it.
         options: how to run.
-        progress: told of every stage.
+        progress: notified of every stage.
         on_draft: given the record as it stands at the begin of each stage.
         notes: warnings to begin with.
 

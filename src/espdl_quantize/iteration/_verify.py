@@ -66,7 +66,7 @@ def verify_iteration(
         contract: the one that the iteration was run with.
         folder: an iteration's folder, or best/.
         samples: calibration samples whose integers are computed.
-        progress: told of every stage.
+        progress: notified of every stage.
 
     Raises:
         OutputFolderError: the folder holds no whole iteration with a model.

@@ -114,6 +114,40 @@ class BoardSummary(BaseModel):
     problem: str = Field(description="Why it failed; empty where it did not.")
 
 
+class IterationCost(BaseModel):
+    """What one iteration's model is predicted to take on the chip."""
+
+    iteration: int | None = Field(description="The N of iter_N; None for best/.")
+    score: float | None = Field(description="Where every iteration was asked for.")
+    chip: str | None
+    milliseconds: float | None = Field(description="Of one inference, predicted.")
+    low: float | None = Field(description="Nine of ten models lie between this")
+    high: float | None = Field(description="and this.")
+    ram_bytes: int | None = Field(description="Activations, and weights that are copied.")
+    flash_bytes: int | None
+    problem: str | None = Field(description="Why nothing can be told of it.")
+
+
+class LayerTime(BaseModel):
+    """One layer's share of an inference."""
+
+    op: str
+    op_type: str
+    width: str
+    milliseconds: float | None
+    share: float = Field(description="Of the whole, 0 to 1.")
+    mostly: str = Field(description="What takes most of its time.")
+
+
+class ModelCosts(BaseModel):
+    """Predicted costs on the chip; of one model with its slowest layers."""
+
+    iterations: list[IterationCost]
+    peak_layer: str | None = Field(default=None, description="Where activations need most RAM.")
+    slowest_layers: list[LayerTime] = Field(default=[], description="At most 10, slowest first.")
+    notes: list[str] = []
+
+
 class BoardProject(BaseModel):
     """An ESP-IDF project that was written."""
 

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from espdl_quantize.core import EspdlQuantizeError
 from espdl_quantize.deploy import ESP_DL
+from espdl_quantize.mcp._command import run_command
 from espdl_quantize.mcp._models import BoardLog, BoardProject, BoardSummary
 from espdl_quantize.mcp._roots import Roots
 from espdl_quantize.mcp._tool import ENDS, WRITES, Tool
-from espdl_quantize.mcp.jobs import own_python
 from espdl_quantize.report import record_log
-
-_SECONDS = 300.0
 
 OutputDir = Annotated[str, Field(description="The output folder, which holds iter_0.")]
 _SLOWEST = 10
@@ -65,7 +59,7 @@ class BoardTools:
         arguments += [f"--esp-dl-version={esp_dl_version}"]
         for name, value in (("--chip", chip), ("--flash", flash), ("--psram", psram)):
             arguments += [] if value is None else [f"{name}={value}"]
-        return BoardProject(**_command("deploy", arguments))
+        return BoardProject(**run_command("deploy", arguments))
 
     def device_log(
         self,
@@ -93,37 +87,3 @@ class BoardTools:
             measured=BoardSummary(**measurement.summary()),
             slowest_layers=[vars(layer) for layer in slowest],
         )
-
-
-def _command(name: str, arguments: list[str]) -> dict[str, Any]:
-    """Run a command in a process of its own and return what it prints under ``--json``.
-
-    Reading a model takes esp-ppq and with it torch, which a server does without, and which print
-    to stdout, where the protocol is spoken.
-
-    Raises:
-        EspdlQuantizeError: the command's own error, or it did not end.
-    """
-    try:
-        done = subprocess.run(
-            [*own_python(), "-m", "espdl_quantize", name, "--json", *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_SECONDS,
-            env=os.environ,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise EspdlQuantizeError(
-            f"{name} has not ended within {_SECONDS:.0f} s", "run it in a terminal"
-        ) from error
-    try:
-        printed = json.loads(done.stdout)
-    except ValueError as error:
-        last = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
-        raise EspdlQuantizeError(
-            f"{name} ended with {done.returncode}: {' '.join(last)[:300]}", "run it in a terminal"
-        ) from error
-    if done.returncode == 0 and isinstance(printed, dict):
-        return printed
-    raise EspdlQuantizeError.from_json(printed.get("error") if isinstance(printed, dict) else None)

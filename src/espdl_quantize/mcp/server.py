@@ -20,6 +20,7 @@ from espdl_quantize.core import EspdlQuantizeError, OutputFolderError, UsageErro
 from espdl_quantize.mcp._roots import Roots
 from espdl_quantize.mcp._spelling import MCP
 from espdl_quantize.mcp.board_tools import BoardTools
+from espdl_quantize.mcp.cost_tool import CostTool
 from espdl_quantize.mcp.folder_tools import FolderTools
 from espdl_quantize.mcp.job_tools import JobTools
 from espdl_quantize.mcp.jobs import JobStore
@@ -30,7 +31,8 @@ Searches esp-ppq settings for the best int8 accuracy that an ESP32 chip can run.
 The user's contract (user_quant.py) says model, data and score. Begin with check_contract, then
 let tune search by itself, or go step by step: next_step, run_iteration, artifacts, and again.
 Iterations take from seconds to hours: they run as jobs, which status follows and cancel ends.
-finalize ends a search; report has the result. deploy writes a project that runs the model on a
+finalize ends a search; report has the result. cost predicts what models take on the chip, deploy
+writes a project that runs the model on a
 board, device_log stores what the board measured. The resources explain the methods and the fields
 of a setting. check_contract, run_iteration and tune execute the user's module."""
 _LOGGER = logging.getLogger(__name__)
@@ -76,7 +78,12 @@ def make_server(roots: Roots, store: JobStore) -> MCPServer[None]:
         lifespan=tended,
         log_level="WARNING",
     )
-    modules = (JobTools(roots, store), FolderTools(roots, store), BoardTools(roots))
+    modules = (
+        JobTools(roots, store),
+        FolderTools(roots, store),
+        CostTool(roots),
+        BoardTools(roots),
+    )
     for tool in (tool for module in modules for tool in module.tools()):
         server.add_tool(
             tool.function,

@@ -2,7 +2,6 @@
 
 from espdl_quantize.ppq._blame import failure_of
 from espdl_quantize.ppq._export import (
-    TEST_MODEL,
     configured_variables,
     espdl_tables,
     espdl_text,
@@ -55,7 +54,6 @@ from espdl_quantize.ppq.patches import PATCHES, Patch
 __all__ = [
     "PATCHES",
     "SUPPORTED_VERSIONS",
-    "TEST_MODEL",
     "FallbackRecord",
     "FastEngine",
     "FloatModel",

@@ -15,9 +15,7 @@ from espdl_quantize.ppq._fallback import Restore, keep_graph
 from espdl_quantize.ppq._quantize import QuantizedModel
 from espdl_quantize.ppq.engines import QuantizationEngine, ReferenceEngine
 from espdl_quantize.ppq.patches import When, installed, override
-
-TEST_MODEL = "model_test.espdl"
-"""The same model with a recorded input and output, for ESP-DL's ``model->test()``."""
+from espdl_quantize.record.files import TEST_MODEL
 
 
 def export(

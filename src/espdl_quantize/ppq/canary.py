@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import json
 import math
 import os
@@ -30,7 +31,7 @@ RATE, STEPS = 0.3, 2
 """At this rate, two steps of Adam move an exponent by more than a half."""
 SMALL_RATE = 1e-4
 
-_LOSSES, _WEIGHTS, _AMPLITUDES = 1e-2, 1e-3, 1e-6
+_LOSSES, _WEIGHTS, _AMPLITUDES = 1e-3, 1e-3, 1e-6
 """How far the engines may lie apart: losses of a block after wide steps, relatively; weights after
 narrow ones, in units of the way that they went; noise amplitudes of the analyses. What is rounded
 to integers has to be equal."""
@@ -319,15 +320,23 @@ def _apart(plain: Outcome, fast: Outcome) -> str:
 
 @contextlib.contextmanager
 def _left_alone() -> Iterator[None]:
-    """Leave the process's random numbers as they are, and its output without this one's."""
+    """Leave the process's random numbers and tiny numbers as they are, and its output quiet."""
+    import torch
+
     from espdl_quantize.ppq._random import random_state, restore_random_state
 
-    state = random_state()
+    state, is_ours = random_state(), gc.get_freeze_count() == 0
+    if is_ours:
+        # esp-ppq collects garbage before many functions: that would look through the whole program.
+        gc.freeze()
     try:
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # noqa: PTH123
             yield
     finally:
         restore_random_state(state)
+        torch.set_flush_denormal(False)
+        if is_ours:
+            gc.unfreeze()
 
 
 def _processor() -> str:

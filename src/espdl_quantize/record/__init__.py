@@ -39,6 +39,7 @@ from espdl_quantize.record.evidence import (
     VariableStats,
     load_evidence,
 )
+from espdl_quantize.record.failure import Attempt, Failure
 from espdl_quantize.record.files import (
     ARTIFACTS,
     iteration_folder,
@@ -47,9 +48,7 @@ from espdl_quantize.record.files import (
 )
 from espdl_quantize.record.float_reference import FloatScore, FloatScores, read_float_scores
 from espdl_quantize.record.iteration_record import (
-    Attempt,
     EngineFallback,
-    Failure,
     Iteration,
     IterationRecord,
     LayerError,

@@ -10,14 +10,9 @@ from espdl_quantize.record._history import HistoryWarning
 from espdl_quantize.record._values import number, read_any, text
 from espdl_quantize.record.applied import applied_width, read_setting
 from espdl_quantize.record.device import Measurement, parse_measurement
+from espdl_quantize.record.failure import FAILED, Failure
 from espdl_quantize.record.files import DEVICE, INDEX, METRICS
-from espdl_quantize.record.iteration_record import (
-    FAILED,
-    Failure,
-    Iteration,
-    IterationRecord,
-    record_from_json,
-)
+from espdl_quantize.record.iteration_record import Iteration, IterationRecord, record_from_json
 from espdl_quantize.record.metrics import Metrics, read_metrics
 from espdl_quantize.setting import DEFAULT_BITS, with_calibration
 

@@ -21,12 +21,9 @@ from espdl_quantize.core import (
     remove_abandoned,
     write_json,
 )
+from espdl_quantize.record.failure import MOST_ATTEMPTS, Attempt
 from espdl_quantize.record.files import ARTIFACTS, INDEX, LOCK, LOCK_HOLDER, REUSE
-from espdl_quantize.record.iteration_record import (
-    MOST_ATTEMPTS,
-    Attempt,
-    read_record,
-)
+from espdl_quantize.record.iteration_record import read_record
 
 _HOLDER_BYTES = 4096
 _SINCE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}")

@@ -8,9 +8,9 @@ from espdl_quantize.skill._agents import (
     place,
     places_in_use,
 )
-from espdl_quantize.skill._install import Action, Outcome, install, remove, state_of
 from espdl_quantize.skill._manifest import MANIFEST
 from espdl_quantize.skill._source import SKILL_NAME, skill_source
+from espdl_quantize.skill.installing import Action, Outcome, install, remove, state_of
 
 __all__ = [
     "AGENTS",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -145,9 +146,10 @@ def _recorded(iteration: Iteration) -> dict[str, Any]:
         for name in FILES
         if (iteration.folder / name).is_file()
     }
-    if INDEX in files and files[INDEX].get("contract_path"):
+    if INDEX in files and iteration.contract_path:
         # Where it was on the machine that recorded it is nobody's business.
-        files[INDEX]["contract_path"] = Path(files[INDEX]["contract_path"]).name
+        record = record_from_json(files[INDEX])
+        files[INDEX] = replace(record, contract_path=Path(iteration.contract_path).name).to_json()
     if ALL_STATISTICS in files:
         files[ALL_STATISTICS] = _slim(files[ALL_STATISTICS], load_evidence(iteration))
     return files

@@ -67,7 +67,7 @@ class Job(Protocol):
 
         Args:
             order: what to run.
-            progress: told of every stage.
+            progress: notified of every stage.
             on_draft: given the record as it stands, so that a process that dies leaves a trace.
 
         Returns:

@@ -110,7 +110,7 @@ class Runner:
         Args:
             setting: what to run. A folder named ``iter_N`` decides the iteration's id.
             folder: the iteration's folder; the folder above it is the output folder.
-            progress: told of every stage.
+            progress: notified of every stage.
             overwrite: replace a finished iteration.
             limit: seconds that it may take; None for no limit.
             changed: options that are other than those of every iteration.

@@ -93,7 +93,7 @@ class Worker:
 
         Args:
             order: what to do.
-            hear: told of every message before the answer.
+            hear: given every message before the answer.
             limit: seconds that it may take.
             describe: writes the limit.
 

@@ -19,11 +19,11 @@ from espdl_quantize.mcp.jobs.record import load
 from tests.mcp.jobs.forge import JOB, forge, wait_for
 
 
-def rewrite(**fields: Any) -> Callable[[Path], None]:
-    return lambda jobs: forge(jobs, **fields) and None
+def rewrite(**fields: Any) -> Callable[[Path], object]:
+    return lambda jobs: forge(jobs, **fields)
 
 
-def leave_out(field: str) -> Callable[[Path], None]:
+def leave_out(field: str) -> Callable[[Path], object]:
     def write(jobs: Path) -> None:
         path = forge(jobs) / "job.json"
         record = json.loads(path.read_text())
@@ -33,11 +33,11 @@ def leave_out(field: str) -> Callable[[Path], None]:
     return write
 
 
-def content(value: bytes) -> Callable[[Path], None]:
-    return lambda jobs: (forge(jobs) / "job.json").write_bytes(value) and None
+def content(value: bytes) -> Callable[[Path], object]:
+    return lambda jobs: (forge(jobs) / "job.json").write_bytes(value)
 
 
-def in_its_place(make: Callable[[Path], Any]) -> Callable[[Path], None]:
+def in_its_place(make: Callable[[Path], Any]) -> Callable[[Path], object]:
     def write(jobs: Path) -> None:
         path = forge(jobs) / "job.json"
         path.unlink()
@@ -58,7 +58,7 @@ def linked_folder(jobs: Path) -> None:
     (jobs / JOB).symlink_to(real)
 
 
-DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "pid as a string": (rewrite(pid="4242"), "pid is '4242'"),
     "pid too large": (rewrite(pid=2**70), "pid is 1180591620717411303424"),
     "negative pid": (rewrite(pid=-4242), "pid is -4242"),
@@ -154,7 +154,7 @@ def test_a_fault_with_one_job_stops_nothing_for_the_others(
     store = store_in(tmp_path)
     forge(store._folder, "tune-20200101-000000-000000", pid=4242, mark="x")
     job = store.start("check_contract", [])
-    real = job_store.load
+    real = load
 
     def load_but_one(folder: Path) -> Any:
         if folder.name.endswith("000000"):

@@ -139,14 +139,14 @@ def layers(draw: Any, types: tuple[str, ...], exact: bool) -> Layer:
 
     def numbers(shape: tuple[int, ...], config: TensorQuantizationConfig, most: int) -> Tensor:
         if not exact:
-            return torch.randn(shape, generator=random) * most * config.scale.max()
+            return torch.randn(shape, generator=random) * most * config.scale.max()  # type: ignore[no-any-return]
         integers = torch.randint(-most, most + 1, shape, generator=random)
         scale = config.scale
         if config.policy.has_property(QuantizationProperty.PER_CHANNEL):
             places = range(len(shape))
             scale = scale.view([-1 if at == config.channel_axis else 1 for at in places])
         # Something to round off, and never a half.
-        return (integers + (torch.rand(shape, generator=random) - 0.5) * 0.9) * scale
+        return (integers + (torch.rand(shape, generator=random) - 0.5) * 0.9) * scale  # type: ignore[no-any-return]
 
     configs = [configured(draw, torch.Size(x_shape), None, bits, rounding)]
     configs.append(configured(draw, torch.Size(weight), axis, bits, rounding))

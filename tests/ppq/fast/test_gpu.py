@@ -64,7 +64,7 @@ def test_gradients_are_esp_ppqs(
     delegator(plain, config).backward(dy)
     log2_scale = delegator.log2_scale.detach().clone().requires_grad_()
     grid = config.quant_min, config.quant_max, rounding == RoundingPolicy.ROUND_HALF_UP
-    gpu._FakeQuant.apply(fast, log2_scale, None, axis, grid, True, kernels).backward(dy)
+    gpu._FakeQuant.apply(fast, log2_scale, None, axis, grid, True, kernels).backward(dy)  # type: ignore[no-untyped-call]
     assert torch.equal(plain.grad, fast.grad)
     # The sums are taken in another order.
     torch.testing.assert_close(log2_scale.grad, delegator.log2_scale.grad, rtol=1e-4, atol=1e-4)

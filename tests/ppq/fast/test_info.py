@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from espdl_quantize.ppq.fast.writing import repr_of
 @pytest.fixture(scope="module", autouse=True)
 def whole_arrays() -> Iterator[None]:
     """As esp-ppq sets it before it writes an .info file."""
-    with np.printoptions(threshold=np.inf):
+    with np.printoptions(threshold=np.inf):  # type: ignore[arg-type]
         yield
 
 
@@ -28,13 +29,13 @@ def whole_arrays() -> Iterator[None]:
 def test_it_is_numpys(count: int, kind: type, ends: tuple[int, int], seed: int) -> None:
     limits = np.iinfo(kind)
     low, high = (int(np.clip(end, limits.min, limits.max)) for end in sorted(ends))
-    array = np.random.default_rng(seed).integers(low, high + 1, count).astype(kind)
+    array: Any = np.random.default_rng(seed).integers(low, high + 1, count).astype(kind)
     assert repr_of(array) == repr(array)
 
 
 @pytest.mark.parametrize("width", [1, 12, 20, 75, 200])
 def test_it_fits_any_width_of_a_line(width: int) -> None:
-    with np.printoptions(threshold=np.inf, linewidth=width):
+    with np.printoptions(threshold=np.inf, linewidth=width):  # type: ignore[arg-type]
         for count in (1, 2, 7, 100):
             array = np.arange(count, dtype=np.int8)
             assert repr_of(array) == repr(array)

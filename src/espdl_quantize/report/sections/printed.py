@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from espdl_quantize.core import Hint, Option
+from espdl_quantize.core import SHELL, Hint, Option
 from espdl_quantize.record.comparison import ComparedIteration, OnBoard
 from espdl_quantize.report._blocks import Block, Lines, Step, section
+from espdl_quantize.report._certainty import final_lines, score_source
 from espdl_quantize.report._escape import number, plain
 from espdl_quantize.search import Open, Proposal, Stop
 
@@ -65,11 +66,10 @@ def ending(step: Step) -> Iterator[Block]:
     """Say why this call has ended the search, and what the final score is."""
     if step.reason is None:
         return
-    final = step.comparison.final
     yield Lines((f"finalized ({step.reason.category}): {plain(step.reason.detail)}",))
-    yield Lines(tuple(plain(line, 900) for line in final.sentences))
-    if not final.taken:
-        yield Lines((plain(step.comparison.score_source, 900),))
+    yield Lines(tuple(plain(SHELL.spell(line), 900) for line in final_lines(step.history)))
+    if not step.comparison.final.taken:
+        yield Lines((plain(SHELL.spell(score_source(step.history)), 900),))
 
 
 @section("", html=None, markdown=None, terminal=1000)

@@ -15,7 +15,7 @@ from espdl_quantize.ppq.fast.training._collect import Activations
 from tests.contracts import write_contract
 from tests.networks import calibration_images
 
-BATCHES = list(calibration_images(8).split(4))
+BATCHES = list(calibration_images(8).split(4))  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture(scope="module")

@@ -88,13 +88,13 @@ def test_loss_and_gradients_are_esp_ppqs(kind: str, target: str, size: int, tmp_
         scales = Scales()
         tensors = trainer._trainable(block, scales)
         weights = [one for one in tensors if one.grad is not None]
-        gradients = [one.grad.clone() for one in weights]
+        gradients = [one.grad.clone() for one in weights]  # type: ignore[union-attr]
         for one in weights:
             one.grad = None
         runner = BlockRunner(block, "cpu", scales)
         fused += len(runner._units)
         found = trainer._loss(runner, inputs[0], wanted[0])
-        found.backward()
+        found.backward()  # type: ignore[no-untyped-call]
         assert found.item() == pytest.approx(plain.item(), rel=1e-5)
         for one, gradient in zip(weights, gradients, strict=True):
             near = 1e-4 * float(gradient.abs().max())

@@ -46,7 +46,7 @@ def test_values_and_gradients_are_torchs(name: str) -> None:
         x, weight, bias, geometry.stride, geometry.padding, geometry.dilation, geometry.groups
     )
     dz = torch.randn_like(wanted)
-    wanted.backward(dz)
+    wanted.backward(dz)  # type: ignore[no-untyped-call]
     with torch.no_grad():
         found = convolved(x, weight, bias, geometry)
         dx, dweight = convolution_gradients(dz, x, weight, geometry, need_dx=True)

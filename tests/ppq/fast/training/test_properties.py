@@ -65,7 +65,7 @@ def blocks_agree(layer: Layer, data: Any) -> int:
     found = runner.run({"x": fast})[name]
     assert found.dtype == wanted.dtype
     assert torch.equal(found, wanted)
-    found.backward(dy)
+    found.backward(dy)  # type: ignore[no-untyped-call]
     for one, slope in zip([fast, *constants], wanted_slopes, strict=True):
         near = 1e-4 * float(slope.abs().max())
         torch.testing.assert_close(one.grad, slope, rtol=1e-4, atol=near)
@@ -137,16 +137,16 @@ def test_convolutions_and_their_gradients_are_torchs(
         convolved(x, weight, bias, geometry), wanted.float(), rtol=1e-4, atol=near
     )
     dz = laid_out(data.draw, torch.randn(wanted.shape))
-    wanted.backward(dz.double())
+    wanted.backward(dz.double())  # type: ignore[no-untyped-call]
     dx, dweight = convolution_gradients(dz, x, weight, geometry, need_dx)
     assert (dx is not None) == need_dx
     near = 1e-5 * dz.numel()
-    torch.testing.assert_close(dweight, fixed.grad.float(), rtol=1e-4, atol=near)
+    torch.testing.assert_close(dweight, fixed.grad.float(), rtol=1e-4, atol=near)  # type: ignore[union-attr]
     if dx is not None:
-        torch.testing.assert_close(dx, plain.grad.float(), rtol=1e-4, atol=near)
+        torch.testing.assert_close(dx, plain.grad.float(), rtol=1e-4, atol=near)  # type: ignore[union-attr]
     if geometry.is_depthwise(weight):
         own = depthwise_gradient(dz, x, weight, geometry.stride, geometry.padding)
-        torch.testing.assert_close(own, fixed.grad.float(), rtol=1e-4, atol=near)
+        torch.testing.assert_close(own, fixed.grad.float(), rtol=1e-4, atol=near)  # type: ignore[union-attr]
 
 
 @st.composite
@@ -172,12 +172,12 @@ def test_the_gradient_of_depthwise_weights_is_torchs(
 ) -> None:
     x, weight, dz, geometry = drawn
     fixed = weight.detach().double().requires_grad_()
-    functional.conv2d(
+    functional.conv2d(  # type: ignore[no-untyped-call]
         x.double(), fixed, None, geometry.stride, geometry.padding, 1, geometry.groups
     ).backward(dz.double())
     found = depthwise_gradient(dz, x, weight, geometry.stride, geometry.padding)
     near = 1e-5 * dz.numel() / len(weight)
-    torch.testing.assert_close(found, fixed.grad.float(), rtol=1e-4, atol=near)
+    torch.testing.assert_close(found, fixed.grad.float(), rtol=1e-4, atol=near)  # type: ignore[union-attr]
 
 
 @settings(deadline=None, max_examples=60)

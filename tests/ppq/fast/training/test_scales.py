@@ -38,7 +38,7 @@ def test_gradients_are_esp_ppqs(rounding: RoundingPolicy, axis: int | None, boun
     wanted.backward(dy)
     found.backward(dy)
     assert torch.equal(wanted, found)
-    assert torch.equal(plain.grad, fast.grad)
+    assert torch.equal(plain.grad, fast.grad)  # type: ignore[arg-type]
     # The sums are taken in another order.
     found, wanted = delegator.log2_scale.grad, theirs.log2_scale.grad
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)

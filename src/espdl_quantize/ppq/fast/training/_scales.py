@@ -28,6 +28,9 @@ from espdl_quantize.ppq.fast._fake_quant import (
 _USUAL = 1000
 """Size of the exponents of double precision."""
 
+_SLACK = 1e-3
+"""Of a way, for the rounding of Adam's moving averages: some thousand units in the last place."""
+
 
 class Scales:
     """Quantizes with the scales that are being trained, and with the fixed ones elsewhere.
@@ -39,6 +42,7 @@ class Scales:
     def __init__(self) -> None:
         self.delegators: dict[int, TQTDelegator] = {}
         self._fixed: dict[int, Grid | None] = {}
+        self._held: set[int] = set()
 
     def add(self, config: Any, delegator: TQTDelegator) -> None:
         """Train a scale, or at least what is quantized by it."""
@@ -47,9 +51,40 @@ class Scales:
     def trained(self, config: Any) -> Tensor | None:
         """Return the base-2 logarithm of a scale that is being trained; None for a fixed one."""
         delegator = self.delegators.get(id(config))
-        if delegator is None or not delegator.is_scale_trainable:
+        if delegator is None or not delegator.is_scale_trainable or id(config) in self._held:
             return None
         return delegator.log2_scale  # type: ignore[no-any-return]
+
+    def hold(self, way: float, steps: int) -> list[Tensor]:
+        """Train no scale whose exponent stays what it is, wherever its logarithm may go.
+
+        What is quantized by it is the same in each step then, and so is every other gradient.
+
+        Args:
+            way: how far a logarithm can go at most.
+            steps: in how many steps, each of which rounds to float32.
+
+        Returns:
+            The logarithms that are held.
+        """
+        logarithms = []
+        for key, delegator in self.delegators.items():
+            if not delegator.is_scale_trainable:
+                continue
+            exact = delegator.log2_scale.detach()
+            exponent = torch.round(exact)
+            largest = float(exact.abs().max()) + way
+            rounding = steps * float(np.spacing(np.float32(largest))) + _SLACK * way
+            room = 0.5 - float((exact - exponent).abs().max())
+            same = torch.equal(torch.pow(2.0, exponent), delegator.config.scale)
+            if same and way + rounding < room:
+                self._held.add(key)
+                logarithms.append(delegator.log2_scale)
+        return logarithms
+
+    def let_go(self) -> None:
+        """Train all scales again."""
+        self._held.clear()
 
     def grid(self, config: Any) -> Grid | None:
         """Return the grid as it is now; None where there is no kernel for it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from espdl_quantize.ppq.fast._memory import fitting_threads
 from espdl_quantize.ppq.fast.training._block import BlockRunner
 from espdl_quantize.ppq.fast.training._collect import Data
 from espdl_quantize.ppq.fast.training._scales import Scales
-from espdl_quantize.ppq.fast.training.parameters import Parameters
+from espdl_quantize.ppq.fast.training.parameters import Parameters, longest_way
 
 _TRAINED_TYPES = ("Add", "Mul")
 """Types beyond the computing ones whose constants esp-ppq trains."""
@@ -58,20 +59,63 @@ class TqtTrainer:
             return 0, 0
         if not qt_inputs:
             raise ValueError("Dataset is empty.")
+        after = self._train_what_moves(
+            block, device, scales, tensors, (learning_rate, steps), (qt_inputs, fp_outputs), before
+        )
+        self._settle(scales, is_worse=after > before)
+        self._pass.disable_block_gradient(block)
+        return before, after
+
+    def _train_what_moves(
+        self,
+        block: Any,
+        device: str,
+        scales: Scales,
+        tensors: list[Tensor],
+        pace: tuple[float, int],
+        data: tuple[Data, Data],
+        before: float,
+    ) -> float:
+        """Train, without the scales that cannot come to another exponent at this pace.
+
+        Returns:
+            The mean loss over the batches after it.
+        """
+        held = {id(one) for one in scales.hold(longest_way(*pace), pace[1])}
+        moving = [one for one in tensors if id(one) not in held]
+        if not moving:
+            return before
+        copies = [one.detach().clone() for one in moving] if held else []
+        after = self._train(block, device, scales, moving, pace, data)
+        if held and not math.isfinite(after):
+            # The bound is one for finite gradients.
+            scales.let_go()
+            for tensor, copy in zip(moving, copies, strict=True):
+                tensor.data.copy_(copy)
+            after = self._train(block, device, scales, tensors, pace, data)
+        return after
+
+    def _train(
+        self,
+        block: Any,
+        device: str,
+        scales: Scales,
+        tensors: list[Tensor],
+        pace: tuple[float, int],
+        data: tuple[Data, Data],
+    ) -> float:
+        (rate, steps), (inputs, outputs) = pace, data
         runner = BlockRunner(block, device, scales)
-        parameters = Parameters(tensors, learning_rate)
-        with fitting_threads(runner.work(qt_inputs[0])):
+        parameters = Parameters(tensors, rate)
+        with fitting_threads(runner.work(inputs[0])):
             for step in range(steps):
-                number = step % len(qt_inputs)
-                loss = self._loss(runner, qt_inputs[number], fp_outputs[number])
+                number = step % len(inputs)
+                loss = self._loss(runner, inputs[number], outputs[number])
                 loss = loss + self._penalties(block, scales)
                 loss.backward()
                 parameters.step()
         parameters.release()
-        after = self._mean_loss(runner, qt_inputs, fp_outputs)
-        self._settle(scales, is_worse=after > before)
-        self._pass.disable_block_gradient(block)
-        return before, after
+        return self._mean_loss(runner, inputs, outputs)
 
     def _trainable(self, block: Any, scales: Scales) -> list[Tensor]:
         """Make the delegators of a block; return what is trained, each tensor once."""
@@ -120,8 +164,8 @@ class TqtTrainer:
         total: Any = 0.0
         if self._pass.int_lambda > 0:
             for delegator in scales.delegators.values():
-                if delegator.is_scale_trainable:
-                    exponent = delegator.log2_scale
+                exponent = scales.trained(delegator.config)
+                if exponent is not None:
                     rounding = torch.mean((exponent - torch.round(exponent)) ** 2)
                     total = total + self._pass.int_lambda * rounding
         if self._pass.gamma == 0:

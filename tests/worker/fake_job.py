@@ -27,7 +27,7 @@ from espdl_quantize.tune import BackendFacts
 from espdl_quantize.worker import Order, Runner
 from tests.tune.fake_backend import FakeBackend
 
-JOB = "tests.worker.made_job:open_made"
+JOB = "tests.worker.fake_job:open_fake"
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -68,7 +68,7 @@ WAYS: dict[str, Callable[[Order], Any]] = {
 }
 
 
-class MadeJob:
+class FakeJob:
     """Dies as it is told, by the number of the iteration; "late" is after the index is written."""
 
     def __init__(self, deaths: dict[str, str], target: float | None, seconds: float) -> None:
@@ -117,19 +117,19 @@ class MadeJob:
         return record, failure
 
 
-def open_made(
+def open_fake(
     deaths: dict[str, str] | None = None, target: float | None = None, seconds: float = 0.0
-) -> MadeJob:
+) -> FakeJob:
     if (deaths or {}).get("open") == "exit":
         with captured(None):
             print("no such library")
             os._exit(4)
     if (deaths or {}).get("open") == "hang":
         time.sleep(60)
-    return MadeJob(deaths or {}, target, seconds)
+    return FakeJob(deaths or {}, target, seconds)
 
 
-class MadeIsolated:
+class FakeIsolatedBackend:
     """A backend of made-up iterations in a worker process."""
 
     def __init__(self, limit: float | None = None, **arguments: Any) -> None:
