@@ -11,6 +11,7 @@ from espdl_quantize.core import SHELL, EspdlQuantizeError, Json, OutputFolderErr
 from espdl_quantize.record import History
 from espdl_quantize.report import MARKER, CompareResult, compare, lint
 from espdl_quantize.report._commands import program
+from espdl_quantize.search import Proposal
 from espdl_quantize.setting import Setting, load_setting, parse_setting
 from tests.search.made_runs import (
     EQUALIZED,

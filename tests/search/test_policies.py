@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from espdl_quantize.core import InstallationError, UsageError
+from espdl_quantize.core import Engine, InstallationError, UsageError
 from espdl_quantize.record import Evidence, History, Iteration, Jump, ReusedPass
 from espdl_quantize.search import (
     SearchState,
@@ -437,7 +437,7 @@ def test_times_are_learned_per_step() -> None:
     )
 
 
-def first_forward(row: Iteration, seconds: float, engine: str = "fast") -> Iteration:
+def first_forward(row: Iteration, seconds: float, engine: Engine = Engine.FAST) -> Iteration:
     return replace(row, elapsed_by_stage={"run one batch": seconds}, engine=engine)
 
 
