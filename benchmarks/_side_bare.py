@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks import _side_ours
 from espdl_quantize.ppq.fast import NO_BOUNDS
-from espdl_quantize.ppq.fast.training import _block, _scales
+from espdl_quantize.ppq.fast.training import _scales, block
 
 
 def _as_it_is(_scales: Any, tensor: Any, _config: Any, bounds: Any = NO_BOUNDS) -> Any:
@@ -19,5 +19,5 @@ def _none(*_arguments: Any) -> list[Any]:
 
 if __name__ == "__main__":
     setattr(_scales.Scales, "__call__", _as_it_is)  # noqa: B010
-    setattr(_block, "find_units", _none)  # noqa: B010
+    setattr(block, "find_units", _none)  # noqa: B010
     _side_ours.main()

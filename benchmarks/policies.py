@@ -113,9 +113,9 @@ def best_known_gain(table: Path) -> float:
     plain = records.get(setting_key(baseline()))
     if plain is None or plain.value is None:
         raise SystemExit(f"{table} has no baseline with a score")
-    sign = -1 if plain.direction is Direction.MIN else 1
-    values = [record.value for record in records.values() if record.value is not None]
-    return float(max(sign * (value - plain.value) for value in values))
+    sign = 1 if plain.direction == Direction.MAX else -1
+    values = [record.value for record in records.values()]
+    return float(max(sign * (value - plain.value) for value in values if value is not None))
 
 
 def compare(

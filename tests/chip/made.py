@@ -87,25 +87,25 @@ class Bytes:
 
     def set_exponent(self, tensor: str, exponent: int, place: int = -1) -> None:
         """Change one exponent of a tensor, or the last one."""
-        found = next(one for one in self._tensors() if one.Name().decode() == tensor)
-        found.ExponentsAsNumpy()[place] = exponent
+        entry = next(item for item in self._tensors() if item.Name().decode() == tensor)
+        entry.ExponentsAsNumpy()[place] = exponent
 
     def set_number(self, tensor: str, place: int, value: int, dtype: str) -> None:
         """Change one number of a constant."""
-        found = next(one for one in self._tensors() if one.Name().decode() == tensor)
+        entry = next(item for item in self._tensors() if item.Name().decode() == tensor)
         code = {"int8": "<b", "int32": "<i"}[dtype]
-        start = found.RawData(0)._tab.Pos + place * struct.calcsize(code)
+        start = entry.RawData(0)._tab.Pos + place * struct.calcsize(code)
         struct.pack_into(code, self._body, start, value)
 
     def set_text(self, op: str, attribute: str, value: bytes) -> None:
         """Change an attribute of an op to one of the same length."""
-        node = next(one for one in self._nodes() if one.Name().decode() == op)
-        found = next(
-            one
-            for one in map(node.Attribute, range(node.AttributeLength()))
-            if one.Name().decode() == attribute
+        node = next(item for item in self._nodes() if item.Name().decode() == op)
+        entry = next(
+            item
+            for item in map(node.Attribute, range(node.AttributeLength()))
+            if item.Name().decode() == attribute
         )
-        found.SAsNumpy()[:] = list(value)
+        entry.SAsNumpy()[:] = list(value)
 
     def replace(self, old: bytes, new: bytes) -> None:
         """Change the first text of the file that reads so, to one of the same length."""

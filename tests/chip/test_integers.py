@@ -59,7 +59,7 @@ def test_unpacking_undoes_esp_ppqs_packing(
     )
     stored = FileTensor("w", "int16", tuple(packed.shape), (0,), packed.flatten().numpy())
     align = None if "_C_" in platform else 16 if width == "S8" else 8
-    found = unpack(stored, align, group > 1)
+    found = unpack(stored, align, grouped=group > 1)
     assert torch.equal(found.reshape(shape), weight)
     if group == 1 and window == (3, 2):
         matrix = weight[:, :, 0, 0]

@@ -40,17 +40,17 @@ def per_channel(tmp_path_factory: pytest.TempPathFactory) -> Export:
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_esp_ppq_exports_is_legal(kind: str, chip: str, bits: int, tmp_path: Path) -> None:
     made = make_export(tmp_path, kind, chip, bits)
-    found = check_legality(made.file, chip, made.graph, made.layouts)
-    assert found.faults == ()
-    assert found.as_json()["nodes"] >= len(made.graph.operations) - 4
+    legality = check_legality(made.file, chip, made.graph, made.layouts)
+    assert legality.faults == ()
+    assert legality.as_json()["nodes"] >= len(made.graph.operations) - 4
 
 
 def test_ops_of_two_widths_in_one_model_are_legal(tmp_path: Path) -> None:
     table = [{"op": "/first/Conv", "bits": 16}, {"op": "/Add", "bits": 16}]
     made = make_export(tmp_path, "residual", "esp32p4", setting={"dispatching_table": table})
-    found = check_legality(made.file, "esp32p4", made.graph, made.layouts)
-    assert found.faults == ()
-    assert found.as_json()["nodes_by_width"]["S16"] >= 2
+    legality = check_legality(made.file, "esp32p4", made.graph, made.layouts)
+    assert legality.faults == ()
+    assert legality.as_json()["nodes_by_width"]["S16"] >= 2
 
 
 Change = Callable[[Bytes], None]
@@ -110,16 +110,18 @@ CHANGES: dict[str, tuple[Change, str, str]] = {
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_changed_export_is_illegal(name: str, residual: Export, tmp_path: Path) -> None:
-    change, op, told = CHANGES[name]
+    change, op, reason = CHANGES[name]
     model = Bytes(residual.file.read_bytes())
     change(model)
     file = tmp_path / "model.espdl"
     file.write_bytes(model.result())
-    found = check_legality(file, "esp32s3", residual.graph, residual.layouts)
-    assert not found.legal
-    assert any(fault.op == op and told in fault.cause for fault in found.faults), found.faults
+    legality = check_legality(file, "esp32s3", residual.graph, residual.layouts)
+    assert not legality.legal
+    assert any(fault.op == op and reason in fault.cause for fault in legality.faults), (
+        legality.faults
+    )
     with pytest.raises(IterationError, match="illegal on esp32s3") as caught:
-        reject_illegal(found, BASELINE)
+        reject_illegal(legality, BASELINE)
     assert caught.value.hint
 
 
@@ -132,10 +134,10 @@ def test_an_add_of_several_exponents_is_illegal(
     kind: str, op: str, chip: str, tmp_path: Path
 ) -> None:
     made = make_export(tmp_path, kind, chip, setting=ALIGNMENT)
-    found = check_legality(made.file, chip, made.graph, made.layouts)
-    assert [(fault.rule, fault.op) for fault in found.faults] == [("one exponent", op)]
+    legality = check_legality(made.file, chip, made.graph, made.layouts)
+    assert [(fault.rule, fault.op) for fault in legality.faults] == [("one exponent", op)]
     with pytest.raises(IterationError, match="adds raw integers") as caught:
-        reject_illegal(found, parse_setting({"iteration_id": 1, **ALIGNMENT}))
+        reject_illegal(legality, parse_setting({"iteration_id": 1, **ALIGNMENT}))
     assert "align_elementwise_to is 'None'" in caught.value.hint
     made = make_export(tmp_path / "default", kind, chip)
     assert check_legality(made.file, chip, made.graph, made.layouts).legal
@@ -144,12 +146,12 @@ def test_an_add_of_several_exponents_is_illegal(
 def test_a_requantization_that_the_exporter_leaves_out_is_found(tmp_path: Path) -> None:
     plain = {"calib_algorithm": "minmax"}
     made = make_export(tmp_path, "small tanh", "esp32s3", 16, plain)
-    found = check_legality(made.file, "esp32s3", made.graph, made.layouts)
-    assert [(fault.rule, fault.op_type) for fault in found.faults] == [("one exponent", "Sub")]
-    assert "-18" in found.faults[0].cause
-    assert "-17" in found.faults[0].cause
+    legality = check_legality(made.file, "esp32s3", made.graph, made.layouts)
+    assert [(fault.rule, fault.op_type) for fault in legality.faults] == [("one exponent", "Sub")]
+    assert "-18" in legality.faults[0].cause
+    assert "-17" in legality.faults[0].cause
     with pytest.raises(IterationError) as caught:
-        reject_illegal(found, parse_setting({"iteration_id": 0, **plain}))
+        reject_illegal(legality, parse_setting({"iteration_id": 0, **plain}))
     assert "force_alignment_overlap to true" in caught.value.hint
     # What the error says to do helps.
     mended = plain | {"fusion_alignment": {"force_alignment_overlap": True}}
@@ -170,8 +172,8 @@ def test_a_comparison_needs_one_exponent_of_its_inputs(
     node = Node("compare", op_type, ("a", "b"), ("c",), {"quant_type": "S8"})
     for constants, values in (({}, {"a": first, "b": second}), ({"b": second}, {"a": first})):
         model = ChipModel((node,), constants, {**values, "c": out}, ("a",), ("c",))
-        found = [fault.rule for fault in faults_of(model, chip_facts("esp32p4"))]
-        assert ("one exponent" not in found) is legal
+        legality = [fault.rule for fault in faults_of(model, chip_facts("esp32p4"))]
+        assert ("one exponent" not in legality) is legal
 
 
 def test_every_channel_is_looked_at(per_channel: Export, tmp_path: Path) -> None:
@@ -181,10 +183,10 @@ def test_every_channel_is_looked_at(per_channel: Export, tmp_path: Path) -> None
     model.set_exponent("stem.bias", 13, place=5)
     file = tmp_path / "model.espdl"
     file.write_bytes(model.result())
-    found = check_legality(file, "esp32p4")
-    assert found.legal
-    assert [doubt.rule for doubt in found.doubts] == ["channel shift"]
-    assert "1 of 16 channels, the first is 5" in found.doubts[0].cause
+    legality = check_legality(file, "esp32p4")
+    assert legality.legal
+    assert [doubt.rule for doubt in legality.doubts] == ["channel shift"]
+    assert "1 of 16 channels, the first is 5" in legality.doubts[0].cause
     model.set_exponent("stem.weight", 20, place=0)
     model.set_exponent("stem.bias", 13, place=0)
     file.write_bytes(model.result())
@@ -192,8 +194,8 @@ def test_every_channel_is_looked_at(per_channel: Export, tmp_path: Path) -> None
 
 
 def test_a_per_channel_model_is_illegal_on_a_chip_without(per_channel: Export) -> None:
-    found = check_legality(per_channel.file, "esp32s3")
-    assert {fault.rule for fault in found.faults} >= {"exponents"}
+    legality = check_legality(per_channel.file, "esp32s3")
+    assert {fault.rule for fault in legality.faults} >= {"exponents"}
 
 
 def test_the_mend_names_what_to_drop(residual: Export, tmp_path: Path) -> None:
@@ -201,10 +203,10 @@ def test_the_mend_names_what_to_drop(residual: Export, tmp_path: Path) -> None:
     model.set_exponent("/Relu_1_output_0", -18)
     file = tmp_path / "model.espdl"
     file.write_bytes(model.result())
-    found = check_legality(file, "esp32s3")
+    legality = check_legality(file, "esp32s3")
     trained = parse_setting({"iteration_id": 1, "tqt_optimization": {"enabled": True}})
     with pytest.raises(IterationError) as caught:
-        reject_illegal(found, trained)
+        reject_illegal(legality, trained)
     assert "leave '/first/Conv' out of tqt_optimization" in caught.value.hint
     assert "dispatch '/first/Conv' to 16 bits" in caught.value.hint
 
@@ -219,8 +221,8 @@ def test_the_mend_names_what_to_drop(residual: Export, tmp_path: Path) -> None:
         (b"EDL2" + b"\0\0\0\0" + b"\x30\0\0\0" + b"\0" * 4 + b"\xff" * 48, "damaged"),
     ],
 )
-def test_what_is_no_model(content: bytes, told: str) -> None:
-    with pytest.raises(UnreadableModelError, match=told):
+def test_what_is_no_model(content: bytes, reason: str) -> None:
+    with pytest.raises(UnreadableModelError, match=reason):
         parse_model(content)
 
 
@@ -240,8 +242,8 @@ def test_damage_anywhere_is_told_and_never_crashes(residual: Export, tmp_path: P
         for _ in range(dice.choice((1, 4, 64))):
             damaged[dice.randrange(16, len(damaged))] = dice.randrange(256)
         file.write_bytes(damaged)
-        found = check_legality(file, "esp32s3", residual.graph, residual.layouts)
-        assert found.as_json()["legal"] is found.legal
+        legality = check_legality(file, "esp32s3", residual.graph, residual.layouts)
+        assert legality.as_json()["legal"] is legality.legal
     for length in range(0, len(whole), 997):
         with pytest.raises(UnreadableModelError):
             parse_model(whole[:length])

@@ -28,27 +28,27 @@ def ours(*lines: str, sha: str = SHA, end: bool = True) -> str:
 
 
 def test_the_profile_of_esp_dl() -> None:
-    found = read_log(LOGS / "esp_dl_profile.log")
-    assert found.chip == "esp32s3"
-    assert found.test == "passed"
-    assert [(one.op, one.op_type, one.us) for one in found.layers] == [
+    measured = read_log(LOGS / "esp_dl_profile.log")
+    assert measured.chip == "esp32s3"
+    assert measured.test == "passed"
+    assert [(entry.op, entry.op_type, entry.us) for entry in measured.layers] == [
         ("/stem/Conv", "Conv", 1203.0),
         ("/odd | name", "LUT", 41.0),
         ("/head/Gemm", "Gemm", 96.0),
     ]
-    assert found.ms == pytest.approx(1.34)
-    assert found.internal_bytes == round(9.37 * 1024)
-    assert found.psram_bytes == round(11.61 * 1024)
-    assert found.flash_bytes is None
-    assert found.complete is None
-    assert not found.is_against_the_model
+    assert measured.ms == pytest.approx(1.34)
+    assert measured.internal_bytes == round(9.37 * 1024)
+    assert measured.psram_bytes == round(11.61 * 1024)
+    assert measured.flash_bytes is None
+    assert measured.complete is None
+    assert not measured.is_against_the_model
 
 
 def test_the_latency_program_of_autoquant() -> None:
-    found = read_log(LOGS / "autoquant.log")
-    assert found.runs_us == (12000.0, 13000.0, 12000.0)
-    assert found.ms == 12.0
-    assert found.layers == ()
+    measured = read_log(LOGS / "autoquant.log")
+    assert measured.runs_us == (12000.0, 13000.0, 12000.0)
+    assert measured.ms == 12.0
+    assert measured.layers == ()
 
 
 def test_the_last_start_that_ended_well_counts() -> None:
@@ -79,7 +79,7 @@ def test_lines_with_colours_time_stamps_and_other_ends() -> None:
 
 def test_hostile_content_stays_harmless() -> None:
     evil = "\x1b]0;owned\x07 <b>`x`\u202e\x00" + "n" * 5000
-    found = parse_log(
+    measured = parse_log(
         ours(
             f"espdlq output count=4 differing=1 largest=1 first=0 expected=1 found=2 name={evil}",
             f"I (1) dl::Model: | {evil} | Conv | 12us |",
@@ -91,17 +91,17 @@ def test_hostile_content_stays_harmless() -> None:
             "espdlq run us=7",
         )
     )
-    (output,) = found.outputs
+    (output,) = measured.outputs
     assert len(output.name) <= 200
     assert output.name.isprintable()
-    assert all(one.op.isprintable() and len(one.op) <= 200 for one in found.layers)
-    assert found.runs_us == (7.0,)
-    assert found.internal_bytes is found.psram_bytes is found.flash_bytes is None
+    assert all(entry.op.isprintable() and len(entry.op) <= 200 for entry in measured.layers)
+    assert measured.runs_us == (7.0,)
+    assert measured.internal_bytes is measured.psram_bytes is measured.flash_bytes is None
 
 
 def test_a_log_is_bounded(tmp_path: Path) -> None:
-    found = parse_log(ours(*["espdlq run us=1"] * 20_000, *["| a | Conv | 1us |"] * 20_000))
-    assert len(found.runs_us) == len(found.layers) == 10_000
+    measured = parse_log(ours(*["espdlq run us=1"] * 20_000, *["| a | Conv | 1us |"] * 20_000))
+    assert len(measured.runs_us) == len(measured.layers) == 10_000
     large = tmp_path / "large.log"
     with large.open("wb") as file:
         file.truncate(17 << 20)
@@ -129,11 +129,11 @@ WORDS = st.sampled_from(
 @given(st.lists(st.one_of(WORDS, st.text(max_size=5)), max_size=40).map("".join))
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:
-        found = parse_log(text)
+        measured = parse_log(text)
     except EspdlQuantizeError:
         return
-    found.sentence()
-    assert parse_measurement(json.loads(json.dumps(found.as_json()))) == found
+    measured.sentence()
+    assert parse_measurement(json.loads(json.dumps(measured.as_json()))) == measured
 
 
 JSON = st.recursive(
@@ -146,10 +146,10 @@ FIELDS = st.sampled_from([*Measurement().as_json(), "ms"])
 
 @given(st.one_of(JSON, st.dictionaries(FIELDS, JSON)))
 def test_any_device_json_is_read(value: Any) -> None:
-    found = parse_measurement(value)
-    if found is not None:
-        found.sentence()
-        found.summary()
+    measured = parse_measurement(value)
+    if measured is not None:
+        measured.sentence()
+        measured.summary()
 
 
 def digest_of(outputs: Path, number: int) -> str:
@@ -177,12 +177,12 @@ def test_it_is_stored_with_the_iteration_that_ran(made: Path, tmp_path: Path) ->
     assert json.loads(done.stdout)["iteration"] == 1
     assert json.loads((made / "iter_1/device.json").read_text())["ms"] == 12.3
     history = read_history(made)
-    row = next(one for one in history.iterations if one.id == 1)
+    row = next(entry for entry in history.iterations if entry.id == 1)
     assert row.device is not None
     assert row.device.test == "passed"
     result = compare(made)
     (compared,) = [
-        one for one in result.comparison.to_json()["iterations"] if one["iteration_id"] == 1
+        entry for entry in result.comparison.to_json()["iterations"] if entry["iteration_id"] == 1
     ]
     assert compared["device"]["ms"] == 12.3
     assert any("measured on a board (esp32p4): 12.3 ms per run" in line for line in result.lines)
@@ -229,7 +229,7 @@ def test_a_broken_device_json_costs_no_history(made: Path) -> None:
     (made / "iter_2/device.json").write_text('{"ms": [], "layers": 7')
     (made / "iter_1/device.json").write_text("[]")
     history = read_history(made)
-    assert {one.id for one in history.iterations} == {0, 1, 2, 3}
+    assert {entry.id for entry in history.iterations} == {0, 1, 2, 3}
     assert [warning.kind for warning in history.warnings] == ["device", "device"]
     assert all(row.device is None for row in history.iterations)
 

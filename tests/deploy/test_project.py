@@ -78,7 +78,7 @@ def test_what_is_in_it(outputs: Path, tmp_path: Path) -> None:
     assert "idf.py set-target esp32s3" in commands
     assert written.place == "rodata"
     assert written.notes == ()
-    assert not [one for one in tmp_path.iterdir() if one.name.startswith(".")]
+    assert not [entry for entry in tmp_path.iterdir() if entry.name.startswith(".")]
 
 
 def test_best_is_deployed_as_the_iteration_is(outputs: Path, tmp_path: Path) -> None:
@@ -114,34 +114,34 @@ def test_a_large_model_gets_a_partition(outputs: Path, tmp_path: Path) -> None:
 def test_the_program_runs_and_its_log_is_read(outputs: Path, tmp_path: Path) -> None:
     deploy(outputs, tmp_path / "board")
     log = output_of(built(tmp_path / "board"))
-    found = parse_log(log)
-    assert (found.loaded, found.test, found.complete) == (True, "passed", True)
-    assert found.chip == "esp32s3"
-    assert found.iteration == 0
-    assert found.runs_us == (250.0,) * 10
-    assert [(one.op, one.us) for one in found.layers] == [("/stem/Conv", 1500.0)]
-    assert (found.internal_bytes, found.psram_bytes) == (10240, 204800)
-    assert [(one.name, one.count, one.differing) for one in found.outputs] == [
+    measured = parse_log(log)
+    assert (measured.loaded, measured.test, measured.complete) == (True, "passed", True)
+    assert measured.chip == "esp32s3"
+    assert measured.iteration == 0
+    assert measured.runs_us == (250.0,) * 10
+    assert [(entry.op, entry.us) for entry in measured.layers] == [("/stem/Conv", 1500.0)]
+    assert (measured.internal_bytes, measured.psram_bytes) == (10240, 204800)
+    assert [(entry.name, entry.count, entry.differing) for entry in measured.outputs] == [
         ("boxes", 2, 0),
         ("scores of it", 4, 0),
     ]
-    assert not found.is_against_the_model
+    assert not measured.is_against_the_model
     card = json.loads((outputs / "iter_0/model_card.json").read_text())
-    assert found.model_sha256 == card["sha256"]
+    assert measured.model_sha256 == card["sha256"]
 
 
 @needs_compiler
 def test_a_board_that_computes_something_else(outputs: Path, tmp_path: Path) -> None:
     deploy(outputs, tmp_path / "board")
-    found = parse_log(output_of(built(tmp_path / "board"), "STUB_DIFFERS"))
-    assert found.test == "failed"
-    assert found.is_against_the_model
-    assert found.first_difference == (
+    measured = parse_log(output_of(built(tmp_path / "board"), "STUB_DIFFERS"))
+    assert measured.test == "failed"
+    assert measured.is_against_the_model
+    assert measured.first_difference == (
         "1 of 4 numbers of 'scores of it' differ, the first at 2: recorded 7, the board has 5; "
         "the largest difference is 2"
     )
     assert (
-        found.problem == "output 'scores of it': it should be 7.0000000000 and is 5.0000000000 "
+        measured.problem == "output 'scores of it': it should be 7.0000000000 and is 5.0000000000 "
         "at [0, 2]"
     )
 
@@ -149,10 +149,10 @@ def test_a_board_that_computes_something_else(outputs: Path, tmp_path: Path) -> 
 @needs_compiler
 def test_a_model_that_does_not_load(outputs: Path, tmp_path: Path) -> None:
     deploy(outputs, tmp_path / "board")
-    found = parse_log(output_of(built(tmp_path / "board"), "STUB_UNSUPPORTED"))
-    assert (found.loaded, found.test, found.complete) == (False, None, True)
-    assert found.problem == "ESP-DL has no op 'Erf'"
-    assert "the model does not load" in found.sentence()
+    measured = parse_log(output_of(built(tmp_path / "board"), "STUB_UNSUPPORTED"))
+    assert (measured.loaded, measured.test, measured.complete) == (False, None, True)
+    assert measured.problem == "ESP-DL has no op 'Erf'"
+    assert "the model does not load" in measured.sentence()
 
 
 def test_without_test_values(outputs: Path, tmp_path: Path) -> None:
@@ -161,8 +161,8 @@ def test_without_test_values(outputs: Path, tmp_path: Path) -> None:
     assert not written.has_test_values
     assert any("cannot test the model" in note for note in written.notes)
     if GXX is not None:
-        found = parse_log(output_of(built(tmp_path / "board")))
-        assert (found.test, found.complete) == (None, True)
+        measured = parse_log(output_of(built(tmp_path / "board")))
+        assert (measured.test, measured.complete) == (None, True)
 
 
 CONVERT = r"""
@@ -207,8 +207,8 @@ def test_the_header_quantizes_as_the_chip(tmp_path: Path, chip: str) -> None:
     torch.manual_seed(0)
     values = torch.cat([torch.randn(200) * 3, torch.arange(-40, 40) / 16, torch.tensor([1e30])])
     lines = "\n".join(f"{value!r} {-place % 9 - 8}" for place, value in enumerate(values.tolist()))
-    told = subprocess.run([tmp_path / "convert"], input=lines, capture_output=True, text=True)
-    rows = [line.split() for line in told.stdout.splitlines()]
+    printed = subprocess.run([tmp_path / "convert"], input=lines, capture_output=True, text=True)
+    rows = [line.split() for line in printed.stdout.splitlines()]
     assert len(rows) == len(values)
     for place, (value, (narrow, wide, real)) in enumerate(zip(values, rows, strict=True)):
         exponent = -place % 9 - 8
@@ -313,8 +313,8 @@ def test_memory_is_what_esp_dls_planner_lays_out() -> None:
         return Tensor(name, dtype, shape, (0,))
 
     values = {
-        one.name: one
-        for one in (tensor("a", 1, 32, 32, 3), tensor("b", 1, 16, 16, 8), tensor("c", 2048))
+        entry.name: entry
+        for entry in (tensor("a", 1, 32, 32, 3), tensor("b", 1, 16, 16, 8), tensor("c", 2048))
     }
     model = ChipModel(
         nodes=(
@@ -335,9 +335,9 @@ def test_the_command(outputs: Path, tmp_path: Path) -> None:
     board = tmp_path / "board"
     done = CliRunner().invoke(app, ["deploy", str(outputs), "--project", str(board), "--json"])
     assert done.exit_code == 0, done.output
-    told = json.loads(done.stdout)
-    assert told["project"] == str(board)
-    assert told["has_test_values"] is True
+    printed = json.loads(done.stdout)
+    assert printed["project"] == str(board)
+    assert printed["has_test_values"] is True
     assert read_model(board / "main/model.espdl").test_outputs
     # A process of its own: esp-ppq greets on stdout when it is imported.
     done_alone = subprocess.run(

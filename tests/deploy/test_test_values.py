@@ -88,12 +88,12 @@ def test_the_copy_records_what_the_chip_should_give(
             expected = to_integers(expected, exponent, recorded.dtype, facts.rounding)
         assert recorded.data.tolist() == expected.reshape(-1).tolist()
     assert set(copy.test_outputs) == set(exported.outputs)
-    assert {one.dtype for one in copy.test_outputs.values()} <= {f"int{bits}", "float32"}
+    assert {tensor.dtype for tensor in copy.test_outputs.values()} <= {f"int{bits}", "float32"}
     # The integers of the file itself, each op fed by the one before, come to the recorded ones.
-    found = check_integers(exported, facts, model.graph, layouts, [sample])
-    if not found.skipped and bits == 8:
-        assert found.end_to_end is not None
-        assert found.end_to_end.exact == found.end_to_end.outputs > 0
+    integers = check_integers(exported, facts, model.graph, layouts, [sample])
+    if not integers.skipped and bits == 8:
+        assert integers.end_to_end is not None
+        assert integers.end_to_end.exact == integers.end_to_end.outputs > 0
 
 
 def test_another_model_or_value_is_found(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_another_model_or_value_is_found(tmp_path: Path) -> None:
 
     other = simulate(model.graph, batches[1], "cpu")
     assert "not what the simulation gives" in problem_of(exported, file, other, layouts, "esp32s3")
-    weights = next(one for one in exported.constants.values() if len(one.data) > 1000)
+    weights = next(tensor for tensor in exported.constants.values() if len(tensor.data) > 1000)
     place = content.index(weights.data.tobytes())
     file.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
     assert "another model" in problem_of(exported, file, values, layouts, "esp32s3")

@@ -1,6 +1,6 @@
 """Finds every name of esp-ppq that a source file relies on, from its syntax tree.
 
-``python -m tests.ppq.esp_ppq_names`` writes the table of :mod:`espdl_quantize.ppq._names` anew.
+``python -m tests.ppq.esp_ppq_names`` writes the table of :mod:`espdl_quantize.ppq.names` anew.
 
 Seen are what is imported, the attributes that are read of it (``helper.Model.Model.GetRootAs``),
 and those of instances of an imported class: of an argument with that annotation, or of a variable
@@ -18,7 +18,7 @@ from pathlib import Path
 import espdl_quantize.ppq as ppq
 
 PACKAGE = Path(ppq.__file__).parent
-TABLE = PACKAGE / "_names.py"
+TABLE = PACKAGE / "names.py"
 Name = tuple[str, str]
 """A module, and a dotted name below it."""
 

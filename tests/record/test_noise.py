@@ -14,6 +14,7 @@ from espdl_quantize.record.files import SAMPLES
 from espdl_quantize.report import compare
 from espdl_quantize.search import (
     DEFAULT_THRESHOLDS,
+    Decision,
     Proposal,
     RankBy,
     SearchOptions,
@@ -32,6 +33,12 @@ COUNTED: dict[str, Any] = {
     "sample_count_from": "seen",
 }
 WIDE = {"dispatching_table": [{"op": "conv0", "bits": 16}]}
+
+
+def proposed(decision: Decision) -> Setting:
+    """The setting of a decision that is a proposal."""
+    assert isinstance(decision, Proposal)
+    return decision.setting
 
 
 def scored(
@@ -159,12 +166,10 @@ def test_a_search_by_the_outputs_builds_on_the_quietest(tmp_path: Path) -> None:
     ):
         scored(tmp_path, number, right, setting, noise=noise)
     plain = compare(tmp_path)
-    assert isinstance(plain.decision, Proposal)
-    assert plain.decision.setting.calib_algorithm == "kl"
+    assert proposed(plain.decision).calib_algorithm == "kl"
     quiet = compare(tmp_path, options=SearchOptions(rank_by=RankBy.NOISE))
-    assert isinstance(quiet.decision, Proposal)
-    assert quiet.decision.setting.calib_algorithm == "mse"
-    assert "iter_2 scored output noise:signal 0.02" in quiet.decision.setting.rationale
+    assert proposed(quiet.decision).calib_algorithm == "mse"
+    assert "iter_2 scored output noise:signal 0.02" in proposed(quiet.decision).rationale
     # The metric is the judge.
     assert there(quiet.history.best).id == there(plain.history.best).id == 1
     met = compare(tmp_path, options=SearchOptions(rank_by=RankBy.NOISE, target=85.0))

@@ -52,8 +52,8 @@ FILES = (
 def test_any_values(edits: list[tuple[int, str, int, Any, bool]]) -> None:
     with tempfile.TemporaryDirectory() as name:
         outputs = Path(name)
-        found = evidence(hot_ops=(hot("Add", 0.25),), stats=(weight("conv0", 12.0),))
-        write_history(outputs, swept(*SWEEP, target=0.9), found)
+        artifacts = evidence(hot_ops=(hot("Add", 0.25),), stats=(weight("conv0", 12.0),))
+        write_history(outputs, swept(*SWEEP, target=0.9), artifacts)
         for number, file, position, value, whole in edits:
             _spoil(outputs / f"iter_{number}" / f"{file}.json", position, value, whole)
         result = compare(outputs, finalize=True, force_finalize=True)

@@ -66,7 +66,7 @@ def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
 def test_comparison_holds_every_key(tmp_path: Path) -> None:
     rest = ((0.8, trained(dispatching_table=INT16)), (None, trained(equalization=EQUALIZED)))
     write_history(tmp_path, swept(*SWEEP, rest=rest), evidence())
-    found = compare(tmp_path).comparison.to_json()
+    content = compare(tmp_path).comparison.to_json()
     assert {
         "iterations",
         "best_iteration",
@@ -75,15 +75,15 @@ def test_comparison_holds_every_key(tmp_path: Path) -> None:
         "ranking_warnings",
         "early_finalize_command",
         "next_step_hint",
-    } <= set(found)
-    assert found["generated_by"] == "espdl-quantize"
-    assert found["iteration_ranks"] == {"0": 5, "1": 4, "2": 2, "3": 3, "4": 1, "5": "-"}
-    assert found["runtime_cost_classification"]["4"] == "Yes (int16 on 1 op: conv0)"
-    assert found["runtime_cost_classification"]["0"] == "No"
-    assert found["best_iteration"]["iteration_id"] == 4
-    assert found["best_iteration"]["dir"] == str(tmp_path / "iter_4")
-    assert found["iterations"][4]["delta_vs_prior_best"] == pytest.approx(0.1)
-    assert [row["outcome"] for row in found["iterations"]] == [
+    } <= set(content)
+    assert content["generated_by"] == "espdl-quantize"
+    assert content["iteration_ranks"] == {"0": 5, "1": 4, "2": 2, "3": 3, "4": 1, "5": "-"}
+    assert content["runtime_cost_classification"]["4"] == "Yes (int16 on 1 op: conv0)"
+    assert content["runtime_cost_classification"]["0"] == "No"
+    assert content["best_iteration"]["iteration_id"] == 4
+    assert content["best_iteration"]["dir"] == str(tmp_path / "iter_4")
+    assert content["iterations"][4]["delta_vs_prior_best"] == pytest.approx(0.1)
+    assert [row["outcome"] for row in content["iterations"]] == [
         "first score",
         "new best",
         "new best",
@@ -96,19 +96,19 @@ def test_comparison_holds_every_key(tmp_path: Path) -> None:
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
 def test_the_hint_carries_a_setting_that_is_ready_to_save(tmp_path: Path, count: int) -> None:
     write_history(tmp_path, swept(*SWEEP[:count]), evidence())
-    found = hint(compare(tmp_path))
-    setting = parse_setting(found["setting"])
+    content = hint(compare(tmp_path))
+    setting = parse_setting(content["setting"])
     assert setting.iteration_id == count
     assert setting.rationale
-    assert found["auto_finalized"] is False
-    assert found["lever"] == ("3a-1" if count == 4 else None)
+    assert content["auto_finalized"] is False
+    assert content["lever"] == ("3a-1" if count == 4 else None)
 
 
 def test_a_failed_iteration_is_named_with_the_command_that_retries_it(tmp_path: Path) -> None:
     outputs = tmp_path / "my outputs"
     write_history(outputs, swept(*SWEEP, rest=((None, trained(equalization=EQUALIZED)),)))
-    found = hint(compare(outputs))
-    failed = found["failed_iterations"][0]
+    content = hint(compare(outputs))
+    failed = content["failed_iterations"][0]
     assert shlex.split(failed["retry_command"]) == [
         *shlex.split(program()),
         "run",
@@ -118,8 +118,8 @@ def test_a_failed_iteration_is_named_with_the_command_that_retries_it(tmp_path: 
         "--setting",
         str(outputs / "iter_4" / "setting.json"),
     ]
-    assert "iter_4 failed" in found["advice"]
-    assert failed["retry_command"] in found["advice"]
+    assert "iter_4 failed" in content["advice"]
+    assert failed["retry_command"] in content["advice"]
 
 
 def test_a_command_names_the_interpreter_where_the_shell_would_find_another(
@@ -169,17 +169,17 @@ def test_an_ended_search_names_no_next_step(tmp_path: Path, past: History) -> No
     for finalize in (True, False) if past.target else (True,):
         lines = compare(tmp_path, finalize=finalize).lines
         assert any(line.startswith("finalized (") for line in lines)
-        told = "\n".join(lines)
+        words = "\n".join(lines)
         for word in ("next:", "to end", "phase:", "--finalize"):
-            assert word not in told
+            assert word not in words
 
 
 def test_best_alone_of_an_ended_search(tmp_path: Path) -> None:
     write_history(tmp_path, swept(*SWEEP, target=0.65))
-    told = "\n".join(compare(tmp_path, write_best=True).lines)
-    assert "The search is over" in told
-    assert "next:" not in told
-    assert "to end" not in told
+    words = "\n".join(compare(tmp_path, write_best=True).lines)
+    assert "The search is over" in words
+    assert "next:" not in words
+    assert "to end" not in words
 
 
 def test_a_near_miss_of_the_sweep_says_what_differs(tmp_path: Path) -> None:
@@ -219,8 +219,8 @@ def test_the_next_setting_is_written_and_runs(tmp_path: Path) -> None:
     for number, value in enumerate(SWEEP):
         result = compare(outputs, write_next=file)
         assert any("next.json: the setting of iter_" in line for line in result.lines)
-        (told,) = (line for line in result.lines if line.startswith("to run it: "))
-        words = shlex.split(told)[-6:]
+        (command,) = (line for line in result.lines if line.startswith("to run it: "))
+        words = shlex.split(command)[-6:]
         assert words[:3] == ["run", "user_quant.py", "--output-dir"]
         assert words[3:] == [str(outputs / f"iter_{number}"), "--setting", str(file)]
         setting = load_setting(file)
@@ -257,14 +257,14 @@ def test_lint_names_ops_that_the_model_does_not_have(tmp_path: Path) -> None:
     write_history(tmp_path, swept(*SWEEP), evidence())
     split = {"enabled": True, "interested_layers": ["conv1", "stem"], "value_threshold": 1.5}
     wrong = trained(dispatching_table=[{"op": "conv01", "bits": 16}], weight_split=split)
-    found = [row for row in lint(tmp_path, wrong) if row.rule == "unknown-op"]
-    assert [row.found.split(",")[0] for row in found] == [
+    content = [row for row in lint(tmp_path, wrong) if row.rule == "unknown-op"]
+    assert [row.found.split(",")[0] for row in content] == [
         "dispatching_table names 'conv01'",
         "weight_split.interested_layers names 'stem'",
     ]
-    assert found[0].hint.startswith("nearest: ")
-    assert "conv0" in found[0].hint
-    assert "iter_2/simplified_ops.json" in found[1].hint
+    assert content[0].hint.startswith("nearest: ")
+    assert "conv0" in content[0].hint
+    assert "iter_2/simplified_ops.json" in content[1].hint
     right = trained(dispatching_table=INT16)
     assert lint(tmp_path, right) == []
 
@@ -274,8 +274,8 @@ def test_lint_without_the_names_of_the_ops(tmp_path: Path) -> None:
     assert lint(tmp_path, trained(dispatching_table=[{"op": "any", "bits": 16}])) == []
     # Another iteration than best may have them.
     write_run(tmp_path, run(4, 0.1, trained(equalization=EQUALIZED)), evidence())
-    found = lint(tmp_path, trained(dispatching_table=[{"op": "any", "bits": 16}]))
-    assert [(row.rule, row.iteration_id) for row in found] == [("unknown-op", 4)]
+    content = lint(tmp_path, trained(dispatching_table=[{"op": "any", "bits": 16}]))
+    assert [(row.rule, row.iteration_id) for row in content] == [("unknown-op", 4)]
 
 
 def test_skipped_levers_are_in_the_hint(tmp_path: Path) -> None:
@@ -440,11 +440,11 @@ def test_an_iteration_of_another_chip_is_listed_and_never_best(tmp_path: Path) -
     write_history(tmp_path, swept(*SWEEP))
     write_run(tmp_path, run(4, 0.99, trained(equalization=EQUALIZED)), target_chip="esp32s3")
     result = compare(tmp_path, finalize=True)
-    found = result.comparison.to_json()
-    assert found["best_iteration"]["iteration_id"] == 2
-    assert "4" not in found["iteration_ranks"]
-    assert [row["iteration_id"] for row in found["excluded_iterations"]] == [4]
-    assert "'esp32s3', that of iter_0 is 'esp32p4'" in found["excluded_iterations"][0]["reason"]
+    content = result.comparison.to_json()
+    assert content["best_iteration"]["iteration_id"] == 2
+    assert "4" not in content["iteration_ranks"]
+    assert [row["iteration_id"] for row in content["excluded_iterations"]] == [4]
+    assert "'esp32s3', that of iter_0 is 'esp32p4'" in content["excluded_iterations"][0]["reason"]
     text = "\n".join(result.lines)
     assert "warning: iter_4 is excluded" in text
     assert "iter_4   rank -   0.99       excluded" in text
@@ -453,8 +453,8 @@ def test_an_iteration_of_another_chip_is_listed_and_never_best(tmp_path: Path) -
 
 
 def test_lines_hold_no_control_characters(tmp_path: Path) -> None:
-    found = evidence(hot_ops=(hot("Add", 0.25, name="\x1b[31mred\nline"),))
-    write_history(tmp_path, swept(*SWEEP, rest=((0.5, trained(equalization=EQUALIZED)),)), found)
+    content = evidence(hot_ops=(hot("Add", 0.25, name="\x1b[31mred\nline"),))
+    write_history(tmp_path, swept(*SWEEP, rest=((0.5, trained(equalization=EQUALIZED)),)), content)
     result = compare(tmp_path)
     assert all(char >= " " for line in result.lines for char in line)
 
@@ -470,8 +470,8 @@ def test_a_loop_over_folders_ends(tmp_path: Path) -> None:
     """The hint's setting is all that is carried from one call to the next."""
     values = [0.5, 0.6, 0.7, 0.65, 0.71, 0.72, 0.6, 0.6, 0.6]
     for number, value in enumerate(values):
-        found = hint(compare(tmp_path))
-        setting = found.get("setting", {"iteration_id": 0, "calib_algorithm": "kl"})
+        content = hint(compare(tmp_path))
+        setting = content.get("setting", {"iteration_id": 0, "calib_algorithm": "kl"})
         write_run(tmp_path, run(number, value, parse_setting(setting)), evidence())
     assert hint(compare(tmp_path))["phase"] == "phase-5-agent-driven"
 
@@ -482,9 +482,9 @@ def test_history_of_a_min_metric(tmp_path: Path) -> None:
         for (i, v), s in zip(enumerate((0.5, 0.3, 0.2)), swept(*SWEEP).iterations, strict=False)
     ]
     write_history(tmp_path, history(*rows))
-    found = compare(tmp_path).comparison.to_json()
-    assert found["best_iteration"]["iteration_id"] == 2
-    assert found["iteration_ranks"] == {"0": 3, "1": 2, "2": 1}
+    content = compare(tmp_path).comparison.to_json()
+    assert content["best_iteration"]["iteration_id"] == 2
+    assert content["iteration_ranks"] == {"0": 3, "1": 2, "2": 1}
 
 
 def test_which_engine_did_what_is_said_wherever_results_are_read(tmp_path: Path) -> None:
@@ -508,12 +508,12 @@ def test_which_engine_did_what_is_said_wherever_results_are_read(tmp_path: Path)
         {"part": "the export", "layer": "", "reason": ""},
     ]
     assert rows[2]["engine_fallbacks"] == []
-    told = (
+    words = (
         "iter_1: the fast engine failed, and plain esp-ppq did instead: the training of a block "
         "(block 2 of 7: conv1 to relu3); the export"
     )
-    assert told in result.comparison.to_json()["ranking_warnings"]
-    assert f"warning: {told}" in result.lines
+    assert words in result.comparison.to_json()["ranking_warnings"]
+    assert f"warning: {words}" in result.lines
     said = "plain esp-ppq did what the fast engine failed at in iter_1"
     assert said in (tmp_path / "final_report.md").read_text().replace("\\", "")
     assert said in (tmp_path / "report.html").read_text()

@@ -26,8 +26,8 @@ from tests.search.made_runs import (
 NASTY = "a|b`c`<script>alert(1)</script>*_[x](http://y) ```\n# big"
 
 
-def report(outputs: Path, past: History, found: Evidence | None = None, **flags: Any) -> str:
-    write_history(outputs, past, found)
+def report(outputs: Path, past: History, artifacts: Evidence | None = None, **flags: Any) -> str:
+    write_history(outputs, past, artifacts)
     compare(outputs, **({"finalize": True, "force_finalize": True} | flags))
     return (outputs / "final_report.md").read_text()
 
@@ -107,12 +107,12 @@ def test_hostile_names_break_nothing(tmp_path: Path) -> None:
         rest=((0.8, trained(dispatching_table=[{"op": NASTY, "bits": 16}], extra={NASTY: NASTY})),),
         metric="top1",
     )
-    found = evidence(
+    artifacts = evidence(
         layerwise=(LayerError(NASTY, 0.4),),
         hot_ops=(hot("Add", 0.25, name=NASTY),),
         jumps=(Jump(NASTY, NASTY, 0.1, (NASTY,)),),
     )
-    write_history(tmp_path, past, found)
+    write_history(tmp_path, past, artifacts)
     write_run(tmp_path, run(5, 0.1, trained("kl")), model_name=NASTY, target_chip=NASTY)
     for number in range(5):
         index = tmp_path / f"iter_{number}" / "iteration_index.json"
@@ -181,11 +181,13 @@ def test_key_findings_say_what_ran_against_the_discipline(tmp_path: Path) -> Non
 
 
 def test_key_findings_cite_the_data(tmp_path: Path) -> None:
-    found = evidence(hot_ops=(hot("Add", 0.264),), jumps=(Jump("conv0", "conv1", 0.03, ("relu",)),))
-    text = report(
-        tmp_path, swept(*SWEEP, rest=((None, trained(bias_correct={"enabled": True})),)), found
+    artifacts = evidence(
+        hot_ops=(hot("Add", 0.264),), jumps=(Jump("conv0", "conv1", 0.03, ("relu",)),)
     )
-    for told in (
+    text = report(
+        tmp_path, swept(*SWEEP, rest=((None, trained(bias_correct={"enabled": True})),)), artifacts
+    )
+    for words in (
         "iter_0 0.5 -> iter_2 0.7, 62% of the way to the float model's 0.82",
         "Gained against the best before: iter_1 +0.1 (tqt_optimization)",
         "Lost against the best before: iter_3 -0.05",
@@ -194,7 +196,7 @@ def test_key_findings_cite_the_data(tmp_path: Path) -> None:
         "Failed: iter_4: quantize: out of memory",
         "one alone may look worse although the whole is better",
     ):
-        assert told in text
+        assert words in text
 
 
 def test_a_best_without_training_needs_no_word_on_it(tmp_path: Path) -> None:

@@ -52,9 +52,9 @@ INT16 = [{"op": "conv0", "bits": 16}]
 CHARTS = ["chart-metric", "chart-levers", "chart-cost", "chart-layers"]
 
 
-def page(outputs: Path, past: History, found: Evidence | None = None, **index: Any) -> str:
+def page(outputs: Path, past: History, artifacts: Evidence | None = None, **index: Any) -> str:
     for row in past.iterations:
-        write_run(outputs, row, found, **index)
+        write_run(outputs, row, artifacts, **index)
     result = compare(outputs, finalize=True, force_finalize=True)
     assert result.html == outputs / "report.html"
     return result.html.read_text("utf-8")
@@ -68,10 +68,10 @@ def page_of_folder(outputs: Path) -> str:
 
 
 def charts(text: str) -> dict[str, Any]:
-    found = re.findall(
+    artifacts = re.findall(
         r'<script type="application/json" data-chart="([^"]+)">(.*?)</script>', text, re.DOTALL
     )
-    return {name: json.loads(content) for name, content in found}
+    return {name: json.loads(content) for name, content in artifacts}
 
 
 def shown(text: str) -> str:
@@ -124,8 +124,8 @@ def valid_figures(text: str) -> dict[str, Any]:
             return [painted(item) for item in value]
         return "#123456" if isinstance(value, str) and re.fullmatch(r"@[a-z]+\d?", value) else value
 
-    found = charts(text)
-    for figure in found.values():
+    artifacts = charts(text)
+    for figure in artifacts.values():
         narrow = painted(figure["layout"])
         for path, value in figure["narrow"].items():
             *steps, last = path.split(".")
@@ -135,7 +135,7 @@ def valid_figures(text: str) -> dict[str, Any]:
             place[last] = painted(value)
         go.Figure({"data": painted(figure["data"]), "layout": painted(figure["layout"])})
         go.Figure({"layout": narrow})
-    return found
+    return artifacts
 
 
 LONG = swept(
@@ -152,10 +152,12 @@ LONG = swept(
 
 
 def test_a_whole_page(tmp_path: Path) -> None:
-    found = evidence(hot_ops=(hot("Add", 0.264),), jumps=(Jump("conv0", "conv1", 0.03, ("relu",)),))
-    text = page(tmp_path, LONG, found)
+    artifacts = evidence(
+        hot_ops=(hot("Add", 0.264),), jumps=(Jump("conv0", "conv1", 0.03, ("relu",)),)
+    )
+    text = page(tmp_path, LONG, artifacts)
     outline = Outline(text)
-    told = outline.text
+    shown_text = outline.text
     for words in (
         "tiny on esp32p4",
         "Metric: top1 (higher is better)",
@@ -173,7 +175,7 @@ def test_a_whole_page(tmp_path: Path) -> None:
         "Failed: iter_5: quantize: out of memory -> take a smaller batch.",
         "setting.dispatching_table.append('conv0', get_target_platform('esp32p4', 16))",
     ):
-        assert words in told
+        assert words in shown_text
     assert list(valid_figures(text)) == CHARTS
 
 
@@ -223,7 +225,7 @@ def test_hostile_names_are_text_everywhere(tmp_path: Path) -> None:
         extra={NASTY: NASTY},
         rationale=NASTY,
     )
-    found = evidence(
+    artifacts = evidence(
         layerwise=(LayerError(NASTY, 0.4), LayerError("@best", 0.3)),
         hot_ops=(hot("Add", 0.25, name=NASTY),),
         jumps=(Jump(NASTY, NASTY, 0.1, (NASTY,)),),
@@ -232,7 +234,7 @@ def test_hostile_names_are_text_everywhere(tmp_path: Path) -> None:
     text = page(
         tmp_path,
         past,
-        found,
+        artifacts,
         model_name=NASTY,
         target_chip=NASTY,
         engine=NASTY,
@@ -263,18 +265,18 @@ def test_hostile_names_are_text_everywhere(tmp_path: Path) -> None:
 
 def test_a_colour_name_is_no_colour_in_a_label(tmp_path: Path) -> None:
     """The page's script replaces "@best" under keys that end with "color" alone."""
-    found = evidence(layerwise=(LayerError("@best", 0.3),))
-    figure = charts(page(tmp_path, swept(*SWEEP), found))["chart-layers"]
+    artifacts = evidence(layerwise=(LayerError("@best", 0.3),))
+    figure = charts(page(tmp_path, swept(*SWEEP), artifacts))["chart-layers"]
     assert figure["layout"]["yaxis"]["ticktext"] == ["@best"]
 
 
 @pytest.mark.parametrize("setting", [baseline(), trained(dispatching_table=INT16)])
 def test_one_iteration(tmp_path: Path, setting: Setting) -> None:
     text = page(tmp_path, history(run(0, 0.5, setting)), evidence())
-    told = Outline(text).text
-    assert "One setting has a score so far." in told
-    assert "came back" not in told
-    assert "Nothing to compare: it takes two iterations with a score." in told
+    shown_text = Outline(text).text
+    assert "One setting has a score so far." in shown_text
+    assert "came back" not in shown_text
+    assert "Nothing to compare: it takes two iterations with a score." in shown_text
     assert "chart-levers" not in valid_figures(text)
     layers = charts(text)["chart-layers"]["data"]
     assert [trace["name"] for trace in layers] == ["Best (iter_0)"]
@@ -283,11 +285,11 @@ def test_one_iteration(tmp_path: Path, setting: Setting) -> None:
 def test_all_failed(tmp_path: Path) -> None:
     write_history(tmp_path, history(run(0, None), run(1, None, sweep_setting("kl"))))
     text = page_of_folder(tmp_path)
-    told = Outline(text).text
-    assert "No iteration has a score yet." in told
-    assert "The search is not ended" in told
+    shown_text = Outline(text).text
+    assert "No iteration has a score yet." in shown_text
+    assert "The search is not ended" in shown_text
     assert charts(text) == {}
-    assert "The setting of the best iteration cannot be read." in told
+    assert "The setting of the best iteration cannot be read." in shown_text
     assert compare(tmp_path, finalize=True).html is None
     assert not (tmp_path / "report.html").exists()
 
@@ -304,9 +306,11 @@ def test_a_metric_to_be_lowered(tmp_path: Path) -> None:
         evidence(),
         float_value=0.05,
     )
-    told = Outline(text).text
-    assert "(lower is better)" in told
-    assert "89% of the accuracy lost to quantization came back, at no cost on the chip." in told
+    shown_text = Outline(text).text
+    assert "(lower is better)" in shown_text
+    assert (
+        "89% of the accuracy lost to quantization came back, at no cost on the chip." in shown_text
+    )
     figures = valid_figures(text)
     assert figures["chart-levers"]["data"][0]["x"] == pytest.approx([0.2, 0.1, -0.2, 0.1])
     best = next(row for row in figures["chart-metric"]["data"] if row["name"] == "Best so far")
@@ -315,9 +319,9 @@ def test_a_metric_to_be_lowered(tmp_path: Path) -> None:
 
 def test_without_a_float_reference(tmp_path: Path) -> None:
     text = page(tmp_path, swept(*SWEEP), evidence(), float_value=None)
-    told = Outline(text).text
-    assert "0.2 better than the baseline, at no cost on the chip." in told
-    assert "came back" not in told
+    shown_text = Outline(text).text
+    assert "0.2 better than the baseline, at no cost on the chip." in shown_text
+    assert "came back" not in shown_text
     names = [trace["name"] for trace in valid_figures(text)["chart-metric"]["data"]]
     assert not [name for name in names if name.startswith(("Float", "Target"))]
 
@@ -361,9 +365,9 @@ def test_a_best_without_a_usable_setting(tmp_path: Path) -> None:
     write_history(tmp_path, swept(*SWEEP), evidence())
     (tmp_path / "iter_2" / "setting.json").write_text("{")
     compare(tmp_path, finalize=True, force_finalize=True)
-    told = Outline((tmp_path / "report.html").read_text("utf-8")).text
-    assert "at an unknown cost on the chip" in told
-    assert "Slower on the chip Unknown" in told
+    shown_text = Outline((tmp_path / "report.html").read_text("utf-8")).text
+    assert "at an unknown cost on the chip" in shown_text
+    assert "Slower on the chip Unknown" in shown_text
 
 
 def test_the_page_is_always_rewritten_and_a_foreign_one_kept(tmp_path: Path) -> None:

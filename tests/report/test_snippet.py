@@ -111,10 +111,10 @@ def test_attribute_names_are_those_of_the_installed_esp_ppq() -> None:
     import importlib.util
     from pathlib import Path
 
-    found = importlib.util.find_spec("esp_ppq")
-    if found is None or not found.submodule_search_locations:
+    spec = importlib.util.find_spec("esp_ppq")
+    if spec is None or not spec.submodule_search_locations:
         pytest.skip("esp-ppq is not installed")
-    source = (Path(found.submodule_search_locations[0]) / "api" / "setting.py").read_text("utf-8")
+    source = (Path(spec.submodule_search_locations[0]) / "api" / "setting.py").read_text("utf-8")
     code = python_snippet(
         make(**{key: value for key, value in EVERYTHING.items() if key != "extra"}), "c"
     )

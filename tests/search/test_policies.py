@@ -447,7 +447,7 @@ def test_a_first_training_is_derived_from_one_forward() -> None:
     estimate = known(TimeModel(history(row)).estimate(sweep_setting("kl")))
     assert str(estimate) == "roughly 37 s"
     assert not estimate.complete
-    plain = first_forward(timed(run(0, 0.5), 12), 0.016, "reference")
+    plain = first_forward(timed(run(0, 0.5), 12), 0.016, Engine.REFERENCE)
     assert known(TimeModel(history(plain)).estimate(sweep_setting("kl"))).seconds > 80
     silent = TimeModel(history(timed(run(0, 0.5), 12))).estimate(sweep_setting("kl"))
     assert str(silent) == "at least 12 s"

@@ -71,19 +71,19 @@ class ChipCheck:
             yield f"op {doubt.op!r} ({doubt.op_type}) on {self.legality.chip}: {doubt.cause}"
         if self.problem:
             yield f"the exported integers could not be checked: {self.problem}"
-        for one in self.integers.ops if self.integers else ():
-            share = one.agreement.percent
-            if share is not None and (share < _NEAR or one.agreement.largest > 1):
-                note = f": {one.note}" if one.note else ""
+        for checked in self.integers.ops if self.integers else ():
+            share = checked.agreement.percent
+            if share is not None and (share < _NEAR or checked.agreement.largest > 1):
+                note = f": {checked.note}" if checked.note else ""
                 yield (
-                    f"op {one.op!r} ({one.op_type}): {share:.4g} % of the exported integers come "
-                    f"to what the simulation says, the largest difference is "
-                    f"{one.agreement.largest} steps{note}"
+                    f"op {checked.op!r} ({checked.op_type}): {share:.4g} % of the exported "
+                    f"integers come to what the simulation says, the largest difference is "
+                    f"{checked.agreement.largest} steps{note}"
                 )
-            if one.agreement.overflows:
+            if checked.agreement.overflows:
                 yield (
-                    f"op {one.op!r} ({one.op_type}): {one.agreement.overflows} of "
-                    f"{one.agreement.outputs} sums do not fit into {self.legality.chip}'s "
+                    f"op {checked.op!r} ({checked.op_type}): {checked.agreement.overflows} of "
+                    f"{checked.agreement.outputs} sums do not fit into {self.legality.chip}'s "
                     "accumulator; the simulation does not know that"
                 )
 

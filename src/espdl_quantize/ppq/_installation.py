@@ -12,7 +12,7 @@ import re
 from importlib import metadata
 
 from espdl_quantize.core import InstallationError
-from espdl_quantize.ppq._names import USED
+from espdl_quantize.ppq.names import USED
 from espdl_quantize.ppq.patches import PATCHES
 
 SUPPORTED_VERSIONS = ">=1.3.12,<1.4"

@@ -24,7 +24,7 @@ class Snapshot:
         contents: keep the numbers of tensors, too; else only which tensors there are.
     """
 
-    def __init__(self, objects: Iterable[Any], contents: bool = True) -> None:
+    def __init__(self, objects: Iterable[Any], *, contents: bool = True) -> None:
         self._fields: list[tuple[dict[str, Any], dict[str, Any]]] = []
         self._containers: list[tuple[Any, Any]] = []
         self._tensors: list[_KeptTensor] = []
@@ -89,7 +89,7 @@ def state_of_graph(graph: Any, *others: Any, contents: bool = True) -> Snapshot:
         contents: as for :class:`Snapshot`.
     """
     ops = list(graph.operations.values())
-    return Snapshot([graph, *graph.variables.values(), *_parts(ops), *others], contents)
+    return Snapshot([graph, *graph.variables.values(), *_parts(ops), *others], contents=contents)
 
 
 def state_of_ops(ops: Iterable[Any], *others: Any) -> Snapshot:

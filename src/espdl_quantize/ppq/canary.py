@@ -328,6 +328,8 @@ def _left_alone() -> Iterator[None]:
     state, is_ours = random_state(), gc.get_freeze_count() == 0
     if is_ours:
         # esp-ppq collects garbage before many functions: that would look through the whole program.
+        # The first optimizer makes torch import a good part of itself, which is part of that.
+        torch.optim.Adam([torch.zeros(1, requires_grad=True)])
         gc.freeze()
     try:
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # noqa: PTH123

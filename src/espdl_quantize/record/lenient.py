@@ -60,20 +60,21 @@ class Lenient:
         except (ValidationError, OverflowError):
             if info.context != _LENIENT:
                 raise
-        if isinstance(value, tuple):
-            return tuple(entry for item in value for entry in _try(handler, (item,)))
-        if isinstance(value, dict):
-            items = [_try(handler, {name: item}) for name, item in value.items()]
-            if any(items):
-                return {name: item for kept in items for name, item in dict(kept).items()}
+        if isinstance(value, tuple) and _try(handler, ()) == ():
+            kept = (_try(handler, (item,)) for item in value)
+            return tuple(entry for entries in kept for entry in entries or ())
+        if isinstance(value, dict) and _try(handler, {}) == {}:
+            kept = (_try(handler, {name: item}) for name, item in value.items())
+            return {name: item for items in kept for name, item in (items or {}).items()}
         return _default(cls, info.field_name or "")
 
 
 def _try(handler: Callable[[Any], Any], value: Any) -> Any:
+    """Return what the field makes of a value; None where it does not take it."""
     try:
         return handler(value)
     except (ValidationError, OverflowError):
-        return ()
+        return None
 
 
 def _default(owner: type, name: str) -> Any:

@@ -16,7 +16,7 @@ from espdl_quantize.report._finalize import (
 )
 from espdl_quantize.report._gap import gap_words
 from espdl_quantize.report._html import render_html, write_html
-from espdl_quantize.report._snippet import python_snippet
+from espdl_quantize.report._snippet import python_script, python_snippet
 
 __all__ = [
     "MARKER",
@@ -38,6 +38,7 @@ __all__ = [
     "look",
     "outcome_of",
     "plan_finalize",
+    "python_script",
     "python_snippet",
     "record_log",
     "render_html",

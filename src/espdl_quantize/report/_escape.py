@@ -7,6 +7,7 @@ import math
 import re
 from typing import Any
 
+from espdl_quantize.core import SHELL
 from espdl_quantize.search import describe_seconds
 
 _INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]+")
@@ -18,8 +19,12 @@ _EDGE_UNDERSCORE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
 
 
 def plain(text: object, limit: int = 300) -> str:
-    """Return one line without control characters, cut to ``limit`` characters."""
-    line = _INVISIBLE.sub(" ", str(text)).encode("utf-8", "replace").decode("utf-8")
+    """Return one line without control characters, cut to ``limit`` characters.
+
+    Options and commands in it are spelled as a shell's: whoever reads a report has one.
+    """
+    words = SHELL.spell(text) if isinstance(text, str) else str(text)
+    line = _INVISIBLE.sub(" ", words).encode("utf-8", "replace").decode("utf-8")
     return line if len(line) <= limit else line[: limit - 3] + "..."
 
 

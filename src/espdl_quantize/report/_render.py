@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from espdl_quantize.core import SHELL
 from espdl_quantize.report import sections
 from espdl_quantize.report._blocks import (
     Block,
@@ -84,7 +85,7 @@ def _printed(block: Block) -> Iterator[str]:
         case Paragraph():
             yield f"  {plain(block.text, _LONGEST)}"
         case Lines():
-            yield from block.lines
+            yield from map(SHELL.spell, block.lines)
         case Bullets():
             if block.title:
                 yield f"  {plain(block.title)}:"

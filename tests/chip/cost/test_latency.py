@@ -89,8 +89,8 @@ def test_weights_beyond_the_cache_are_read_for_every_pixel() -> None:
 
 
 def elementwise(op_type: str, width: str, table: bool) -> Work:
-    one = Operand(8 if width == "S8" else 16, (1, 64, 64, 64))
-    return work_of(Operation(op_type, width, (one,), (one,), table=table), S3)
+    source = Operand(8 if width == "S8" else 16, (1, 64, 64, 64))
+    return work_of(Operation(op_type, width, (source,), (source,), table=table), S3)
 
 
 def test_a_table_replaces_floats() -> None:
@@ -101,9 +101,9 @@ def test_a_table_replaces_floats() -> None:
 
 
 def test_internal_memory_needs_no_cache() -> None:
-    one = Operand(8, (1, 256, 256, 16))
-    inside = replace(one, internal=True)
-    for operand, moved in ((one, True), (inside, False)):
+    source = Operand(8, (1, 256, 256, 16))
+    inside = replace(source, internal=True)
+    for operand, moved in ((source, True), (inside, False)):
         work = work_of(Operation("Relu", "S8", (operand,), (operand,)), S3)
         assert (work["moved"] > 0) is moved
 
@@ -112,9 +112,9 @@ def test_two_cores_share_a_high_conv_alone() -> None:
     both = Deployment(cores=2)
     for operation, shared in ((conv(32, 16, 16, 3), True), (conv(12, 16, 16, 3), False)):
         work = work_of(operation, S3)
-        one = layer_milliseconds(operation, work, CONSTANTS, Deployment())
+        source = layer_milliseconds(operation, work, CONSTANTS, Deployment())
         two = layer_milliseconds(operation, work, CONSTANTS, both)
-        assert (two < 0.8 * one) if shared else (two == one)
+        assert (two < 0.8 * source) if shared else (two == source)
 
 
 def test_every_chip_has_constants_and_two_have_milliseconds() -> None:
@@ -136,7 +136,7 @@ def test_an_interval_is_wider_where_less_is_known() -> None:
 
 def works() -> list[Work]:
     made = [conv(s, c, c, k) for s, c, k in ((32, 32, 3), (16, 64, 1), (8, 512, 1), (16, 24, 3))]
-    return [work_of(one, S3) for one in made] + [elementwise("Swish", "S16", False)]
+    return [work_of(source, S3) for source in made] + [elementwise("Swish", "S16", False)]
 
 
 def test_a_total_rescales_everything() -> None:

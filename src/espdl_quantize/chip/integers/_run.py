@@ -125,7 +125,11 @@ class _Check:
                 continue
             except Misfit as reason:
                 self._notes.setdefault(node.name, str(reason))
-                found = [_nothing_equal(simulated[one]) for one in node.outputs if one in simulated]
+                found = [
+                    _nothing_equal(simulated[output])
+                    for output in node.outputs
+                    if output in simulated
+                ]
                 outputs, overflows = [], 0
             added.update(
                 (name, value)
@@ -169,7 +173,7 @@ class _Check:
     def _by_simulation(self, node: Node, chain: Mapping[str, Tensor]) -> list[Tensor] | None:
         """Compute an op that has no integer form as the simulation does, on the chain's inputs."""
         op = self._graph.operations.get(node.name)
-        if op is None or [one.name for one in op.outputs] != list(node.outputs):
+        if op is None or [output.name for output in op.outputs] != list(node.outputs):
             return None
         values: dict[str, Tensor] = {}
         for variable, name in zip(op.inputs, node.inputs, strict=False):

@@ -23,7 +23,7 @@ def alignment(chip: str, width: str) -> int | None:
     return 16 if width == "S8" else 8
 
 
-def unpack(weight: FileTensor, align: int | None, grouped: bool) -> Tensor:
+def unpack(weight: FileTensor, align: int | None, *, grouped: bool) -> Tensor:
     """Return the weights of a Conv or Gemm, int64 [N, C, H, W]; H is 1 where there is none."""
     shape = weight.shape or ()
     if len(shape) not in (3, 4):
@@ -31,7 +31,7 @@ def unpack(weight: FileTensor, align: int | None, grouped: bool) -> Tensor:
     height, width = (1, shape[0]) if len(shape) == 3 else (shape[0], shape[1])
     count, channels = (shape[-2], shape[-1]) if grouped else (shape[-1], shape[-2])
     numbers = torch.from_numpy(weight.data.astype(np.int64))
-    return _unpacked(numbers, (count, channels, height, width), align, grouped)
+    return _unpacked(numbers, (count, channels, height, width), align, grouped=grouped)
 
 
 def unpack_matrices(weight: FileTensor, align: int | None) -> Tensor:
@@ -40,13 +40,14 @@ def unpack_matrices(weight: FileTensor, align: int | None) -> Tensor:
     channels, count = shape[-2:]
     numbers = torch.from_numpy(weight.data.astype(np.int64)).reshape(-1, channels * count)
     matrices = [
-        _unpacked(one, (count, channels, 1, 1), align, False)[:, :, 0, 0].T for one in numbers
+        _unpacked(number, (count, channels, 1, 1), align, grouped=False)[:, :, 0, 0].T
+        for number in numbers
     ]
     return torch.stack(matrices).reshape(shape)
 
 
 def _unpacked(
-    numbers: Tensor, shape: tuple[int, int, int, int], align: int | None, grouped: bool
+    numbers: Tensor, shape: tuple[int, int, int, int], align: int | None, *, grouped: bool
 ) -> Tensor:
     count, channels, height, width = shape
     if align is None:

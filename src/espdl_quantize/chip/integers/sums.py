@@ -59,7 +59,7 @@ def _conv(call: Call) -> list[Tensor]:
     if call.attribute("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
         raise Unsupported("auto_pad")
     group = int(call.attribute("group", 1))
-    kernels = unpack(weight, call.align, group > 1)
+    kernels = unpack(weight, call.align, grouped=group > 1)
     image = call.value(0)
     flat = image.dim() == 3
     if flat:
@@ -89,7 +89,7 @@ def _gemm(call: Call) -> list[Tensor]:
         raise Unsupported("its weight is computed")
     if call.attribute("transA", 0):
         raise Unsupported("transA")
-    matrix = unpack(weight, call.align, False)[:, :, 0, 0]
+    matrix = unpack(weight, call.align, grouped=False)[:, :, 0, 0]
     rows = call.value(0)
     _exact(rows, matrix, matrix.shape[1])
     total = (rows.double() @ matrix.double().T).long()

@@ -227,7 +227,7 @@ def fake_quantize(tensor: Any, config: TensorQuantizationConfig, bounds: Bounds 
         return bounds.of(tensor)
     if tensor.is_cuda and gpu.takes(tensor, config):
         masks = not config.policy.has_property(QuantizationProperty.PER_CHANNEL)
-        return gpu.fake_quantize(bounds.of(tensor), config, None, masks)
+        return gpu.fake_quantize(bounds.of(tensor), config, None, masks=masks)
     grid = grid_of(config) if fits(tensor) else None
     if grid is None or not grid.takes(tensor, bounds):
         return PPQuantFunction(bounds.of(tensor), config)

@@ -61,7 +61,7 @@ def takes(tensor: Tensor, config: TensorQuantizationConfig) -> bool:
 
 
 def fake_quantize(
-    tensor: Tensor, config: TensorQuantizationConfig, log2_scale: Tensor | None, masks: bool
+    tensor: Tensor, config: TensorQuantizationConfig, log2_scale: Tensor | None, *, masks: bool
 ) -> Tensor:
     """Quantize and dequantize a tensor that :func:`takes` takes.
 

@@ -65,7 +65,7 @@ class Layout:
         if op.name in self.convolutions:
             first = values[0].contiguous(memory_format=torch.channels_last)
             return [first, *values[1:]]
-        if not self.images or any(one.name in self.images for one in op.outputs):
+        if not self.images or any(output.name in self.images for output in op.outputs):
             return values
         return [
             value.contiguous() if variable.name in self.images else value

@@ -39,9 +39,9 @@ def convolution_constants(op: Any) -> list[Tensor] | None:
     """Return the weights and, where there is one, the bias of a plain 2-d Conv, float32 on the CPU;
     None for every other op."""
     others = op.inputs[1:]
-    if op.type != "Conv" or not is_plain(op) or not all(one.is_parameter for one in others):
+    if op.type != "Conv" or not is_plain(op) or not all(other.is_parameter for other in others):
         return None
-    found = [one.value for one in others]
+    found = [other.value for other in others]
     if found[0].dim() != 4 or any(one.is_cuda or one.dtype != torch.float32 for one in found):
         return None
     return found
@@ -63,6 +63,6 @@ def bounds_of(op: Any, values: Sequence[Any]) -> Bounds:
     else:
         limits = [*values[1:], None][:2]
     # Quantized by a trained scale, a limit comes with a gradient, which nobody uses.
-    limits = [one.detach() if isinstance(one, Tensor) else one for one in limits]
-    least, most = (None if one is None else float(one) for one in limits)
+    limits = [limit.detach() if isinstance(limit, Tensor) else limit for limit in limits]
+    least, most = (None if limit is None else float(limit) for limit in limits)
     return Bounds(-math.inf if least is None else least, math.inf if most is None else most)

@@ -52,7 +52,11 @@ def _raw_array(tensor: Any) -> Any:
     from esp_ppq.parser.espdl import helper
 
     others = (tensor.FloatDataIsNone, tensor.Int32DataIsNone, tensor.StringDataIsNone)
-    if tensor.RawDataIsNone() or not tensor.Int64DataIsNone() or not all(one() for one in others):
+    if (
+        tensor.RawDataIsNone()
+        or not tensor.Int64DataIsNone()
+        or not all(other() for other in others)
+    ):
         return None
     first, kind = tensor.RawData(0), helper.tensor_dtype_to_np_dtype(tensor.DataType())
     # A vector of structs of 16 bytes each.

@@ -215,7 +215,9 @@ class Alone:
         self._plan, self._runner, self.elements = plan, runner, 0
         self._values, self._sizes = dict(batches[0]), [0]
         if len(batches) > 1:
-            self._values = {name: torch.cat([one[name] for one in batches]) for name in batches[0]}
+            self._values = {
+                name: torch.cat([batch[name] for batch in batches]) for name in batches[0]
+            }
             self._sizes = [len(next(iter(batch.values()))) for batch in batches]
         self._values = {name: channels_last(value) for name, value in self._values.items()}
         readers = count_readers(plan.order)

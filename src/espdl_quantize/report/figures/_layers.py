@@ -80,8 +80,10 @@ def layer_figure(
             "marker": {"color": color},
             "hoverinfo": "text",
             "hovertext": [
-                hover(f"{side} ({name})", told, f"noise:signal {value:.4g}" if value else "")
-                for told, value in zip(named, values, strict=True)
+                hover(
+                    f"{side} ({name})", label_of_layer, f"noise:signal {value:.4g}" if value else ""
+                )
+                for label_of_layer, value in zip(named, values, strict=True)
             ],
         }
         for side, name, color, values in sides

@@ -9,7 +9,7 @@ from espdl_quantize.core import to_jsonable
 from espdl_quantize.record import History, ready_to_save
 from espdl_quantize.report._blocks import Block, Bullets, Code, Paragraph, Step, section
 from espdl_quantize.report._escape import plain
-from espdl_quantize.report._script import how_exact, python_script
+from espdl_quantize.report._snippet import how_exact, python_script
 
 _SHOWN = 6
 

@@ -131,9 +131,7 @@ def gap_share(history: History) -> float | None:
 
 
 def _certainty(history: History) -> tuple[str, ...]:
-    return tuple(
-        plain(SHELL.spell(line), 900) for line in (*certainty_lines(history), *final_lines(history))
-    )
+    return tuple(plain(line, 900) for line in (*certainty_lines(history), *final_lines(history)))
 
 
 def _at_cost(best: Iteration) -> str:

@@ -16,8 +16,8 @@ from espdl_quantize.contract import read_batches
 from espdl_quantize.core import Engine, NoProgress
 from espdl_quantize.ppq import engine_for, prepare_float_model, probe_target, quantize
 from espdl_quantize.ppq.fast.training import Collector, TqtTrainer
-from espdl_quantize.ppq.fast.training._block import BlockRunner
 from espdl_quantize.ppq.fast.training._scales import Scales
+from espdl_quantize.ppq.fast.training.block import BlockRunner
 from espdl_quantize.setting import parse_setting, resolve
 from tests.slow.test_networks import contract_for
 

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from espdl_quantize.ppq.fast.training import TqtTrainer
-from espdl_quantize.ppq.fast.training._block import BlockRunner
 from espdl_quantize.ppq.fast.training._scales import Scales
+from espdl_quantize.ppq.fast.training.block import BlockRunner
 from espdl_quantize.ppq.fast.training.convolution import (
     Geometry,
     convolution_gradients,
@@ -138,7 +138,7 @@ def test_convolutions_and_their_gradients_are_torchs(
     )
     dz = laid_out(data.draw, torch.randn(wanted.shape))
     wanted.backward(dz.double())  # type: ignore[no-untyped-call]
-    dx, dweight = convolution_gradients(dz, x, weight, geometry, need_dx)
+    dx, dweight = convolution_gradients(dz, x, weight, geometry, need_dx=need_dx)
     assert (dx is not None) == need_dx
     near = 1e-5 * dz.numel()
     torch.testing.assert_close(dweight, fixed.grad.float(), rtol=1e-4, atol=near)  # type: ignore[union-attr]

@@ -58,7 +58,7 @@ class Activations:
                     values.update({n: one.to(self._runner.device) for n, one in values.items()})
                 for op in missing:
                     outputs = self._runner.run(op, inputs_of(op, values))
-                    store(op, [channels_last(one) for one in outputs], values)
+                    store(op, [channels_last(output) for output in outputs], values)
                     self._release(op, values, left, names)
                 if is_spilling():
                     values.update({n: spill(value) for n, value in values.items()})

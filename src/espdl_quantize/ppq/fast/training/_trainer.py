@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from espdl_quantize.ppq.fast._memory import fitting_threads
-from espdl_quantize.ppq.fast.training._block import BlockRunner
 from espdl_quantize.ppq.fast.training._collect import Data
 from espdl_quantize.ppq.fast.training._scales import Scales
+from espdl_quantize.ppq.fast.training.block import BlockRunner
 from espdl_quantize.ppq.fast.training.parameters import Parameters, longest_way
 
 _TRAINED_TYPES = ("Add", "Mul")
@@ -62,7 +62,7 @@ class TqtTrainer:
         after = self._train_what_moves(
             block, device, scales, tensors, (learning_rate, steps), (qt_inputs, fp_outputs), before
         )
-        self._settle(scales, is_worse=after > before)
+        self._keep_or_withdraw(scales, is_worse=after > before)
         self._pass.disable_block_gradient(block)
         return before, after
 
@@ -82,7 +82,7 @@ class TqtTrainer:
             The mean loss over the batches after it.
         """
         held = {id(one) for one in scales.hold(longest_way(*pace), pace[1])}
-        moving = [one for one in tensors if id(one) not in held]
+        moving = [tensor for tensor in tensors if id(tensor) not in held]
         if not moving:
             return before
         copies = [one.detach().clone() for one in moving] if held else []
@@ -180,7 +180,7 @@ class TqtTrainer:
                     total = total + torch_mean_square_error(weight, noisy) * self._pass.gamma
         return total
 
-    def _settle(self, scales: Scales, is_worse: bool) -> None:
+    def _keep_or_withdraw(self, scales: Scales, *, is_worse: bool) -> None:
         """Write the trained scales back, or take the training back."""
         for delegator in scales.delegators.values():
             if is_worse:

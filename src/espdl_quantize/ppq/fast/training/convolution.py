@@ -152,7 +152,7 @@ def convolved(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry
 
 
 def convolution_gradients(
-    dz: Tensor, x: Tensor, weight: Tensor, geometry: Geometry, need_dx: bool
+    dz: Tensor, x: Tensor, weight: Tensor, geometry: Geometry, *, need_dx: bool
 ) -> tuple[Tensor | None, Tensor]:
     """Return the gradients of a convolution's input, where it is needed, and of its weights."""
     if geometry.is_pointwise(weight) and dz.numel() < _FEW:

@@ -55,7 +55,9 @@ class Parameters:
         self._tensors, self._own = tensors, [tensor.data for tensor in tensors]
         self._rate, self._steps = learning_rate, 0
         kinds = dict.fromkeys(tensor.dtype for tensor in tensors)
-        self._wholes = [_Whole([one for one in tensors if one.dtype == kind]) for kind in kinds]
+        self._wholes = [
+            _Whole([tensor for tensor in tensors if tensor.dtype == kind]) for kind in kinds
+        ]
 
     def step(self) -> None:
         """Change the tensors by their gradients, and set these to zero."""
@@ -89,7 +91,7 @@ class _Whole:
         the gradient."""
         arrays = self.value, self.gradient, self.mean, self.square
         if not self.value.is_cuda:
-            _step(*(one.numpy() for one in arrays), correction, rate)
+            _step(*(array.numpy() for array in arrays), correction, rate)
             return
         self.mean.lerp_(self.gradient, 1 - _BETAS[0])
         self.square.mul_(_BETAS[1])

@@ -135,7 +135,7 @@ def _activation(conv: Any, inside: set[Any], kept: Collection[str]) -> tuple[Any
     if QuantizationStates.is_activated(config.state) or output.name in kept or len(readers) != 1:
         return None, NO_BOUNDS
     op, (output, *limits) = readers[0], readers[0].inputs
-    if op not in inside or not is_plain(op) or not all(one.is_parameter for one in limits):
+    if op not in inside or not is_plain(op) or not all(limit.is_parameter for limit in limits):
         return None, NO_BOUNDS
     read, *configs = op.config.input_quantization_config
     if output is not conv.outputs[0] or QuantizationStates.is_activated(read.state):
@@ -184,7 +184,9 @@ class _Convolution(Function):
         dz, doutput = dy[0], None
         if output_grid is not None:
             dz, doutput = gradients(exact, dz, output_grid, ctx.bounds)
-        dx, drounded = convolution_gradients(dz, x, rounded, ctx.geometry, ctx.needs_input_grad[0])
+        dx, drounded = convolution_gradients(
+            dz, x, rounded, ctx.geometry, need_dx=ctx.needs_input_grad[0]
+        )
         if dx is not None and ctx.geometry.margin is not None:
             dx = functional.pad(dx, [-size for size in ctx.geometry.margin])
         dweight, dscale = gradients(weight, drounded, weight_grid)
@@ -246,5 +248,5 @@ class BlockRunner:
             output = values[(op if unit is None else unit.ops[-1]).outputs[0].name]
             constants = [one.value for one in op.inputs[1:2] if one.is_parameter]
             if op.is_computing_op:
-                found += output.numel() * sum(one[0].numel() for one in constants)
+                found += output.numel() * sum(constant[0].numel() for constant in constants)
         return found
