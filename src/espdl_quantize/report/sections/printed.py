@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from espdl_quantize.core import SHELL, Hint, Option
+from espdl_quantize.core import Hint, Option
 from espdl_quantize.record.comparison import ComparedIteration, OnBoard
 from espdl_quantize.report._blocks import Block, Lines, Step, section
 from espdl_quantize.report._certainty import final_lines, score_source
@@ -67,9 +67,9 @@ def ending(step: Step) -> Iterator[Block]:
     if step.reason is None:
         return
     yield Lines((f"finalized ({step.reason.category}): {plain(step.reason.detail)}",))
-    yield Lines(tuple(plain(SHELL.spell(line), 900) for line in final_lines(step.history)))
+    yield Lines(tuple(plain(line, 900) for line in final_lines(step.history)))
     if not step.comparison.final.taken:
-        yield Lines((plain(SHELL.spell(score_source(step.history)), 900),))
+        yield Lines((plain(score_source(step.history), 900),))
 
 
 @section("", html=None, markdown=None, terminal=1000)

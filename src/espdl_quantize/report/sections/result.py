@@ -45,7 +45,7 @@ def result(step: Step) -> Iterator[Block]:
     sentences = _certainty(history)
     if sentences:
         yield Bullets(sentences, title="How sure this is")
-    yield Paragraph(SHELL.spell(score_source(history)), "source")
+    yield Paragraph(score_source(history), "source")
 
 
 @section("Summary", html=None, markdown=10, terminal=None)
@@ -67,7 +67,7 @@ def summary(step: Step) -> Iterator[Block]:
             f"(quantized: {number(best.value - reference, sign=True)})"
         )
     lines += _certainty(history)
-    lines.append(plain(SHELL.spell(score_source(history)), 600))
+    lines.append(plain(score_source(history), 600))
     lines.append(f"On-device speed cost against the baseline: {plain(cost_of(best))}")
     others = [
         f"{plain(key)} {plain(number(value) if isinstance(value, float) else value)}"
