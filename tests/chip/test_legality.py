@@ -212,7 +212,7 @@ def test_the_mend_names_what_to_drop(residual: Export, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "reason"),
     [
         (b"", "fewer than its header"),
         (b"EDL1" + b"\0" * 60, "expected b'EDL2'"),
