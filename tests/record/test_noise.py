@@ -153,7 +153,7 @@ def test_a_search_by_the_outputs_builds_on_the_quietest(tmp_path: Path) -> None:
     # The metric is the judge.
     assert quiet.history.best.id == plain.history.best.id == 1
     met = compare(tmp_path, options=SearchOptions(rank_by=RankBy.NOISE, target=85.0))
-    assert met.decision.stop.category == "target_reached"
+    assert met.decision.category == "target_reached"
 
 
 def jittered(outputs: Path, number: int, right: int, shift: float, spread: float) -> None:
