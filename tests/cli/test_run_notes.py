@@ -2,14 +2,15 @@
 
 import json
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from espdl_quantize.cli import _backend
 from espdl_quantize.cli.run import print_summary
+from espdl_quantize.record import IterationRecord, LayerError, read_record
 from espdl_quantize.setting import baseline
 from tests.cli.conftest import Command
 from tests.contracts import write_contract
@@ -17,16 +18,16 @@ from tests.search.made_runs import run, write_run
 
 
 @pytest.fixture
-def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> IterationRecord:
     """Stands in for an iteration; holds what its index says."""
     row = run(0, 0.5)
     write_run(tmp_path / "made", row, model_name="net")
-    index = json.loads((tmp_path / "made/iter_0/iteration_index.json").read_text())
-    backend = SimpleNamespace(run=lambda *_: index)
+    record = read_record(tmp_path / "made/iter_0")
+    backend = SimpleNamespace(run=lambda *_: record)
     monkeypatch.setattr(_backend, "backend_of", lambda *_: nullcontext(backend))
     write_contract(tmp_path)
     (tmp_path / "my.json").write_text(json.dumps({**baseline(1).model_dump(exclude_none=True)}))
-    return dict(index)
+    return record
 
 
 @pytest.mark.parametrize("as_json", [[], ["--json"]])
@@ -40,7 +41,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     ],
 )
 def test_what_the_folders_name_means_is_told(
-    command: Command, made: dict[str, Any], folder: str, told: str, as_json: list[str]
+    command: Command, made: IterationRecord, folder: str, told: str, as_json: list[str]
 ) -> None:
     arguments = ["run", "user_quant.py", "--setting", "my.json", "--output-dir", folder]
     done = command(*arguments, *as_json)
@@ -51,28 +52,28 @@ def test_what_the_folders_name_means_is_told(
         json.loads(done.stdout)
 
 
-def test_a_baseline_needs_no_number(command: Command, made: dict[str, Any]) -> None:
+def test_a_baseline_needs_no_number(command: Command, made: IterationRecord) -> None:
     done = command("run", "user_quant.py", "--baseline", "--output-dir", "outputs/iter_5")
     assert done.stderr == ""
 
 
 def test_nothing_is_left_to_gain(
-    capfd: pytest.CaptureFixture[str], tmp_path: Path, made: dict[str, Any]
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, made: IterationRecord
 ) -> None:
     for value, lossless in ((0.82, True), (0.9, True), (0.5, False)):
-        print_summary({**made, "primary_value": value}, tmp_path)
+        print_summary(replace(made, value=value), tmp_path)
         assert ("nothing is left to gain" in capfd.readouterr().out) is lossless
 
 
 def test_no_op_name_is_cut_off(
     capfd: pytest.CaptureFixture[str],
     tmp_path: Path,
-    made: dict[str, Any],
+    made: IterationRecord,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("COLUMNS", "60")
     name = "/blocks/blocks.0/" + "conv_" * 15 + "end"
-    print_summary({**made, "top_5_error_layers": [{"op": name, "snr": 0.1}]}, tmp_path)
+    print_summary(replace(made, top_5_error_layers=(LayerError(name, 0.1),)), tmp_path)
     out = capfd.readouterr().out
     assert "…" not in out
     lines = [line.split("│")[1].strip() for line in out.splitlines() if line.count("│") >= 2]

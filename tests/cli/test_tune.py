@@ -8,7 +8,7 @@ import pytest
 from espdl_quantize.cli.run import check_discipline
 from espdl_quantize.cli.search import result_table, search_and_print
 from espdl_quantize.core import EXIT_INTERRUPTED, SHELL, EspdlQuantizeError, InterruptedSearchError
-from espdl_quantize.search import SearchState, decide
+from espdl_quantize.search import Proposal, SearchState, decide
 from espdl_quantize.search.policies import make_policy
 from espdl_quantize.setting import Setting, baseline
 from espdl_quantize.tune import Budget, TuneOptions, tune
@@ -153,9 +153,10 @@ def test_run_refuses_what_breaks_a_rule_unless_allowed(tmp_path: Path) -> None:
 def test_what_the_search_asks_for_passes(tmp_path: Path) -> None:
     outputs = tmp_path / "outputs"
     past = swept(*SWEEP)
-    hint = decide(SearchState.of(past, {row.id: evidence() for row in past.iterations})).setting
+    hint = decide(SearchState.of(past, {row.id: evidence() for row in past.iterations}))
+    assert isinstance(hint, Proposal)
     write(outputs, past, evidence())
-    check_discipline(save(tmp_path / "hint.json", hint), outputs / "iter_4")
+    check_discipline(save(tmp_path / "hint.json", hint.setting), outputs / "iter_4")
     # The best once more, for its score by evaluate().
     check_discipline(outputs / "iter_2/setting.json", outputs / "iter_4")
     # Every iteration again in its own folder, judged by what was known then.

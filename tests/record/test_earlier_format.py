@@ -26,6 +26,7 @@ from espdl_quantize.record import (
 )
 from espdl_quantize.record.files import INDEX, METRICS, SETTING
 from espdl_quantize.report import compare
+from espdl_quantize.search import Proposal
 from espdl_quantize.setting import Setting
 from espdl_quantize.tune import BackendFacts, Budget, TuneOptions, tune
 
@@ -123,7 +124,7 @@ class FakeBackend:
 
 def test_a_search_goes_on_in_it(outputs: Path) -> None:
     step = compare(outputs)
-    assert step.decision.setting is not None
+    assert isinstance(step.decision, Proposal)
     assert step.decision.setting.iteration_id == 4
     backend = FakeBackend(outputs)
     tune(backend, outputs, TuneOptions(Budget(1), final=False))

@@ -11,6 +11,7 @@ from espdl_quantize.core import SHELL, EspdlQuantizeError, Json, OutputFolderErr
 from espdl_quantize.record import History
 from espdl_quantize.report import MARKER, CompareResult, compare, lint
 from espdl_quantize.report._commands import program
+from espdl_quantize.search import Proposal
 from espdl_quantize.setting import Setting, load_setting, parse_setting
 from tests.search.made_runs import (
     EQUALIZED,
@@ -223,6 +224,7 @@ def test_the_next_setting_is_written_and_runs(tmp_path: Path) -> None:
         assert words[:3] == ["run", "user_quant.py", "--output-dir"]
         assert words[3:] == [str(outputs / f"iter_{number}"), "--setting", str(file)]
         setting = load_setting(file)
+        assert isinstance(result.decision, Proposal)
         assert setting == result.decision.setting
         assert lint(outputs, setting) == []
         write_run(outputs, run(number, value, setting), evidence())

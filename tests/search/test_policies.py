@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from espdl_quantize.core import InstallationError, UsageError
+from espdl_quantize.core import Engine, InstallationError, UsageError
 from espdl_quantize.record import Evidence, History, Iteration, Jump, ReusedPass
 from espdl_quantize.search import (
     SearchState,
@@ -437,7 +437,7 @@ def test_times_are_learned_per_step() -> None:
     )
 
 
-def first_forward(row: Iteration, seconds: float, engine: str = "fast") -> Iteration:
+def first_forward(row: Iteration, seconds: float, engine: Engine = Engine.FAST) -> Iteration:
     return replace(row, elapsed_by_stage={"run one batch": seconds}, engine=engine)
 
 
@@ -447,7 +447,7 @@ def test_a_first_training_is_derived_from_one_forward() -> None:
     estimate = known(TimeModel(history(row)).estimate(sweep_setting("kl")))
     assert str(estimate) == "roughly 37 s"
     assert not estimate.complete
-    plain = first_forward(timed(run(0, 0.5), 12), 0.016, "reference")
+    plain = first_forward(timed(run(0, 0.5), 12), 0.016, Engine.REFERENCE)
     assert known(TimeModel(history(plain)).estimate(sweep_setting("kl"))).seconds > 80
     silent = TimeModel(history(timed(run(0, 0.5), 12))).estimate(sweep_setting("kl"))
     assert str(silent) == "at least 12 s"

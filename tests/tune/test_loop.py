@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from espdl_quantize.core import ContractError, IterationError, OutputFolderError
-from espdl_quantize.record import locked, read_history
+from espdl_quantize.record import IterationRecord, locked, read_history
 from espdl_quantize.setting import setting_key
 from espdl_quantize.tune import Budget, Observer, TuneOptions, TuneResult, tune
 from tests.search.made_runs import known, run, write_run
@@ -233,7 +233,7 @@ def test_nothing_with_a_score_is_an_error(tmp_path: Path) -> None:
 
 def test_a_failure_that_leaves_no_folder_ends_it(tmp_path: Path) -> None:
     class Refusing(FakeBackend):
-        def run(self, setting: Any, folder: Path, progress: Any) -> dict[str, Any]:
+        def run(self, setting: Any, folder: Path, progress: Any) -> IterationRecord:
             raise OutputFolderError("the folder is taken", "take another")
 
     with pytest.raises(OutputFolderError, match="taken"):

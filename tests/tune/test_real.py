@@ -6,6 +6,7 @@ import pytest
 from espdl_quantize.contract import load_contract
 from espdl_quantize.core import Direction, NoProgress, Priority
 from espdl_quantize.iteration import RunOptions
+from espdl_quantize.record import IterationRecord, record_from_json
 from espdl_quantize.setting import baseline
 from espdl_quantize.tune import BackendFacts, RealBackend, _real
 from tests.contracts import CONFIG, write_contract
@@ -31,13 +32,15 @@ def test_the_real_backend_is_run_iteration_with_a_contract(
     )
     called: list[tuple[Any, ...]] = []
 
-    def fake_iteration(*given: Any) -> dict[str, int]:
+    record = record_from_json({"iteration_id": 0})
+
+    def fake_iteration(*given: Any) -> IterationRecord:
         called.append(given)
-        return {"ok": 1}
+        return record
 
     monkeypatch.setattr(_real, "run_iteration", fake_iteration)
     progress = NoProgress()
-    assert backend.run(baseline(), tmp_path / "iter_0", progress) == {"ok": 1}
+    assert backend.run(baseline(), tmp_path / "iter_0", progress) is record
     backend.run(baseline(), tmp_path / "iter_1", progress)
     assert called[0][:5] == (contract, baseline(), tmp_path / "iter_0", options, progress)
     assert called[0][5].contract is contract

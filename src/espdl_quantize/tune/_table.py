@@ -130,12 +130,12 @@ def pack(outputs: Iterable[Path], archive: Path) -> int:
             if reference is None and (folder / FLOAT_REFERENCE).is_file():
                 reference = read_json(folder / FLOAT_REFERENCE)
                 _add(file, FLOAT_REFERENCE, reference)
-            for row in read_history(folder).iterations:
-                if row.setting is None or setting_key(row.setting) in seen:
+            for iteration in read_history(folder).iterations:
+                if iteration.setting is None or setting_key(iteration.setting) in seen:
                     continue
-                key = setting_key(row.setting)
+                key = setting_key(iteration.setting)
                 seen.add(key)
-                for name, content in _recorded(row).items():
+                for name, content in _recorded(iteration).items():
                     _add(file, f"{key}/{name}", content)
     return len(seen)
 
@@ -159,11 +159,13 @@ def _slim(statistics: list[Json], evidence: Evidence) -> list[Json]:
     """Keep the columns that are read, and histograms of the inputs that triggers look at."""
     worst = {op for op, _ in evidence.worst(DEFAULT_THRESHOLDS.rule_layers)}
     slim = []
-    for row in statistics:
-        kept = {name: value for name, value in row.items() if name in _COLUMNS}
-        is_activation = row.get("Is input") is True and row.get("Is parameter") is not True
-        if is_activation and (not worst or row.get("Op name") in worst):
-            kept["Float Hist"] = row.get("Float Hist")
+    for variable in statistics:
+        kept = {name: value for name, value in variable.items() if name in _COLUMNS}
+        is_activation = (
+            variable.get("Is input") is True and variable.get("Is parameter") is not True
+        )
+        if is_activation and (not worst or variable.get("Op name") in worst):
+            kept["Float Hist"] = variable.get("Float Hist")
         slim.append(kept)
     return slim
 

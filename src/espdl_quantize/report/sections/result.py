@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from espdl_quantize.core import SHELL, Direction, Verdict
+from espdl_quantize.core import Direction, Verdict
 from espdl_quantize.record import NO_LOSS, History, Iteration
 from espdl_quantize.report._blocks import (
     Block,
