@@ -51,12 +51,12 @@ def contract_of(job: dict[str, Any]) -> Contract:
 
 def exponents_of(graph: Any) -> list[float]:
     """Return the base-2 logarithm of every scale of a quantized graph, in its order."""
-    found: list[float] = []
+    exponents: list[float] = []
     for op in graph.operations.values():
         for config, _ in getattr(op, "config_with_variable", ()):
             if isinstance(config.scale, torch.Tensor):
-                found += torch.log2(config.scale).flatten().tolist()
-    return found
+                exponents += torch.log2(config.scale).flatten().tolist()
+    return exponents
 
 
 def write_result(job: dict[str, Any], results: list[dict[str, Any]], clock: Clock) -> None:

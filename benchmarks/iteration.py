@@ -88,9 +88,9 @@ def run_side(
         )
         if done.returncode != 0:
             raise SystemExit(f"{side} failed:\n{done.stderr[-3000:]}")
-        found = dict(json.loads(Path(result.name).read_text(encoding="utf-8")))
-        found["seconds"]["process"] = time.perf_counter() - started
-        return found
+        measured = dict(json.loads(Path(result.name).read_text(encoding="utf-8")))
+        measured["seconds"]["process"] = time.perf_counter() - started
+        return measured
 
 
 def check(plain: dict[str, Any], ours: dict[str, Any], work: str) -> list[str]:
@@ -132,29 +132,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     settings = settings_of(chosen.work, chosen.steps)
     job = (chosen.case, settings, chosen.device, chosen.analyse_steps)
-    found: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
+    by_side: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
     for number in range(chosen.repeat):
         for side in SIDES if number % 2 == 0 else SIDES[::-1]:
-            found[side].append(
+            by_side[side].append(
                 run_side(side, chosen.case, settings, chosen.device, chosen.analyse_steps)
             )
-    for line in check(found["plain"][0], found["ours"][0], chosen.work):
+    for line in check(by_side["plain"][0], by_side["ours"][0], chosen.work):
         print(line)
     print(f"{'stage':<12}{'plain, s':>10}{'ours, s':>10}{'ratio':>8}")
     for stage in STAGES:
-        times = {side: [one["seconds"].get(stage, 0.0) for one in found[side]] for side in SIDES}
+        times = {side: [run["seconds"].get(stage, 0.0) for run in by_side[side]] for side in SIDES}
         pairs = list(zip(times["plain"], times["ours"], strict=True))
         ratio = statistics.median(a / b for a, b in pairs) if min(times["ours"]) > 0 else 0.0
         medians = [statistics.median(times[side]) for side in SIDES]
         print(f"{stage:<12}{medians[0]:>10.2f}{medians[1]:>10.2f}{ratio:>8.1f}")
     if chosen.bare:
         bare = run_side("bare", *job)
-        ours = statistics.median(one["seconds"]["quantize"] for one in found["ours"])
+        ours = statistics.median(run["seconds"]["quantize"] for run in by_side["ours"])
         limit = bare["seconds"]["quantize"]
         print(
             f"quantize with bare training steps: {limit:.2f} s; ours takes {ours / limit:.2f} times"
         )
-    peaks = [max(one["peak_mb"] for one in found[side]) for side in SIDES]
+    peaks = [max(run["peak_mb"] for run in by_side[side]) for side in SIDES]
     print(f"{'peak MB':<12}{peaks[0]:>10.0f}{peaks[1]:>10.0f}{peaks[0] / peaks[1]:>8.1f}")
 
 

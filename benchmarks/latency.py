@@ -231,17 +231,19 @@ class Fit:
 
 def fit(samples: Sequence[Sample], left_out: Collection[str] = ()) -> Fit:
     """Fit the constants of both chips together, without some families."""
-    used = [one for one in samples if one.family not in left_out]
+    used = [sample for sample in samples if sample.family not in left_out]
     chips, size = list(CHIPS), len(KINDS)
     in_cycles = [kind not in IN_BYTES for kind in KINDS]
     members = {
-        key: sum((one.family, one.chip) == key for one in used)
-        for key in {(one.family, one.chip) for one in used}
+        key: sum((sample.family, sample.chip) == key for sample in used)
+        for key in {(sample.family, sample.chip) for sample in used}
     }
-    counts = np.array([[one.work[kind] for kind in KINDS] for one in used]) / 1e6
-    measured = np.log([one.milliseconds for one in used])
-    places = np.array([chips.index(one.chip) for one in used])
-    deviation = np.array([_deviation(one, members[one.family, one.chip]) for one in used])
+    counts = np.array([[sample.work[kind] for kind in KINDS] for sample in used]) / 1e6
+    measured = np.log([sample.milliseconds for sample in used])
+    places = np.array([chips.index(sample.chip) for sample in used])
+    deviation = np.array(
+        [_deviation(sample, members[sample.family, sample.chip]) for sample in used]
+    )
     guesses = {chip: first_guess(chip) for chip in chips}
     clocks = {chip: np.log(1e3 / CHIPS[chip][0]) for chip in chips}
     middle = guesses[chips[0]] - clocks[chips[0]]
@@ -270,12 +272,12 @@ def fit(samples: Sequence[Sample], left_out: Collection[str] = ()) -> Fit:
         for number, kind in enumerate(KINDS):
             width = WIDTHS.get(kind, WIDTH)
             for place, chip in enumerate(chips):
-                one = place * size + number
+                own = place * size + number
                 if in_cycles[number]:
-                    apart = at[one] - clocks[chip] - at[shared + number]
-                    add(apart, BETWEEN_CHIPS, (one, 1.0), (shared + number, -1.0))
+                    apart = at[own] - clocks[chip] - at[shared + number]
+                    add(apart, BETWEEN_CHIPS, (own, 1.0), (shared + number, -1.0))
                 else:
-                    add(at[one] - guesses[chip][number], width, (one, 1.0))
+                    add(at[own] - guesses[chip][number], width, (own, 1.0))
             add(at[shared + number] - middle[number], width, (shared + number, 1.0))
         return np.array(errors), np.array(slopes)
 
@@ -330,39 +332,41 @@ class Unseen:
 
 def leave_out(samples: Sequence[Sample]) -> list[Unseen]:
     """Predict every model from the fit to all other families."""
-    models = [one for one in samples if not one.is_kernel]
+    models = [sample for sample in samples if not sample.is_kernel]
     made = []
-    for family in sorted({one.family for one in models}):
+    for family in sorted({sample.family for sample in models}):
         without = fit(samples, [family])
-        made += [Unseen(one, *without.predict(one)) for one in models if one.family == family]
+        made += [
+            Unseen(sample, *without.predict(sample)) for sample in models if sample.family == family
+        ]
     return made
 
 
 def interval_of(unseen: Sequence[Unseen]) -> tuple[float, float]:
     """Return the spread beside the constants' own, and how many of both hold nine of ten models."""
     by_family: dict[str, list[float]] = {}
-    for one in unseen:
-        by_family.setdefault(one.sample.family, []).append(one.logarithm**2 - one.variance)
+    for model in unseen:
+        by_family.setdefault(model.sample.family, []).append(model.logarithm**2 - model.variance)
     surplus = float(np.mean([np.mean(values) for values in by_family.values()]))
     spread = float(np.sqrt(max(surplus, 0.05**2)))
-    scores = [abs(one.logarithm) / np.sqrt(spread**2 + one.variance) for one in unseen]
+    scores = [abs(model.logarithm) / np.sqrt(spread**2 + model.variance) for model in unseen]
     return spread, max(1.0, float(np.quantile(scores, QUANTILE)))
 
 
 def constants_of(samples: Sequence[Sample], figures: Mapping[str, Any]) -> dict[str, Any]:
     """Return the file of constants."""
-    found, unseen = fit(samples), leave_out(samples)
+    fitted, unseen = fit(samples), leave_out(samples)
     chips: dict[str, Any] = {}
     for chip, (_, caches) in CHIPS.items():
-        spread, factor = interval_of([one for one in unseen if one.sample.chip == chip])
+        spread, factor = interval_of([model for model in unseen if model.sample.chip == chip])
         chips[chip] = _entry(
-            "published figures", True, found.values[chip], caches, found.covariances[chip]
+            "published figures", True, fitted.values[chip], caches, fitted.covariances[chip]
         )
         chips[chip].update(
             spread=round(spread, 4),
             interval_factor=round(factor, 4),
             cores=2,
-            second_core=round(second_core(figures, found, chip), 3),
+            second_core=round(second_core(figures, fitted, chip), 3),
         )
     chips["esp32s31"] = {
         **chips["esp32p4"],
@@ -417,9 +421,9 @@ def _entry(
     }
 
 
-def second_core(figures: Mapping[str, Any], found: Fit, chip: str) -> float:
+def second_core(figures: Mapping[str, Any], fitted: Fit, chip: str) -> float:
     """Return the share of weights read again that two cores save, by what is published of both."""
-    values = dict(zip(KINDS, map(float, np.exp(found.values[chip])), strict=True))
+    values = dict(zip(KINDS, map(float, np.exp(fitted.values[chip])), strict=True))
     shares = []
     for row in figures["models"]:
         published = figures["two_cores"].get(row["model"], {}).get(chip)
@@ -437,7 +441,7 @@ def second_core(figures: Mapping[str, Any], found: Fit, chip: str) -> float:
     return min(max(float(np.mean(shares)), 0.0), 0.5) if shares else 0.0
 
 
-def two_core_ratios(figures: Mapping[str, Any], found: Fit) -> list[tuple[str, str, float, float]]:
+def two_core_ratios(figures: Mapping[str, Any], fitted: Fit) -> list[tuple[str, str, float, float]]:
     """Return model, chip, and the two cores' time over one core's, predicted and published."""
     made = []
     for row in figures["models"]:
@@ -445,35 +449,35 @@ def two_core_ratios(figures: Mapping[str, Any], found: Fit) -> list[tuple[str, s
         if published is None:
             continue
         chip, caches = row["chip"], CHIPS[row["chip"]][1]
-        values = dict(zip(KINDS, map(float, np.exp(found.values[chip])), strict=True))
-        saved = second_core(figures, found, chip)
+        values = dict(zip(KINDS, map(float, np.exp(fitted.values[chip])), strict=True))
+        saved = second_core(figures, fitted, chip)
         constants = Constants(chip, "fit", True, values, caches, second_core=saved)
-        both, one = (
+        both, single = (
             sum(
                 layer_milliseconds(op, work_of(op, caches), constants, Deployment(cores=cores))
                 for op in map(operation_of_row, row["ops"])
             )
             for cores in (2, 1)
         )
-        made.append((row["model"], chip, both / one, published / row["published_ms"]))
+        made.append((row["model"], chip, both / single, published / row["published_ms"]))
     return made
 
 
-def seen_error(found: Fit, sample: Sample) -> float:
+def seen_error(fitted: Fit, sample: Sample) -> float:
     """Return the relative error of a fit on what it may have seen."""
-    return found.predict(sample)[0] / sample.milliseconds - 1
+    return fitted.predict(sample)[0] / sample.milliseconds - 1
 
 
 def report(samples: Sequence[Sample], figures: Mapping[str, Any], verbose: bool) -> list[str]:
     """Return what the validation comes to."""
-    unseen, found = leave_out(samples), fit(samples)
+    unseen, fitted = leave_out(samples), fit(samples)
     lines = []
     for chip in CHIPS:
-        here = [one for one in unseen if one.sample.chip == chip]
-        errors = np.abs([one.error for one in here])
+        here = [model for model in unseen if model.sample.chip == chip]
+        errors = np.abs([model.error for model in here])
         families: dict[str, list[float]] = {}
-        for one in here:
-            families.setdefault(one.sample.family, []).append(abs(one.error))
+        for model in here:
+            families.setdefault(model.sample.family, []).append(abs(model.error))
         of_families = np.median([np.median(values) for values in families.values()])
         spread, factor = interval_of(here)
         inside = [abs(o.logarithm) <= factor * np.sqrt(spread**2 + o.variance) for o in here]
@@ -485,18 +489,19 @@ def report(samples: Sequence[Sample], figures: Mapping[str, Any], verbose: bool)
         )
         if verbose:
             lines += [
-                f"  {one.sample.name}: {one.milliseconds:.4g} ms of {one.sample.milliseconds:g} "
-                f"({one.error:+.0%}; seen, {seen_error(found, one.sample):+.0%})"
-                for one in here
+                f"  {model.sample.name}: {model.milliseconds:.4g} ms "
+                f"of {model.sample.milliseconds:g} "
+                f"({model.error:+.0%}; seen, {seen_error(fitted, model.sample):+.0%})"
+                for model in here
             ]
-            kernels = [one for one in samples if one.is_kernel and one.chip == chip]
+            kernels = [sample for sample in samples if sample.is_kernel and sample.chip == chip]
             lines += [
-                f"  {one.name}: {found.predict(one)[0]:.3g} ms of {one.milliseconds:g} "
-                f"({seen_error(found, one):+.0%}, seen)"
-                for one in kernels
+                f"  {sample.name}: {fitted.predict(sample)[0]:.3g} ms of {sample.milliseconds:g} "
+                f"({seen_error(fitted, sample):+.0%}, seen)"
+                for sample in kernels
             ]
-            guessed, values = np.exp(first_guess(chip)), np.exp(found.values[chip])
-            sure = np.sqrt(np.diag(found.covariances[chip]))
+            guessed, values = np.exp(first_guess(chip)), np.exp(fitted.values[chip])
+            sure = np.sqrt(np.diag(fitted.covariances[chip]))
             lines += [
                 f"  {kind}: {value:.3g} ns (guessed {guess:.3g}; known within {100 * width:.0f} %)"
                 for kind, value, guess, width in zip(KINDS, values, guessed, sure, strict=True)
@@ -519,7 +524,7 @@ def report(samples: Sequence[Sample], figures: Mapping[str, Any], verbose: bool)
             )
     lines += [
         f"{chip}: {model} on two cores over one: {predicted:.2f}, published {published:.2f} (seen)"
-        for model, chip, predicted, published in two_core_ratios(figures, found)
+        for model, chip, predicted, published in two_core_ratios(figures, fitted)
     ]
     return lines
 

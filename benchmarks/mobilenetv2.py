@@ -142,6 +142,6 @@ def evaluate(quant_graph: Any) -> dict[str, float]:
     for batch in DataLoader(_Images(CALIBRATION, SCORED), batch_size=BATCH):
         with torch.no_grad():
             wanted = get_torch_model()(batch).argmax(1)
-        found = executor.forward(batch.to(QUANT_CONFIG["device"]))[0].argmax(1).cpu()
-        agreed += int((found == wanted).sum())
+        predicted = executor.forward(batch.to(QUANT_CONFIG["device"]))[0].argmax(1).cpu()
+        agreed += int((predicted == wanted).sum())
     return {"agreement": 100.0 * agreed / SCORED}

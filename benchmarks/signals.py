@@ -62,15 +62,15 @@ def load(table: Path) -> Record:
 def near_top(seen: Record) -> Any:
     """Return the settings that McNemar's test cannot tell from the one with the most right."""
     top = int(seen.right.sum(1).argmax())
-    found = []
+    near = []
     for at, right in enumerate(seen.right):
         wins, losses = (
             ((right - seen.right[top]) == 1).sum(),
             ((seen.right[top] - right) == 1).sum(),
         )
         if at == top or mcnemar_exact(int(wins), int(losses)) >= LEVEL:
-            found.append(at)
-    return np.array(found)
+            near.append(at)
+    return np.array(near)
 
 
 def _tied(seen: Record, height: Any) -> int:
@@ -92,16 +92,16 @@ def judge(record: Record, size: int, splits: int, seed: int = 0) -> dict[str, li
     """Return, by rule, the accuracy in percent of what it chose, on the other images of a split."""
     random = np.random.default_rng(seed)
     count, images = record.right.shape
-    found: dict[str, list[float]] = {name: [] for name in (*RULES, "best of them")}
+    losses: dict[str, list[float]] = {name: [] for name in (*RULES, "best of them")}
     for _ in range(splits):
         settings = random.choice(count, min(SETTINGS, count), replace=False)
         order = random.permutation(images)
         seen = record.part(settings, order[:size])
         judged = 100.0 * record.right[np.ix_(settings, order[images // 2 :])].mean(1)
         for name, choose in RULES.items():
-            found[name].append(float(judged[choose(seen)]))
-        found["best of them"].append(float(judged.max()))
-    return found
+            losses[name].append(float(judged[choose(seen)]))
+        losses["best of them"].append(float(judged.max()))
+    return losses
 
 
 def sign_agreement(record: Record, size: int, splits: int, seed: int = 0) -> dict[str, float]:
@@ -144,11 +144,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in (*RULES, "best of them"):
         cells = []
         for size in SIZES:
-            found, metric = np.array(judged[size][name]), np.array(judged[size]["metric"])
-            cell = f"{found.mean():.3f}"
+            loss, metric = np.array(judged[size][name]), np.array(judged[size]["metric"])
+            cell = f"{loss.mean():.3f}"
             if name != "metric":
-                interval = student_mean([float(one) for one in found - metric])
-                cell += f" ({found.mean() - metric.mean():+.3f}, "
+                interval = student_mean([float(difference) for difference in loss - metric])
+                cell += f" ({loss.mean() - metric.mean():+.3f}, "
                 cell += f"{interval.low:+.3f} to {interval.high:+.3f})"
             cells.append(cell)
         print(f"| {name} | " + " | ".join(cells) + " |")

@@ -120,7 +120,7 @@ def test_without_names_the_order_counts() -> None:
         Batch.of(tensors).by_name(["image"])
 
 
-def test_a_name_that_the_graph_lacks_is_kept_for_the_executor() -> None:
+def test_a_name_that_the_graph_lacks_comes_last() -> None:
     image, other = make_tensors(2, 3)
     assert list(Batch.of({"other": other, "image": image}).by_name(["image"])) == ["image", "other"]
 

@@ -104,14 +104,12 @@ def test_a_collate_fn_that_is_there_is_not_asked_for(
     assert caught.value.hint.startswith("let collate_fn(batch) return the model's inputs alone")
 
 
-def test_an_input_shape_with_the_batch_in_it_is_mended_in_words(tmp_path: Path) -> None:
+def test_an_input_shape_with_the_batch_in_it_has_a_hint(tmp_path: Path) -> None:
     with pytest.raises(ContractError, match=r"set it to \[1, 28, 28\]"):
         read(tmp_path, "return [torch.zeros(16, 1, 28, 28)] * 4", input_shape=[1, 1, 28, 28])
 
 
-def test_a_loader_that_does_not_fit_is_cut_after_what_is_needed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_loader_that_does_not_fit_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from espdl_quantize.contract import _batches
 
     monkeypatch.setattr(_batches, "MEMORY_LIMIT", 1)
@@ -159,7 +157,7 @@ def test_each_batch_is_told(tmp_path: Path) -> None:
     assert progress == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
-def test_a_loader_that_knows_its_length_is_told_before_anything_is_read(tmp_path: Path) -> None:
+def test_a_short_loader_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     config = {**CONFIG, "calib_steps": 5}
     contract = load_contract(write_contract(tmp_path, config=config), ["esp32s3"])
     read: list[int] = []
@@ -175,7 +173,7 @@ def test_a_missing_channel_axis_is_thought_of(tmp_path: Path) -> None:
         read_batches(contract)
 
 
-def test_numbers_of_another_type_are_not_taken_for_a_batch_size(tmp_path: Path) -> None:
+def test_numbers_of_another_type_are_named(tmp_path: Path) -> None:
     contract = load_contract(write_contract(tmp_path), ["esp32s3"])
     batch = read_batches(contract, limit=1)[0].map(torch.Tensor.double)
     with pytest.raises(ContractError, match=r"float64, the model torch.float32: .* \.float\(\)"):

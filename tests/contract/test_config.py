@@ -65,9 +65,7 @@ def test_every_missing_key_is_reported_at_once() -> None:
         ("graphwise_intervening_excess_threshold", float("inf")),
     ],
 )
-def test_a_wrong_value_names_its_key_what_was_found_and_what_is_expected(
-    key: str, wrong: object
-) -> None:
+def test_a_wrong_value_is_named_with_what_is_expected(key: str, wrong: object) -> None:
     config, faults = parse_config({**VALID, key: wrong}, TARGETS)
     assert config is None
     assert len(faults) == 1
@@ -77,7 +75,7 @@ def test_a_wrong_value_names_its_key_what_was_found_and_what_is_expected(
     assert faults[0].example
 
 
-def test_a_misspelled_key_is_shown_where_the_right_one_is_missing() -> None:
+def test_a_misspelled_key_is_shown_for_the_missing_one() -> None:
     payload = {key: value for key, value in VALID.items() if key != "calib_steps"}
     _, faults = parse_config({**payload, "calib_step": 4}, TARGETS)
     assert faults[0].key == 'QUANT_CONFIG["calib_steps"]'

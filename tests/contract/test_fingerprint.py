@@ -53,7 +53,7 @@ def test_what_is_not_said_conflicts_with_nothing() -> None:
     assert conflict.shown() == ("k1", "b" * 12)
 
 
-def test_the_first_one_is_the_measure_and_later_ones_fill_its_gaps() -> None:
+def test_later_origins_fill_the_gaps_of_the_first() -> None:
     origins = [Origin("a"), Origin("b", "k0"), Origin("a", "k1"), Origin("a", "k2")]
     assert common_origin(origins) == Origin("a", "k1")
     assert common_origin([]) == Origin()

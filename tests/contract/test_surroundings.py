@@ -126,7 +126,7 @@ def test_the_callers_directory_and_path_outlast_every_call(
     ]
 
 
-def test_what_an_installed_package_adds_to_the_path_is_added_for_all(
+def test_an_installed_package_adds_to_everybodys_path(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "path", [*sys.path])
@@ -164,7 +164,7 @@ def test_a_contract_finds_the_directory_of_its_import_again(home: Path) -> None:
     assert "lib" not in sys.path
 
 
-def test_a_directory_that_one_call_entered_is_there_in_the_next(home: Path) -> None:
+def test_the_next_call_is_in_the_directory_entered(home: Path) -> None:
     """As before: a loader that enters its data's folder reads its files by relative paths."""
     (home / "data").mkdir()
     (home / "data" / "scale.txt").write_text("2")

@@ -28,7 +28,7 @@ def test_an_object_without_a_json_form_is_refused() -> None:
         dumps({"a": object()})
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_the_old_file_alone(tmp_path: Path) -> None:
     file = tmp_path / "a.json"
     write_json(file, {"old": 1})
     with pytest.raises(TypeError):

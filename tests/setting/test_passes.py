@@ -69,7 +69,7 @@ def test_who_names_a_pass_has_a_reason() -> None:
         assert not others, f"{name}: read PASSES instead, or say why not in MAY_NAME_A_PASS"
 
 
-def test_a_pass_of_its_own_is_the_table_and_one_lever() -> None:
+def test_a_pass_is_the_table_and_one_lever() -> None:
     files = files_by_pass()["channel_split"]
     assert TABLE in files
     assert len(files) == 2
@@ -83,7 +83,7 @@ def test_the_table_names_the_fields_of_a_setting() -> None:
 
 
 @pytest.mark.parametrize("name", PASSES)
-def test_what_the_table_says_of_a_pass_is_of_its_section(name: str) -> None:
+def test_the_table_fits_the_section_of_a_pass(name: str) -> None:
     spec = PASSES[name]
     fields = spec.model.model_fields
     assert "interested_layers" in fields

@@ -15,7 +15,7 @@ def resolved(target: TargetFacts = S3, device: str = "cpu", **fields: Any) -> Re
     return resolve(parse_setting({"iteration_id": 0, **fields}), target, device)
 
 
-def test_lsq_is_disabled_under_power_of_two_scales_and_tqt_recommended() -> None:
+def test_lsq_is_off_under_power_of_two_scales() -> None:
     result = resolved(lsq_optimization={"enabled": True})
     assert result.setting.lsq_optimization is not None
     assert not result.setting.lsq_optimization.enabled
@@ -29,7 +29,7 @@ def test_lsq_runs_where_scales_are_free() -> None:
     assert result.warnings == ()
 
 
-def test_a_calibration_without_powers_of_two_is_refused_where_these_are_needed() -> None:
+def test_isotone_is_refused_where_scales_are_powers_of_two() -> None:
     with pytest.raises(SettingError, match="esp32s3 has no others"):
         resolved(calib_algorithm="isotone")
     assert resolved(FREE_SCALES, calib_algorithm="isotone").warnings == ()

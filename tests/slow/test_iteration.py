@@ -245,7 +245,7 @@ def test_every_pass_runs_to_a_model(tmp_path: Path, fields: dict[str, Any]) -> N
         assert worst["/stem/Conv"] < 1e-4  # 16 bits leave far less noise than 8
 
 
-def test_a_dispatched_op_that_does_not_exist_is_told_with_its_neighbours(tmp_path: Path) -> None:
+def test_an_unknown_dispatched_op_is_named_with_its_neighbours(tmp_path: Path) -> None:
     index = run(
         write_contract(tmp_path),
         tmp_path / "outputs" / "iter_1",
@@ -329,7 +329,7 @@ def test_an_evaluation_that_fails_keeps_what_explains_the_model(tmp_path: Path) 
     assert read(folder, "iteration_index.json")["error"]["stage"] == "evaluate"
 
 
-def test_a_contract_whose_evaluate_takes_only_quantized_graphs_runs_when_told(
+def test_a_contract_that_scores_only_quantized_graphs_runs(
     tmp_path: Path,
 ) -> None:
     evaluate = IS_QUANTIZED + "    assert quantized\n    return {'top1': 90.0}"
@@ -341,7 +341,7 @@ def test_a_contract_whose_evaluate_takes_only_quantized_graphs_runs_when_told(
     assert (index["primary_value"], index["float_value"]) == (90.0, None)
 
 
-def test_the_float_model_is_scored_once_per_folder_and_another_model_needs_another_folder(
+def test_the_float_model_is_scored_once_per_folder(
     tmp_path: Path,
 ) -> None:
     evaluate = (

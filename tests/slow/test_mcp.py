@@ -61,7 +61,7 @@ async def test_the_demo_from_the_check_to_the_report(tmp_path: Path) -> None:
     assert "model.espdl" in report["best_files"]
 
 
-async def test_a_real_iteration_that_hangs_is_cancelled_and_leaves_nothing_half_written(
+async def test_an_iteration_that_hangs_is_cancelled_and_leaves_nothing(
     tmp_path: Path,
 ) -> None:
     root = tmp_path / "project"

@@ -82,7 +82,7 @@ def _write(home: Path, where: str) -> Path:
 
 
 @pytest.mark.parametrize("where", ["import", "functions"])
-def test_relative_paths_mean_what_they_meant_when_the_command_was_given(
+def test_relative_paths_are_of_the_callers_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     away = _write(tmp_path, where)
