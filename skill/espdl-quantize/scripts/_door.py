@@ -57,6 +57,8 @@ def _stop(cause, hint):
     print("error: " + cause, file=sys.stderr)
     print("  hint: " + hint, file=sys.stderr)
     if "--json" in sys.argv[1:]:
-        error = {"message": cause, "cause": cause, "hint": hint, "exit_code": INSTALLATION}
+        # As the package writes it, which is not there.
+        error = {"kind": "installation", "message": cause, "cause": cause}
+        error.update(hint=hint, hint_parts=[hint], exit_code=INSTALLATION)
         print(json.dumps({"ok": False, "error": error}, indent=2))
     sys.exit(INSTALLATION)

@@ -10,16 +10,18 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
-from rich.live import Live
-from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from espdl_quantize.cli.terminal import printable
 from espdl_quantize.core import NoProgress, OutputFolderError, Progress, to_jsonable
+
+if TYPE_CHECKING:
+    from rich.live import Live
+    from rich.progress_bar import ProgressBar
 
 _WORTH_A_LINE = 1.0
 """Seconds; stages that took less leave no line behind."""
@@ -60,6 +62,9 @@ class TerminalProgress:
         """A line above the stages."""
 
     def __enter__(self) -> TerminalProgress:
+        # Not for a help.
+        from rich.live import Live
+
         if self._console.is_terminal:
             self._live = Live(
                 console=self._console,
@@ -107,6 +112,8 @@ class TerminalProgress:
         self._console.print(Text(printable(text)))
 
     def _render(self) -> Group:
+        from rich.progress_bar import ProgressBar
+
         table = Table.grid(padding=(0, 1))
         for stage in list(self._stages):
             elapsed = time.monotonic() - stage.started
