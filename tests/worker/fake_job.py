@@ -81,7 +81,14 @@ class FakeJob:
         found = self._made.facts
         return {
             name: getattr(found, name)
-            for name in ("metric", "direction", "model_name", "target_chip", "target")
+            for name in (
+                "metric",
+                "direction",
+                "model_name",
+                "target_chip",
+                "target",
+                "num_of_bits",
+            )
         }
 
     def run(

@@ -265,7 +265,7 @@ class IterationRecord(Lenient):
     """`fast`, or `reference` for plain esp-ppq."""
     engine_fallbacks: tuple[EngineFallback, ...] = ()
     """What plain esp-ppq did because the fast engine failed at it: `part`, `layer` and `reason`;
-    mostly empty, see [the engine](../explanation/engine.md#when-the-engine-fails)."""
+    mostly empty."""
     reduced_memory: StrictBool | None = None
     """Whether what is large was kept on the disk."""
     esp_ppq_version: Text | None = None
