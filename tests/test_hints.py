@@ -45,7 +45,13 @@ SAME = [
 SOURCE = Path(espdl_quantize.__file__).parent
 DOORS = ("cli", "mcp")
 # They write shell lines into files, for a reader to paste.
-PASTED = ("report/_commands.py", "deploy/_project.py", "skill/_manifest.py")
+PASTED = (
+    "report/_commands.py",
+    "deploy/_project.py",
+    "skill/_manifest.py",
+    # The reference of the folder, which docs/reference/files.md is made of.
+    "record/files.py",
+)
 COMMANDS = "|".join(Command)
 
 
