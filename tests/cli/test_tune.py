@@ -1,6 +1,7 @@
 """``tune`` and the check that ``run`` makes: messages, exit codes and what is left behind."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from espdl_quantize.cli.run import check_discipline
 from espdl_quantize.cli.search import result_table, search_and_print
 from espdl_quantize.core import EXIT_INTERRUPTED, SHELL, EspdlQuantizeError, InterruptedSearchError
+from espdl_quantize.record.comparison import ScoreInterval
 from espdl_quantize.search import Proposal, SearchState, decide
 from espdl_quantize.search.policies import make_policy
 from espdl_quantize.setting import Setting, baseline
@@ -47,9 +49,13 @@ def test_the_table_shows_what_it_knows_and_has_room_for(
     backend = FakeBackend()
     search(tmp_path, backend, 2)
     result = tune(backend, tmp_path, TuneOptions(Budget(1)))
-    for row in result.comparison.comparison.to_json()["iterations"]:
-        row["interval"] = {"low": 0.5, "high": 0.75}
-    table = result_table(result, width)
+    interval = ScoreInterval(low=0.5, high=0.75, method="wilson")
+    whole = result.comparison.comparison
+    known = tuple(each.model_copy(update={"interval": interval}) for each in whole.iterations)
+    comparison = replace(
+        result.comparison, comparison=whole.model_copy(update={"iterations": known})
+    )
+    table = result_table(replace(result, comparison=comparison), width)
     heads = {str(column.header) for column in table.columns}
     assert ("95 %" in heads) == has_room
     # Nothing of them is known here.

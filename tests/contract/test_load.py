@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from espdl_quantize.contract import ContractFaultsError, load_contract
-from espdl_quantize.core import ContractError
+from espdl_quantize.core import SHELL, ContractError
 from tests.contracts import CONFIG, write_contract
 
 TARGETS = ("esp32p4", "esp32s3")
@@ -77,8 +77,9 @@ def test_a_module_that_does_not_load_names_line_and_cause(
 
 
 def test_a_missing_file_points_to_init(tmp_path: Path) -> None:
-    with pytest.raises(ContractError, match="init"):
+    with pytest.raises(ContractError, match="starter_contract") as caught:
         load_contract(tmp_path / "nothing.py", TARGETS)
+    assert "espdl-quantize init" in SHELL.spell(caught.value.hint)
 
 
 def test_ignored_keys_are_kept_for_the_report(tmp_path: Path) -> None:

@@ -23,7 +23,6 @@ SHELL_ONLY = (
     Option.DRAWS,
     Option.IN_PROCESS,
     Option.PATH,
-    Option.TARGET,
     Option.WRITE_NEXT,
 )
 """Options of commands that no tool has."""
