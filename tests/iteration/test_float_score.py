@@ -17,7 +17,7 @@ def stages(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was begun; nothing is quantized."""
     begun: list[str] = []
 
-    def stop(*_: object) -> None:
+    def stop(*_: object, **__: object) -> None:
         begun.append("quantize")
         raise RuntimeError("far enough")
 

@@ -297,7 +297,7 @@ def test_too_little_memory_and_an_interrupt_are_no_reason_for_a_second_try(
 
 
 def test_a_full_disk_is_told_at_once(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: Any) -> None:
+    def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(sweep, "statistics_row", full)

@@ -20,7 +20,7 @@ class ReachedQuantizingError(Exception):
 
 @pytest.fixture
 def contract(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    def stop(*_: object) -> None:
+    def stop(*_: object, **__: object) -> None:
         raise ReachedQuantizingError
 
     monkeypatch.setattr("espdl_quantize.iteration._run.quantize", stop)
