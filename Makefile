@@ -11,6 +11,8 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10; do \
 # On Linux, the default torch wheel brings gigabytes of CUDA packages. Set TORCH_INDEX to PyTorch's
 # CPU wheel index (its install page names it) for the small one.
 TORCH_INDEX ?=
+# Processes that the tests run in; each takes up to 2 GB of memory.
+JOBS ?= 2
 DEMO := examples/fashion_mnist/user_quant.py
 DEMO_OUT := outputs/demo
 DEMO_ITERATIONS := 8
@@ -36,8 +38,9 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
+# Each process of the tests computes on one thread: two that compute on all of them wait for each other.
 unit: $(STAMP)
-	$(BIN)/pytest --cov --cov-report=term --cov-fail-under=90
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist worksteal --cov --cov-report=term --cov-fail-under=90
 
 clean:
 	rm -rf $(VENV) outputs site .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
