@@ -58,8 +58,6 @@ PRIVATE_IMPORTS = {
     },
     "docs/test_site.py": {"chip._rules", "record._staging"},
     "iteration/test_folder.py": {"record._staging"},
-    "iteration/test_prepared.py": {"contract._batches"},
-    "ppq/test_to_esp_ppq.py": {"setting._model"},
     "security/test_files_from_disk.py": {"cli._terminal", "record._staging"},
     "security/test_written_paths.py": {
         "ppq.reuse._store",

@@ -6,6 +6,7 @@ import torch
 from espdl_quantize.contract import (
     FEW,
     Batch,
+    Keeper,
     count_samples,
     load_contract,
     read_batches,
@@ -110,9 +111,7 @@ def test_an_input_shape_with_the_batch_in_it_has_a_hint(tmp_path: Path) -> None:
 
 
 def test_a_loader_that_does_not_fit_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from espdl_quantize.contract import _batches
-
-    monkeypatch.setattr(_batches, "MEMORY_LIMIT", 1)
+    monkeypatch.setattr(Keeper, "memory_limit", 1)
     calibration = "return [torch.zeros(16, 1, 28, 28)] * 9"
     assert len(read(tmp_path, calibration)) == 4
     assert len(read(tmp_path, calibration, analyse_steps=6)) == 7

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from espdl_quantize.contract import Batch, Contract, load_contract
-from espdl_quantize.contract import _batches as batches_module
+from espdl_quantize.contract import Batch, Contract, Keeper, load_contract
 from espdl_quantize.core import OutputFolderError
 from espdl_quantize.iteration import Prepared, _prepared
 from tests.contracts import write_contract
@@ -71,7 +70,7 @@ def read(folder: Path) -> list[Batch]:
 def test_many_batches_are_kept_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = read(tmp_path)
     monkeypatch.setattr(_prepared, "IN_MEMORY", 2 * wanted[0].nbytes)
-    monkeypatch.setattr(batches_module, "MEMORY_LIMIT", 2 * wanted[0].nbytes)
+    monkeypatch.setattr(Keeper, "memory_limit", 2 * wanted[0].nbytes)
     mapped: list[int] = []
     from_file = torch.from_file
 

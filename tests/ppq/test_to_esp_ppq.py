@@ -83,7 +83,7 @@ def test_every_alignment_that_the_model_allows_is_one_that_esp_ppq_takes() -> No
 
     from esp_ppq.quantization.optim import QuantAlignmentPass
 
-    from espdl_quantize.setting._model import InputOrOutput, LargeOrOutput
+    from espdl_quantize.setting import InputOrOutput, LargeOrOutput
 
     for value in get_args(LargeOrOutput):
         QuantAlignmentPass(elementwise_alignment=value, concat_alignment=value)

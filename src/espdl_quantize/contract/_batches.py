@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Callable, Generator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from espdl_quantize.contract._blame import first_and_last_line, located
 from espdl_quantize.contract._load import Contract
@@ -20,9 +20,6 @@ FEW_SAMPLES, ADVISED_SAMPLES = 64, 256
 
 FEW = "calibration reads only"
 """How that warning begins."""
-
-MEMORY_LIMIT = 2 << 30
-"""Bytes of batches to read at most, beyond those that calibration and analysis need."""
 
 
 def count_samples(batches: Sequence[Batch]) -> int:
@@ -47,11 +44,15 @@ def warn_of_few(samples: int) -> list[str]:
 
 
 class Keeper:
-    """Keeps batches in memory, as many as MEMORY_LIMIT allows.
+    """Keeps batches in memory.
 
     Attributes:
+        memory_limit: bytes of batches to read at most, beyond those that calibration and analysis
+            need.
         in_memory: bytes kept so far.
     """
+
+    memory_limit: ClassVar[int] = 2 << 30
 
     def __init__(self) -> None:
         self.in_memory = 0
@@ -68,7 +69,7 @@ class Keeper:
     @property
     def is_full(self) -> bool:
         """Whether no more than calibration and analysis need is to be read."""
-        return self.in_memory > MEMORY_LIMIT
+        return self.in_memory > self.memory_limit
 
 
 def read_batches(
