@@ -41,7 +41,7 @@ def quantized(folder: Path, kind: str, target: str, bits: int) -> tuple[Any, lis
     if kind == "two inputs":
         config["input_shape"] = [[1, 28, 28], [28]]
         model = TWO_INPUTS
-        batches = [Batch.of([image, image[:, 0, 3]]) for image in batch.split(1)]
+        batches = [Batch.of([image, image[:, 0, 3]]) for image in torch.split(batch, 1)]
     contract = load_contract(write_contract(folder, config=config, model=model), target_names())
     made = quantize(
         prepare_float_model(contract, folder),

@@ -45,7 +45,7 @@ def _quantized(
         {"iteration_id": 0, **({"channel_split": section} if section is not None else {})}
     )
     resolved = resolve(setting, probe_target(target))
-    batches = [Batch.of(images) for images in calibration_images(32).split(16)]
+    batches = [Batch.of(images) for images in torch.split(calibration_images(32), 16)]
     model = FloatModel(file, [[1, 28, 28]], "cpu")
     return quantize(model, config, resolved, batches, NoProgress()), net
 
@@ -73,7 +73,7 @@ def test_a_channel_is_doubled_and_the_model_stays_legal(target: str, tmp_path: P
     assert _channels(split)[0] > _channels(plain)[0]
     file = tmp_path / "model.espdl"
     layouts = export(split, file)
-    batches = [Batch.of(images) for images in calibration_images(32).split(16)]
+    batches = [Batch.of(images) for images in torch.split(calibration_images(32), 16)]
     assert check_model(file, target, split.graph, layouts, batches, "cpu").legality.legal
 
     QuantableGraph(split.graph).dequantize_graph(expire_device="cpu")

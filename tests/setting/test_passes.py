@@ -20,7 +20,6 @@ MAY_NAME_A_PASS = {
     LEVERS: "a lever turns its own pass on",
     "ppq/canary.py": "trains a tiny block by both engines",
     "search/triggers/": "a rule of the playbook asks for a pass by its name",
-    "search/_legs.py": "the sweep is of calibrations with TQT",
     "search/_sweep.py": "the sweep is of calibrations with TQT",
     "search/_notes.py": "tells which calibrations of the sweep are open",
     "search/_crashes.py": "a sweep whose TQT leaves out crashed layers is the sweep still",

@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 from espdl_quantize import __version__
-from espdl_quantize.core import errors
+from espdl_quantize.core import Priority, errors
 from espdl_quantize.record import ARTIFACTS
 from espdl_quantize.report import compare
 from espdl_quantize.search import DEFAULT_THRESHOLDS
@@ -128,7 +128,7 @@ def test_both_tables_of_levers_are_the_programs() -> None:
     for text in (MAIN, PLAYBOOK):
         rows = re.findall(r"^\| (3[a-h](?:-\d)?) \| ([ABC]) \| ([0+]) \|", text, re.MULTILINE)
         assert rows == [(lever.id, lever.tier, lever.cost) for lever in LEVERS.values()]
-    for priority in ("balanced", "speed"):
+    for priority in (Priority.BALANCED, Priority.SPEED):
         order = " ".join(lever.id for lever in linear_order(priority))
         assert re.search(rf"^\| {priority}\b.* \| {order} \|", PLAYBOOK, re.MULTILINE)
 

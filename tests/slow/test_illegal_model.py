@@ -30,8 +30,8 @@ def test_an_illegal_model_fails_its_iteration_and_is_never_best(
     assert record.on_chip is not None
     assert record.on_chip.legal is True
 
-    def damaging(model: Any, file: Path, *options: Any) -> dict[str, tuple[int, ...]]:
-        layouts = export(model, file, *options)
+    def damaging(model: Any, file: Path, **options: Any) -> dict[str, tuple[int, ...]]:
+        layouts = export(model, file, **options)
         damaged = Bytes(file.read_bytes())
         damaged.set_exponent("/blocks/blocks.0/Relu_output_0", -20)
         file.write_bytes(damaged.result())

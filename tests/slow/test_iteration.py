@@ -26,7 +26,7 @@ TQT = {"enabled": True, "steps": 5, "lr": 1e-4}
 
 
 def run(contract: Path, folder: Path, options: RunOptions | None = None, **fields: Any) -> Json:
-    setting = parse_setting({"iteration_id": 0, **fields}) if fields else baseline()
+    setting = parse_setting({"iteration_id": 0, **fields}) if fields else baseline(num_of_bits=None)
     loaded = load_contract(contract, target_names())
     record = run_iteration(loaded, setting, folder, options or RunOptions(), NoProgress())
     return record.to_json()

@@ -140,13 +140,13 @@ def test_a_damaged_memory_is_computed_again(tmp_path: Path) -> None:
 def test_an_iteration_takes_what_an_earlier_one_computed_and_says_so(tmp_path: Path) -> None:
     contract = contract_for("residual", "torch", "esp32s3", tmp_path)
     setting = parse_setting({"iteration_id": 0, "tqt_optimization": TQT})
-    indices = [
+    records = [
         run_iteration(contract, setting, tmp_path / "outputs" / f"iter_{n}", options, NoProgress())
         for n, options in enumerate((RunOptions(), RunOptions(), RunOptions(reuse=False)))
     ]
-    assert [one["name"] for one in indices[1]["reused"]] == ["runtime calibration", "tqt"]
-    assert indices[0]["reused"] == indices[2]["reused"] == []
+    assert [each.name for each in records[1].reused] == ["runtime calibration", "tqt"]
+    assert records[0].reused == records[2].reused == ()
     models = {(tmp_path / "outputs" / f"iter_{n}" / "model.espdl").read_bytes() for n in range(3)}
     assert len(models) == 1
     row = read_history(tmp_path / "outputs").iterations[1]
-    assert row.seconds_saved == pytest.approx(sum(one["seconds"] for one in indices[1]["reused"]))
+    assert row.seconds_saved == pytest.approx(sum(each.seconds for each in records[1].reused))
