@@ -275,9 +275,8 @@ def test_what_plain_esp_ppq_cannot_do_either_is_its_own_fault_and_is_run_once(
     broken(Parameters, "step")
     # Of esp-ppq's own training alone.
     plain_calls = broken(TrainedQuantizationThresholdPass, "compute_block_loss", error=ValueError)
-    with pytest.raises(
-        IterationError, match=r"^esp-ppq's pass 'tqt' fails at the block .*: ValueError: "
-    ):
+    message = r"^esp-ppq's pass 'tqt' fails at the block .*: ValueError: "
+    with pytest.raises(IterationError, match=message):
         network.run(Engine.FAST, **TQT)
     assert plain_calls[0] == 1
 

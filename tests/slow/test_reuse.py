@@ -149,4 +149,6 @@ def test_an_iteration_takes_what_an_earlier_one_computed_and_says_so(tmp_path: P
     models = {(tmp_path / "outputs" / f"iter_{n}" / "model.espdl").read_bytes() for n in range(3)}
     assert len(models) == 1
     row = read_history(tmp_path / "outputs").iterations[1]
-    assert row.seconds_saved == pytest.approx(sum(each.seconds for each in records[1].reused))
+    assert row.seconds_saved == pytest.approx(
+        sum(each.seconds or 0.0 for each in records[1].reused)
+    )
