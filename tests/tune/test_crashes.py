@@ -312,7 +312,7 @@ def test_no_sequence_of_failures_trains_a_third_time_for_one_cause(
         "docs/how-to/resume.md",
         "skill/espdl-quantize/SKILL.md",
         "skill/espdl-quantize/references/troubleshooting.md",
-        "src/espdl_quantize/cli/_app.py",
+        "src/espdl_quantize/cli/tune.py",
     ],
 )
 def test_the_rule_of_the_budget_is_the_same_sentence_everywhere(page: str) -> None:
