@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from espdl_quantize.core import OutputFolderError
 from espdl_quantize.mcp._command import run_command
 from espdl_quantize.mcp._models import IterationCost, LayerTime, ModelCosts
 from espdl_quantize.mcp._roots import Roots
@@ -57,6 +58,10 @@ class CostTool:
         else:
             source = outputs / ("best" if iteration == "best" else f"iter_{iteration}")
             models = [source / MODEL]
+            if not source.is_dir():
+                raise OutputFolderError(
+                    f"{source} does not exist", "artifacts lists the iterations"
+                )
         for model in models:
             # A link would lead the command to any file.
             self._roots.resolve(model, "the iteration's model")
