@@ -19,6 +19,7 @@ from espdl_quantize.core import (
     Priority,
     Stage,
     is_full_disk,
+    join_hints,
 )
 from espdl_quantize.iteration._context import Context
 from espdl_quantize.ppq import describe_failure, esp_ppq_version
@@ -57,7 +58,7 @@ def as_failure(error: BaseException, context: Context) -> EspdlQuantizeError:
     if located_error.__cause__ is None:
         return located_error
     hints = [located_error.hint, f"{LOG} has the whole trace"]
-    return located_error.reworded(located_error.cause, "; ".join(filter(None, hints)))
+    return located_error.reworded(located_error.cause, join_hints(hints))
 
 
 def full_disk(outputs: Path, stage: str) -> IterationError:
