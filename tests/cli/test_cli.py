@@ -100,3 +100,10 @@ def test_an_error_is_one_line_and_its_mend(tmp_path: Path) -> None:
     assert lines[0].startswith("error: contract")
     assert lines[1].startswith("  hint: ")
     assert len(lines) == 2
+
+
+def test_the_help_loads_no_library_of_the_work() -> None:
+    code = "import espdl_quantize.cli, sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert not loaded & {"torch", "numpy", "pydantic", "espdl_quantize.record"}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import espdl_quantize
 from espdl_quantize.contract import QuantConfig
-from espdl_quantize.record import IterationRecord, OnChip, Signals, applied, float_reference
+from espdl_quantize.record import IterationRecord, OnChip, Signals, applied, files, float_reference
 from espdl_quantize.record import metrics as metrics_file
 from espdl_quantize.setting import Setting
 
@@ -88,3 +88,15 @@ def test_every_exemption_is_needed() -> None:
         place = PACKAGE / name
         files = sorted(place.rglob("*.py")) if place.is_dir() else [place]
         assert any(literals(file) & keys for file in files), f"{name} needs no exemption any more"
+
+
+def test_no_file_name_stands_outside_record() -> None:
+    names = {name for name in {*files.OUTPUT_FILES, *files.ITERATION_FILES} if "." in name[1:]}
+    assert {"model.espdl", "iteration_index.json", "setting.json", "report.html"} <= names
+    outside = {
+        module: sorted(literals(file) & names)
+        for file in sorted(PACKAGE.rglob("*.py"))
+        if not (module := file.relative_to(PACKAGE).as_posix()).startswith("record/")
+        and literals(file) & names
+    }
+    assert outside == {}, "read them from record.files"

@@ -72,13 +72,14 @@ def _probe(contract: Contract, progress: Progress, *, with_score: bool) -> dict[
         probe_torch_model,
         seed_everything,
     )
+    from espdl_quantize.record.files import LOG
 
     config = contract.config
     scored: Score | None = None
     final: Score | None = None
     with (
         tempfile.TemporaryDirectory() as scratch,
-        captured(Path(scratch) / "console.log"),
+        captured(Path(scratch) / LOG),
     ):
         check_device(config.device)
         target = probe_target(config.target, config.num_of_bits)

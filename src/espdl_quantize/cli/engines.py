@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -31,8 +31,9 @@ from espdl_quantize.core import (
     OutputFolderError,
     dumps,
 )
-from espdl_quantize.record import IterationRecord, iteration_folder, record_from_json
-from espdl_quantize.record.files import GRAPHWISE, LAYERWISE, MODEL
+
+if TYPE_CHECKING:
+    from espdl_quantize.record import IterationRecord
 
 TOLERANCE = 1e-6
 """Difference of a noise amplitude that counts as agreement; see :func:`largest_difference`."""
@@ -104,6 +105,8 @@ def engines(
 
 
 def _folder(outputs: Path, engine: Engine) -> Path:
+    from espdl_quantize.record import iteration_folder
+
     return iteration_folder(outputs / engine.value, 0)
 
 
@@ -123,6 +126,8 @@ def _run(contract: Path, setting: Path | None, outputs: Path, engine: Engine) ->
             f"the {engine} engine failed: {_cause(done.stdout, done.stderr)}",
             f"see what is wrong: espdl-quantize run {contract} --engine {engine}",
         )
+    from espdl_quantize.record import record_from_json
+
     return record_from_json(json.loads(done.stdout))
 
 
@@ -135,6 +140,8 @@ def _cause(stdout: str, stderr: str) -> str:
 
 
 def _agreement(outputs: Path, plain: IterationRecord, fast: IterationRecord) -> Agreement:
+    from espdl_quantize.record.files import GRAPHWISE, LAYERWISE, MODEL
+
     folders = [_folder(outputs, engine) for engine in _ENGINES]
     stages = [record.elapsed_by_stage for record in (plain, fast)]
     models = [(folder / MODEL).read_bytes() for folder in folders]

@@ -16,6 +16,7 @@ from espdl_quantize.cli.terminal import escape
 from espdl_quantize.core import Hint, InterruptedSearchError, Progress, describe_seconds, dumps
 from espdl_quantize.record import NO_LOSS, History, Iteration
 from espdl_quantize.record.comparison import ComparedIteration
+from espdl_quantize.record.files import HTML_REPORT, REPORT
 from espdl_quantize.report import certainty_lines, delta_of, final_lines, gap_words, outcome_of
 from espdl_quantize.search.policies import Policy
 from espdl_quantize.tune import (
@@ -205,8 +206,8 @@ def _summary(result: TuneResult) -> dict[str, Any]:
         "gap_closed": history.gap_closed,
         "no_gap": history.no_gap,
         "best": str((history.folder / "best").resolve()),
-        "report": str((history.folder / "final_report.md").resolve()),
-        "report_html": str((history.folder / "report.html").resolve()),
+        "report": str((history.folder / REPORT).resolve()),
+        "report_html": str((history.folder / HTML_REPORT).resolve()),
     }
 
 
@@ -270,7 +271,7 @@ def _print_result(result: TuneResult, outputs: Path) -> None:
     if result.category == "plateau":
         console.print("the metric has stopped moving; --ignore-plateau goes on all the same")
     console.print(escape(f"model:  {outputs / 'best'}"))
-    console.print(escape(f"report: {outputs / 'report.html'} (as text: final_report.md)"))
+    console.print(escape(f"report: {outputs / HTML_REPORT} (as text: {REPORT})"))
 
 
 def _signals(record: ComparedIteration) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from typing import Any
 from espdl_quantize.core import LARGEST, OutputFolderError, UsageError, load_json
 from espdl_quantize.mcp._models import ArtifactFile, ArtifactPage
 from espdl_quantize.mcp._roots import Roots
+from espdl_quantize.record.files import OPS
 
 _TEXT = (".json", ".log", ".md", ".info", ".py", ".txt", ".html")
 _CHARACTERS = 40_000
@@ -19,7 +20,7 @@ _CHARACTERS = 40_000
 _LONGEST_LIST, _LONGEST_TEXT = 64, 2_000
 _OPS = ("op", "op_name", "Op name", "name", "op_prev", "op_next")
 _TYPES = ("op_type", "Op type", "type")
-_GRAPH = "simplified_ops.json"
+_GRAPH = OPS
 
 
 def list_folder(folder: Path, roots: Roots) -> list[ArtifactFile]:

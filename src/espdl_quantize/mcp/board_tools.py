@@ -11,6 +11,7 @@ from espdl_quantize.mcp._command import run_command
 from espdl_quantize.mcp._models import BoardLog, BoardProject, BoardSummary
 from espdl_quantize.mcp._roots import Roots
 from espdl_quantize.mcp._tool import ENDS, WRITES, Tool
+from espdl_quantize.record.files import iteration_name
 from espdl_quantize.report import record_log
 
 OutputDir = Annotated[str, Field(description="The output folder, which holds iter_0.")]
@@ -54,7 +55,9 @@ class BoardTools:
         outputs = self._roots.resolve(output_dir, "output_dir")
         source = outputs
         if iteration != "best":
-            source = self._roots.resolve(outputs / f"iter_{iteration}", "the iteration's folder")
+            source = self._roots.resolve(
+                outputs / iteration_name(iteration), "the iteration's folder"
+            )
         arguments = [str(source), "--project", str(self._roots.resolve(project, "project"))]
         arguments += [f"--esp-dl-version={esp_dl_version}"]
         for name, value in (("--chip", chip), ("--flash", flash), ("--psram", psram)):

@@ -11,7 +11,7 @@ from espdl_quantize.mcp._command import run_command
 from espdl_quantize.mcp._models import IterationCost, LayerTime, ModelCosts
 from espdl_quantize.mcp._roots import Roots
 from espdl_quantize.mcp._tool import READS, Tool
-from espdl_quantize.record.files import MODEL
+from espdl_quantize.record.files import MODEL, iteration_name
 
 _SLOWEST = 10
 
@@ -56,7 +56,7 @@ class CostTool:
         if iteration is None:
             source, models = outputs, sorted(outputs.glob(f"iter_*/{MODEL}"))
         else:
-            source = outputs / ("best" if iteration == "best" else f"iter_{iteration}")
+            source = outputs / ("best" if iteration == "best" else iteration_name(iteration))
             models = [source / MODEL]
             if not source.is_dir():
                 raise OutputFolderError(

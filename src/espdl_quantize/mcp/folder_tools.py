@@ -26,6 +26,7 @@ from espdl_quantize.mcp.artifacts import first_that_fit, lines_of, list_folder, 
 from espdl_quantize.mcp.jobs import JobStore
 from espdl_quantize.record import locked
 from espdl_quantize.record.comparison import ComparedIteration
+from espdl_quantize.record.files import BEST, HTML_REPORT, REPORT, iteration_name
 from espdl_quantize.report import certainty_lines, compare, look
 from espdl_quantize.report import lint as lint_folder
 from espdl_quantize.search import Open, Proposal, Stop
@@ -148,7 +149,7 @@ class FolderTools:
                 offset=offset,
                 next_offset=end if end < len(rows) else None,
             )
-        name = "best" if iteration == "best" else f"iter_{iteration}"
+        name = "best" if iteration == "best" else iteration_name(iteration)
         folder = self._roots.resolve(outputs / name, "the iteration's folder")
         if not folder.is_dir():
             raise OutputFolderError(f"{folder} does not exist", "artifacts lists the iterations")
@@ -210,7 +211,7 @@ class FolderTools:
     ) -> ReportPage:
         """Read final_report.md, and say where best/ and report.html are."""
         outputs = self._folder(output_dir)
-        path = self._roots.resolve(outputs / "final_report.md", "the report")
+        path = self._roots.resolve(outputs / REPORT, "the report")
         if not path.is_file():
             raise OutputFolderError(
                 f"{outputs} has no final_report.md", "finalize writes it; tune does so at its end"
@@ -218,7 +219,7 @@ class FolderTools:
         lines = lines_of(path)
         shown = first_that_fit(lines[offset : offset + limit])
         end = offset + len(shown)
-        best, html = outputs / "best", outputs / "report.html"
+        best, html = outputs / BEST, outputs / HTML_REPORT
         return ReportPage(
             path=str(path),
             text="\n".join(shown),
@@ -281,7 +282,7 @@ def folder_status(outputs: Path) -> FolderStatus:
         )
     standing = look(outputs)
     history = standing.history
-    best, report = history.best, outputs / "final_report.md"
+    best, report = history.best, outputs / REPORT
     return FolderStatus(
         output_dir=str(outputs),
         iterations=len(history.iterations),

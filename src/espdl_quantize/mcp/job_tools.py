@@ -17,6 +17,7 @@ from espdl_quantize.mcp._tool import ENDS, READS, REPLACES, RUNS, Tool
 from espdl_quantize.mcp.folder_tools import folder_status
 from espdl_quantize.mcp.jobs import JobStore
 from espdl_quantize.record import read_history
+from espdl_quantize.record.files import iteration_name
 from espdl_quantize.report import look
 from espdl_quantize.search import Proposal, Stop
 from espdl_quantize.setting import Setting, baseline, parse_setting
@@ -137,7 +138,7 @@ class JobTools:
         outputs = self._roots.resolve(output_dir, "output_dir")
         chosen = await _in_thread(lambda: _choose(outputs, setting, iteration))
         folder = self._roots.resolve(
-            outputs / f"iter_{chosen.iteration_id}", "the iteration's folder"
+            outputs / iteration_name(chosen.iteration_id), "the iteration's folder"
         )
         arguments = ["run", str(path), "--output-dir", str(folder)]
         arguments += ["--seed", str(seed), "--engine", engine]

@@ -11,6 +11,7 @@ from typing import Any
 
 from espdl_quantize.contract import Batch, Contract
 from espdl_quantize.core import ContractError, IterationError
+from espdl_quantize.record.files import FLOAT_MODEL
 
 OPSET = 18
 """The opset that esp_ppq.api.espdl_quantize_torch exports with."""
@@ -64,7 +65,7 @@ def prepare_float_model(contract: Contract, folder: Path) -> FloatModel:
         ContractError: get_torch_model() fails, or the ONNX file cannot be read.
         IterationError: the model cannot be exported or simplified.
     """
-    file = folder.resolve() / "float_model.onnx"
+    file = folder.resolve() / FLOAT_MODEL
     if contract.config.model_type == "torch":
         _export_torch(contract, file)
     else:

@@ -9,13 +9,22 @@ from pathlib import Path
 from espdl_quantize.core import OutputFolderError, write_json
 from espdl_quantize.deploy import CARD, whole_card
 from espdl_quantize.record import Iteration, carry_over
+from espdl_quantize.record.files import (
+    BEST,
+    DESCRIPTION,
+    INDEX,
+    INFO,
+    METRICS,
+    MODEL,
+    SETTING,
+    TEST_MODEL,
+)
 
-FILES = ("model.espdl", "setting.json", "metrics.json", "iteration_index.json")
-EXTRAS = ("model_test.espdl", "model.info")
+FILES = (MODEL, SETTING, METRICS, INDEX)
+EXTRAS = (TEST_MODEL, INFO)
 """Copied where the iteration has them: one of an earlier version has none."""
-_DESCRIPTION = "model.json"
-_OURS = (*FILES, *EXTRAS, _DESCRIPTION)
-_MARK = "iteration_index.json"
+_OURS = (*FILES, *EXTRAS, DESCRIPTION)
+_MARK = INDEX
 """Every ``best/`` of ours has it; a folder without it is somebody else's."""
 
 
@@ -30,7 +39,7 @@ def write_best(outputs: Path, best: Iteration) -> list[str]:
     Raises:
         OutputFolderError: nothing can be written there.
     """
-    folder = outputs / "best"
+    folder = outputs / BEST
     fresh, retired = outputs / ".best.new", outputs / ".best.old"
     notes: list[str] = []
     try:
@@ -44,7 +53,7 @@ def write_best(outputs: Path, best: Iteration) -> list[str]:
                 notes.append(f"best/ has no {name}: {best.name} has no such file")
         card = whole_card(best.folder) if _is_inside(best.folder / CARD, outputs) else None
         if card is not None:
-            write_json(fresh / _DESCRIPTION, card)
+            write_json(fresh / DESCRIPTION, card)
         if os.path.lexists(folder):
             if _is_empty(folder):
                 folder.rmdir()

@@ -13,6 +13,7 @@ from enum import Enum
 from typing import ClassVar, TypeAlias
 
 from espdl_quantize.record import FolderComparison, History, Iteration
+from espdl_quantize.record.files import HTML_REPORT, REPORT
 from espdl_quantize.report._comparison import build_comparison
 from espdl_quantize.report._engine import engine_warnings
 from espdl_quantize.report._finalize import FinalizePlan, FinalizeReason
@@ -26,8 +27,8 @@ LAST = 90
 class Medium(Enum):
     """What a report is rendered for."""
 
-    HTML = "report.html"
-    MARKDOWN = "final_report.md"
+    HTML = HTML_REPORT
+    MARKDOWN = REPORT
     TERMINAL = "terminal"
 
 

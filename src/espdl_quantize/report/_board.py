@@ -20,7 +20,7 @@ from espdl_quantize.record import (
     read_history,
     write_measurement,
 )
-from espdl_quantize.record.files import INDEX
+from espdl_quantize.record.files import INDEX, MODEL, iteration_name
 
 
 def deploy(folder: Path, project: Path, options: ProjectOptions | None = None) -> Project:
@@ -88,7 +88,7 @@ def _measured(history: History, measurement: Measurement, iteration: int | None)
     records = {record.id: record for record in (*history.iterations, *history.excluded)}
     if iteration is not None and iteration not in records:
         raise UsageError(
-            f"{history.folder} has no iter_{iteration}",
+            f"{history.folder} has no {iteration_name(iteration)}",
             f"it has {', '.join(record.name for record in records.values()) or 'none'}",
         )
     if measurement.model_sha256 is None:
@@ -105,9 +105,11 @@ def _measured(history: History, measurement: Measurement, iteration: int | None)
     if iteration is not None:
         candidates = candidates[:1]
     for record in candidates:
-        if _digest(record.folder / "model.espdl") == measurement.model_sha256:
+        if _digest(record.folder / MODEL) == measurement.model_sha256:
             return record
-    where = f"iter_{iteration}" if iteration is not None else f"any iteration of {history.folder}"
+    where = (
+        iteration_name(iteration) if iteration is not None else f"any iteration of {history.folder}"
+    )
     raise EspdlQuantizeError(
         f"the log is of the model {measurement.model_sha256[:12]}..., which is not that of {where}",
         "give the output folder that it was deployed from; an iteration that was run again may "

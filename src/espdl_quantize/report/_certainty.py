@@ -9,6 +9,7 @@ from typing import Any
 from espdl_quantize.core import Command, Hint, Json, Option, OutputFolderError, read_json
 from espdl_quantize.record import History, Iteration
 from espdl_quantize.record import comparison as parts
+from espdl_quantize.record.files import CONFIRMED, DRAWS, REPEAT, iteration_name
 from espdl_quantize.report._escape import number, plain
 from espdl_quantize.setting import runtime_cost, setting_key
 from espdl_quantize.stats import Comparison, Interval
@@ -275,9 +276,9 @@ def _draw_lines(history: History) -> list[str]:
     best = history.best
     if best is None or best.setting is None:
         return []
-    folder = history.folder / "repeat"
+    folder = history.folder / REPEAT
     lines = []
-    summary = _read(folder / setting_key(best.setting)[:12] / "repeat.json")
+    summary = _read(folder / setting_key(best.setting)[:12] / DRAWS)
     mean, spread = _stated(summary.get("mean")), _stated(summary.get("standard_deviation"))
     draws = summary.get("draws")
     if mean is not None and spread is not None and isinstance(draws, list):
@@ -287,13 +288,13 @@ def _draw_lines(history: History) -> list[str]:
             f"{number(mean)} on average, standard deviation {spread:.3g}, from {number(low)} to "
             f"{number(high)}."
         )
-    confirmed = _read(folder / "confirmed.json")
+    confirmed = _read(folder / CONFIRMED)
     versus = confirmed.get("best_versus_rival")
     rival = confirmed.get("rival")
     if confirmed.get("best") == best.id and isinstance(rival, int) and isinstance(versus, dict):
         difference, verdict = _stated(versus.get("mean_difference")), versus.get("verdict")
         lines.append(
-            f"On the same draws it is {verdict} against its nearest rival iter_{rival}: "
+            f"On the same draws it is {verdict} against its nearest rival {iteration_name(rival)}: "
             f"{number(difference, sign=True)} on average (Student's test over the draws)."
         )
     return lines

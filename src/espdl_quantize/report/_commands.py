@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from espdl_quantize.record import History, Iteration
+from espdl_quantize.record.files import SETTING, iteration_name
 
 PROGRAM = "espdl-quantize"
 CONTRACT = "user_quant.py"
@@ -42,13 +43,13 @@ def early_finalize_command(outputs: Path, *, is_open: bool) -> str:
 def retry_command(iteration: Iteration) -> str:
     """Return the command that runs a failed iteration again, in its own folder."""
     folder = iteration.folder.resolve()
-    return _run_command(iteration.contract_path, folder, folder / "setting.json")
+    return _run_command(iteration.contract_path, folder, folder / SETTING)
 
 
 def next_command(history: History, iteration_id: int, setting: Path) -> str:
     """Return the command that runs a setting file as the next iteration of a folder."""
     known = (row.contract_path for row in reversed(history.iterations) if row.contract_path)
-    folder = history.folder.resolve() / f"iter_{iteration_id}"
+    folder = history.folder.resolve() / iteration_name(iteration_id)
     return _run_command(next(known, None), folder, setting.resolve())
 
 

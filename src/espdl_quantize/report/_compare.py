@@ -28,6 +28,7 @@ from espdl_quantize.record import (
     write_comparison,
 )
 from espdl_quantize.record.comparison import COMPARISON
+from espdl_quantize.record.files import BEST, HTML_REPORT, REPORT, iteration_name
 from espdl_quantize.report._best_folder import free_name, write_best
 from espdl_quantize.report._blocks import Step, make_step
 from espdl_quantize.report._commands import next_command
@@ -226,10 +227,10 @@ def _finalize(step: Step, *, force: bool) -> tuple[list[str], dict[str, Path]]:
         return [], {}
     done = write_best(outputs, best)
     done.append(f"wrote best/ from {best.name}")
-    written = {"best": outputs / "best"}
+    written = {"best": outputs / BEST}
     if plan.reason is None:
         return done, written
-    report, html = outputs / "final_report.md", outputs / "report.html"
+    report, html = outputs / REPORT, outputs / HTML_REPORT
     if write_report(report, markdown_report(step), force=force):
         done.append("wrote final_report.md")
         written["report"] = report
@@ -282,7 +283,7 @@ def _write_next_setting(path: Path, history: History, setting: Setting) -> list[
     write_json(path, ready_to_save(setting))
     number = setting.iteration_id
     command = next_command(history, number, path)
-    return [f"wrote {path}: the setting of iter_{number}", f"to run it: {command}"]
+    return [f"wrote {path}: the setting of {iteration_name(number)}", f"to run it: {command}"]
 
 
 def _why_none(decision: Decision) -> str:

@@ -18,6 +18,7 @@ from espdl_quantize.core import (
     write_json,
 )
 from espdl_quantize.record import History, Iteration, read_iteration
+from espdl_quantize.record.files import DRAWS, iteration_name
 from espdl_quantize.setting import DEFAULT_BITS, Setting, setting_key, with_calibration
 from espdl_quantize.stats import student_mean
 from espdl_quantize.tune._backend import AuxiliaryBackend
@@ -25,7 +26,7 @@ from espdl_quantize.tune._backend import AuxiliaryBackend
 REPEAT = "repeat"
 """The folder of the draws in an output folder, with a folder per setting."""
 
-SUMMARY = "repeat.json"
+SUMMARY = DRAWS
 CONFIRMED = "confirmed.json"
 
 
@@ -121,7 +122,7 @@ def repeat(
     folder.mkdir(parents=True, exist_ok=True)
     iterations = []
     for draw in range(1, draws + 1):
-        place = folder / f"iter_{draw}"
+        place = folder / iteration_name(draw)
         iteration = _known(place, draw, seed)
         if iteration is None:
             with progress.stage(f"draw {draw} of {draws}"):

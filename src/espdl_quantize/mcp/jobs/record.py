@@ -24,7 +24,7 @@ from espdl_quantize.mcp._models import LIVE, Kind, RecordedState
 
 _NAMES: dict[Kind, str] = {"check_contract": "check", "run_iteration": "run", "tune": "tune"}
 _NAME = re.compile(r"(check|run|tune)-([0-9]{8}-[0-9]{6})-[0-9a-f]{6}")
-RECORD, SETTING = "job.json", "setting.json"
+RECORD = "job.json"
 STDOUT, STDERR, PROGRESS = "stdout.json", "stderr.log", "progress.jsonl"
 _LARGEST = 1 << 20
 """Bytes of a record; its command line is nearly all of it."""

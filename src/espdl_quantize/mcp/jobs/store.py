@@ -29,7 +29,6 @@ from espdl_quantize.mcp.jobs.process import Child, JobProcess, identify, mark_of
 from espdl_quantize.mcp.jobs.progress import ProgressReader
 from espdl_quantize.mcp.jobs.record import (
     PROGRESS,
-    SETTING,
     STDERR,
     STDOUT,
     DamagedRecordError,
@@ -42,6 +41,7 @@ from espdl_quantize.mcp.jobs.record import (
     save,
     time_of,
 )
+from espdl_quantize.record.files import SETTING
 
 _LOGGER = logging.getLogger(__name__)
 
