@@ -28,6 +28,7 @@ LAYERS = (
     "chip",
     "deploy",
     "iteration",
+    "gate",
     "worker",
     "search",
     "report",

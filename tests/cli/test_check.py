@@ -72,9 +72,24 @@ def test_a_starter_that_is_not_filled_in_says_so(command: Command, tmp_path: Pat
 def test_a_narrow_terminal_cuts_off_no_key(command: Command, tmp_path: Path) -> None:
     keys = ("graphwise_intervening_excess_threshold", "deploy_runtime_priority", "calib_steps")
     path = write_contract(tmp_path, config=CONFIG | dict.fromkeys(keys, "x" * 40))
-    table = command("check", path, columns=80).stdout
-    assert "…" not in table
-    lines = [line.strip("│┃ \n").split("│")[0] for line in table.splitlines()]
-    told = "".join(line.strip() for line in lines)
+    done = command("check", path, columns=80)
+    assert "…" not in done.stdout + done.stderr
     for key in keys:
-        assert f'QUANT_CONFIG["{key}"]' in told
+        assert f'QUANT_CONFIG["{key}"]' in done.stderr
+
+
+def test_the_faults_of_every_stage_are_told_in_one_go(command: Command, tmp_path: Path) -> None:
+    path = write_contract(
+        tmp_path,
+        config=CONFIG | {"batch_size": 4},
+        calibration="return [__import__('torch').full((4, 1, 28, 28), float('nan'))] * 4",
+        evaluate="return {'top5': 1.0}",
+    )
+    done = command("check", path)
+    assert done.returncode == 3
+    assert "holds NaN or infinite values" in done.stderr
+    assert "evaluate() returned no 'top1', only ['top5']" in done.stderr
+    form = json.loads(command("check", path, "--json").stdout)
+    assert (form["ok"], form["error"]["kind"], form["error"]["exit_code"]) == (False, "findings", 3)
+    kinds = [(each["kind"], each["subject"]) for each in form["findings"]]
+    assert kinds == [("fault", "create_calib_dataloader()"), ("fault", "evaluate()")]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any, NoReturn
+from typing import Annotated
 
 import typer
 
@@ -19,6 +19,7 @@ from espdl_quantize.cli.compare import compare
 from espdl_quantize.cli.cost import cost
 from espdl_quantize.cli.deploy import deploy, device_log
 from espdl_quantize.cli.engines import engines
+from espdl_quantize.cli.failing import fail, print_error
 from espdl_quantize.cli.final import final
 from espdl_quantize.cli.init import init, schema
 from espdl_quantize.cli.lint import lint
@@ -26,18 +27,15 @@ from espdl_quantize.cli.mcp import mcp
 from espdl_quantize.cli.repeat import repeat
 from espdl_quantize.cli.run import run
 from espdl_quantize.cli.skill import skill_app
-from espdl_quantize.cli.terminal import printable
 from espdl_quantize.cli.tune import tune
 from espdl_quantize.cli.verify import verify
 from espdl_quantize.core import (
     EXIT_INTERRUPTED,
     EXIT_USAGE,
-    SHELL,
     EspdlQuantizeError,
     InterruptedCommandError,
     OutputFolderError,
     UsageError,
-    dumps,
 )
 
 app = typer.Typer(
@@ -115,38 +113,21 @@ def main() -> None:
     try:
         app()
     except EspdlQuantizeError as error:
-        _fail(error, as_json=as_json)
+        fail(error, as_json=as_json)
     except SystemExit as ended:
         # Typer turns Ctrl-C into this code, without a word.
         if ended.code == EXIT_INTERRUPTED:
             cause = "interrupted; nothing half-written is left"
-            _fail(InterruptedCommandError(cause, "run it again"), as_json=as_json)
+            fail(InterruptedCommandError(cause, "run it again"), as_json=as_json)
         if ended.code == EXIT_USAGE and as_json:
-            _print_json(_usage_error(ended))
+            print_error(_usage_error(ended))
         raise
     except OSError as error:
         if error.errno not in _OF_THE_DISK:
             raise
         cause = f"{error.filename or 'a file'} cannot be written: {error.strerror}"
         hint = "free some space, or give a folder that you can write to"
-        _fail(OutputFolderError(cause, hint), as_json=as_json)
-
-
-def _fail(error: EspdlQuantizeError, *, as_json: bool) -> NoReturn:
-    """Print what is wrong and how to fix it, and exit with the error's code."""
-    print(f"error: {printable(error.cause)}", file=sys.stderr)
-    if error.hint:
-        print(f"  hint: {printable(error.hint)}", file=sys.stderr)
-    if as_json:
-        _print_json(error)
-    sys.exit(error.exit_code)
-
-
-def _print_json(error: EspdlQuantizeError) -> None:
-    form: dict[str, Any] = {"ok": False, "error": error.to_json(SHELL)}
-    # Where earlier versions had them.
-    faults = form["error"].get("faults")
-    print(dumps({**form, **({"faults": faults} if faults else {})}), end="")
+        fail(OutputFolderError(cause, hint), as_json=as_json)
 
 
 def _usage_error(ended: SystemExit) -> UsageError:

@@ -53,6 +53,7 @@ from espdl_quantize.core.errors import (
     is_full_disk,
     is_out_of_memory,
 )
+from espdl_quantize.core.findings import Finding, FindingKind, FindingsError, error_of
 from espdl_quantize.core.hints import (
     PLAIN,
     PYTHON,
@@ -91,6 +92,9 @@ __all__ = [
     "ErrorT",
     "EspdlQuantizeError",
     "FailedPass",
+    "Finding",
+    "FindingKind",
+    "FindingsError",
     "Hint",
     "HintPart",
     "InstallationError",
@@ -116,6 +120,7 @@ __all__ = [
     "create_beside",
     "describe_seconds",
     "dumps",
+    "error_of",
     "hint_of",
     "is_full_disk",
     "is_out_of_memory",

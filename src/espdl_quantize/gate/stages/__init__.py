@@ -1,0 +1,42 @@
+"""The stages of the gate, in their order."""
+
+from espdl_quantize.gate._run import GateStage
+from espdl_quantize.gate.stages.contract import load, probe_chip, read_loader
+from espdl_quantize.gate.stages.evaluation import score, score_final
+from espdl_quantize.gate.stages.model import read_model, run_torch_model
+
+STAGES: tuple[GateStage, ...] = (
+    GateStage(name="load the contract", subject="QUANT_CONFIG", examine=load),
+    GateStage(name="look at the chip", subject="target", examine=probe_chip, needs=("contract",)),
+    GateStage(
+        name="read calibration batches",
+        subject="create_calib_dataloader()",
+        examine=read_loader,
+        needs=("contract",),
+    ),
+    GateStage(
+        name="run the torch model",
+        subject="get_torch_model()",
+        examine=run_torch_model,
+        needs=("contract",),
+    ),
+    GateStage(
+        name="run the exported graph",
+        subject="the model",
+        examine=read_model,
+        needs=("contract", "runs"),
+    ),
+    GateStage(
+        name="score the float model",
+        subject="evaluate()",
+        examine=score,
+        needs=("contract", "graph"),
+    ),
+    GateStage(
+        name="score the float model by evaluate_final",
+        subject="evaluate_final()",
+        examine=score_final,
+        needs=("contract", "graph"),
+    ),
+)
+"""Every stage: what each one needs is set by one before it."""

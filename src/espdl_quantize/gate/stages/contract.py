@@ -1,0 +1,80 @@
+"""The contract's own form, its chip, and the data that it calibrates with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from espdl_quantize.contract import (
+    ContractFaultsError,
+    count_samples,
+    load_contract,
+    read_batches,
+    warn_of_few,
+)
+from espdl_quantize.core import Finding, FindingKind
+from espdl_quantize.gate._context import GateContext
+from espdl_quantize.iteration import Prepared
+from espdl_quantize.ppq import check_device, check_installation, probe_target, target_names
+
+ENOUGH_SAMPLES = 32
+"""Samples that are read at least, where calib_steps allows: statistics of fewer say little."""
+
+
+def load(context: GateContext) -> Iterator[Finding]:
+    """Load the module, and name every fault of its form."""
+    if context.has("contract"):
+        return
+    check_installation()
+    try:
+        context.contract = load_contract(context.path, target_names())
+    except ContractFaultsError as error:
+        for fault in error.faults:
+            yield Finding(
+                FindingKind.FAULT,
+                "contract_form",
+                fault.key,
+                str(fault),
+                f"write it such as {fault.example}",
+                figures={"found": fault.found, "expected": fault.expected},
+                error=error,
+            )
+        return
+    context.prepared = Prepared(context.contract, context.scratch)
+    for key in context.contract.ignored_keys:
+        yield Finding(
+            FindingKind.NOTE,
+            "ignored_key",
+            f'QUANT_CONFIG["{key}"]',
+            f"QUANT_CONFIG[{key!r}] means nothing here and is ignored",
+        )
+
+
+def probe_chip(context: GateContext) -> Iterator[Finding]:
+    """Look at the device, and at what the chip's quantizer does."""
+    config = context.contract.config
+    context.facts["model"] = context.contract.model_name
+    check_device(config.device)
+    context.target = probe_target(config.target, config.num_of_bits)
+    weights = "per channel" if context.target.per_channel_weights else "per tensor"
+    context.facts["target"] = (
+        f"{config.target}, {config.num_of_bits} bits, weights {weights}, "
+        f"rounding {context.target.rounding}"
+    )
+    yield from ()
+
+
+def read_loader(context: GateContext) -> Iterator[Finding]:
+    """Read the first calibration batches."""
+    config = context.contract.config
+    limit = -(-ENOUGH_SAMPLES // config.batch_size)
+    context.batches = read_batches(context.contract, limit=limit)
+    # Of these batches: a run counts all of them.
+    samples = count_samples(context.batches) * config.calib_steps // len(context.batches)
+    for message in warn_of_few(samples):
+        yield Finding(
+            FindingKind.WARNING,
+            "few_calibration_samples",
+            "create_calib_dataloader()",
+            message,
+            figures={"samples": samples},
+        )

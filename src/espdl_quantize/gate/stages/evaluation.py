@@ -1,0 +1,45 @@
+"""The contract's own evaluation, of the float model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from espdl_quantize.core import Finding, FindingKind
+from espdl_quantize.gate._context import GateContext
+from espdl_quantize.iteration import facts_of, score_float
+from espdl_quantize.ppq import batch_digests, seed_everything
+
+
+def score(context: GateContext) -> Iterator[Finding]:
+    """Score the float model as the search scores."""
+    contract, config = context.contract, context.contract.config
+    context.facts["metric"] = f"{config.primary_metric} ({config.metric_direction})"
+    if not context.options.score:
+        return
+    seed_everything(context.options.seed)
+    context.scored = score_float(contract, context.graph, full=False)
+    context.facts["float_value"] = context.scored.value
+    context.facts["evaluated_by"] = f"{context.scored.used}()"
+    for message in context.scored.warnings:
+        yield _doubt(context, "evaluation_replaced", message)
+    # Of the first batches alone: a run looks at all of them.
+    names = list(context.graph.inputs)
+    batches = context.batches if context.has("batches") else []
+    calibration = {digest for batch in batches for digest in batch_digests(batch, names)}
+    _, doubts = facts_of(context.scored, calibration, config)
+    for message in doubts:
+        yield _doubt(context, "score_facts", message)
+
+
+def score_final(context: GateContext) -> Iterator[Finding]:
+    """Score the float model by evaluate_final, where there is one."""
+    if not context.options.score or not context.contract.has_evaluate_final:
+        return
+    seed_everything(context.options.seed)
+    context.final = score_float(context.contract, context.graph, full=False, final=True)
+    context.facts["float_value_of_evaluate_final"] = context.final.value
+    yield from ()
+
+
+def _doubt(context: GateContext, code: str, message: str) -> Finding:
+    return Finding(FindingKind.WARNING, code, f"{context.scored.used}()", message)

@@ -1,0 +1,27 @@
+"""The user's model, and the float graph that esp-ppq makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from espdl_quantize.core import Finding
+from espdl_quantize.gate._context import GateContext
+from espdl_quantize.ppq import probe_torch_model
+
+
+def run_torch_model(context: GateContext) -> Iterator[Finding]:
+    """Run the torch model on a calibration batch and on a batch of one."""
+    if context.contract.config.model_type == "torch":
+        probe_torch_model(context.contract, context.probe())
+    context.runs = True
+    yield from ()
+
+
+def read_model(context: GateContext) -> Iterator[Finding]:
+    """Export or copy the model, have esp-ppq read it, and run what it read."""
+    context.model, context.graph = context.prepared.float_model(context.probe())
+    config = context.contract.config
+    context.facts["ops"] = len(context.graph.operations)
+    context.facts["inputs"] = config.input_shapes
+    context.facts["outputs"] = list(context.graph.outputs)
+    yield from ()
