@@ -17,7 +17,7 @@ DEMO := examples/fashion_mnist/user_quant.py
 DEMO_OUT := outputs/demo
 DEMO_ITERATIONS := 8
 
-.PHONY: demo test docs setup lint types unit clean
+.PHONY: demo test docs setup lint types unit coverage clean
 
 demo: $(STAMP)
 	$(BIN)/espdl-quantize check $(DEMO)
@@ -39,8 +39,13 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 # Each process of the tests computes on one thread: two that compute on all of them wait for each other.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist worksteal
 unit: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist worksteal --cov --cov-report=term --cov-fail-under=90
+	$(PYTEST)
+
+# Not part of `test`: tracing every line makes the tests half as long again.
+coverage: $(STAMP)
+	$(PYTEST) --cov --cov-report=term --cov-fail-under=90
 
 clean:
 	rm -rf $(VENV) outputs site .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
