@@ -4,7 +4,7 @@ from esp_ppq.api import get_target_platform
 from esp_ppq.api.setting import QuantizationSettingFactory
 
 from espdl_quantize.ppq._quantize import to_esp_ppq
-from espdl_quantize.setting import baseline, parse_setting
+from espdl_quantize.setting import FusionAlignment, baseline, parse_setting, setting_key
 from tests.setting.test_model import FULL
 
 
@@ -100,3 +100,11 @@ def test_a_baseline_is_esp_ppqs_default_of_each_width() -> None:
         assert warnings == []
     # The weights are calibrated as esp-ppq does it there, too.
     assert setting.quantize_parameter_setting.calib_algorithm == "minmax"
+
+
+def test_what_counts_as_esp_ppqs_default_alignment_is_that() -> None:
+    """A setting that restates it has the key of one that says nothing."""
+    fusion = vars(to_esp_ppq(baseline(), "esp32s3", 8)[0].fusion_setting)
+    stated = {name: fusion[name] for name in FusionAlignment.model_fields}
+    setting = baseline().model_copy(update={"fusion_alignment": FusionAlignment(**stated)})
+    assert setting_key(setting) == setting_key(baseline())

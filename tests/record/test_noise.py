@@ -12,6 +12,8 @@ import pytest
 from espdl_quantize.record import NO_LOSS, History, read_history
 from espdl_quantize.record.files import SAMPLES
 from espdl_quantize.report import compare
+from espdl_quantize.report._certainty import verdict_of
+from espdl_quantize.report._comparison import outcome_of
 from espdl_quantize.search import (
     DEFAULT_THRESHOLDS,
     Decision,
@@ -102,6 +104,21 @@ def test_without_samples_a_rate_and_a_count_do(tmp_path: Path) -> None:
     assert not there(history.versus(rows[2], rows[1])).paired
     interval = history.noise.interval(rows[2])
     assert (round(there(interval).low, 1), round(there(interval).high, 1)) == (77.2, 83.4)
+
+
+def test_where_the_metrics_noise_is_unknown_the_outputs_tell(tmp_path: Path) -> None:
+    unknown = {"metric_unit": None, "sample_count": None, "sample_count_from": None}
+    scored(tmp_path, 0, 150, baseline(), noise=0.1, **unknown)
+    scored(tmp_path, 1, 149, trained("kl"), noise=0.1, **unknown)
+    scored(tmp_path, 2, 148, trained("mse"), noise=0.3, **unknown)
+    history = read_history(tmp_path)
+    alike, noisier = (there(history.get(number)) for number in (1, 2))
+    assert history.versus(alike, there(history.best)) is None
+    assert history.gain(alike) == 0.0
+    assert history.gain(noisier) == -1.0
+    assert [outcome_of(history, row) for row in (alike, noisier)] == ["within noise", "worse"]
+    words = [verdict_of(history, row) for row in (alike, noisier)]
+    assert words == ["outputs alike, noise unknown", "noise unknown"]
 
 
 def test_where_nothing_is_known_the_highest_is_best(tmp_path: Path) -> None:

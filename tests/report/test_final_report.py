@@ -85,7 +85,7 @@ def test_history_table(tmp_path: Path) -> None:
         "rank",
         "affects inference speed",
     ]
-    first = ["0", "kl", "0.5", "-", "-", "first score", "-", "-", "-", "5", "No"]
+    first = ["0", "kl", "0.5", "-", "-", "first score", "noise unknown", "-", "-", "5", "No"]
     assert [cell.strip() for cell in rows[2]] == first
     assert [cell.strip() for cell in rows[6]][1:] == [
         "+int16 on c",

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from espdl_quantize.core import Priority
-from espdl_quantize.record import Evidence, LayerError
-from espdl_quantize.search import DEFAULT_THRESHOLDS, LEVERS, SearchState, linear_order
+from espdl_quantize.record import Evidence, GraphOp, LayerError, VariableStats
+from espdl_quantize.search import DEFAULT_THRESHOLDS, LEVERS, Judgement, SearchState, linear_order
 from espdl_quantize.setting import Setting, diff, runtime_cost
 from tests.search.made_runs import (
     EQUALIZED,
@@ -216,3 +216,59 @@ def test_a_channel_split_needs_a_layer_that_alone_reads_the_channels() -> None:
     stats = WHERE_IT_APPLIES["3h"]["stats"]
     assert not LEVERS["3h"].applies(context(stats=stats, ops=())).applies
     assert "3h" not in [lever.id for lever in linear_order(Priority.BALANCED)]
+
+
+def graph(*ops: tuple[str, str, tuple[str, ...], str]) -> tuple[GraphOp, ...]:
+    return tuple(GraphOp(name, kind, inputs, (output,)) for name, kind, inputs, output in ops)
+
+
+CHAIN = (
+    ("conv0", "Conv", ("x", "w0", "b0"), "a"),
+    ("relu", "Relu", ("a",), "b"),
+    ("conv1", "Conv", ("b", "w1", "b1"), "y"),
+)
+
+
+def limits_of(op: str, largest: float, kurtosis: float = 0.0) -> VariableStats:
+    return replace(weight(op, kurtosis), float_max=largest, float_min=-largest)
+
+
+def judged(lever: str, ops: Any, *stats: VariableStats) -> Judgement:
+    return LEVERS[lever].applies(context(ops=graph(*ops), stats=stats))
+
+
+def test_equalization_is_skipped_where_no_layer_follows_another() -> None:
+    assert judged("3d", CHAIN).applies
+    clipped = (CHAIN[0], ("clip", "Clip", ("a",), "b"), CHAIN[2])
+    verdict = judged("3d", clipped)
+    assert not verdict.applies
+    assert "no layer with weights follows another one" in verdict.reason
+
+
+def test_equalization_is_skipped_where_all_weights_are_small() -> None:
+    small = judged("3d", CHAIN, limits_of("conv0", 0.2), limits_of("conv1", 0.2))
+    assert not small.applies
+    assert "0.2 and 0.2" in small.reason
+    assert judged("3d", CHAIN, limits_of("conv0", 0.2), limits_of("conv1", 0.4)).applies
+    assert judged("3d", CHAIN, limits_of("conv0", 0.2)).applies  # of the other nothing is known
+
+
+def test_bias_correction_is_skipped_where_no_op_has_a_bias() -> None:
+    assert judged("3b", CHAIN).applies
+    without = (("conv0", "Conv", ("x", "w0"), "a"), CHAIN[1], ("conv1", "Conv", ("b", "w1"), "y"))
+    assert not judged("3b", without).applies
+
+
+def test_a_split_is_skipped_where_no_weight_is_large_enough() -> None:
+    large = limits_of("conv0", 2.0, kurtosis=40.0)
+    assert judged("3f", CHAIN, large).applies
+    verdict = judged("3f", CHAIN, limits_of("conv0", 0.9, kurtosis=40.0))
+    assert not verdict.applies
+    assert "smaller ones are not split" in verdict.reason
+
+
+def test_16_bits_are_not_given_to_ops_that_have_them() -> None:
+    narrow = context(layerwise=(LayerError("conv0", 0.3),))
+    assert LEVERS["3e"].applies(narrow).applies
+    wide = replace(narrow, options=replace(narrow.options, num_of_bits=16))
+    assert not LEVERS["3e"].applies(wide).applies

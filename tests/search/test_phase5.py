@@ -13,6 +13,7 @@ from tests.search.made_runs import (
     SWEEP,
     Run,
     evidence,
+    history,
     hot,
     make,
     open_on,
@@ -95,29 +96,43 @@ def test_5beta_is_owed_again_once_the_stack_is_deeper() -> None:
         (0.8, trained("mse", equalization=EQUALIZED)),  # best, on {tqt, equalization}
     )
     signals = open_on(past).signals
-    assert signals.untried_5beta_reapply == ("percentile",)
+    assert signals.untried_5beta_reapply == ("kl", "percentile")
     assert "5beta" in signals.untried_phase5_patterns
     retested = opened(
         (0.6, trained("percentile")),
         (0.8, trained("mse", equalization=EQUALIZED)),
         (0.7, trained("percentile", equalization=EQUALIZED)),
+        (0.7, trained("kl", equalization=EQUALIZED)),
     )
     signals = open_on(retested).signals
     assert signals.untried_5beta_reapply == ()
     assert "5beta" not in signals.untried_phase5_patterns
 
 
+def test_calibrations_of_the_sweep_are_owed_on_a_deeper_stack() -> None:
+    deeper = opened((0.8, trained("mse", equalization=EQUALIZED)))
+    assert open_on(deeper).signals.untried_5beta_reapply == ("kl", "percentile")
+    assert not open_on(deeper).signals.is_covered
+
+
+def test_a_calibration_that_never_scored_is_not_owed() -> None:
+    rows = list(opened((0.8, trained("mse", equalization=EQUALIZED))).iterations)
+    rows[3] = run(3, None, rows[3].setting)
+    signals = open_on(history(*rows)).signals
+    assert signals.untried_5beta_reapply == ("kl",)
+
+
 def test_incomparable_stacks_ask_for_nothing() -> None:
     past = opened(
-        (0.6, trained("percentile", dispatching_table=int16("a"))),
+        (0.6, trained("minmax", dispatching_table=int16("a"))),
         (0.8, trained("mse", equalization=EQUALIZED)),
     )
-    assert open_on(past).signals.untried_5beta_reapply == ()
+    assert "minmax" not in open_on(past).signals.untried_5beta_reapply
     other_ops = opened(
-        (0.6, trained("percentile", dispatching_table=int16("a"))),
+        (0.6, trained("minmax", dispatching_table=int16("a"))),
         (0.8, trained("mse", equalization=EQUALIZED, dispatching_table=int16("b"))),
     )
-    assert open_on(other_ops).signals.untried_5beta_reapply == ()
+    assert "minmax" not in open_on(other_ops).signals.untried_5beta_reapply
 
 
 def test_a_failed_iteration_covers_its_pattern() -> None:
@@ -147,8 +162,6 @@ def test_levers_that_gained_and_lost(sign: Any) -> None:
         run(i, sign * v, s, direction=direction)
         for i, (v, s) in enumerate(zip(values, settings, strict=True))
     ]
-    from tests.search.made_runs import history
-
     signals = open_on(history(*rows)).signals
     assert [(row.iter, row.added_pass) for row in signals.improving_levers] == [
         (1, "tqt_optimization"),
@@ -179,6 +192,7 @@ def covered(last: float = 0.5) -> History:
         (0.5, trained("kl", **full, dispatching_table=int16("a"))),
         (0.5, trained("mse", **full, dispatching_table=int16("b"))),
         (0.5, trained("mse", **full)),
+        (0.5, trained("percentile", **full, dispatching_table=int16("a"))),
         (last, trained("mse", **full, dispatching_table=int16("a"), blockwise_reconstruction=BIAS)),
     )
 

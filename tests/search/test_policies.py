@@ -275,7 +275,7 @@ def test_a_trigger_speaks_for_its_method() -> None:
         ),
         (
             opened((0.6, trained("percentile")), (0.8, trained("mse", equalization=EQUALIZED))),
-            trained("kl", equalization=EQUALIZED),
+            trained("minmax", equalization=EQUALIZED),
             (),
         ),
     ],

@@ -50,6 +50,26 @@ def test_a_calibration_that_is_not_named_depends_on_the_width() -> None:
             {"tqt_optimization": {"enabled": True, "collecting_device": "cpu"}},
             {"tqt_optimization": {"enabled": True, "collecting_device": "cuda"}},
         ),
+        (
+            {},
+            {"fusion_alignment": {"align_elementwise_to": "Align to Output"}},
+        ),
+        (
+            {"fusion_alignment": {"align_concat_to": "Align to Large"}},
+            {
+                "fusion_alignment": {
+                    "align_concat_to": "Align to Large",
+                    "align_avgpooling_to": "None",
+                    "force_alignment_overlap": False,
+                }
+            },
+        ),
+        ({}, {"extra": {"fusion_setting": {"align_resize_to": "Align to Output"}}}),
+        ({}, {"extra": {"quantize_activation_setting.calib_algorithm": "kl"}}),
+        (
+            {"extra": {"fusion_setting": {"align_quantization": False}}},
+            {"extra": {"fusion_setting.align_quantization": False}},
+        ),
     ],
 )
 def test_settings_that_quantize_alike_have_one_key(

@@ -178,6 +178,23 @@ class History:
         """Hold ``record`` against ``other``; None where nothing tells a difference from chance."""
         return None if other is None else self.noise.compare(record, other, self.direction)
 
+    def is_chance(self, record: Iteration, other: Iteration) -> bool:
+        """Tell whether nothing speaks for a difference between two iterations.
+
+        Where the metric's noise is not known, the noise at the outputs has to tell them apart,
+        sample by sample; where that is not known either, any difference of the metric counts.
+        """
+        if record is other:
+            return True
+        comparison = self.versus(record, other)
+        if comparison is None:
+            comparison = self.noise.compare_signal(record, other)
+        return comparison is not None and comparison.verdict == Verdict.WITHIN_NOISE
+
+    def is_noise_known(self, record: Iteration, other: Iteration) -> bool:
+        """Tell whether the metric's own noise is known of two iterations."""
+        return self.versus(record, other) is not None
+
     def final_versus_baseline(self) -> Comparison | None:
         """Hold the final score of best against that of the baseline, where both were taken."""
         if self.best is None or self.baseline is None or self.best is self.baseline:
@@ -191,9 +208,9 @@ class History:
         return min(records, key=lambda record: (-self.height(record), record.id), default=None)
 
     def _near(self, top: Iteration, records: tuple[Iteration, ...]) -> tuple[Iteration, ...]:
-        return tuple(record for record in records if record is top or self._is_chance(record, top))
+        return tuple(record for record in records if record is top or self._is_tie(record, top))
 
-    def _is_chance(self, record: Iteration, other: Iteration) -> bool:
+    def _is_tie(self, record: Iteration, other: Iteration) -> bool:
         comparison = self.versus(record, other)
         return comparison is not None and comparison.verdict == Verdict.WITHIN_NOISE
 
@@ -243,12 +260,12 @@ class History:
     def gain(self, record: Iteration) -> float | None:
         """Return how much ``record`` added to the best before it, positive = better.
 
-        A difference that is within noise is none.
+        A difference that is within noise is none, see :meth:`is_chance`.
         """
         prior = self.prior_best[record.id]
         if record.value is None or prior is None:
             return None
-        if self._is_chance(record, prior):
+        if self.is_chance(record, prior):
             return 0.0
         return self.height(record) - self.height(prior)
 

@@ -14,6 +14,9 @@ from espdl_quantize.report._escape import number, plain
 from espdl_quantize.setting import runtime_cost, setting_key
 from espdl_quantize.stats import Comparison, Interval
 
+UNKNOWN = "noise unknown"
+"""Of the metric: whether a difference is more than chance, nothing says."""
+
 
 def certainty_of(history: History, record: Iteration) -> dict[str, Any]:
     """Return the fields of comparison.json that tell of the noise of one score."""
@@ -56,7 +59,9 @@ def verdict_of(history: History, record: Iteration) -> str:
     if record.value is None or history.best is None or record.id == history.best.id:
         return "-"
     versus = history.versus(record, history.best)
-    return "-" if versus is None else versus.verdict
+    if versus is not None:
+        return versus.verdict
+    return f"outputs alike, {UNKNOWN}" if history.is_chance(record, history.best) else UNKNOWN
 
 
 def certainty_lines(history: History) -> list[str]:

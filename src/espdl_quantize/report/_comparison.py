@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from espdl_quantize.core import Phase, Verdict
+from espdl_quantize.core import Phase
 from espdl_quantize.record import GENERATOR, Attempt, Failure, FolderComparison, History, Iteration
 from espdl_quantize.record import comparison as parts
 from espdl_quantize.report._certainty import certainty_of, final_of, score_source
@@ -84,8 +84,8 @@ def outcome_of(history: History, record: Iteration) -> str:
     gain = history.gain(record)
     if gain is None:
         return "first score"
-    versus = history.versus(record, history.prior_best[record.id])
-    if versus is not None and Verdict(versus.verdict) is Verdict.WITHIN_NOISE:
+    prior = history.prior_best[record.id]
+    if prior is not None and record.value != prior.value and history.is_chance(record, prior):
         return "within noise"
     return "new best" if gain > 0 else "worse" if gain < 0 else "no change"
 

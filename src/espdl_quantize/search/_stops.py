@@ -45,7 +45,7 @@ def plateau(history: History, limits: Thresholds) -> tuple[Iteration, ...]:
     quiet = outputs_settled(history, limits)
     flat = all(
         relative_loss(history, iteration, top) <= limit
-        or (quiet and _is_chance(history, iteration, best))
+        or (quiet and history.is_chance(iteration, best))
         for iteration in last
     )
     return last if flat and len(last) == limits.plateau_window else ()
@@ -74,13 +74,6 @@ def _noise(iteration: Iteration) -> float | None:
     return None if iteration.signals is None else iteration.signals.noise_signal
 
 
-def _is_chance(history: History, iteration: Iteration, best: Iteration) -> bool:
-    comparison = history.versus(iteration, best)
-    if comparison is None:
-        return iteration.id == best.id
-    return iteration.id == best.id or Verdict(comparison.verdict) is Verdict.WITHIN_NOISE
-
-
 def both_last_worse(history: History) -> bool:
     """Tell whether the last two iterations scored below best, beyond noise where it is known."""
     best, last = history.best, history.iterations[-2:]
@@ -89,6 +82,6 @@ def both_last_worse(history: History) -> bool:
     return all(
         iteration.value is not None
         and relative_loss(history, iteration, best) > 0
-        and not _is_chance(history, iteration, best)
+        and not history.is_chance(iteration, best)
         for iteration in last
     )

@@ -104,9 +104,9 @@ def pattern_coverage(history: History, cutoff: int) -> dict[str, tuple[int, ...]
 def calibrations_to_reapply(history: History, cutoff: int) -> tuple[str, ...]:
     """Return the calibrations whose verdict came from a shallower stack than best has today.
 
-    A calibration counts where a 5beta move of phase 5 went to it on a strict subset of best's
-    stack, and no iteration has had it on best's whole stack. A stack that is neither within
-    best's nor around it says nothing either way.
+    Those of the sweep count from phase 2 on: each that has a score, until an iteration has had it
+    on best's whole stack. Another one counts where a 5beta move of phase 5 went to it on a strict
+    subset of best's stack; a stack that is neither within best's nor around it says nothing there.
     """
     best = history.best
     if best is None or best.setting is None or cutoff < 0:
@@ -118,10 +118,13 @@ def calibrations_to_reapply(history: History, cutoff: int) -> tuple[str, ...]:
         if iteration.setting is None:
             continue
         stack = lever_stack(iteration.setting)
+        name = calibration(iteration.setting)
         if stack >= deepest:
-            tested.add(calibration(iteration.setting))
-        elif iteration.id in covered and stack < deepest:
-            shallow.add(calibration(iteration.setting))
+            tested.add(name)
+        elif (name in SWEEP and iteration.value is not None) or (
+            iteration.id in covered and stack < deepest
+        ):
+            shallow.add(name)
     return tuple(sorted(shallow - tested))
 
 

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from espdl_quantize.setting._model import DEFAULT_BITS, Setting, default_calibration
 from espdl_quantize.setting.passes import PASSES, enabled_passes
 
+_DEFAULT_ALIGNMENT: dict[str, Any] = {
+    "align_avgpooling_to": "None",
+    "align_elementwise_to": "Align to Output",
+    "align_concat_to": "Align to Output",
+    "align_resize_to": "Align to Output",
+    "force_alignment_overlap": False,
+}
+"""What esp-ppq aligns by default: ``QuantizationSettingFactory.espdl_setting``."""
+
 
 def canonical(setting: Setting, num_of_bits: int = DEFAULT_BITS) -> dict[str, Any]:
     """Return what ``setting`` changes, without iteration_id, rationale and what is off.
 
-    Sections that are disabled or say nothing are dropped, sections that are on hold every field,
-    and lists whose order has no meaning are sorted.
+    Sections that are disabled or say nothing are dropped, and so is what restates esp-ppq's
+    default. Sections that are on hold every field, and lists whose order has no meaning are sorted.
 
     Args:
         setting: any setting.
@@ -29,15 +39,37 @@ def canonical(setting: Setting, num_of_bits: int = DEFAULT_BITS) -> dict[str, An
             fields["interested_layers"] = sorted(set(fields["interested_layers"]))
         form[spec.field] = fields
     if setting.fusion_alignment is not None:
-        aligned = setting.fusion_alignment.model_dump(exclude_none=True)
+        stated = setting.fusion_alignment.model_dump(exclude_none=True)
+        aligned = {key: value for key, value in stated.items() if value != _DEFAULT_ALIGNMENT[key]}
         if aligned:
             form["fusion_alignment"] = aligned
     if setting.dispatching_table:
         widths = {entry.op: entry.bits for entry in setting.dispatching_table}
         form["dispatching_table"] = dict(sorted(widths.items()))
-    if setting.extra:
-        form["extra"] = setting.extra
+    extra = _without_restated(setting.extra or {}, form)
+    if extra:
+        form["extra"] = extra
     return form
+
+
+def _without_restated(extra: Mapping[str, Any], form: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the attributes of ``extra`` by their dotted paths, less those that change nothing."""
+    aligned = {**_DEFAULT_ALIGNMENT, **form.get("fusion_alignment", {})}
+    held = {f"fusion_setting.{key}": value for key, value in aligned.items()}
+    held["quantize_activation_setting.calib_algorithm"] = form["calib_algorithm"]
+    return {
+        path: value
+        for path, value in _dotted(extra)
+        if path not in held or type(held[path]) is not type(value) or held[path] != value
+    }
+
+
+def _dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _dotted(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def setting_key(setting: Setting, num_of_bits: int = DEFAULT_BITS) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from espdl_quantize.search.levers._base import Judgement, Lever
-from espdl_quantize.search.triggers import r5_mean_shift
+from espdl_quantize.search.triggers import idle_bias_correction, r5_mean_shift
 from espdl_quantize.setting import BiasCorrect, Setting
 
 if TYPE_CHECKING:
@@ -24,7 +24,10 @@ class CorrectBias(Lever):
         return setting.bias_correct is not None and setting.bias_correct.enabled
 
     def applies(self, state: SearchState) -> Judgement:
-        """Worth a run on any model; a mean shift in best's outputs is cited where there is one."""
+        """Worth a run where there is a bias; a mean shift in best's outputs is cited."""
+        idle = idle_bias_correction(state.best_evidence)
+        if idle is not None:
+            return Judgement(False, idle)
         finding = r5_mean_shift(state.best_evidence, state.options.thresholds)
         reason = f"R5: {finding.text}" if finding else "R5 matches no layer; the pass is cheap"
         return Judgement(True, reason)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from espdl_quantize.record import Evidence
 from espdl_quantize.search._describe import ratio
 from espdl_quantize.search.levers._base import Judgement, Lever
-from espdl_quantize.search.triggers import next_conv, weight_stats
+from espdl_quantize.search.triggers import (
+    has_layer_behind,
+    largest_weight,
+    next_conv,
+    weight_stats,
+)
 from espdl_quantize.setting import ChannelSplit, Setting
 
 if TYPE_CHECKING:
@@ -16,6 +20,9 @@ if TYPE_CHECKING:
 _SHARE = 0.5
 """A channel is split from this share of the pair's largest weight on: half of it fits the range
 that the others then have."""
+
+_OPT_LEVEL: Literal[2] = 2
+"""The pass crosses Add and Sub, too."""
 
 
 class SplitChannels(Lever):
@@ -56,7 +63,7 @@ class SplitChannels(Lever):
             enabled=True,
             iterations=1,
             value_threshold=threshold,
-            opt_level=2,
+            opt_level=_OPT_LEVEL,
             interested_layers=[first, second],
         )
         return state.base.model_copy(update={"channel_split": section})
@@ -71,23 +78,16 @@ def _choose(state: SearchState) -> tuple[str, str, str, float] | None:
         kurtosis = weight.float_kurtosis if weight else None
         if (
             partner is None
+            or not has_layer_behind(evidence, op, _OPT_LEVEL)
             or kurtosis is None
             or kurtosis <= state.options.thresholds.split_kurtosis
         ):
             continue
-        peaks = (_peak(evidence, op), _peak(evidence, partner))
-        if None not in peaks:
+        peaks = (largest_weight(evidence, op), largest_weight(evidence, partner))
+        if all(peaks):
             threshold = _SHARE * min(peak for peak in peaks if peak is not None)
             pairs.append((kurtosis, op, partner, float(f"{threshold:.3g}")))
     if not pairs:
         return None
     kurtosis, op, partner, threshold = max(pairs)
     return op, partner, ratio(kurtosis), threshold
-
-
-def _peak(evidence: Evidence, op: str) -> float | None:
-    """Return the largest magnitude among an op's weights, where the artifacts have it."""
-    weight = weight_stats(evidence, op)
-    if weight is None or weight.float_max is None or weight.float_min is None:
-        return None
-    return max(abs(weight.float_max), abs(weight.float_min)) or None

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from espdl_quantize.search.levers._base import Judgement, Lever
-from espdl_quantize.search.triggers import r3_uneven_channels
+from espdl_quantize.search.triggers import idle_equalization, r3_uneven_channels
 from espdl_quantize.setting import Equalization, Setting
 
 if TYPE_CHECKING:
     from espdl_quantize.search._state import SearchState
+
+_THRESHOLD = 0.5
 
 _OPT_LEVEL: Literal[2] = 2
 """Crosses Add and Sub; esp-ppq's default 1 skips every residual block, so that a setting with only
@@ -29,7 +31,10 @@ class Equalize(Lever):
         return section is not None and section.enabled and section.opt_level == _OPT_LEVEL
 
     def applies(self, state: SearchState) -> Judgement:
-        """Worth a run on any model; uneven channels are cited where there are some."""
+        """Worth a run where layers follow each other; uneven channels are cited."""
+        idle = idle_equalization(state.best_evidence, _THRESHOLD, _OPT_LEVEL)
+        if idle is not None:
+            return Judgement(False, idle)
         finding = r3_uneven_channels(state.best_evidence, state.options.thresholds)
         reason = (
             f"R3: {finding.text}" if finding else "R3 matches no layer; it costs the chip nothing"
@@ -41,7 +46,7 @@ class Equalize(Lever):
         section = Equalization(
             enabled=True,
             iterations=10,
-            value_threshold=0.5,
+            value_threshold=_THRESHOLD,
             opt_level=_OPT_LEVEL,
             including_bias=False,
             including_act=False,

@@ -26,7 +26,9 @@ class PromoteWorst(Lever):
         return bool(int16_ops(setting))
 
     def applies(self, state: SearchState) -> Judgement:
-        """Needs a layerwise list to choose from."""
+        """Needs a layerwise list to choose from, and ops that have 8 bits."""
+        if state.options.width == 16:
+            return Judgement(False, "every op has 16 bits already")
         chosen = choose_int16(state)
         if not chosen:
             return Judgement(False, f"{state.base_name} has no layerwise errors to choose ops by")

@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING
 
 from espdl_quantize.search._describe import ratio
 from espdl_quantize.search.levers._base import Judgement, Lever
-from espdl_quantize.search.triggers import weight_stats
+from espdl_quantize.search.triggers import is_surely_below, weight_stats
 from espdl_quantize.setting import Setting, WeightSplit
 
 if TYPE_CHECKING:
     from espdl_quantize.search._state import SearchState
+
+_THRESHOLD = 1.5
+"""Weights of a larger magnitude are split; esp-ppq leaves a layer without one as it is."""
 
 
 class SplitOutliers(Lever):
@@ -29,8 +32,12 @@ class SplitOutliers(Lever):
         """Needs a Conv with weights of high kurtosis."""
         chosen = choose_split(state)
         if chosen is None:
-            limit = state.options.thresholds.split_kurtosis
-            return Judgement(False, f"no Conv of {state.base_name} has weight kurtosis > {limit:g}")
+            return Judgement(
+                False,
+                f"no Conv of {state.base_name} has weight kurtosis > "
+                f"{state.options.thresholds.split_kurtosis:g} and a weight above {_THRESHOLD:g}: "
+                "smaller ones are not split",
+            )
         return Judgement(True, f"R4: weight of {chosen[0]} has kurtosis {ratio(chosen[1])}")
 
     def change(self, state: SearchState) -> Setting:
@@ -39,7 +46,10 @@ class SplitOutliers(Lever):
         if chosen is None:
             raise ValueError("lever 3f does not apply: no layer qualifies")
         section = WeightSplit(
-            enabled=True, interested_layers=[chosen[0]], value_threshold=1.5, method="balance"
+            enabled=True,
+            interested_layers=[chosen[0]],
+            value_threshold=_THRESHOLD,
+            method="balance",
         )
         return state.base.model_copy(update={"weight_split": section})
 
@@ -56,6 +66,10 @@ def choose_split(state: SearchState) -> tuple[str, float] | None:
     for op in convs:
         weight = weight_stats(evidence, op)
         kurtosis = weight.float_kurtosis if weight else None
-        if kurtosis is not None and kurtosis > state.options.thresholds.split_kurtosis:
+        if (
+            kurtosis is not None
+            and kurtosis > state.options.thresholds.split_kurtosis
+            and not is_surely_below(evidence, op, _THRESHOLD)
+        ):
             outlying.append((op, kurtosis))
     return max(outlying, key=lambda item: (errors.get(item[0], -1.0), item[1]), default=None)
