@@ -107,7 +107,7 @@ def test_without_samples_a_rate_and_a_count_do(tmp_path: Path) -> None:
 
 
 def test_where_the_metrics_noise_is_unknown_the_outputs_tell(tmp_path: Path) -> None:
-    unknown = {"metric_unit": None, "sample_count": None, "sample_count_from": None}
+    unknown: dict[str, Any] = {"metric_unit": None, "sample_count": None, "sample_count_from": None}
     scored(tmp_path, 0, 150, baseline(), noise=0.1, **unknown)
     scored(tmp_path, 1, 149, trained("kl"), noise=0.1, **unknown)
     scored(tmp_path, 2, 148, trained("mse"), noise=0.3, **unknown)
