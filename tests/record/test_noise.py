@@ -12,8 +12,6 @@ import pytest
 from espdl_quantize.record import NO_LOSS, History, read_history
 from espdl_quantize.record.files import SAMPLES
 from espdl_quantize.report import compare
-from espdl_quantize.report._certainty import verdict_of
-from espdl_quantize.report._comparison import outcome_of
 from espdl_quantize.search import (
     DEFAULT_THRESHOLDS,
     Decision,
@@ -116,9 +114,9 @@ def test_where_the_metrics_noise_is_unknown_the_outputs_tell(tmp_path: Path) -> 
     assert history.versus(alike, there(history.best)) is None
     assert history.gain(alike) == 0.0
     assert history.gain(noisier) == -1.0
-    assert [outcome_of(history, row) for row in (alike, noisier)] == ["within noise", "worse"]
-    words = [verdict_of(history, row) for row in (alike, noisier)]
-    assert words == ["outputs alike, noise unknown", "noise unknown"]
+    compare(tmp_path)
+    entries = json.loads((tmp_path / "comparison.json").read_text("utf-8"))["iterations"]
+    assert [entry["outcome"] for entry in entries] == ["first score", "within noise", "worse"]
 
 
 def test_where_nothing_is_known_the_highest_is_best(tmp_path: Path) -> None:
