@@ -5,6 +5,7 @@ import pytest
 
 from espdl_quantize.contract import load_contract
 from espdl_quantize.core import Direction, NoProgress, Priority
+from espdl_quantize.gate import examine_first
 from espdl_quantize.iteration import RunOptions
 from espdl_quantize.record import IterationRecord, record_from_json
 from espdl_quantize.setting import baseline
@@ -34,7 +35,8 @@ def test_the_real_backend_is_run_iteration_with_a_contract(
 
     record = record_from_json({"iteration_id": 0})
 
-    def fake_iteration(*given: Any) -> IterationRecord:
+    def fake_iteration(*given: Any, examine: object) -> IterationRecord:
+        assert examine is examine_first
         called.append(given)
         return record
 

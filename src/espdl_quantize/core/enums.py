@@ -72,6 +72,7 @@ class Stage(Word):
 
     START = "start"
     CHECK_INSTALLATION = "check installation"
+    EXAMINE = "examine the contract"
     READ_CALIBRATION = "read calibration data"
     PREPARE_FLOAT_MODEL = "prepare float model"
     SCORE_FLOAT_MODEL = "score float model"

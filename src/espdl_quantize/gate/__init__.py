@@ -26,6 +26,15 @@ the names of what it ``needs`` of the context. An
 
 from espdl_quantize.gate._context import GateContext, GateOptions
 from espdl_quantize.gate._run import GateReport, GateStage, examine
+from espdl_quantize.gate.first import examine_first
 from espdl_quantize.gate.stages import STAGES
 
-__all__ = ["STAGES", "GateContext", "GateOptions", "GateReport", "GateStage", "examine"]
+__all__ = [
+    "STAGES",
+    "GateContext",
+    "GateOptions",
+    "GateReport",
+    "GateStage",
+    "examine",
+    "examine_first",
+]

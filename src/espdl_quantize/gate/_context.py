@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from espdl_quantize.contract import Batch, Contract
-from espdl_quantize.core import NoProgress, Progress
+from espdl_quantize.core import Engine, NoProgress, Progress
 from espdl_quantize.iteration import Prepared, Score
-from espdl_quantize.ppq import FloatModel
+from espdl_quantize.ppq import FloatModel, QuantizationEngine, QuantizedModel, engine_for
 from espdl_quantize.targets import TargetFacts
 
 
@@ -19,11 +20,17 @@ class GateOptions:
 
     Attributes:
         score: call the contract's evaluation on the float model.
+        final: call evaluate_final on it, too, where there is one.
         seed: of every random generator.
+        full_eval: score by evaluate even where the contract has an evaluate_fast.
+        engine: quantizes the trial, and runs what is scored.
     """
 
     score: bool = True
+    final: bool = True
     seed: int = 0
+    full_eval: bool = False
+    engine: Engine = Engine.FAST
 
 
 @dataclass
@@ -39,15 +46,18 @@ class GateContext:
         options: what is examined.
         progress: receives the stages.
         facts: what is told of a contract that holds, by name, in the order of their stages.
+        reads_all: read the whole calibration data, for the iteration that follows.
         contract: the loaded module.
         prepared: reads its data and exports its model, once.
         target: what the chip's quantizer does.
+        engine: is installed from the stage that sets it until the examination ends.
         batches: the first calibration batches, collated, on the contract's device.
         runs: set where the user's own model runs on a batch.
         model: the float model as esp-ppq reads it.
         graph: the same, parsed; it has run on a batch.
         scored: the float model's score by the function that the search scores by.
         final: the same by evaluate_final, where there is one.
+        trial: the model, quantized on one batch by the baseline's setting.
     """
 
     path: Path
@@ -55,15 +65,29 @@ class GateContext:
     options: GateOptions = field(default_factory=GateOptions)
     progress: Progress = field(default_factory=NoProgress)
     facts: dict[str, object] = field(default_factory=dict)
+    reads_all: bool = False
     contract: Contract = field(init=False)
     prepared: Prepared = field(init=False)
     target: TargetFacts = field(init=False)
+    engine: QuantizationEngine = field(init=False)
     batches: list[Batch] = field(init=False)
     runs: bool = field(init=False)
     model: FloatModel = field(init=False)
     graph: Any = field(init=False)
     scored: Score = field(init=False)
     final: Score = field(init=False)
+    _installed: ExitStack = field(default_factory=ExitStack, repr=False)
+    trial: QuantizedModel = field(init=False)
+
+    def install_engine(self) -> None:
+        """Put the engine to work until :meth:`close`."""
+        engine = engine_for(self.options.engine)
+        self._installed.enter_context(engine.install())
+        self.engine = engine
+
+    def close(self) -> None:
+        """Put back what the stages changed of the process."""
+        self._installed.close()
 
     def has(self, name: str) -> bool:
         """Tell whether a field has been set."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 
 from espdl_quantize.contract import located
@@ -89,15 +90,22 @@ def examine(context: GateContext, stages: Sequence[GateStage]) -> GateReport:
         stages: in their order.
     """
     findings: list[Finding] = []
-    skipped = []
-    for stage in stages:
-        if not all(map(context.has, stage.needs)):
-            skipped.append(stage.name)
-            continue
-        try:
-            with context.progress.stage(stage.name):
-                findings += stage.examine(context)
-        except EspdlQuantizeError as error:
-            cause = located(error, context.contract) if context.has("contract") else error
-            findings.append(Finding.of_error(cause, stage.code, stage.subject))
+    skipped: list[str] = []
+    with closing(context):
+        for stage in stages:
+            _run_stage(stage, context, findings, skipped)
     return GateReport(tuple(findings), dict(context.facts), tuple(skipped))
+
+
+def _run_stage(
+    stage: GateStage, context: GateContext, findings: list[Finding], skipped: list[str]
+) -> None:
+    if not all(map(context.has, stage.needs)):
+        skipped.append(stage.name)
+        return
+    try:
+        with context.progress.stage(stage.name):
+            findings += stage.examine(context)
+    except EspdlQuantizeError as error:
+        cause = located(error, context.contract) if context.has("contract") else error
+        findings.append(Finding.of_error(cause, stage.code, stage.subject))

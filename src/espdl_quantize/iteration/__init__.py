@@ -11,9 +11,14 @@ from espdl_quantize.iteration._score import (
     final_evaluator,
     score_float,
 )
+from espdl_quantize.iteration._signals import FloatOutputs
 from espdl_quantize.iteration._verify import Verification, verify_iteration
+from espdl_quantize.iteration.examination import Examination, Examine
 
 __all__ = [
+    "Examination",
+    "Examine",
+    "FloatOutputs",
     "Prepared",
     "RunOptions",
     "Score",

@@ -46,6 +46,7 @@ class Context:
     scored: Score | None = None
     float_value: float | None = None
     float_key: str | None = None
+    examined: Score | None = None
     reused: tuple[ReusedPass, ...] = ()
     facts: ScoreFacts = field(default_factory=ScoreFacts)
     engine: QuantizationEngine = field(default_factory=ReferenceEngine)

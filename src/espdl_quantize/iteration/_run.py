@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -39,6 +40,7 @@ from espdl_quantize.iteration._score import (
 from espdl_quantize.iteration._signals import FloatOutputs
 from espdl_quantize.iteration.auxiliary import auxiliary_facts, drawn
 from espdl_quantize.iteration.compatibility import check_compatibility, has_scored_beside
+from espdl_quantize.iteration.examination import Examine
 from espdl_quantize.ppq import (
     QuantizedModel,
     batch_digests,
@@ -71,6 +73,8 @@ def run_iteration(
     options: RunOptions,
     progress: Progress,
     prepared: Prepared | None = None,
+    *,
+    examine: Examine | None = None,
 ) -> IterationRecord:
     """Run one iteration into ``folder``, which appears only when it is whole.
 
@@ -81,6 +85,8 @@ def run_iteration(
         options: how to run.
         progress: notified of every stage.
         prepared: of this contract, where more iterations are to come in this process.
+        examine: called before the first iteration of an output folder, such as
+            :func:`espdl_quantize.gate.examine_first`; None for no examination.
 
     Returns:
         The record of the iteration, which has a score.
@@ -97,7 +103,9 @@ def run_iteration(
             prepared = stack.enter_context(Prepared(contract))
         stack.enter_context(locked(folder.parent))
         staging = stack.enter_context(staged(folder, overwrite=options.overwrite))
-        record, failure = run_staged(prepared, setting, folder, staging, options, progress)
+        record, failure = run_staged(
+            prepared, setting, folder, staging, options, progress, examine=examine
+        )
     if failure is not None:
         raise failure
     return record
@@ -113,6 +121,7 @@ def run_staged(
     *,
     on_draft: Callable[[IterationRecord], None] | None = None,
     notes: Sequence[str] = (),
+    examine: Examine | None = None,
 ) -> tuple[IterationRecord, EspdlQuantizeError | None]:
     """Run one iteration into a folder that somebody else has claimed and will put in its place.
 
@@ -125,6 +134,7 @@ def run_staged(
         progress: notified of every stage.
         on_draft: given the record as it stands at the begin of each stage.
         notes: warnings to begin with.
+        examine: called before the first iteration of an output folder.
 
     Returns:
         The record of the iteration, and why it failed, if it did.
@@ -146,9 +156,13 @@ def run_staged(
     with captured(staging / LOG):
         try:
             spilled = staging / SPILLED if options.reduced_memory else None
-            context.engine = engine_for(options.engine)
-            with spilling_to(spilled), context.engine.install():
-                _run_stages(context)
+            with spilling_to(spilled):
+                write_setting(staging, setting)
+                if examine is not None:
+                    _examine(context, examine)
+                context.engine = engine_for(options.engine)
+                with context.engine.install():
+                    _run_stages(context)
         except OutputFolderError:
             # It has no place in this output folder: not even a failed iteration is left.
             raise
@@ -174,7 +188,6 @@ def numbered(setting: Setting, folder: Path) -> Setting:
 
 def _run_stages(context: Context) -> None:
     contract, config, options = context.contract, context.contract.config, context.options
-    write_setting(context.staging, context.setting)
     context.warnings += [f"QUANT_CONFIG[{key!r}] is ignored" for key in contract.ignored_keys]
     with context.timed(Stage.CHECK_INSTALLATION):
         check_installation()
@@ -186,7 +199,8 @@ def _run_stages(context: Context) -> None:
     with context.timed(Stage.READ_CALIBRATION):
         pool = _read_calibration(context)
         batches = drawn(pool, options.draw, options.seed, config.calib_steps)
-        context.warnings += warn_of_few(count_samples(batches[: config.calib_steps]))
+        few = warn_of_few(count_samples(batches[: config.calib_steps]))
+        context.warnings += [each for each in few if each not in context.warnings]
     with context.timed(Stage.PREPARE_FLOAT_MODEL):
         model, float_graph = context.prepared.float_model(batches[0])
         reference = FloatReference(context.outputs, contract, model)
@@ -266,6 +280,16 @@ def _run_stages(context: Context) -> None:
             )
             # The model to deploy is the iteration's own.
             file.unlink()
+
+
+def _examine(context: Context, examine: Examine) -> None:
+    """Find what is wrong with the contract before the first iteration, in one go."""
+    if context.options.is_auxiliary or has_scored_beside(context.folder):
+        return
+    with context.timed(Stage.EXAMINE), tempfile.TemporaryDirectory(dir=context.staging) as scratch:
+        examination = examine(context.prepared, context.options, Path(scratch), context.progress)
+    context.warnings += examination.warnings
+    context.examined = examination.scored
 
 
 def _analyse(context: Context, quantized: QuantizedModel, batches: list[Batch]) -> None:
@@ -355,9 +379,11 @@ def _score_float(context: Context, reference: FloatReference, graph: Any) -> Non
     full, final = context.options.full_eval, context.options.final
     if reference.is_complete(evaluator_of(context.contract, full=full, final=final)):
         return
-    seed_everything(context.options.seed)
-    scored = score_float(
-        context.contract, graph, full=full, make_watcher=lambda _: FloatOutputs(), final=final
-    )
+    scored = context.examined
+    if scored is None:
+        seed_everything(context.options.seed)
+        scored = score_float(
+            context.contract, graph, full=full, make_watcher=lambda _: FloatOutputs(), final=final
+        )
     context.warnings += [f"float model: {warning}" for warning in scored.warnings]
     reference.store(scored)

@@ -17,6 +17,13 @@ MOST_ATTEMPTS = 10
 
 FAILED: Literal["failed"] = "failed"
 
+_BEFORE_THE_SETTING = (
+    Stage.EXAMINE,
+    Stage.READ_CALIBRATION,
+    Stage.PREPARE_FLOAT_MODEL,
+    Stage.RUN_ONE_BATCH,
+    Stage.SCORE_FLOAT_MODEL,
+)
 _MOST_TEXT = 500
 _MOST_LAYERS = 64
 _QUOTED = re.compile(r"(?<!\w)('[^']*'|\"[^\"]*\")")
@@ -99,6 +106,11 @@ class Failure:
             ops = frozenset((*place.layers, *place.other_layers))
         cause = _QUOTED.sub("~", cause)
         return _WORD.sub(lambda word: "~" if _is_name(word[0], ops) else word[0], cause)
+
+    @property
+    def is_of_contract(self) -> bool:
+        """Return whether no setting can change it: it came before the setting had any part."""
+        return self.stage in _BEFORE_THE_SETTING
 
     @property
     def is_of_setting(self) -> bool:

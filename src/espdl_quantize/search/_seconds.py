@@ -10,8 +10,8 @@ from espdl_quantize.core import Engine, Stage, describe_seconds
 from espdl_quantize.record import History, Iteration
 from espdl_quantize.setting import BLOCK_PASSES, PASSES, TRAINING_PASSES, Setting, canonical
 
-_ONCE = Stage.SCORE_FLOAT_MODEL
-"""A stage that only the first iteration of a folder goes through."""
+_ONCE = (Stage.EXAMINE, Stage.SCORE_FLOAT_MODEL)
+"""Stages that only the first iteration of a folder goes through."""
 _FORWARD = Stage.RUN_ONE_BATCH
 """The stage that takes one forward of the float model on a calibration batch."""
 
@@ -155,7 +155,8 @@ def _net_seconds(iteration: Iteration) -> float | None:
         return None
     # What was taken from an earlier iteration may have to be computed in the next one.
     spent = iteration.elapsed_seconds + iteration.seconds_saved
-    return max(spent - iteration.elapsed_by_stage.get(_ONCE, 0.0), 0.0)
+    once = sum(iteration.elapsed_by_stage.get(stage, 0.0) for stage in _ONCE)
+    return max(spent - once, 0.0)
 
 
 def _known(iteration: Iteration) -> float:

@@ -72,7 +72,8 @@ def tune(
 
     Raises:
         OutputFolderError: the folder is another search's, is in use, or cannot be written.
-        ContractError: the first iteration failed by a fault of the contract.
+        EspdlQuantizeError: an iteration failed by what no setting can change: the contract, its
+            model, its data or its evaluation.
         IterationError: no iteration has a score, or the same failure came again and again.
         SearchInterrupt: the user interrupted it.
     """
@@ -261,8 +262,8 @@ class Search:
         iteration = history.get(number)
         if failure is not None and (iteration is None or iteration.failure is None):
             raise failure
-        if isinstance(failure, ContractError):
-            # No other setting can do better, and the contract's own words say what to fix.
+        if failure is not None and _is_for_good(failure, iteration):
+            # No other setting can do better, and its own words say what to fix.
             raise failure
         if iteration is None:
             warnings = (item.text for item in history.warnings if item.iteration_id == number)
@@ -330,6 +331,12 @@ class Search:
     def _seconds_left(self) -> float | None:
         seconds = self._options.budget.seconds
         return None if seconds is None else seconds - (self._clock() - self._started)
+
+
+def _is_for_good(failure: EspdlQuantizeError, iteration: Iteration | None) -> bool:
+    """Tell whether every setting fails like this."""
+    recorded = None if iteration is None else iteration.failure
+    return isinstance(failure, ContractError) or (recorded is not None and recorded.is_of_contract)
 
 
 def _repetition(failed: list[Iteration], decision: Decision) -> Proposal | None:

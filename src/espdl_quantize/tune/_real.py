@@ -8,6 +8,7 @@ from typing import Any
 
 from espdl_quantize.contract import Contract
 from espdl_quantize.core import Direction, Priority, Progress
+from espdl_quantize.gate import examine_first
 from espdl_quantize.iteration import Prepared, RunOptions, final_evaluator, run_iteration
 from espdl_quantize.record import IterationRecord
 from espdl_quantize.setting import Setting
@@ -47,7 +48,13 @@ class RealBackend:
     def run(self, setting: Setting, folder: Path, progress: Progress) -> IterationRecord:
         """Run one iteration."""
         return run_iteration(
-            self._contract, setting, folder, self._options, progress, self._prepared
+            self._contract,
+            setting,
+            folder,
+            self._options,
+            progress,
+            self._prepared,
+            examine=examine_first,
         )
 
     def run_auxiliary(

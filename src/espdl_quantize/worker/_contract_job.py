@@ -7,6 +7,7 @@ from pathlib import Path
 
 from espdl_quantize.contract import Contract, load_contract
 from espdl_quantize.core import EspdlQuantizeError, Json, Progress
+from espdl_quantize.gate import examine_first
 from espdl_quantize.iteration import Prepared, RunOptions, captured, final_evaluator, run_staged
 from espdl_quantize.ppq import check_installation, target_names
 from espdl_quantize.record import IterationRecord
@@ -50,6 +51,7 @@ class ContractJob:
             progress,
             on_draft=on_draft,
             notes=order.notes,
+            examine=examine_first,
         )
 
 

@@ -4,6 +4,7 @@ from espdl_quantize.gate._run import GateStage
 from espdl_quantize.gate.stages.contract import load, probe_chip, read_loader
 from espdl_quantize.gate.stages.evaluation import score, score_final
 from espdl_quantize.gate.stages.model import read_model, run_torch_model
+from espdl_quantize.gate.stages.trial import try_out
 
 STAGES: tuple[GateStage, ...] = (
     GateStage(name="load the contract", subject="QUANT_CONFIG", examine=load),
@@ -25,6 +26,12 @@ STAGES: tuple[GateStage, ...] = (
         subject="the model",
         examine=read_model,
         needs=("contract", "runs"),
+    ),
+    GateStage(
+        name="try to quantize and export",
+        subject="the model",
+        examine=try_out,
+        needs=("contract", "target", "batches", "graph"),
     ),
     GateStage(
         name="score the float model",

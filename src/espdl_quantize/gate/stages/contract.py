@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from espdl_quantize.contract import (
     ContractFaultsError,
@@ -14,7 +14,13 @@ from espdl_quantize.contract import (
 from espdl_quantize.core import Finding, FindingKind
 from espdl_quantize.gate._context import GateContext
 from espdl_quantize.iteration import Prepared
-from espdl_quantize.ppq import check_device, check_installation, probe_target, target_names
+from espdl_quantize.ppq import (
+    check_device,
+    check_installation,
+    probe_target,
+    seed_everything,
+    target_names,
+)
 
 ENOUGH_SAMPLES = 32
 """Samples that are read at least, where calib_steps allows: statistics of fewer say little."""
@@ -49,6 +55,10 @@ def load(context: GateContext) -> Iterator[Finding]:
         )
 
 
+def _show(context: GateContext) -> Callable[[int, int | None], None]:
+    return lambda done, total: context.progress.update(done, total, f"batch {done}")
+
+
 def probe_chip(context: GateContext) -> Iterator[Finding]:
     """Look at the device, and at what the chip's quantizer does."""
     config = context.contract.config
@@ -60,16 +70,21 @@ def probe_chip(context: GateContext) -> Iterator[Finding]:
         f"{config.target}, {config.num_of_bits} bits, weights {weights}, "
         f"rounding {context.target.rounding}"
     )
+    context.install_engine()
     yield from ()
 
 
 def read_loader(context: GateContext) -> Iterator[Finding]:
     """Read the first calibration batches."""
     config = context.contract.config
-    limit = -(-ENOUGH_SAMPLES // config.batch_size)
-    context.batches = read_batches(context.contract, limit=limit)
-    # Of these batches: a run counts all of them.
-    samples = count_samples(context.batches) * config.calib_steps // len(context.batches)
+    seed_everything(context.options.seed)
+    if context.reads_all:
+        context.batches, _ = context.prepared.batches(context.options.seed, _show(context))
+        samples = count_samples(context.batches[: config.calib_steps])
+    else:
+        limit = -(-ENOUGH_SAMPLES // config.batch_size)
+        context.batches = read_batches(context.contract, limit=limit)
+        samples = count_samples(context.batches) * config.calib_steps // len(context.batches)
     for message in warn_of_few(samples):
         yield Finding(
             FindingKind.WARNING,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from espdl_quantize.core import Finding, FindingKind
 from espdl_quantize.gate._context import GateContext
-from espdl_quantize.iteration import facts_of, score_float
+from espdl_quantize.iteration import FloatOutputs, facts_of, score_float
 from espdl_quantize.ppq import batch_digests, seed_everything
 
 
@@ -17,7 +17,12 @@ def score(context: GateContext) -> Iterator[Finding]:
     if not context.options.score:
         return
     seed_everything(context.options.seed)
-    context.scored = score_float(contract, context.graph, full=False)
+    context.scored = score_float(
+        contract,
+        context.graph,
+        full=context.options.full_eval,
+        make_watcher=lambda _: FloatOutputs(),
+    )
     context.facts["float_value"] = context.scored.value
     context.facts["evaluated_by"] = f"{context.scored.used}()"
     for message in context.scored.warnings:
@@ -33,7 +38,8 @@ def score(context: GateContext) -> Iterator[Finding]:
 
 def score_final(context: GateContext) -> Iterator[Finding]:
     """Score the float model by evaluate_final, where there is one."""
-    if not context.options.score or not context.contract.has_evaluate_final:
+    options = context.options
+    if not (options.score and options.final and context.contract.has_evaluate_final):
         return
     seed_everything(context.options.seed)
     context.final = score_float(context.contract, context.graph, full=False, final=True)

@@ -1,0 +1,55 @@
+"""A trial on one small batch, without training: what cannot be quantized or exported shows now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from espdl_quantize.chip import Fault, check_legality
+from espdl_quantize.core import Finding, FindingKind
+from espdl_quantize.gate._context import GateContext
+from espdl_quantize.ppq import export, quantize
+from espdl_quantize.record.files import MODEL
+from espdl_quantize.setting import baseline, resolve
+
+SAMPLES = 8
+"""Of the batch that the trial calibrates with: it asks what is possible, not how accurate it is."""
+
+STEPS = 2
+"""The fewest that esp-ppq's calibration takes (RuntimeCalibrationPass asserts it); it reads the one
+batch twice."""
+
+OF_SCALES = frozenset({"shift", "exponents", "bias", "shared exponent", "one exponent"})
+"""Rules of the chip that scales decide: those of a few samples say nothing of a whole calibration,
+so that what breaks them here is a warning."""
+
+
+def try_out(context: GateContext) -> Iterator[Finding]:
+    """Quantize by the baseline's setting, export, and hold the file against the chip's rules."""
+    config = context.contract.config
+    setting = baseline(0, num_of_bits=config.num_of_bits)
+    resolved = resolve(setting, context.target, config.device)
+    batches = [context.batches[0].first(SAMPLES)]
+    file = context.scratch / MODEL
+    with context.progress.stage("quantize on one batch"):
+        quantized = quantize(
+            context.model,
+            config.model_copy(update={"calib_steps": STEPS}),
+            resolved,
+            batches,
+            context.progress,
+            engine=context.engine,
+            seed=context.options.seed,
+        )
+    with context.progress.stage("export"):
+        layouts = export(quantized, file, engine=context.engine)
+    context.trial = quantized
+    legality = check_legality(file, config.target, quantized.graph, layouts)
+    for fault in legality.faults:
+        yield _finding(fault, config.target)
+
+
+def _finding(fault: Fault, chip: str) -> Finding:
+    where = f"op {fault.op!r} ({fault.op_type})" if fault.op else "the exported model"
+    kind = FindingKind.WARNING if fault.rule in OF_SCALES else FindingKind.FAULT
+    code = f"illegal_{fault.rule.replace(' ', '_')}"
+    return Finding(kind, code, where, f"{where} is illegal on {chip}: {fault.cause}")
