@@ -223,6 +223,23 @@ class _Relu6Residual(nn.Module):
         return logits
 
 
+class Streaming(nn.Module):
+    """Reads one row of an image per call: a row, the state of its GRU, and a rate for all samples.
+
+    The samples lie along the second axis of the state [layers, samples, hidden].
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cells = nn.GRU(28, 16)
+        self.head = nn.Linear(16, 10)
+
+    def forward(self, row: Tensor, state: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
+        new, last = self.cells((row * rate).unsqueeze(0), state)
+        logits: Tensor = self.head(new.squeeze(0))
+        return logits, last
+
+
 def depthwise_cnn() -> nn.Module:
     """Return a MobileNet-like network."""
     return _seeded(_DepthwiseCnn)
@@ -243,6 +260,7 @@ SPECIAL: dict[str, type[nn.Module]] = {
     "small tanh": _SmallTanh,
     "adds constant": _AddsConstant,
     "relu6 residual": _Relu6Residual,
+    "streaming": Streaming,
 }
 """Networks for one question each; what goes through every kind need not go through these."""
 

@@ -175,3 +175,29 @@ def test_esp_ppq_runs_each_form_alike(tmp_path: Path) -> None:
     outputs = [run_graph(graph, Batch.of(form), "cpu")[0] for form in forms]
     assert all(torch.equal(outputs[0], output) for output in outputs[1:])
     assert torch.allclose(outputs[0], model(images), atol=1e-4)
+
+
+@given(st.integers(1, 5), st.integers(0, 2), st.permutations(range(5)))
+def test_samples_lie_along_their_axis(count: int, axis: int, order: list[int]) -> None:
+    state = torch.arange(float(count * 6)).reshape(count, 2, 3).movedim(0, axis).contiguous()
+    rate, rows = torch.ones(1), torch.arange(float(count))
+    batch = Batch((state, rate, rows), axes=(axis, None, 0))
+    assert batch.sample_count == count
+    samples = list(batch.samples())
+    assert [float(sample.tensors[2]) for sample in samples] == list(range(count))
+    joined = Batch.joined(samples)
+    assert joined.axes == batch.axes
+    assert all(map(torch.equal, joined.tensors, batch.tensors))
+    places = [place for place in order if place < count]
+    taken = batch.take(places)
+    assert taken.tensors[2].tolist() == places
+    assert all(
+        torch.equal(taken.tensors[0].select(axis, at), state.select(axis, place))
+        for at, place in enumerate(places)
+    )
+
+
+def test_what_is_one_for_all_samples_must_not_differ() -> None:
+    batches = [Batch((torch.ones(2, 3), torch.tensor([rate])), axes=(0, None)) for rate in (1, 2)]
+    with pytest.raises(ValueError, match="input number 1, which holds no samples, differs"):
+        Batch.joined(batches)

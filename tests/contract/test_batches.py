@@ -9,6 +9,7 @@ from espdl_quantize.contract import (
     Keeper,
     count_samples,
     load_contract,
+    note_of_repeats,
     read_batches,
     warn_of_few,
 )
@@ -63,7 +64,6 @@ def test_collate_drops_the_labels(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("calibration", "message"),
     [
-        ("return [torch.zeros(16, 1, 28, 28)] * 3", "yields 3 batches, calib_steps is 4.*to 3"),
         ("return [torch.zeros(16, 1, 27, 28)] * 4", r"shape \[16, 1, 27, 28\].*input_shape"),
         ("return [torch.zeros(16, 1, 28, 28) / 0] * 4", "NaN or infinite"),
         ("return ['text'] * 4", "a str, expected a tensor"),
@@ -156,13 +156,68 @@ def test_each_batch_is_told(tmp_path: Path) -> None:
     assert progress == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
-def test_a_short_loader_is_refused_before_anything_is_read(tmp_path: Path) -> None:
-    config = {**CONFIG, "calib_steps": 5}
-    contract = load_contract(write_contract(tmp_path, config=config), ["esp32s3"])
-    read: list[int] = []
-    with pytest.raises(ContractError, match="yields 4 batches, calib_steps is 5"):
-        read_batches(contract, limit=1, on_batch=lambda done, _: read.append(done))
-    assert read == []
+def test_a_short_loader_is_read_to_its_end_and_noted(tmp_path: Path) -> None:
+    assert len(read(tmp_path, "return [torch.zeros(16, 1, 28, 28)] * 3")) == 3
+    assert note_of_repeats(4, 4) == []
+    assert "yields 3 batches and calib_steps is 4" in note_of_repeats(3, 4)[0]
+    # esp-ppq asserts two steps at least.
+    assert "yields 1 batch and" in note_of_repeats(1, 4)[0]
+    assert note_of_repeats(1, 4)[0].endswith("calib_steps to 2")
+
+
+NAMED = {"input_shape": {"row": [28], "state": [2, 8], "rate": []}, "batch_axis": {"state": 1}}
+
+
+def named(state: str = "2, 5, 8", rate: str = "5", row: str = "5, 28") -> str:
+    return (
+        f"return [{{'rate': torch.zeros({rate}), 'row': torch.zeros({row}), "
+        f"'state': torch.zeros({state})}}] * 4"
+    )
+
+
+def test_inputs_are_known_by_name_and_by_their_axis(tmp_path: Path) -> None:
+    batch = read(tmp_path, named(), **NAMED)[0]
+    assert batch.names == ("row", "state", "rate")
+    assert batch.axes == (0, 1, 0)
+    assert batch.sample_count == 5
+    sample = list(batch.samples())[3]
+    assert [list(tensor.shape) for tensor in sample.tensors] == [[1, 28], [2, 1, 8], [1]]
+    assert [list(tensor.shape) for tensor in batch.first(2).tensors] == [[2, 28], [2, 2, 8], [2]]
+
+
+def test_lists_take_the_names_of_the_shapes(tmp_path: Path) -> None:
+    calibration = "return [[torch.zeros(5, 28), torch.zeros(2, 5, 8), torch.zeros(5)]] * 4"
+    assert set(read(tmp_path, calibration, **NAMED)[0].as_esp_ppq()) == {"row", "state", "rate"}
+
+
+@pytest.mark.parametrize(
+    ("calibration", "message"),
+    [
+        (named(state="5, 2, 8"), r"shape \[5, 2, 8\] of input 'state', expected \[2, batch, 8\]"),
+        (named(rate="1"), r"different numbers of samples: \[5, 28\], \[2, 5, 8\], \[1\]"),
+        (named(row="28"), r"\[28\] of input 'row', expected \[batch, 28\].*say None for it"),
+        (named().replace("'row'", "'line'"), "names its tensors .'line', 'rate', 'state'"),
+    ],
+)
+def test_a_contradicting_input_is_named(tmp_path: Path, calibration: str, message: str) -> None:
+    with pytest.raises(ContractError, match=message):
+        read(tmp_path, calibration, **NAMED)
+
+
+@pytest.mark.parametrize(
+    ("shape", "actual", "hint"),
+    [
+        ([3, 32, 48], "4, 32, 48, 3", "channels last, input_shape says channels first"),
+        ([32, 48, 3], "4, 3, 32, 48", "channels first, input_shape says channels last"),
+        ([3, 32, 48], "4, 3, 48, 32", "height and width are swapped"),
+        ([2, 8], "2, 4, 8", "axis 1 of this input holds the samples"),
+    ],
+)
+def test_the_contradiction_of_a_shape_is_named(
+    tmp_path: Path, shape: list[int], actual: str, hint: str
+) -> None:
+    with pytest.raises(ContractError, match=hint):
+        read(tmp_path, f"return [torch.zeros({actual})] * 4", input_shape=shape)
 
 
 def test_a_missing_channel_axis_is_thought_of(tmp_path: Path) -> None:

@@ -50,7 +50,17 @@ def test_every_missing_key_is_reported_at_once() -> None:
         ("target", 3),
         ("num_of_bits", 4),
         ("device", "gpu"),
-        ("calib_steps", 0),
+        ("calib_steps", 1),
+        ("calib_steps", 5001),
+        ("batch_axis", True),
+        ("batch_axis", -1),
+        ("batch_axis", 4),
+        ("batch_axis", None),
+        ("batch_axis", [0, 0]),
+        ("batch_axis", {"state": 1}),
+        ("input_shape", {}),
+        ("input_shape", {"": [3]}),
+        ("input_shape", {"x": 3}),
         ("calib_steps", 1.5),
         ("primary_metric", ""),
         ("metric_direction", "up"),
@@ -120,3 +130,40 @@ def test_a_config_that_is_no_dict_is_one_fault(payload: object) -> None:
     config, faults = parse_config(payload, TARGETS)
     assert config is None
     assert [fault.key for fault in faults] == ["QUANT_CONFIG"]
+
+
+@pytest.mark.parametrize(
+    ("shapes", "axes", "expected"),
+    [
+        ([3, 32], 0, [(None, [7, 3, 32])]),
+        ([3, 32], 1, [(None, [3, 7, 32])]),
+        ([[28], [2, 16], []], [0, 1, 0], [(None, [7, 28]), (None, [2, 7, 16]), (None, [7])]),
+        ({"x": [28], "h": (2, 16)}, {"h": 1}, [("x", [7, 28]), ("h", [2, 7, 16])]),
+        ({"x": [28], "rate": []}, {"rate": None}, [("x", [7, 28]), ("rate", [])]),
+    ],
+)
+def test_the_shape_of_a_batch_has_its_samples_where_it_is_said(
+    shapes: object, axes: object, expected: list[tuple[str | None, list[int]]]
+) -> None:
+    config, faults = parse_config(VALID | {"input_shape": shapes, "batch_axis": axes}, TARGETS)
+    assert faults == []
+    assert config is not None
+    assert [(spec.name, spec.batched(7)) for spec in config.inputs] == expected
+    assert all(spec.fits(shape) for spec, (_, shape) in zip(config.inputs, expected, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("axes", "found"),
+    [
+        ({"state": 1}, "the names ['state'], which input_shape does not have"),
+        ({"x": 2}, "axis 2 of 'x', where a batch has 2 axes"),
+        ({"x": None, "h": None}, "no input that holds samples"),
+        ([0], "1 axes for 2 inputs"),
+    ],
+)
+def test_a_contradicting_batch_axis_is_named(axes: object, found: str) -> None:
+    payload = VALID | {"input_shape": {"x": [3], "h": [4]}, "batch_axis": axes}
+    config, faults = parse_config(payload, TARGETS)
+    assert config is None
+    assert [fault.key for fault in faults] == ['QUANT_CONFIG["batch_axis"]']
+    assert found in faults[0].found

@@ -124,23 +124,21 @@ def test_without_a_final_function_the_choice_is_told(tmp_path: Path, command: Co
         assert "the contract has only evaluate(), and that score chose the best" in message
 
 
-def test_too_few_batches_beside_scores_are_no_iteration(tmp_path: Path) -> None:
+def test_no_batches_beside_scores_are_no_iteration(tmp_path: Path) -> None:
     outputs, size = tmp_path / "outputs", tmp_path / "size.txt"
     path = write_contract(
         tmp_path,
-        calibration=CALIBRATION.replace(
-            "batch_size=16", f"batch_size=int(open({str(size)!r}).read())"
-        ),
+        calibration=CALIBRATION.replace("images(64)", f"images(int(open({str(size)!r}).read()))"),
         evaluate="return score(quant_graph, 0, 200)",
         extra=SCORE,
     )
-    size.write_text("16")
+    size.write_text("64")
     with IsolatedBackend(path) as backend:
         tune(backend, outputs, TuneOptions(Budget(iterations=1), final=False))
-    size.write_text("32")
+    size.write_text("0")
     with (
         IsolatedBackend(path) as backend,
-        pytest.raises(ContractError, match="yields 2 batches, calib_steps is 4"),
+        pytest.raises(ContractError, match="not one batch"),
     ):
         tune(backend, outputs, TuneOptions(Budget(iterations=1)))
     assert [row.id for row in read_history(outputs).iterations] == [0]

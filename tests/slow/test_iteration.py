@@ -259,7 +259,7 @@ FAILURES: dict[str, tuple[dict[str, Any], str, int]] = {
     "evaluate raises": ({"evaluate": "raise ValueError('boom')"}, "boom", 3),
     "NaN metric": ({"evaluate": "return {'top1': float('nan')}"}, "nan", 3),
     "missing metric": ({"evaluate": "return {'top5': 1}"}, "no 'top1'", 3),
-    "short loader": ({"config": {**CONFIG, "calib_steps": 9}}, "4 batches, calib_steps is 9", 3),
+    "empty loader": ({"calibration": "return []"}, "not one batch", 3),
     "wrong shape": ({"config": {**CONFIG, "input_shape": [1, 28, 27]}}, "input_shape", 3),
     "no CUDA": ({"config": {**CONFIG, "device": "cuda"}}, "no CUDA device", 6),
     "LSTM without a state": (

@@ -4,11 +4,12 @@ from espdl_quantize.contract._batches import (
     FEW,
     Keeper,
     count_samples,
+    note_of_repeats,
     read_batches,
     warn_of_few,
 )
 from espdl_quantize.contract._blame import located
-from espdl_quantize.contract._config import QuantConfig
+from espdl_quantize.contract._config import InputSpec, QuantConfig
 from espdl_quantize.contract._faults import ContractFaultsError, Fault
 from espdl_quantize.contract._load import Contract, load_contract, require_file
 from espdl_quantize.contract._origin import Conflict, Origin, common_origin
@@ -22,6 +23,7 @@ __all__ = [
     "Contract",
     "ContractFaultsError",
     "Fault",
+    "InputSpec",
     "Keeper",
     "ModelType",
     "Origin",
@@ -31,6 +33,7 @@ __all__ = [
     "first_samples",
     "load_contract",
     "located",
+    "note_of_repeats",
     "read_batches",
     "require_file",
     "starter_contract",

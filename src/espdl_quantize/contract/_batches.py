@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from espdl_quantize.contract._blame import first_and_last_line, located
+from espdl_quantize.contract._config import FEWEST_STEPS, InputSpec
 from espdl_quantize.contract._load import Contract
 from espdl_quantize.contract.batch import Batch
 from espdl_quantize.core import ContractError, OutputFolderError
@@ -40,6 +42,25 @@ def warn_of_few(samples: int) -> list[str]:
         f"{FEW} {counted} (the first calib_steps batches): fewer than {FEW_SAMPLES} give scales "
         f"that depend on the draw; let the loader give {ADVISED_SAMPLES} or more, and set "
         "calib_steps to its number of batches"
+    ]
+
+
+def note_of_repeats(batches: int, calib_steps: int) -> list[str]:
+    """Return a note where a loader is shorter than calib_steps, else none.
+
+    esp-ppq's calibration then begins again at the loader's first batch.
+
+    Args:
+        batches: that the loader yields.
+        calib_steps: the contract's.
+    """
+    if batches >= calib_steps:
+        return []
+    counted = f"{batches} batch{'' if batches == 1 else 'es'}"
+    return [
+        f"the calibration loader yields {counted} and calib_steps is {calib_steps}: calibration "
+        "reads the same samples again, which adds nothing; let the loader give more, or set "
+        f"calib_steps to {max(batches, FEWEST_STEPS)}"
     ]
 
 
@@ -94,11 +115,9 @@ def read_batches(
 
     Raises:
         OutputFolderError: what is kept cannot be written.
-        ContractError: the loader raises, ends before calib_steps, or yields what the model cannot
-            take.
+        ContractError: the loader raises, is empty, or yields what the model cannot take.
     """
     config = contract.config
-    needed = config.calib_steps if limit is None else min(limit, config.calib_steps)
     # The analyses read one batch more than analyse_steps says.
     wanted = max(config.calib_steps, config.analyse_steps + 1)
     batches: list[Batch] = []
@@ -107,9 +126,6 @@ def read_batches(
         loader = contract.call("create_calib_dataloader")
         with contract.entered():
             total = len(loader) if hasattr(loader, "__len__") else None
-        if total:
-            # Known before anything is read, so that a check of one batch finds it, too.
-            _check_count(total, config.calib_steps)
         with contextlib.closing(_iterated(loader, contract)) as raws:
             for raw in raws:
                 batch = _as_inputs(contract.collate(raw), contract)
@@ -132,10 +148,8 @@ def read_batches(
         raise located(fault, contract, raised=error) from error
     if not batches:
         raise ContractError("the calibration loader is empty: not one batch", _hint_empty(contract))
-    if len(batches) < needed:
-        _check_count(len(batches), config.calib_steps)
     for number, batch in enumerate(batches):
-        _check(batch, number, contract)
+        _check(batch, number, contract, "calibration")
     return batches
 
 
@@ -171,14 +185,6 @@ def _kept(batch: Batch, keeper: Keeper) -> Batch:
         ) from error
 
 
-def _check_count(count: int, wanted: int) -> None:
-    if count < wanted:
-        raise ContractError(
-            f"the calibration loader yields {count} batches, calib_steps is {wanted}",
-            f"give more samples, or set calib_steps to {count}",
-        )
-
-
 def _hint_empty(contract: Contract) -> str:
     try:
         is_unfilled = "TODO" in inspect.getsource(contract.module.create_calib_dataloader)
@@ -197,13 +203,40 @@ def _hint_inputs(contract: Contract) -> str:
 
 
 def _as_inputs(batch: Any, contract: Contract) -> Batch:
-    """Return a batch on the contract's device, of floats and conditions."""
+    """Return a batch on the contract's device, of floats and conditions, in the order of its
+    inputs."""
     device = contract.config.device
     try:
-        return Batch.of(batch).map(lambda tensor: _as_float(tensor).to(device))
+        inputs = Batch.of(batch).map(lambda tensor: _as_float(tensor).to(device))
     except TypeError as error:
         source = "what collate_fn() returned" if contract.has_collate_fn else "a calibration batch"
         raise ContractError(f"{source} is {error}", _hint_inputs(contract)) from error
+    inputs = _as_named(inputs, contract)
+    axes = contract.config.batch_axes
+    if contract.config.batch_axis == 0 or len(axes) != len(inputs.tensors):
+        return inputs
+    return replace(inputs, axes=axes)
+
+
+def _as_named(batch: Batch, contract: Contract) -> Batch:
+    """Return a batch under the names of input_shape, and in their order, where it has names.
+
+    Raises:
+        ContractError: the batch names others.
+    """
+    names = contract.config.input_names
+    if names is None or batch.names == names:
+        return batch
+    if batch.names is None:
+        # How many there are is counted where all batches are checked.
+        return replace(batch, names=names) if len(names) == len(batch.tensors) else batch
+    if sorted(batch.names) != sorted(names):
+        raise ContractError(
+            f"a calibration batch names its tensors {sorted(batch.names)}, input_shape names "
+            f"{sorted(names)}",
+            "use the names of the model's inputs in both",
+        )
+    return Batch(tuple(batch.by_name(names).values()), names)
 
 
 def _named_alike(batch: Batch, number: int, first: Batch) -> Batch:
@@ -218,7 +251,7 @@ def _named_alike(batch: Batch, number: int, first: Batch) -> Batch:
         names, expected = sorted(batch.names), sorted(first.names)
         if names == expected:
             tensors = batch.by_name(first.names).values()
-            return Batch(tuple(tensors), first.names)
+            return replace(batch, tensors=tuple(tensors), names=first.names)
         difference = f"names its tensors {names}, batch 0 names them {expected}"
     elif first.names is None:
         difference = "is a dict of tensors, batch 0 is none"
@@ -236,31 +269,75 @@ def _as_float(tensor: Tensor) -> Tensor:
     return tensor if is_kept else tensor.float()
 
 
-def _check(batch: Batch, number: int, contract: Contract) -> None:
-    shapes = contract.config.input_shapes
-    if len(batch.tensors) != len(shapes):
+def _check(batch: Batch, number: int, contract: Contract, source: str) -> None:
+    inputs = contract.config.inputs
+    if len(batch.tensors) != len(inputs):
         after = " after collate_fn()" if contract.has_collate_fn else ""
         raise ContractError(
-            f"calibration batch {number} has {len(batch.tensors)} tensors{after}, input_shape has "
-            f"{len(shapes)}",
+            f"{source} batch {number} has {len(batch.tensors)} tensors{after}, input_shape has "
+            f"{len(inputs)}",
             _hint_inputs(contract),
         )
-    for tensor, shape in zip(batch.tensors, shapes, strict=True):
-        actual = list(tensor.shape)
-        if actual[1:] != shape:
-            hint = "make input_shape and the loader agree; input_shape is without the batch"
-            if shape[:1] == [1] and actual[1:] == shape[1:]:
-                hint = (
-                    f"input_shape is without the batch: set it to {shape[1:]}; if its 1 is a "
-                    "channel, add that axis to the images, by unsqueeze(1)"
-                )
-            raise ContractError(
-                f"calibration batch {number} has shape {actual}, expected [batch, "
-                f"{', '.join(map(str, shape))}] from input_shape {shape}",
-                hint,
-            )
-        if not bool(tensor.isfinite().all()):
-            raise ContractError(
-                f"calibration batch {number} holds NaN or infinite values",
-                "clean the samples or their preprocessing",
-            )
+    for tensor, spec in zip(batch.tensors, inputs, strict=True):
+        _check_tensor(tensor, spec, f"{source} batch {number}")
+    counts = {
+        int(tensor.shape[spec.axis])
+        for tensor, spec in zip(batch.tensors, inputs, strict=True)
+        if spec.axis is not None
+    }
+    if len(counts) > 1:
+        shown = ", ".join(str(list(tensor.shape)) for tensor in batch.tensors)
+        raise ContractError(
+            f"the inputs of {source} batch {number} hold different numbers of samples: {shown}",
+            'give one entry per sample in each input; QUANT_CONFIG["batch_axis"] says along which '
+            "axis, and None for an input that is one for all samples",
+        )
+
+
+def _check_tensor(tensor: Tensor, spec: InputSpec, place: str) -> None:
+    actual = list(tensor.shape)
+    if not spec.fits(actual):
+        shape, named = list(spec.shape), "" if spec.name is None else f" of input {spec.name!r}"
+        raise ContractError(
+            f"{place} has shape {actual}{named}, expected {spec.describe()} from input_shape "
+            f"{shape}",
+            _hint_shape(actual, spec),
+        )
+    if not bool(tensor.isfinite().all()):
+        raise ContractError(
+            f"{place} holds NaN or infinite values", "clean the samples or their preprocessing"
+        )
+
+
+def _hint_shape(actual: list[int], spec: InputSpec) -> str:
+    """Say which contradiction it is: the batch's axis, the layout, swapped sizes, or others."""
+    shape = list(spec.shape)
+    if spec.axis is not None and shape[:1] == [1] and actual[1:] == shape[1:]:
+        return (
+            f"input_shape is without the batch: set it to {shape[1:]}; if its 1 is a channel, add "
+            "that axis to the images, by unsqueeze(1)"
+        )
+    if spec.axis is not None and actual == shape:
+        return (
+            "the loader yields single samples: stack them into batches; or, where this input is "
+            'one for all samples, say None for it in QUANT_CONFIG["batch_axis"]'
+        )
+    sample = actual[1:]
+    if spec.axis == 0 and len(sample) == len(shape) == 3:
+        if sample == [*shape[1:], shape[0]]:
+            return "the loader yields channels last, input_shape says channels first: permute one"
+        if sample == [shape[2], *shape[:2]]:
+            return "the loader yields channels first, input_shape says channels last: permute one"
+        if sample == [shape[0], shape[2], shape[1]]:
+            return "height and width are swapped between input_shape and the loader"
+    elsewhere = [
+        axis
+        for axis in range(len(actual))
+        if [*actual[:axis], *actual[axis + 1 :]] == shape and axis != spec.axis
+    ]
+    if elsewhere:
+        return (
+            f"where axis {elsewhere[0]} of this input holds the samples, say so in "
+            'QUANT_CONFIG["batch_axis"]'
+        )
+    return "make input_shape and the loader agree; input_shape is without the batch"

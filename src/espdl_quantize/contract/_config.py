@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -11,14 +12,58 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from espdl_quantize.contract._faults import Fault
 from espdl_quantize.core import Direction, MetricUnit, Priority, Word
 
-Shape = Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=1)]
+FEWEST_STEPS, MOST_STEPS = 2, 5000
+"""What esp-ppq's RuntimeCalibrationPass asserts of calib_steps."""
+
+_Size = Annotated[int, Field(gt=0)]
+Shape = Annotated[list[_Size], Field(min_length=1)]
+Shapes = Annotated[list[list[_Size]], Field(min_length=1)]
+NamedShapes = Annotated[dict[Annotated[str, Field(min_length=1)], list[_Size]], Field(min_length=1)]
+Axis = Annotated[int, Field(ge=0)] | None
 
 
 def _as_lists(value: object) -> object:
     """Accept tuples where lists are expected; an input shape is often written as a tuple."""
     if isinstance(value, (list, tuple)):
         return [_as_lists(item) for item in value]
+    if isinstance(value, Mapping):
+        return {name: _as_lists(item) for name, item in value.items()}
     return value
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What the contract says of one input of the model.
+
+    Attributes:
+        name: of the input; None where the order of the inputs counts.
+        shape: of one sample, without the axis of the batch.
+        axis: where the batch's samples lie; None for an input that is the same for all of them.
+    """
+
+    name: str | None
+    shape: tuple[int, ...]
+    axis: int | None = 0
+
+    def batched(self, samples: int) -> list[int]:
+        """Return the shape of a batch of so many samples."""
+        if self.axis is None:
+            return list(self.shape)
+        return [*self.shape[: self.axis], samples, *self.shape[self.axis :]]
+
+    def fits(self, shape: Sequence[int]) -> bool:
+        """Tell whether a batch of any size may have this shape."""
+        if self.axis is None:
+            return tuple(shape) == self.shape
+        rest = (*shape[: self.axis], *shape[self.axis + 1 :])
+        return len(shape) == len(self.shape) + 1 and rest == self.shape
+
+    def describe(self, batch: str = "batch") -> str:
+        """Return the shape as it is shown, the batch in its place."""
+        sizes = [str(size) for size in self.shape]
+        if self.axis is not None:
+            sizes.insert(self.axis, batch)
+        return f"[{', '.join(sizes)}]"
 
 
 def _from_string(words: type[Word]) -> BeforeValidator:
@@ -44,10 +89,11 @@ class QuantConfig(BaseModel):
     """Where the model comes from: get_torch_model(), or the file of onnx_path."""
     onnx_path: str | None = None
     """Needed for ONNX. Relative to the contract's folder; the file is copied, never written."""
-    input_shape: Annotated[
-        Shape | Annotated[list[Shape], Field(min_length=1)], BeforeValidator(_as_lists)
-    ]
-    """One sample, without the batch; several inputs are a list of shapes."""
+    input_shape: Annotated[Shape | Shapes | NamedShapes, BeforeValidator(_as_lists)]
+    """One sample, without the batch; several inputs are a list of shapes, or a dict by name."""
+    batch_axis: Annotated[Axis | list[Axis] | dict[str, Axis], BeforeValidator(_as_lists)] = 0
+    """The axis that holds a batch's samples, None for an input that is one for all of them; of
+    several inputs a list, or a dict by name of those that differ from 0."""
     batch_size: int = Field(ge=1)
     """Samples per calibration batch."""
     target: str
@@ -56,8 +102,8 @@ class QuantConfig(BaseModel):
     """The width of ops that no dispatching table names."""
     device: Literal["cpu", "cuda"]
     """Where quantizing, training and analysing run."""
-    calib_steps: int = Field(ge=1)
-    """Batches that the calibration reads."""
+    calib_steps: int = Field(ge=FEWEST_STEPS, le=MOST_STEPS)
+    """Batches that the calibration reads; a shorter loader is read again from its beginning."""
     primary_metric: str = Field(min_length=1)
     """What the search improves: a key of the dict that evaluate() returns."""
     metric_direction: Annotated[Direction, _from_string(Direction)]
@@ -80,22 +126,82 @@ class QuantConfig(BaseModel):
     """The name in reports; without it, that of the ONNX file or of the contract."""
 
     @property
+    def inputs(self) -> tuple[InputSpec, ...]:
+        """What is said of each input, in the order of input_shape."""
+        shapes, names = self.input_shapes, self.input_names
+        axes = [0] * len(shapes) if self.batch_axis == 0 else self._axes(len(shapes), names)
+        labels = names or (None,) * len(shapes)
+        return tuple(
+            InputSpec(name, tuple(shape), axis)
+            for name, shape, axis in zip(labels, shapes, axes, strict=True)
+        )
+
+    @property
+    def input_names(self) -> tuple[str, ...] | None:
+        """The names of the inputs; None where their order counts."""
+        return tuple(self.input_shape) if isinstance(self.input_shape, dict) else None
+
+    @property
     def input_shapes(self) -> list[list[int]]:
         """The shape of each input, without the batch dimension."""
+        if isinstance(self.input_shape, dict):
+            return [list(shape) for shape in self.input_shape.values()]
         if isinstance(self.input_shape[0], list):
             return [list(shape) for shape in self.input_shape if isinstance(shape, list)]
         return [[size for size in self.input_shape if isinstance(size, int)]]
+
+    @property
+    def batch_axes(self) -> tuple[int | None, ...]:
+        """The axis of each input that holds the samples."""
+        return tuple(each.axis for each in self.inputs)
+
+    def _axes(self, count: int, names: tuple[str, ...] | None) -> list[int | None]:
+        if isinstance(self.batch_axis, dict):
+            return [self.batch_axis.get(name, 0) for name in names or ()]
+        return self.batch_axis if isinstance(self.batch_axis, list) else [self.batch_axis] * count
+
+
+def _axis_problem(config: QuantConfig) -> str:
+    """Say what is wrong with batch_axis beside input_shape; empty where nothing is."""
+    axes, names, shapes = config.batch_axis, config.input_names, config.input_shapes
+    if isinstance(axes, dict):
+        if names is None:
+            return "names, where input_shape has none"
+        unknown = sorted(set(axes) - set(names))
+        if unknown:
+            return f"the names {unknown}, which input_shape does not have"
+    elif isinstance(axes, list) and len(axes) != len(shapes):
+        return f"{len(axes)} axes for {len(shapes)} inputs"
+    for spec in config.inputs:
+        if spec.axis is not None and spec.axis > len(spec.shape):
+            of = "" if spec.name is None else f" of {spec.name!r}"
+            return f"axis {spec.axis}{of}, where a batch has {len(spec.shape) + 1} axes"
+    if all(spec.axis is None for spec in config.inputs):
+        return "no input that holds samples"
+    return ""
 
 
 _EXPECTED: dict[str, tuple[str, str]] = {
     "model_type": ('"torch" or "onnx"', '"torch"'),
     "onnx_path": ("the path of an ONNX file, as a string", '"model.onnx"'),
-    "input_shape": ("a list of positive ints, one sample without batch", "[3, 224, 224]"),
+    "input_shape": (
+        "a list of positive ints, one sample without batch; of several inputs a list of them, or a "
+        "dict by name",
+        "[3, 224, 224]",
+    ),
+    "batch_axis": (
+        "the axis that holds the samples, or None for an input that is one for all of them; of "
+        "several inputs a list, or a dict by name",
+        '{"state": 1, "rate": None}',
+    ),
     "batch_size": ("a positive int", "32"),
     "target": ("a chip name that the installed esp-ppq accepts", '"esp32s3"'),
     "num_of_bits": ("8 or 16", "8"),
     "device": ('"cpu" or "cuda"', '"cpu"'),
-    "calib_steps": ("a positive int, the number of calibration batches", "16"),
+    "calib_steps": (
+        f"an int from {FEWEST_STEPS} to {MOST_STEPS}, the number of calibration batches",
+        "16",
+    ),
     "primary_metric": ("a key of the dict that evaluate() returns", '"top1"'),
     "metric_direction": ('"max" or "min"', '"max"'),
     "metric_unit": ('"percent" or "fraction", or None where the metric is no rate', '"percent"'),
@@ -139,6 +245,8 @@ def parse_config(
             key = str(entry["loc"][0])
             found = _MISSING if entry["type"] == "missing" else _show(values[key])
             faults[key] = _fault(key, found)
+    if config is not None and (problem := _axis_problem(config)):
+        faults["batch_axis"] = _fault("batch_axis", f"{problem} ({_show(values['batch_axis'])})")
     if values.get("model_type") == "onnx" and values.get("onnx_path") is None:
         faults["onnx_path"] = _fault("onnx_path", _MISSING)
     target = values.get("target")

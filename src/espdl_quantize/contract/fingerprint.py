@@ -33,7 +33,9 @@ def fingerprint(path: Path, config: QuantConfig) -> str:
     Comments, blank lines and keys such as target_metric are left out: whoever reaches the target
     sets a higher one and goes on in the same folder.
     """
-    digest = hashlib.sha256(config.model_dump_json(exclude=NO_PART_IN_THE_SCORE).encode())
+    # As the versions wrote it that did not know the key.
+    excluded = NO_PART_IN_THE_SCORE | ({"batch_axis"} if config.batch_axis == 0 else set())
+    digest = hashlib.sha256(config.model_dump_json(exclude=excluded).encode())
     with tokenize.open(path) as file:
         digest.update(_code(file.read()).encode("utf-8", "surrogatepass"))
     return digest.hexdigest()

@@ -103,7 +103,9 @@ class GateContext:
         generator = torch.Generator().manual_seed(self.options.seed)
         return Batch(
             tuple(
-                torch.randn([config.batch_size, *shape], generator=generator).to(config.device)
-                for shape in config.input_shapes
-            )
+                torch.randn(spec.batched(config.batch_size), generator=generator).to(config.device)
+                for spec in config.inputs
+            ),
+            config.input_names,
+            config.batch_axes,
         )

@@ -133,6 +133,13 @@ def score_facts(
             "evaluation"
         )
     signals = watcher.summary() if isinstance(watcher, SignalMeter) else None
+    if isinstance(watcher, SignalMeter) and watcher.misses_most:
+        warnings.append(
+            f"only {watcher.compared} of the {seen} samples that were scored are known from the "
+            "float model's score, so nothing is said of the noise at the outputs: the inputs of "
+            "the others differ, as where the evaluation changes a state before it hands it on, or "
+            "draws samples at random"
+        )
     facts = ScoreFacts(
         sample_count=count,
         sample_count_from=source,

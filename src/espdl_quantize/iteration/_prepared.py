@@ -126,6 +126,6 @@ class Prepared:
             IterationError: it cannot be exported, simplified or run.
         """
         if self._model is None:
-            model = prepare_float_model(self.contract, self._own_folder())
+            model = prepare_float_model(self.contract, self._own_folder(), batch.names)
             self._model = (model, probe_float_model(model, batch))
         return self._model

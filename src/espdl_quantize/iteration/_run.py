@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from espdl_quantize.chip import ChipCheck, check_model, reject_illegal
-from espdl_quantize.contract import Batch, Contract, count_samples, first_samples, warn_of_few
+from espdl_quantize.contract import (
+    Batch,
+    Contract,
+    count_samples,
+    first_samples,
+    note_of_repeats,
+    warn_of_few,
+)
 from espdl_quantize.core import (
     ContractError,
     EspdlQuantizeError,
@@ -42,6 +49,7 @@ from espdl_quantize.iteration.auxiliary import auxiliary_facts, drawn
 from espdl_quantize.iteration.compatibility import check_compatibility, has_scored_beside
 from espdl_quantize.iteration.examination import Examine
 from espdl_quantize.ppq import (
+    FloatModel,
     QuantizedModel,
     batch_digests,
     check_device,
@@ -199,8 +207,9 @@ def _run_stages(context: Context) -> None:
     with context.timed(Stage.READ_CALIBRATION):
         pool = _read_calibration(context)
         batches = drawn(pool, options.draw, options.seed, config.calib_steps)
-        few = warn_of_few(count_samples(batches[: config.calib_steps]))
-        context.warnings += [each for each in few if each not in context.warnings]
+        notes = warn_of_few(count_samples(batches[: config.calib_steps]))
+        notes += note_of_repeats(len(pool), config.calib_steps)
+        context.warnings += [note for note in notes if note not in context.warnings]
     with context.timed(Stage.PREPARE_FLOAT_MODEL):
         model, float_graph = context.prepared.float_model(batches[0])
         reference = FloatReference(context.outputs, contract, model)
@@ -210,7 +219,7 @@ def _run_stages(context: Context) -> None:
     with context.timed(Stage.RUN_ONE_BATCH):
         run_forward(model, float_graph, batches[0])
     with context.timed(Stage.SCORE_FLOAT_MODEL):
-        _score_float(context, reference, float_graph)
+        _score_float(context, reference, float_graph, model)
     with context.timed(Stage.QUANTIZE):
         quantized = quantize(
             model,
@@ -260,7 +269,9 @@ def _run_stages(context: Context) -> None:
         seed_everything(options.seed)
         names = list(quantized.graph.inputs)
         calibration = {digest for batch in pool for digest in batch_digests(batch, names)}
-        watch = meter_of(context.outputs, reference.key, quantized.graph, calibration)
+        watch = meter_of(
+            context.outputs, reference.key, quantized.graph, calibration, model.batch_axes
+        )
         context.scored = score(
             contract,
             quantized.graph,
@@ -369,7 +380,9 @@ def _read_calibration(context: Context) -> list[Batch]:
     return batches
 
 
-def _score_float(context: Context, reference: FloatReference, graph: Any) -> None:
+def _score_float(
+    context: Context, reference: FloatReference, graph: Any, model: FloatModel
+) -> None:
     """Score the float graph where this output folder has no score of it yet.
 
     What is wrong with the evaluation is found here, before the time of an iteration is spent.
@@ -383,7 +396,11 @@ def _score_float(context: Context, reference: FloatReference, graph: Any) -> Non
     if scored is None:
         seed_everything(context.options.seed)
         scored = score_float(
-            context.contract, graph, full=full, make_watcher=lambda _: FloatOutputs(), final=final
+            context.contract,
+            graph,
+            full=full,
+            make_watcher=lambda _: FloatOutputs(model.batch_axes),
+            final=final,
         )
     context.warnings += [f"float model: {warning}" for warning in scored.warnings]
     reference.store(scored)

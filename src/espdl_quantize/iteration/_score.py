@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -242,7 +242,11 @@ def _plain(metrics: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def meter_of(
-    outputs: Path, key: str, graph: Any, calibration: Collection[bytes]
+    outputs: Path,
+    key: str,
+    graph: Any,
+    calibration: Collection[bytes],
+    axes: Sequence[int | None] | None = None,
 ) -> Callable[[Evaluator], SignalMeter]:
     """Return what makes a meter that holds a quantized graph against the float model.
 
@@ -251,9 +255,10 @@ def meter_of(
         key: stands for the contract and the float model.
         graph: the quantized graph.
         calibration: digests of the calibration samples.
+        axes: of each input of the graph, the axis that holds the samples.
     """
     names = list(graph.outputs)
-    return lambda used: SignalMeter(outputs, used, key, names, calibration)
+    return lambda used: SignalMeter(outputs, used, key, names, calibration, axes)
 
 
 def facts_of(

@@ -7,11 +7,11 @@ them while it is scored: no forward is added to what the contract's evaluation r
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from espdl_quantize.ppq import sample_digests
+from espdl_quantize.ppq import content_digest, sample_rows
 from espdl_quantize.record import OutputSignal, Signals
 from espdl_quantize.record.files import float_outputs
 from espdl_quantize.stats import DIGEST, read_arrays, write_arrays
@@ -22,39 +22,105 @@ ELEMENTS = 1024
 LIMIT = 64 << 20
 """Bytes of float outputs to keep; of what comes after, nothing is compared."""
 
+_SHARE = 0.5
+"""Of the samples, so many have to be compared. Where a state differs between the graphs and cannot
+be recognized, only the first frame of each sequence is, which no state has reached yet."""
+
+_STATES = 1 << 14
+"""Outputs that are remembered to be recognized where they come in as a state."""
+
+_STATE_BYTES = 16
+"""A state has four numbers or more: a single one may be equal by chance."""
+
 _SEED = 0
 
 
 class Watcher:
     """Sees the forwards of one evaluation; what it says of them is empty until it has seen any.
 
+    A sample is known by its content. Where part of that is a state, which an earlier forward put
+    out, it is known by the sample whose state it is instead: so the frames of a sequence have the
+    same digests in the float and in a quantized graph, whose states differ.
+
+    Args:
+        axes: of each input of the graph, the axis that holds the samples, None for one that is the
+            same for all; without any, all have them first.
+
     Attributes:
         digests: of every sample, in the order of the forwards.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, axes: Sequence[int | None] | None = None) -> None:
         self.digests: list[bytes] = []
+        self._axes = axes
+        self._states: dict[bytes, bytes] = {}
+        self._blank: set[bytes] = set()
 
     def __call__(self, inputs: list[Any], outputs: list[Any] | None) -> None:
         """See one forward."""
-        digests = sample_digests(inputs)
+        rows = sample_rows(inputs, self._axes)
+        digests = [content_digest(map(self._known, sample)) for sample in zip(*rows, strict=True)]
         self.digests += digests
-        if outputs is not None and digests:
-            self.see(digests, [_rows(output, len(digests)) for output in outputs])
+        self._blank |= {
+            digest
+            for digest, sample in zip(digests, zip(*rows, strict=True), strict=True)
+            if all(map(_is_blank, sample))
+        }
+        if outputs is None or not digests:
+            return
+        axes = [self._axis_of(output, inputs, len(digests)) for output in outputs]
+        lengths = {len(row[0]) for row in rows}
+        for number, (output, axis) in enumerate(zip(outputs, axes, strict=True)):
+            if _STATE_BYTES <= _row_bytes(output, axis) in lengths:
+                self._note_states(number, output, axis, digests)
+        pairs = zip(outputs, axes, strict=True)
+        self.see(digests, [_rows(output, len(digests), axis) for output, axis in pairs])
+
+    def _known(self, content: bytes) -> bytes:
+        """Return what stands for one input of a sample: the state's origin, or its content."""
+        return self._states.get(content_digest([content]), content) if self._states else content
+
+    def _note_states(
+        self, number: int, output: Any, axis: int | None, digests: list[bytes]
+    ) -> None:
+        """Note what a forward put out and the next may take in; of the last forwards alone."""
+        for digest, row in zip(digests, sample_rows([output], [axis])[0], strict=True):
+            # A state of zeros is where sequences begin.
+            if row.strip(b"\0"):
+                self._states[content_digest([row])] = b"state %d of " % number + digest
+        while len(self._states) > _STATES:
+            del self._states[next(iter(self._states))]
+
+    def _axis_of(self, output: Any, inputs: list[Any], samples: int) -> int | None:
+        """Return the axis of an output that holds the samples; None where it is not known.
+
+        Where an input has the same shape, as that of a state has, it is the input's.
+        """
+        shape = tuple(getattr(output, "shape", ()))
+        for tensor, axis in zip(inputs, self._axes or (), strict=False):
+            if axis and tuple(getattr(tensor, "shape", ())) == shape:
+                return axis
+        if shape[:1] == (samples,):
+            return 0
+        fitting = [axis for axis, size in enumerate(shape) if size == samples]
+        return fitting[0] if len(fitting) == 1 else None
 
     def see(self, digests: list[bytes], outputs: list[Any]) -> None:
         """Look at outputs [samples, elements]; None for one that has no row per sample."""
 
     def shared_with(self, others: Collection[bytes]) -> int:
-        """Count the samples whose content is among ``others``."""
-        return sum(digest in others for digest in self.digests)
+        """Count the samples whose content is among ``others``.
+
+        Those that hold one number over and over, such as silence, are equal without being the same.
+        """
+        return sum(digest in others and digest not in self._blank for digest in self.digests)
 
 
 class FloatOutputs(Watcher):
     """Keeps the float model's outputs, a row per sample, within LIMIT bytes."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, axes: Sequence[int | None] | None = None) -> None:
+        super().__init__(axes)
         self._rows: dict[bytes, int] = {}
         self._values: list[list[Any]] = []
         self._decisions: list[list[Any]] = []
@@ -124,12 +190,19 @@ class SignalMeter(Watcher):
         key: stands for the contract and the float model.
         names: of the graph's outputs.
         calibration: digests of the calibration samples: these are left out.
+        axes: as :class:`Watcher`.
     """
 
     def __init__(
-        self, outputs: Path, used: str, key: str, names: list[str], calibration: Collection[bytes]
+        self,
+        outputs: Path,
+        used: str,
+        key: str,
+        names: list[str],
+        calibration: Collection[bytes],
+        axes: Sequence[int | None] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(axes)
         self._float = _load(outputs, used, key)
         stored = self._float.get("digests")
         self._row_of = (
@@ -163,11 +236,23 @@ class SignalMeter(Watcher):
         ):
             parts.append(np.stack(part, axis=1))
 
+    @property
+    def compared(self) -> int:
+        """How many samples were held against the float model's."""
+        return len(self._compared)
+
+    @property
+    def misses_most(self) -> bool:
+        """Whether most of the samples that the float model's outputs are kept of never came."""
+        held_out = sum(digest not in self._calibration for digest in self._row_of)
+        seen = sum(digest not in self._calibration for digest in self.digests)
+        return self.compared < _SHARE * min(held_out, seen)
+
     def arrays(self) -> dict[str, Any]:
         """Return the signals of every sample for samples.npz; empty where there are none."""
         import numpy as np
 
-        if not self._compared:
+        if not self._compared or self.misses_most:
             return {}
         digests = np.frombuffer(b"".join(self._compared), np.uint8).reshape(-1, DIGEST)
         return {
@@ -177,10 +262,10 @@ class SignalMeter(Watcher):
         }
 
     def summary(self) -> Signals | None:
-        """Return the means, over all samples and by output; None where nothing was compared."""
+        """Return the means, over all samples and by output; None where most have no match."""
         import numpy as np
 
-        if not self._compared:
+        if not self._compared or self.misses_most:
             return None
         noise, agrees, cosine = (
             np.concatenate(parts) for parts in (self._noise, self._agrees, self._cosine)
@@ -213,12 +298,26 @@ class _Rows:
         self.decisions = decided.astype(np.int32)
 
 
-def _rows(output: Any, samples: int) -> _Rows | None:
+def _is_blank(content: bytes) -> bool:
+    """Tell whether one input of a sample holds a single number over and over."""
+    head = content[:4]
+    return content[:64] == head * (len(content[:64]) // 4) and content == head * (len(content) // 4)
+
+
+def _row_bytes(output: Any, axis: int | None) -> int:
+    """Return the bytes of one sample of an output as float32; -1 where it has no samples."""
+    size = None if axis is None else output.shape[axis]
+    return 4 * int(output.numel()) // int(size) if size else -1
+
+
+def _rows(output: Any, samples: int, axis: int | None) -> _Rows | None:
     import torch
 
     if not isinstance(output, torch.Tensor) or output.numel() == 0:
         return None
-    if output.dim() == 0 or output.shape[0] != samples:
+    if axis:
+        output = output.movedim(axis, 0)
+    elif axis is None:
         if samples != 1:
             return None
         output = output.reshape(1, -1)

@@ -58,15 +58,11 @@ def drawn(batches: list[Batch], draw: int, seed: int, calib_steps: int) -> list[
     import torch
 
     sizes = [batch.sample_count for batch in batches]
-    pool = [torch.cat(parts) for parts in zip(*(batch.tensors for batch in batches), strict=True)]
+    pool = Batch.joined(batches)
     total = sum(sizes)
     generator = torch.Generator().manual_seed(1_000_003 * seed + draw)
     if total >= 2 * sum(sizes[:calib_steps]):
         order = torch.randperm(total, generator=generator)
     else:
         order = torch.randint(total, (total,), generator=generator)
-    names = batches[0].names
-    return [
-        Batch(tuple(tensor[part.to(tensor.device)] for tensor in pool), names)
-        for part in torch.split(order, sizes)
-    ]
+    return [pool.take(part) for part in torch.split(order, sizes)]

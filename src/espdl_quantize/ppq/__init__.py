@@ -42,7 +42,13 @@ from espdl_quantize.ppq._targets import (
     target_names,
 )
 from espdl_quantize.ppq._unseen import reads_of, scrambled
-from espdl_quantize.ppq._watch import batch_digests, sample_digests, watched
+from espdl_quantize.ppq._watch import (
+    batch_digests,
+    content_digest,
+    sample_digests,
+    sample_rows,
+    watched,
+)
 from espdl_quantize.ppq.engines import (
     FastEngine,
     QuantizationEngine,
@@ -68,6 +74,7 @@ __all__ = [
     "check_installation",
     "computing_op_types",
     "configured_variables",
+    "content_digest",
     "describe_failure",
     "engine_for",
     "esp_ppq_version",
@@ -91,6 +98,7 @@ __all__ = [
     "run_forward",
     "run_graph",
     "sample_digests",
+    "sample_rows",
     "scrambled",
     "seed_everything",
     "simplified_ops_of",

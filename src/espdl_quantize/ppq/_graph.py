@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from espdl_quantize.contract import Batch, Contract
+from espdl_quantize.contract import Batch, Contract, InputSpec
 from espdl_quantize.core import ContractError, IterationError
 from espdl_quantize.record.files import FLOAT_MODEL
 
@@ -19,11 +19,20 @@ OPSET = 18
 
 @dataclass(frozen=True)
 class FloatModel:
-    """The simplified float model as an ONNX file; each reader parses a graph of its own from it."""
+    """The simplified float model as an ONNX file; each reader parses a graph of its own from it.
+
+    Attributes:
+        onnx_file: the file.
+        input_shapes: of one sample, without the axis of the batch, in the order of the graph.
+        device: "cpu" or "cuda".
+        batch_axes: of each input in the order of the graph, the axis that holds the samples; None
+            for an input that is one for all of them. Without any, all have them first.
+    """
 
     onnx_file: Path
     input_shapes: list[list[int]]
     device: str
+    batch_axes: tuple[int | None, ...] | None = None
 
     def load(self) -> Any:
         """Parse a fresh esp-ppq ``BaseGraph``, with the shapes of a batch of one traced into it.
@@ -49,29 +58,54 @@ class FloatModel:
         import torch
 
         generator = torch.Generator().manual_seed(0)
+        axes = self.batch_axes or (0,) * len(self.input_shapes)
         return [
-            torch.randn([batch_size, *shape], generator=generator).to(self.device)
-            for shape in self.input_shapes
+            torch.randn(
+                InputSpec(None, tuple(shape), axis).batched(batch_size), generator=generator
+            ).to(self.device)
+            for shape, axis in zip(self.input_shapes, axes, strict=True)
         ]
 
 
-def prepare_float_model(contract: Contract, folder: Path) -> FloatModel:
+def prepare_float_model(
+    contract: Contract, folder: Path, names: Sequence[str] | None = None
+) -> FloatModel:
     """Write the simplified float model into ``folder``; the user's own files are only read.
 
     The steps are those of ``espdl_quantize_torch`` and ``espdl_quantize_onnx``: a torch model is
     exported at batch 1, an ONNX file is copied, and the copy is simplified.
+
+    Args:
+        contract: whose model it is.
+        folder: where the file goes.
+        names: of the inputs, where the batches have names; in the order of input_shape.
 
     Raises:
         ContractError: get_torch_model() fails, or the ONNX file cannot be read.
         IterationError: the model cannot be exported or simplified.
     """
     file = folder.resolve() / FLOAT_MODEL
-    if contract.config.model_type == "torch":
-        _export_torch(contract, file)
+    config = contract.config
+    names = config.input_names or names
+    if config.model_type == "torch":
+        _export_torch(contract, file, names)
     else:
         _copy_onnx(contract, file)
     _simplify(file)
-    return FloatModel(file, contract.config.input_shapes, contract.config.device)
+    inputs = config.inputs if names is None else _in_order(config.inputs, names, file)
+    shapes = [list(spec.shape) for spec in inputs]
+    return FloatModel(file, shapes, config.device, tuple(spec.axis for spec in inputs))
+
+
+def _in_order(inputs: Sequence[InputSpec], names: Sequence[str], file: Path) -> Sequence[InputSpec]:
+    """Return named inputs in the order of a file's, where they are the same ones."""
+    import onnx
+
+    graph = onnx.load(str(file), load_external_data=False).graph
+    constants = {constant.name for constant in graph.initializer}
+    order = [each.name for each in graph.input if each.name not in constants]
+    by_name = dict(zip(names, inputs, strict=False))
+    return [by_name[name] for name in order] if set(order) == set(by_name) else inputs
 
 
 def parse_onnx(file: Path) -> Any:
@@ -144,17 +178,25 @@ def load_torch_model(contract: Contract) -> Any:
         return model.to(contract.config.device)
 
 
-def _export_torch(contract: Contract, file: Path) -> None:
+def _export_torch(contract: Contract, file: Path, names: Sequence[str] | None) -> None:
     import torch
 
     model = load_torch_model(contract)
-    device = contract.config.device
-    inputs = tuple(
-        torch.zeros([1, *shape], device=device) for shape in contract.config.input_shapes
+    config = contract.config
+    inputs: tuple[Any, ...] = tuple(
+        torch.zeros(spec.batched(1), device=config.device) for spec in config.inputs
     )
     export = functools.partial(
         torch.onnx.export, opset_version=OPSET, do_constant_folding=True, verbose=False
     )
+    if names is not None and len(names) == len(inputs):
+        # The exporter takes a dict that comes last for arguments by name, and puts them in the
+        # order of forward's parameters.
+        by_name = dict(zip(names, inputs, strict=True))
+        parameters = inspect.signature(model.forward).parameters
+        ordered = [name for name in parameters if name in by_name]
+        inputs = (by_name,)
+        export = functools.partial(export, input_names=ordered)
     # Torch's newer exporter renames ops and is not what esp-ppq uses; older versions lack the flag.
     if "dynamo" in inspect.signature(torch.onnx.export).parameters:
         export = functools.partial(export, dynamo=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from espdl_quantize.contract import Batch
@@ -48,38 +48,58 @@ def watching(original: Callable[..., Any], graph: Any, on_run: OnRun) -> Callabl
     return forward
 
 
-def sample_digests(inputs: Sequence[Any]) -> list[bytes]:
+def sample_digests(inputs: Sequence[Any], axes: Sequence[int | None] | None = None) -> list[bytes]:
     """Return one digest per sample of a batch, of the content of all its inputs.
 
     Args:
-        inputs: tensors [samples, ...] with equal first dimensions; they are taken as float32.
+        inputs: tensors that hold equally many samples; they are taken as float32.
+        axes: of each, where the samples lie; None for one that is the same for all. Without any,
+            all have them first.
 
     Returns:
-        Nothing where the first dimensions differ.
+        Nothing where the numbers of samples differ.
     """
+    rows = sample_rows(inputs, axes)
+    return [content_digest(sample) for sample in zip(*rows, strict=True)]
+
+
+def sample_rows(
+    inputs: Sequence[Any], axes: Sequence[int | None] | None = None
+) -> list[list[bytes]]:
+    """Return the content of each sample, as float32, by input; nothing where numbers differ."""
     import torch
 
+    if axes is None or len(axes) != len(inputs):
+        axes = [0] * len(inputs)
     arrays = [
-        tensor.detach().to("cpu", torch.float32).contiguous().numpy()
-        for tensor in inputs
-        if isinstance(tensor, torch.Tensor) and tensor.dim() > 0
+        (tensor.detach().to("cpu", torch.float32), axis)
+        for tensor, axis in zip(inputs, axes, strict=True)
+        if isinstance(tensor, torch.Tensor) and (axis is None or tensor.dim() > axis)
     ]
-    sizes = {len(array) for array in arrays}
+    sizes = {tensor.shape[axis] for tensor, axis in arrays if axis is not None}
     if len(sizes) != 1:
         return []
-    found = []
-    for sample in zip(*arrays, strict=True):
-        digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
-        for array in sample:
-            # An input of one number per sample yields numbers, not arrays.
-            digest.update(array.tobytes())
-        found.append(digest.digest())
-    return found
+    count = sizes.pop()
+    return [
+        [tensor.contiguous().numpy().tobytes()] * count
+        if axis is None
+        else [row.tobytes() for row in tensor.movedim(axis, 0).contiguous().numpy()]
+        for tensor, axis in arrays
+    ]
+
+
+def content_digest(parts: Iterable[bytes]) -> bytes:
+    """Return the digest of the content of one sample's inputs."""
+    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    for part in parts:
+        digest.update(part)
+    return digest.digest()
 
 
 def batch_digests(batch: Batch, graph_inputs: Sequence[str]) -> list[bytes]:
     """Return the digests of one calibration batch, its inputs in the order of a graph's."""
-    return sample_digests(list(batch.by_name(graph_inputs).values()))
+    inputs = list(batch.by_name(graph_inputs).values())
+    return sample_digests(inputs, batch.axes_by_name(graph_inputs))
 
 
 def _as_list(inputs: Any, names: list[str]) -> list[Any]:

@@ -7,7 +7,7 @@ esp-ppq or torch.
 
 from espdl_quantize.core import Direction, Priority
 from espdl_quantize.record._history import NO_LOSS, FinalScore, History, HistoryWarning
-from espdl_quantize.record._noise import Noise
+from espdl_quantize.record._noise import Noise, signals_that_count
 from espdl_quantize.record._read import (
     GENERATOR,
     is_foreign_comparison,
@@ -113,6 +113,7 @@ __all__ = [
     "read_record",
     "ready_to_save",
     "record_from_json",
+    "signals_that_count",
     "staged",
     "write_applied",
     "write_comparison",

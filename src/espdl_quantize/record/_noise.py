@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from espdl_quantize.core import Direction, MetricUnit, Verdict
 from espdl_quantize.record.files import SAMPLES
-from espdl_quantize.record.iteration_record import Iteration
+from espdl_quantize.record.iteration_record import Iteration, Signals
 from espdl_quantize.stats import (
     LEVEL,
     Comparison,
@@ -26,6 +26,16 @@ _SCALES = {MetricUnit.PERCENT: 100.0, MetricUnit.FRACTION: 1.0}
 
 NOISE_MARGIN = 0.1
 """Share by which the noise at the outputs has to be less where it is not known of each sample."""
+
+SIGNAL_SAMPLES = 16
+"""Samples of which the noise at the outputs has to be known before it decides anything: with fewer
+than six pairs no sign test can reach 95 %, and a few samples are no picture of the others."""
+
+
+def signals_that_count(record: Iteration) -> Signals | None:
+    """Return the signals of an iteration; None where too few samples could be compared."""
+    signals = record.signals
+    return None if signals is None or signals.samples < SIGNAL_SAMPLES else signals
 
 
 @dataclass
@@ -60,7 +70,7 @@ class Noise:
 
     def compare_signal(self, record: Iteration, other: Iteration) -> Comparison | None:
         """Hold the noise at the outputs of ``record`` against that of ``other``; less is better."""
-        if record.signals is None or other.signals is None:
+        if signals_that_count(record) is None or signals_that_count(other) is None:
             return None
         key = (record.id, other.id, "signal")
         if key not in self._pairs:
@@ -74,8 +84,9 @@ class Noise:
         Where the noise of each sample is known the paired difference has to be significant; else
         it has to be less by :data:`NOISE_MARGIN`.
         """
-        mine = record.signals.noise_signal if record.signals is not None else None
-        others = other.signals.noise_signal if other.signals is not None else None
+        my_signals, other_signals = signals_that_count(record), signals_that_count(other)
+        mine = None if my_signals is None else my_signals.noise_signal
+        others = None if other_signals is None else other_signals.noise_signal
         if mine is None or others is None:
             return mine is not None
         if mine >= others:
@@ -98,7 +109,8 @@ class Noise:
         if scale is None or not count:
             interval = self.interval(record)
             return interval is not None and interval.low <= reference <= interval.high
-        agreement = record.signals.agreement if record.signals is not None else None
+        signals = signals_that_count(record)
+        agreement = None if signals is None else signals.agreement
         missed = round(abs(reference - record.value) / scale * count)
         differing = 0 if agreement is None else round((1 - agreement) * count)
         if differing >= missed > 0:

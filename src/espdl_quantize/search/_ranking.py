@@ -8,7 +8,7 @@ from typing import Any
 
 from espdl_quantize.core import Direction
 from espdl_quantize.core.enums import Word
-from espdl_quantize.record import History, Iteration
+from espdl_quantize.record import History, Iteration, signals_that_count
 from espdl_quantize.stats import Comparison
 
 
@@ -89,8 +89,7 @@ def ranked_value(history: History, iteration: Iteration) -> float | None:
 
 def signal_of(iteration: Iteration, rank_by: RankBy) -> float | None:
     """Return the signal that an iteration left at its outputs."""
-    if iteration.signals is None:
+    signals = signals_that_count(iteration)
+    if signals is None:
         return None
-    return (
-        iteration.signals.noise_signal if rank_by is RankBy.NOISE else iteration.signals.agreement
-    )
+    return signals.noise_signal if rank_by is RankBy.NOISE else signals.agreement

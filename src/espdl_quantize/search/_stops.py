@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from espdl_quantize.core import Verdict
-from espdl_quantize.record import History, Iteration
+from espdl_quantize.record import History, Iteration, signals_that_count
 from espdl_quantize.search._thresholds import Thresholds
 
 _ROUNDING = 1e-9
@@ -71,7 +71,8 @@ def outputs_settled(history: History, limits: Thresholds) -> bool:
 
 
 def _noise(iteration: Iteration) -> float | None:
-    return None if iteration.signals is None else iteration.signals.noise_signal
+    signals = signals_that_count(iteration)
+    return None if signals is None else signals.noise_signal
 
 
 def both_last_worse(history: History) -> bool:

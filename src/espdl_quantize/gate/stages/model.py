@@ -22,6 +22,10 @@ def read_model(context: GateContext) -> Iterator[Finding]:
     context.model, context.graph = context.prepared.float_model(context.probe())
     config = context.contract.config
     context.facts["ops"] = len(context.graph.operations)
-    context.facts["inputs"] = config.input_shapes
+    context.facts["inputs"] = (
+        config.input_shapes
+        if config.batch_axis == 0 and config.input_names is None
+        else [f"{spec.name or ''}{spec.describe()}" for spec in config.inputs]
+    )
     context.facts["outputs"] = list(context.graph.outputs)
     yield from ()

@@ -137,13 +137,14 @@ def _at_once(
     ends = [_forward(plan, runner, batch, records, keep) for batch in batches]
     try:
         stacked = Alone(plan, runner, batches)
-        together = stacked.puts_out(ends)
+        together = stacked.puts_out(ends) and all(
+            stacked.holds(op, outputs[op.name]) for op in plan.computing
+        )
     except RuntimeError:
         together = False
     if together:
         for op in plan.computing:
-            whole = [torch.cat(parts) for parts in zip(*outputs[op.name], strict=True)]
-            stacked.measure(op, whole, recorders[op.name])
+            stacked.measure(op, stacked.joined(outputs[op.name]), recorders[op.name])
         return True
     for number, batch in enumerate(batches):
         alone = Alone(plan, runner, [batch])
@@ -206,6 +207,7 @@ class Alone:
 
     Attributes:
         elements: of what the computing ops put out.
+        shapes: of what each computing op put out, by its name.
 
     Raises:
         RuntimeError: an op fails, or the batches do not fit together.
@@ -213,6 +215,7 @@ class Alone:
 
     def __init__(self, plan: Plan, runner: OpRunner, batches: Sequence[dict[str, Tensor]]) -> None:
         self._plan, self._runner, self.elements = plan, runner, 0
+        self.shapes: dict[str, list[Any]] = {}
         self._values, self._sizes = dict(batches[0]), [0]
         if len(batches) > 1:
             self._values = {
@@ -225,6 +228,7 @@ class Alone:
             outputs = runner.run(op, inputs_of(op, self._values))
             if op.name in plan.behind:
                 self.elements += sum(value.numel() for value in outputs)
+                self.shapes[op.name] = [value.shape for value in outputs]
             store(op, outputs, self._values)
             release(op, self._values, readers, plan.joined)
 
@@ -244,6 +248,23 @@ class Alone:
                 if part.shape != real.shape or not torch.allclose(part, real, 1e-3, near):
                     return False
         return True
+
+    @staticmethod
+    def joined(outputs: Sequence[Sequence[Any]]) -> list[Tensor]:
+        """Return what one op put out for each batch as if the batches had been one."""
+        return [torch.cat(list(parts)) for parts in zip(*outputs, strict=True)]
+
+    def holds(self, op: Any, outputs: Sequence[Sequence[Any]]) -> bool:
+        """Tell whether what an op put out for each batch is, joined, of the shape that it has here.
+
+        Behind a state [layers, batch, hidden], or inside a recurrent op, the samples do not lie
+        along the first axis.
+
+        Raises:
+            RuntimeError: it cannot be joined.
+        """
+        found = [value.shape for value in self.joined(outputs)]
+        return found == self.shapes[op.name]
 
     def measure(self, op: Any, outputs: list[Any], recorder: MeasureRecorder) -> None:
         """Compare the graph's outputs where ``op`` alone is quantized with the float ones.
