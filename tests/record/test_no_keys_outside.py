@@ -19,7 +19,7 @@ EXEMPT = {
     "chip": "writes the content of chip_check.json, which the record repeats in part",
     "contract": "the keys of QUANT_CONFIG, and the fields of an Origin, have the same names",
     "tune/_repeat.py": "writes repeat.json and confirmed.json",
-    "cli/check.py": "prints JSON of its own",
+    "gate/stages/evaluation.py": "names the facts that check prints",
     "cli/_dry_run.py": "prints JSON of its own",
     "cli/repeat.py": "reads the draws of repeat.json",
     "worker/_contract_job.py": "sends the facts of a contract, in the fields of BackendFacts",
