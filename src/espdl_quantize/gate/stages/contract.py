@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from espdl_quantize.contract import (
     ContractFaultsError,
     count_samples,
     load_contract,
+    note_of_repeats,
     read_batches,
     warn_of_few,
 )
@@ -55,10 +56,6 @@ def load(context: GateContext) -> Iterator[Finding]:
         )
 
 
-def _show(context: GateContext) -> Callable[[int, int | None], None]:
-    return lambda done, total: context.progress.update(done, total, f"batch {done}")
-
-
 def probe_chip(context: GateContext) -> Iterator[Finding]:
     """Look at the device, and at what the chip's quantizer does."""
     config = context.contract.config
@@ -77,13 +74,23 @@ def probe_chip(context: GateContext) -> Iterator[Finding]:
 def read_loader(context: GateContext) -> Iterator[Finding]:
     """Read the first calibration batches."""
     config = context.contract.config
+    length: int | None = None
+
+    def show(done: int, total: int | None) -> None:
+        nonlocal length
+        length = total
+        context.progress.update(done, total, f"batch {done}")
+
     seed_everything(context.options.seed)
     if context.reads_all:
-        context.batches, _ = context.prepared.batches(context.options.seed, _show(context))
+        context.batches, _ = context.prepared.batches(context.options.seed, show)
+        length = len(context.batches)
         samples = count_samples(context.batches[: config.calib_steps])
     else:
         limit = -(-ENOUGH_SAMPLES // config.batch_size)
-        context.batches = read_batches(context.contract, limit=limit)
+        context.batches = read_batches(context.contract, limit=limit, on_batch=show)
+        if len(context.batches) < limit:
+            length = len(context.batches)
         samples = count_samples(context.batches) * config.calib_steps // len(context.batches)
     for message in warn_of_few(samples):
         yield Finding(
@@ -92,4 +99,12 @@ def read_loader(context: GateContext) -> Iterator[Finding]:
             "create_calib_dataloader()",
             message,
             figures={"samples": samples},
+        )
+    for message in note_of_repeats(length or config.calib_steps, config.calib_steps):
+        yield Finding(
+            FindingKind.NOTE,
+            "short_loader",
+            "create_calib_dataloader()",
+            message,
+            figures={"batches": length, "calib_steps": config.calib_steps},
         )

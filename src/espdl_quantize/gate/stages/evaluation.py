@@ -21,7 +21,7 @@ def score(context: GateContext) -> Iterator[Finding]:
         contract,
         context.graph,
         full=context.options.full_eval,
-        make_watcher=lambda _: FloatOutputs(),
+        make_watcher=lambda _: FloatOutputs(context.model.batch_axes),
     )
     context.facts["float_value"] = context.scored.value
     context.facts["evaluated_by"] = f"{context.scored.used}()"
