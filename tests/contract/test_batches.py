@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -165,7 +166,10 @@ def test_a_short_loader_is_read_to_its_end_and_noted(tmp_path: Path) -> None:
     assert note_of_repeats(1, 4)[0].endswith("calib_steps to 2")
 
 
-NAMED = {"input_shape": {"row": [28], "state": [2, 8], "rate": []}, "batch_axis": {"state": 1}}
+NAMED: dict[str, Any] = {
+    "input_shape": {"row": [28], "state": [2, 8], "rate": []},
+    "batch_axis": {"state": 1},
+}
 
 
 def named(state: str = "2, 5, 8", rate: str = "5", row: str = "5, 28") -> str:

@@ -26,7 +26,7 @@ def stream(
     hand_on: Callable[[Tensor], Tensor] = lambda state: state,
 ) -> None:
     """Let a watcher see one sequence per batch of images, row by row."""
-    parts = images.squeeze(1).split(4)
+    parts = torch.split(images.squeeze(1), 4)
     for number in order or range(len(parts)):
         part = parts[number]
         state, rate = torch.zeros(1, len(part), 16), torch.ones(1)
