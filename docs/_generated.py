@@ -131,7 +131,18 @@ def setting() -> str:
 
 
 def _owner(schema: dict[str, Any], section: str) -> str:
-    return next(key for key, value in schema["properties"].items() if section in str(value))
+    """Return the path of the field that holds a section, which may be in another section."""
+    reference = f"#/$defs/{section}'"
+    for key, value in schema["properties"].items():
+        if reference in str(value):
+            return str(key)
+    holder, field = next(
+        (holder, key)
+        for holder, other in schema["$defs"].items()
+        for key, value in other["properties"].items()
+        if reference in str(value)
+    )
+    return f"{_owner(schema, holder)}.{field}"
 
 
 def _fields(schema: dict[str, Any]) -> str:

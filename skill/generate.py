@@ -143,7 +143,10 @@ def _kind_of(form: dict[str, Any]) -> str:
     kind = str(form["type"])
     if kind == "array":
         inner = form["items"]
-        return "list of objects" if "$ref" in inner else "list of op names"
+        kinds = {"integer": "list of integers"}
+        return (
+            "list of objects" if "$ref" in inner else kinds.get(inner["type"], "list of op names")
+        )
     limits = {"minimum": ">=", "exclusiveMinimum": ">"}
     told = [f"{sign} {form[key]:g}" for key, sign in limits.items() if key in form]
     return " ".join([kind, *told])

@@ -240,6 +240,59 @@ class Streaming(nn.Module):
         return logits, last
 
 
+class _Swish(nn.Module):
+    """Swish behind each Conv, a branch that ends in a Sigmoid, and a residual Add."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, 8, 3, stride=2, padding=1)
+        self.body = nn.Conv2d(8, 16, 3, padding=1)
+        self.factors = nn.Conv2d(16, 16, 1)
+        self.project = nn.Conv2d(16, 8, 1)
+        self.head = nn.Linear(8, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.silu(self.stem(x))
+        y = nn.functional.silu(self.body(x))
+        y = y * torch.sigmoid(self.factors(nn.functional.adaptive_avg_pool2d(y, 1)))
+        x = x + self.project(y)
+        logits: Tensor = self.head(x.mean(dim=(2, 3)))
+        return logits
+
+
+class _Upsampled(nn.Module):
+    """Convolutions on both sides of a Resize, which ESP-DL has for 8 bits alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before = nn.Conv2d(1, 8, 3, stride=2, padding=1)
+        self.after = nn.Conv2d(8, 4, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.before(x))
+        out: Tensor = self.after(nn.functional.interpolate(x, scale_factor=2, mode="nearest"))
+        return out
+
+
+class _Causal(nn.Module):
+    """Two convolutions over time, padded on the side of the past, on rows as frames."""
+
+    padding = (2, 0)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv1d(28, 16, 3), nn.Conv1d(16, 8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.first(nn.functional.pad(x, self.padding)))
+        out: Tensor = self.second(nn.functional.pad(x, self.padding))
+        return out
+
+
+class _NotCausal(_Causal):
+    padding = (1, 1)
+
+
 def depthwise_cnn() -> nn.Module:
     """Return a MobileNet-like network."""
     return _seeded(_DepthwiseCnn)
@@ -261,6 +314,10 @@ SPECIAL: dict[str, type[nn.Module]] = {
     "adds constant": _AddsConstant,
     "relu6 residual": _Relu6Residual,
     "streaming": Streaming,
+    "swish": _Swish,
+    "upsampled": _Upsampled,
+    "causal": _Causal,
+    "not causal": _NotCausal,
 }
 """Networks for one question each; what goes through every kind need not go through these."""
 

@@ -50,22 +50,38 @@ def content(file: Path) -> dict[str, tuple[Any, ...]]:
     return found
 
 
+BESIDE_THE_SETTING = {
+    "width": 16,
+    "dispatching_table": [{"op": "/project/Conv", "bits": 8}],
+    "calib_algorithm": "percentile",
+    "percentile": 0.99,
+    "int16_tables": True,
+    "metadata": {"who": "me"},
+    "model_version": 3,
+}
+"""Fields that esp-ppq's QuantizationSetting has no attribute for, and others."""
+
+
+@pytest.mark.parametrize("fields", [{"tqt_optimization": TQT}, BESIDE_THE_SETTING], ids=["", "all"])
 @pytest.mark.parametrize("flow", ["torch", "onnx"])
 @pytest.mark.parametrize("engine", ["reference", "fast"])
-def test_the_script_makes_best_again(tmp_path: Path, engine: Engine, flow: str) -> None:
-    model = "from tests.networks import network\n    return network('residual')"
+def test_the_script_makes_best_again(
+    tmp_path: Path, engine: Engine, flow: str, fields: dict[str, Any]
+) -> None:
+    net = "swish" if fields is BESIDE_THE_SETTING else "residual"
+    model = f"from tests.networks import network\n    return network({net!r})"
     config = {**CONFIG, "model_type": flow}
     if flow == "onnx":
         config["onnx_path"] = "net.onnx"
-        export_network("residual", tmp_path / "net.onnx")
+        export_network(net, tmp_path / "net.onnx")
     path = write_contract(
         tmp_path,
         config=config,
         model=model,
         evaluate="from tests.networks import output_error\n"
-        "    return {'top1': output_error('residual', quant_graph, 16)}",
+        f"    return {{'top1': output_error({net!r}, quant_graph, 16)}}",
     )
-    setting = parse_setting({"iteration_id": 0, "tqt_optimization": TQT})
+    setting = parse_setting({"iteration_id": 0, **fields})
     outputs = tmp_path / "outputs"
     contract = load_contract(path, target_names())
     run_iteration(contract, setting, outputs / "iter_0", RunOptions(engine=engine), NoProgress())

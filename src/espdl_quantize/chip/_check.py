@@ -109,6 +109,8 @@ def _hint_of(fault: Fault, setting: Setting) -> str:
             "input, too, esp-ppq aligns it by a RequantizeLinear, which its exporter leaves out "
             "between scales that differ by less than 1e-5, such as the exponents -18 and -17"
         )
+    if fault.rule == "width" and fault.op in [item.op for item in setting.tensor_bits or ()]:
+        return f"take {fault.op!r} out of tensor_bits: its kernel takes one width"
     if fault.op in wider and fault.rule != "shift":
         return f"take {fault.op!r} out of dispatching_table"
     if fault.rule in ("width", "mixed width") and wider:

@@ -74,6 +74,7 @@ MOVES = frozenset(
         "SpaceToDepth",
         "Split",
         "Squeeze",
+        "StreamingCache",
         "Transpose",
         "Unsqueeze",
     }
@@ -99,7 +100,9 @@ WIDTHS: dict[str, tuple[str, str]] = {
 """Types of activations and weights by ``quant_type``."""
 
 
-_MADE_BY_EXPORT = frozenset({"LUT", "QuantizeLinear", "RequantizeLinear", "DequantizeLinear"})
+_MADE_BY_EXPORT = frozenset(
+    {"LUT", "QuantizeLinear", "RequantizeLinear", "DequantizeLinear", "StreamingCache"}
+)
 
 
 @dataclass(frozen=True)
@@ -138,5 +141,5 @@ def chip_facts(chip: str) -> ChipFacts:
         rounding=narrow.rounding,
         accumulator_bits={_INT8: narrow.bias_bits, _INT16: wide.bias_bits},
         quantized_ops=quantized_op_types(chip) | _MADE_BY_EXPORT,
-        known_ops=exported_op_types() | {"Resize", "Slice"},
+        known_ops=exported_op_types() | {"Resize", "Slice", "StreamingCache"},
     )

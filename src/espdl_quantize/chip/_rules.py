@@ -271,6 +271,43 @@ def _weights(model: ChipModel, node: Node, facts: ChipFacts) -> Iterator[str]:
         )
 
 
+def _streaming(model: ChipModel, node: Node, facts: ChipFacts) -> Iterator[str]:
+    """ESP-DL 3.3.9's StreamingCache puts the bytes of its input behind those that it kept of
+    earlier calls: what it puts out is longer by ``window_size`` - 1 on ``frame_axis``, and whole
+    only where that is the first axis with more than one step (``dl_module_streaming_cache.hpp``).
+    What reads it may not pad on that axis, since it would pad between two calls."""
+    if node.op_type != "StreamingCache":
+        return
+    first, out = model.tensor(node.inputs[0]), model.tensor(node.outputs[0])
+    window, axis = node.attributes.get("window_size", 1), node.attributes.get("frame_axis", 1)
+    if first is None or out is None or first.shape is None or out.shape is None:
+        yield "it has no input or no output of a known shape"
+        return
+    if not isinstance(window, int) or not isinstance(axis, int) or window < 1:
+        yield f"its window_size is {window!r} and its frame_axis {axis!r}"
+        return
+    if not 0 <= axis < len(first.shape):
+        yield f"its frame_axis is {axis}, its input has {len(first.shape)} axes"
+        return
+    longer = tuple(size + (window - 1) * (place == axis) for place, size in enumerate(first.shape))
+    if out.shape != longer:
+        yield f"it makes {out.shape} of {first.shape}, expected {longer}: window_size is {window}"
+    if math.prod(first.shape[:axis]) != 1:
+        yield (
+            f"it joins bytes, and {first.name!r} of the shape {first.shape} does not lie frame by "
+            f"frame: an axis before {axis} has more than one step"
+        )
+    if first.dtype != out.dtype:
+        yield f"{first.name!r} is {first.dtype}, {out.name!r} is {out.dtype}"
+    for reader in model.nodes:
+        pads = reader.attributes.get("pads", ())
+        half = len(pads) // 2
+        if out.name not in reader.inputs or not 0 < axis <= half:
+            continue
+        if pads[axis - 1] or pads[half + axis - 1]:
+            yield f"what reads it, {reader.name!r}, pads that axis by {pads}"
+
+
 RULES: dict[str, Rule] = {
     "op type": _type,
     "width": _width,
@@ -282,6 +319,7 @@ RULES: dict[str, Rule] = {
     "one exponent": _one_exponent,
     "lookup table": _table,
     "weights": _weights,
+    "streaming": _streaming,
 }
 
 DOUBTS: dict[str, Rule] = {"channel shift": _channel_shift}

@@ -24,6 +24,9 @@ ALWAYS = 2
 _NEAR = 99.0
 """Percent of an op's outputs that rounding in float32 leaves equal, and far more."""
 
+_STREAMS = "the file streams, and the quantized graph does not"
+"""No problem: there is nothing to compare the integers with."""
+
 
 @dataclass(frozen=True)
 class ChipCheck:
@@ -69,7 +72,7 @@ class ChipCheck:
         """Name the ops whose integers are not what the simulation says."""
         for doubt in self.legality.doubts:
             yield f"op {doubt.op!r} ({doubt.op_type}) on {self.legality.chip}: {doubt.cause}"
-        if self.problem:
+        if self.problem and self.problem != _STREAMS:
             yield f"the exported integers could not be checked: {self.problem}"
         for checked in self.integers.ops if self.integers else ():
             share = checked.agreement.percent
@@ -104,7 +107,8 @@ def check_model(
     Args:
         file: an .espdl file.
         chip: one of :func:`espdl_quantize.targets.target_names`.
-        graph: the quantized ``BaseGraph`` that it was exported from.
+        graph: the quantized ``BaseGraph`` that it was exported from; None where the file computes
+            something else, as a streaming model does: then its rules alone are checked.
         layouts: what :func:`espdl_quantize.ppq.export` returned with it.
         batches: inputs; the first samples of them are computed.
         device: where the simulation runs; the integers are computed on the CPU.
@@ -117,6 +121,8 @@ def check_model(
     legality = check_legality(file, chip, graph, layouts)
     if not legality.legal or legality.model is None:
         return ChipCheck(legality, problem="the model is illegal")
+    if graph is None:
+        return ChipCheck(legality, problem=_STREAMS)
     from espdl_quantize.chip.integers import check_integers
 
     try:

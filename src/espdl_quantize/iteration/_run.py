@@ -250,10 +250,11 @@ def _run_stages(context: Context) -> None:
             test_values=values,
         )
     with context.timed(Stage.CHECK_MODEL):
+        streams = context.setting.streaming is not None
         check = check_model(
             file,
             config.target,
-            quantized.graph,
+            None if streams else quantized.graph,
             layouts,
             batches,
             config.device,
@@ -319,6 +320,9 @@ def _test_values(
 ) -> RecordedValues | None:
     """Return a calibration sample and what the graph makes of it, where they are asked for."""
     if context.options.is_auxiliary or not context.options.test_values:
+        return None
+    if context.setting.streaming is not None:
+        # A sample is of the whole model.
         return None
     try:
         sample = first_samples(batches, 1)[0]

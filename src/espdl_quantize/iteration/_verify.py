@@ -104,7 +104,7 @@ def verify_iteration(
                 check = check_model(
                     file,
                     config.target,
-                    made.graph,
+                    None if made.setting.streaming else made.graph,
                     layouts,
                     batches,
                     config.device,

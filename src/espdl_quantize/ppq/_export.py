@@ -16,6 +16,7 @@ from espdl_quantize.ppq._quantize import QuantizedModel
 from espdl_quantize.ppq.engines import QuantizationEngine, ReferenceEngine
 from espdl_quantize.ppq.patches import When, installed, override
 from espdl_quantize.record.files import TEST_MODEL
+from espdl_quantize.setting import Setting, Streaming
 
 
 def export(
@@ -55,7 +56,12 @@ def export(
         exporter = ppq_lib.Exporter(platform=model.platform)
         recording = _recording(exporter, test_values, file.with_name(TEST_MODEL))
         with installed(When.EXPORT, layouts), recording:
-            exporter.export(file_path=str(file), graph=model.graph, export_config=with_info)
+            exporter.export(
+                file_path=str(file),
+                graph=model.graph,
+                export_config=with_info,
+                **export_arguments(model.setting),
+            )
         if with_native:
             ppq_lib.Exporter(platform=TargetPlatform.NATIVE).export(
                 file_path=str(file.with_suffix(".native")), graph=model.graph
@@ -71,6 +77,9 @@ def export(
 
         return restore
 
+    streaming = model.setting.streaming
+    if streaming is not None:
+        reject_streaming(streaming, model.graph)
     try:
         (engine or ReferenceEngine()).write_files(write, file.name, snapshot)
     except (OSError, IterationError):
@@ -87,12 +96,99 @@ def export(
     return layouts
 
 
+def export_arguments(setting: Setting) -> dict[str, Any]:
+    """Return what esp-ppq's exporter is given beside the graph, by a setting."""
+    arguments: dict[str, Any] = {}
+    if setting.model_version is not None:
+        arguments["model_version"] = setting.model_version
+    if setting.metadata:
+        arguments["metadata_props"] = dict(sorted(setting.metadata.items()))
+    streaming = setting.streaming
+    if streaming is not None:
+        arguments["auto_streaming"] = streaming.auto
+        arguments["streaming_input_shape"] = streaming.input_shapes or streaming.input_shape
+        arguments["streaming_table"] = {
+            cache.variable: {
+                "window_size": cache.window_size,
+                "op_name": cache.op,
+                "frame_axis": cache.frame_axis,
+            }
+            for cache in streaming.caches or []
+        }
+    return arguments
+
+
+def reject_streaming(streaming: Streaming, graph: Any) -> None:
+    """Refuse what esp-ppq would stream wrongly, or not at all.
+
+    Its exporter writes a line to the log and goes on where a name is not known or a Conv is padded
+    on the side of the future, which leaves a file that computes something else.
+
+    Args:
+        streaming: of the setting.
+        graph: the quantized ``BaseGraph``.
+
+    Raises:
+        IterationError: names what does not fit.
+    """
+    shapes = streaming.input_shapes
+    if shapes is None:
+        if len(graph.inputs) != 1:
+            raise IterationError(
+                f"streaming.input_shape is of one input, the model has {len(graph.inputs)}",
+                "give streaming.input_shapes, by name: " + ", ".join(graph.inputs),
+            )
+        shapes = {name: streaming.input_shape or [] for name in graph.inputs}
+    axes = set()
+    for name, shape in shapes.items():
+        if name not in graph.inputs:
+            raise IterationError(
+                f"streaming.input_shapes names {name!r}, which is no input of the model",
+                "its inputs are " + ", ".join(graph.inputs),
+            )
+        whole = [int(size) for size in graph.inputs[name].shape]
+        differing = []
+        if len(shape) == len(whole):
+            differing = [axis for axis, size in enumerate(whole) if shape[axis] != size]
+        if len(differing) != 1 or not 0 < shape[differing[0]] < whole[differing[0]]:
+            raise IterationError(
+                f"the streaming shape of {name!r} is {shape}, the whole model's is {whole}",
+                "give the same shape with fewer frames, at least 1, on the axis of time",
+            )
+        axes.add(differing[0])
+    for cache in streaming.caches or []:
+        if cache.variable not in graph.variables:
+            raise IterationError(
+                f"streaming.caches names {cache.variable!r}, which the graph does not have",
+                "take a name from simplified_ops.json",
+            )
+    axis = axes.pop()
+    for op in graph.operations.values() if streaming.auto else ():
+        pads = op.attributes.get("pads")
+        spatial = axis - 2
+        if op.type not in _WINDOWED or not pads or not 0 <= spatial < len(pads) // 2:
+            continue
+        if pads[len(pads) // 2 + spatial] > 0:
+            raise IterationError(
+                f"op {op.name!r} ({op.type}) has the pads {list(pads)}: it reads frames that are "
+                "still to come, which a streaming model does not have",
+                "pad on the side of the past alone, in the model: F.pad before the Conv, or "
+                "pads [k-1, 0]",
+            )
+
+
+_WINDOWED = ("Conv", "AveragePool", "MaxPool", "ConvTranspose")
+"""Ops that read several frames (``CONV_STREAMING_OP_SET``)."""
+
+
 def _reset_exporter() -> None:
     """Reset esp-ppq's global state, which its exporter clears only where the export went well."""
     from esp_ppq.parser.espdl import helper
+    from esp_ppq.parser.espdl.espdl_streaming import StreamingTable
     from esp_ppq.parser.espdl.espdl_typedef import ExporterPatternInfo
 
     ExporterPatternInfo().reset()
+    StreamingTable().reset()
     helper.reset_global_fbs_builder()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from espdl_quantize.core import FailedPass, IterationError, PassError, Progress, is_out_of_memory
@@ -29,16 +30,56 @@ def prepare_passes(
     progress: Progress,
     engine: QuantizationEngine,
     memory: PassMemory | None = None,
+    *,
+    percentile: float | None = None,
+    int16_tables: bool = False,
 ) -> None:
     """Make a quantizer tell ``progress`` of every pass that it runs, with the engine's own parts.
 
-    Where there is a memory, the engine takes what that knows of from it.
+    Args:
+        quantizer: of esp-ppq.
+        progress: told of each pass.
+        engine: has parts of its own.
+        memory: the engine takes what it knows of from it.
+        percentile: of the calibration of activations that goes by it; None for esp-ppq's own.
+        int16_tables: 16-bit functions of one value become tables, also in an 8-bit model.
 
     Only this instance changes: its two pipeline builders return the same passes, each with an
     ``optimize`` that is wrapped in a stage.
     """
-    for builder in ("build_prequant_pipeline", "build_quant_pipeline"):
-        _wrap_builder(quantizer, builder, progress, engine, memory)
+
+    def extend(pipeline: Any, setting: Any) -> None:
+        if percentile is not None:
+            _set_percentile(quantizer, percentile)
+        if int16_tables:
+            _append_tables(pipeline, setting)
+
+    _wrap_builder(quantizer, "build_prequant_pipeline", progress, engine, memory)
+    _wrap_builder(quantizer, "build_quant_pipeline", progress, engine, memory, extend)
+
+
+def _set_percentile(quantizer: Any, percentile: float) -> None:
+    """Give every activation its percentile; esp-ppq reads it off the tensor's configuration."""
+    from esp_ppq.core import OBSERVER_PERCENTILE_MANUL_OVERRIDE
+    from esp_ppq.IR import QuantableOperation
+
+    for op in quantizer._graph.operations.values():
+        if isinstance(op, QuantableOperation):
+            for config, variable in op.config_with_variable:
+                if not variable.is_parameter:
+                    config.detail[OBSERVER_PERCENTILE_MANUL_OVERRIDE] = percentile
+
+
+def _append_tables(pipeline: Any, setting: Any) -> None:
+    """Append the pass that esp-ppq itself appends where the whole model has 16 bits."""
+    from esp_ppq.quantization.optim import EspdlLUTFusionPass
+
+    if any(isinstance(optimization, EspdlLUTFusionPass) for optimization in pipeline):
+        return
+    tables = setting.lut_optimization_setting
+    pipeline.append_optimization_to_pipeline(
+        EspdlLUTFusionPass(target_ops=tables.target_ops, lut_step=tables.step)
+    )
 
 
 def _wrap_builder(
@@ -47,11 +88,14 @@ def _wrap_builder(
     progress: Progress,
     engine: QuantizationEngine,
     memory: PassMemory | None,
+    extend: Callable[[Any, Any], None] | None = None,
 ) -> None:
     build = getattr(quantizer, builder)
 
-    def reporting(*args: Any, **kwargs: Any) -> Any:
-        pipeline = build(*args, **kwargs)
+    def reporting(setting: Any, *args: Any, **kwargs: Any) -> Any:
+        pipeline = build(setting, *args, **kwargs)
+        if extend is not None:
+            extend(pipeline, setting)
         for optimization in pipeline:
             engine.wrap_pass(optimization, memory)
             _wrap_pass(optimization, progress)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,18 @@ from espdl_quantize.ppq._passes import prepare_passes, readable
 from espdl_quantize.ppq.engines import QuantizationEngine, ReferenceEngine
 from espdl_quantize.ppq.patches import When, assign
 from espdl_quantize.setting import (
+    OpWidth,
     ResolvedSetting,
     Setting,
+    activation_bits,
     enabled_passes,
     nearest,
     unknown_op_warnings,
+    width_of,
 )
+
+_QUANT_TYPES: Mapping[OpWidth, str] = {8: "w8a8", 16: "w16a16", "w8a16": "w8a16"}
+"""What esp-ppq calls each width."""
 
 _HASH_SEED = 0x20211230
 """First of the numbers that esp-ppq gives its tensor configurations; its own is the clock."""
@@ -57,12 +63,13 @@ class ReusedPass:
 class QuantizedModel:
     """A quantized esp-ppq ``BaseGraph``, its platform, and what was odd on the way.
 
-    ``esp_ppq_setting`` holds every attribute of the QuantizationSetting that ran; ``reused`` the
-    passes whose results, or some of them, were known from another run.
+    ``setting`` is what ran, and ``esp_ppq_setting`` every attribute of esp-ppq's that followed from
+    it; ``reused`` holds the passes whose results, or some of them, were known from another run.
     """
 
     graph: Any
     platform: Any
+    setting: Setting
     esp_ppq_setting: dict[str, Any]
     simplified_ops: tuple[SimplifiedOp, ...]
     warnings: tuple[str, ...]
@@ -129,7 +136,8 @@ def quantize(
 
     seed_everything(seed)
     setting, warnings = to_esp_ppq(resolved.setting, config.target, config.num_of_bits)
-    platform = get_target_platform(config.target, config.num_of_bits)
+    width = width_of(resolved.setting, config.num_of_bits)
+    platform = get_target_platform(config.target, _QUANT_TYPES[width])
     graph = parse_onnx(model.onnx_file)
     warnings += unknown_op_warnings(resolved.setting, list(graph.operations))
     try:
@@ -144,8 +152,16 @@ def quantize(
         engine = engine or ReferenceEngine()
         engine.fallback.graph = graph
         quantizer = ppq_lib.Quantizer(platform, graph)
+        quantizer.custom_tqc = custom_widths(resolved.setting)
         known = None if memory is None else PassMemory(memory, fallback=engine.fallback)
-        prepare_passes(quantizer, progress, engine, known)
+        prepare_passes(
+            quantizer,
+            progress,
+            engine,
+            known,
+            percentile=resolved.setting.percentile,
+            int16_tables=bool(resolved.setting.int16_tables),
+        )
         executor = TorchExecutor(graph=graph, device=config.device)
         quantizer.quantize(
             inputs=model.dummy_inputs(),
@@ -167,6 +183,7 @@ def quantize(
     return QuantizedModel(
         graph,
         platform,
+        resolved.setting,
         json.loads(setting.to_json()),
         simplified_ops,
         tuple(warnings),
@@ -216,9 +233,15 @@ def to_esp_ppq(setting: Setting, target: str, num_of_bits: int) -> tuple[Any, li
     from esp_ppq.api import get_target_platform
     from esp_ppq.api.setting import QuantizationSettingFactory
 
-    result = QuantizationSettingFactory.espdl_setting(num_of_bits=num_of_bits)
+    bits = activation_bits(width_of(setting, num_of_bits))
+    result = QuantizationSettingFactory.espdl_setting(num_of_bits=bits)
+    activations, weights = result.quantize_activation_setting, result.quantize_parameter_setting
     if setting.calib_algorithm is not None:
-        result.quantize_activation_setting.calib_algorithm = setting.calib_algorithm
+        activations.calib_algorithm = setting.calib_algorithm
+    activations.calib_algorithm_per_layer.update(setting.calib_algorithm_per_layer or {})
+    if setting.weight_calib_algorithm is not None:
+        weights.calib_algorithm = setting.weight_calib_algorithm
+    weights.calib_algorithm_per_layer.update(setting.weight_calib_algorithm_per_layer or {})
     for spec, section in enabled_passes(setting):
         setattr(result, spec.field, True)
         parameters = getattr(result, spec.parameters)
@@ -231,7 +254,8 @@ def to_esp_ppq(setting: Setting, target: str, num_of_bits: int) -> tuple[Any, li
     # esp-ppq fills the table with examples, which would be written into reports as if they ran.
     result.dispatching_table.dispatchings.clear()
     for entry in setting.dispatching_table or []:
-        result.dispatching_table.append(entry.op, get_target_platform(target, entry.bits))
+        platform = get_target_platform(target, _QUANT_TYPES[entry.bits])
+        result.dispatching_table.append(entry.op, platform)
     warnings = []
     for name, value in (setting.extra or {}).items():
         if not _set_dotted(result, name, value):
@@ -239,6 +263,14 @@ def to_esp_ppq(setting: Setting, target: str, num_of_bits: int) -> tuple[Any, li
             hint = f"; did you mean {close!r}?" if close else ""
             warnings.append(f"extra.{name} is no attribute of QuantizationSetting: skipped{hint}")
     return result, warnings
+
+
+def custom_widths(setting: Setting) -> dict[str, dict[str, dict[str, int]]] | None:
+    """Return the widths of single tensors as esp-ppq's ``custom_tqc`` has them."""
+    widths: dict[str, dict[str, dict[str, int]]] = {}
+    for entry in setting.tensor_bits or []:
+        widths.setdefault(entry.op, {})[entry.tensor] = {"bit_width": entry.bits}
+    return widths or None
 
 
 def _set_dotted(target: Any, path: str, value: Any) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 from espdl_quantize.core import SHELL, Command, Hint
 from espdl_quantize.record import Iteration, load_applied
 from espdl_quantize.report._escape import plain, python_literal
-from espdl_quantize.setting import PASSES, Setting
+from espdl_quantize.setting import PASSES, Setting, activation_bits, width_of
 
 _HOLDERS = {name: spec.parameters for name, spec in PASSES.items()}
 """Each switch of esp-ppq's QuantizationSetting and the attribute with its parameters; names from
@@ -33,9 +33,13 @@ def _lines(setting: Setting, target: str, num_of_bits: int) -> Iterator[str]:
         yield "from esp_ppq.api import get_target_platform"
     yield "from esp_ppq.api.setting import QuantizationSettingFactory"
     yield ""
-    yield f"setting = QuantizationSettingFactory.espdl_setting(num_of_bits={num_of_bits:d})"
-    if setting.calib_algorithm is not None:
-        yield _assign("quantize_activation_setting.calib_algorithm", setting.calib_algorithm)
+    bits = activation_bits(width_of(setting, num_of_bits))
+    yield f"setting = QuantizationSettingFactory.espdl_setting(num_of_bits={bits:d})"
+    for field in ("calib_algorithm", "calib_algorithm_per_layer"):
+        for holder, prefix in (("activation", ""), ("parameter", "weight_")):
+            value = getattr(setting, f"{prefix}{field}")
+            if value:
+                yield _assign(f"quantize_{holder}_setting.{field}", value)
     for name, holder in _HOLDERS.items():
         section = getattr(setting, name)
         if section is None or not section.enabled:
@@ -56,11 +60,58 @@ def _lines(setting: Setting, target: str, num_of_bits: int) -> Iterator[str]:
     if setting.dispatching_table:
         yield ""
         for entry in setting.dispatching_table:
-            platform = f"get_target_platform({python_literal(target)}, {entry.bits})"
+            platform = f"get_target_platform({python_literal(target)}, {entry.bits!r})"
             yield f"setting.dispatching_table.append({python_literal(entry.op)}, {platform})"
     if setting.extra:
         yield ""
         yield from _extra("", setting.extra)
+    yield from _beside(setting)
+
+
+def _beside(setting: Setting) -> Iterator[str]:
+    """Write what esp-ppq has no attribute of QuantizationSetting for."""
+    if setting.tensor_bits:
+        yield from _TENSOR_BITS.format(widths=python_literal(_widths(setting))).splitlines()
+    if setting.percentile is None and not setting.int16_tables:
+        return
+    yield from _PIPELINE_HEAD.splitlines()
+    if setting.percentile is not None:
+        yield from _PERCENTILE.format(percentile=python_literal(setting.percentile)).splitlines()
+    if setting.int16_tables:
+        yield from _TABLES.splitlines()
+    yield from _PIPELINE_END.splitlines()
+
+
+def _widths(setting: Setting) -> dict[str, dict[str, dict[str, int]]]:
+    widths: dict[str, dict[str, dict[str, int]]] = {}
+    for entry in setting.tensor_bits or []:
+        widths.setdefault(entry.op, {})[entry.tensor] = {"bit_width": entry.bits}
+    return widths
+
+
+def _arguments(setting: Setting) -> Iterator[str]:
+    """Write what esp-ppq is given beside the setting."""
+    if setting.width is not None:
+        names = {8: "w8a8", 16: "w16a16", "w8a16": "w8a16"}
+        yield f'    "quant_type": "{names[setting.width]}",'
+    if setting.model_version is not None:
+        yield f'    "model_version": {setting.model_version:d},'
+    if setting.metadata:
+        yield f'    "metadata_props": {python_literal(dict(sorted(setting.metadata.items())))},'
+    streaming = setting.streaming
+    if streaming is not None:
+        caches = {
+            cache.variable: {
+                "window_size": cache.window_size,
+                "op_name": cache.op,
+                "frame_axis": cache.frame_axis,
+            }
+            for cache in streaming.caches or []
+        }
+        shape = python_literal(streaming.input_shapes or streaming.input_shape)
+        yield f'    "auto_streaming": {streaming.auto!r},'
+        yield f'    "streaming_input_shape": {shape},'
+        yield f'    "streaming_table": {python_literal(caches)},'
 
 
 def _assign(path: str, value: Any) -> str:
@@ -78,6 +129,50 @@ def _extra(prefix: str, values: dict[str, Any]) -> Iterator[str]:
         else:
             yield _assign(path, value)
 
+
+_TENSOR_BITS = """
+# Widths of single tensors are an attribute of esp-ppq's quantizer, which it makes itself.
+from esp_ppq.quantization.quantizer.EspdlQuantizer import BaseEspdlQuantizer
+
+apply_widths = BaseEspdlQuantizer._apply_custom_tqc
+
+
+def apply_own_widths(quantizer, operation, config):
+    quantizer.custom_tqc = {widths}
+    apply_widths(quantizer, operation, config)
+
+
+BaseEspdlQuantizer._apply_custom_tqc = apply_own_widths"""
+
+_PIPELINE_HEAD = """
+# esp-ppq has no setting for what follows: its quantizer is extended.
+from esp_ppq.core import OBSERVER_PERCENTILE_MANUL_OVERRIDE
+from esp_ppq.IR import QuantableOperation
+from esp_ppq.quantization.optim import EspdlLUTFusionPass
+from esp_ppq.quantization.quantizer.EspdlQuantizer import BaseEspdlQuantizer
+
+build_pipeline = BaseEspdlQuantizer.build_quant_pipeline
+
+
+def build_own_pipeline(quantizer, setting):
+    pipeline = build_pipeline(quantizer, setting)"""
+
+_PERCENTILE = """    for op in quantizer._graph.operations.values():
+        if isinstance(op, QuantableOperation):
+            for config, variable in op.config_with_variable:
+                if not variable.is_parameter:
+                    config.detail[OBSERVER_PERCENTILE_MANUL_OVERRIDE] = {percentile}"""
+
+_TABLES = """    if not any(isinstance(one, EspdlLUTFusionPass) for one in pipeline):
+        tables = setting.lut_optimization_setting
+        pipeline.append_optimization_to_pipeline(
+            EspdlLUTFusionPass(target_ops=tables.target_ops, lut_step=tables.step)
+        )"""
+
+_PIPELINE_END = """    return pipeline
+
+
+BaseEspdlQuantizer.build_quant_pipeline = build_own_pipeline"""
 
 _HEAD = """# Makes {name} again by plain esp-ppq {version}.
 # Run it in the folder of {contract}.py.
@@ -114,7 +209,7 @@ common = {{
     "inputs": [torch.zeros([1, *shape]) for shape in shapes],
     "target": {target},
     "num_of_bits": {bits},
-    "device": config.get("device", "cpu"),
+{more}    "device": config.get("device", "cpu"),
     "setting": setting,
     "collate_fn": lambda batch: batch,
     "error_report": False,
@@ -154,7 +249,8 @@ def python_script(best: Iteration) -> str:
         contract=contract if contract.isidentifier() else "user_quant",
         seed=int(best.seed or 0),
     )
-    call = _CALL.format(target=python_literal(target), bits=applied.num_of_bits)
+    more = "".join(f"{line}\n" for line in _arguments(applied.setting))
+    call = _CALL.format(target=python_literal(target), bits=applied.num_of_bits, more=more)
     return head + python_snippet(applied.setting, target, applied.num_of_bits) + call
 
 

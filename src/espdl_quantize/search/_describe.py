@@ -28,7 +28,7 @@ def describe_change(change: Change) -> str:
     path, before, after = change.path, change.before, change.after
     if path == "dispatching_table":
         return _int16_words(before or {}, after or {})
-    if path in PASSES or path in ("fusion_alignment", "extra"):
+    if path in PASSES or isinstance(after if before is None else before, dict):
         if before is None:
             return (
                 f"+{path}({_parameters(path, after)})" if _parameters(path, after) else f"+{path}"
@@ -80,15 +80,16 @@ def _parameters(path: str, value: dict[str, Any]) -> str:
 
 
 def _int16_words(before: dict[str, int], after: dict[str, int]) -> str:
-    old = [op for op, bits in before.items() if bits == 16]
-    new = [op for op, bits in after.items() if bits == 16]
-    added = [op for op in new if op not in old]
-    removed = [op for op in old if op not in new]
     words = []
-    if added:
-        words.append(f"+int16 on {_short(added)}")
-    if removed:
-        words.append(f"-int16 on {_short(removed)}")
+    for width, name in ((16, "int16"), ("w8a16", "w8a16")):
+        old = [op for op, bits in before.items() if bits == width]
+        new = [op for op, bits in after.items() if bits == width]
+        added = [op for op in new if op not in old]
+        removed = [op for op in old if op not in new]
+        if added:
+            words.append(f"+{name} on {_short(added)}")
+        if removed:
+            words.append(f"-{name} on {_short(removed)}")
     return ", ".join(words) or f"dispatching_table {_short(before)} -> {_short(after)}"
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from espdl_quantize.setting._model import DEFAULT_BITS, Setting, default_calibration
+from espdl_quantize.setting._model import DEFAULT_BITS, Setting, calibration_of
 from espdl_quantize.setting.passes import PASSES, enabled_passes
 
 _DEFAULT_ALIGNMENT: dict[str, Any] = {
@@ -20,6 +20,9 @@ _DEFAULT_ALIGNMENT: dict[str, Any] = {
 }
 """What esp-ppq aligns by default: ``QuantizationSettingFactory.espdl_setting``."""
 
+_BY_NAME = ("calib_algorithm_per_layer", "weight_calib_algorithm_per_layer", "metadata")
+_PLAIN = ("percentile", "weight_calib_algorithm", "int16_tables", "model_version")
+
 
 def canonical(setting: Setting, num_of_bits: int = DEFAULT_BITS) -> dict[str, Any]:
     """Return what ``setting`` changes, without iteration_id, rationale and what is off.
@@ -29,10 +32,23 @@ def canonical(setting: Setting, num_of_bits: int = DEFAULT_BITS) -> dict[str, An
 
     Args:
         setting: any setting.
-        num_of_bits: the contract's width, which says what a calibration that is not named is.
+        num_of_bits: the contract's width, which says what a calibration or width
+            that is not named is.
     """
-    calibration = setting.calib_algorithm or default_calibration(num_of_bits)
+    calibration = calibration_of(setting, num_of_bits)
     form: dict[str, Any] = {"calib_algorithm": calibration}
+    for field in _BY_NAME:
+        value = getattr(setting, field)
+        if field == "calib_algorithm_per_layer" and value:
+            value = {op: algorithm for op, algorithm in value.items() if algorithm != calibration}
+        if value:
+            form[field] = dict(sorted(value.items()))
+    for field in _PLAIN:
+        value = getattr(setting, field)
+        if value is not None and value is not False:
+            form[field] = value
+    if setting.width is not None and setting.width != num_of_bits:
+        form["width"] = setting.width
     for spec, section in enabled_passes(setting):
         fields = section.model_dump(exclude={"enabled", "collecting_device"})
         if fields["interested_layers"] is not None:
@@ -46,6 +62,11 @@ def canonical(setting: Setting, num_of_bits: int = DEFAULT_BITS) -> dict[str, An
     if setting.dispatching_table:
         widths = {entry.op: entry.bits for entry in setting.dispatching_table}
         form["dispatching_table"] = dict(sorted(widths.items()))
+    if setting.tensor_bits:
+        tensors = {f"{entry.op} {entry.tensor}": entry.bits for entry in setting.tensor_bits}
+        form["tensor_bits"] = dict(sorted(tensors.items()))
+    if setting.streaming is not None:
+        form["streaming"] = setting.streaming.model_dump(exclude_none=True)
     extra = _without_restated(setting.extra or {}, form)
     if extra:
         form["extra"] = extra

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from espdl_quantize.setting._model import Setting
+from espdl_quantize.setting._model import Setting, activation_bits
 from espdl_quantize.setting.passes import enabled_passes
 
 _NAMED = 3
@@ -53,9 +53,12 @@ def runtime_cost(setting: Setting) -> RuntimeCost:
 
 
 def int16_ops(setting: Setting) -> tuple[str, ...]:
-    """Return the ops that run with 16 bits; of an op listed twice, the last entry counts."""
+    """Return the ops that the table gives activations of 16 bits.
+
+    Of an op that is listed twice, the last entry counts.
+    """
     widths = {entry.op: entry.bits for entry in setting.dispatching_table or []}
-    return tuple(op for op, bits in widths.items() if bits == 16)
+    return tuple(op for op, bits in widths.items() if activation_bits(bits) == 16)
 
 
 def _counted(ops: tuple[str, ...], noun: str) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from espdl_quantize.core import SettingError
-from espdl_quantize.setting._model import Setting
+from espdl_quantize.setting._cost import int16_ops
+from espdl_quantize.setting._model import Setting, activation_bits, width_of
 from espdl_quantize.setting._one_exponent import unequal_exponents
 from espdl_quantize.setting.passes import PASSES, TRAINING_PASSES, enabled_passes
 from espdl_quantize.targets import TargetFacts
@@ -35,13 +36,9 @@ def resolve(setting: Setting, target: TargetFacts, device: str = "cpu") -> Resol
             calibration whose scales the target cannot have.
     """
     _reject_exclusive_passes(setting)
-    if setting.calib_algorithm == "isotone" and target.power_of_two:
-        raise SettingError(
-            f"calib_algorithm is 'isotone', whose scales in esp-ppq are no powers of two; "
-            f"{target.name} has no others, and the export would cut their exponents off",
-            "use kl, mse, percentile or minmax",
-        )
-    warnings: list[str] = []
+    for field, algorithm in _calibrations(setting):
+        _reject_calibration(field, algorithm, target)
+    warnings: list[str] = list(_width_warnings(setting, target))
     changes: dict[str, Any] = {}
 
     for name in PASSES:
@@ -85,6 +82,52 @@ def resolve(setting: Setting, target: TargetFacts, device: str = "cpu") -> Resol
     return ResolvedSetting(setting.model_copy(update=changes), tuple(warnings))
 
 
+def _calibrations(setting: Setting) -> Iterator[tuple[str, str]]:
+    """Yield every calibration that a setting names, with the field that does."""
+    for field in ("calib_algorithm", "weight_calib_algorithm"):
+        algorithm = getattr(setting, field)
+        if algorithm is not None:
+            yield field, algorithm
+        for op, of_op in (getattr(setting, f"{field}_per_layer") or {}).items():
+            yield f"{field}_per_layer[{op!r}]", of_op
+
+
+def _reject_calibration(field: str, algorithm: str, target: TargetFacts) -> None:
+    if algorithm == "isotone" and target.power_of_two:
+        raise SettingError(
+            f"{field} is 'isotone', whose scales in esp-ppq are no powers of two; "
+            f"{target.name} has no others, and the export would cut their exponents off",
+            "use kl, mse, percentile or minmax",
+        )
+    if field.startswith("weight") and target.per_channel_weights and algorithm != "minmax":
+        raise SettingError(
+            f"{field} is {algorithm!r}; {target.name} has a scale per channel of its weights, "
+            "which esp-ppq can find by minmax alone",
+            "leave it out",
+        )
+
+
+def _width_warnings(setting: Setting, target: TargetFacts) -> Iterator[str]:
+    """Warn of what the fields of widths and calibrations may not do as expected."""
+    algorithms = [algorithm for field, algorithm in _calibrations(setting) if field[0] == "c"]
+    if setting.percentile is not None and "percentile" not in algorithms:
+        yield "percentile is given, and no activation is calibrated by percentile: it does nothing"
+    widths = [setting.width, *(entry.bits for entry in setting.dispatching_table or [])]
+    if "w8a16" in widths:
+        yield (
+            "w8a16: ESP-DL 3.3.9 has no kernel for 16-bit activations with 8-bit weights; the "
+            "model needs a later version that has one"
+        )
+    is_wide = activation_bits(width_of(setting, target.num_of_bits)) == 16
+    if setting.int16_tables and not is_wide and not int16_ops(setting):
+        yield "int16_tables is true, and no op has 16 bits: it does nothing"
+    if setting.streaming is not None:
+        yield (
+            "streaming: what is scored is the whole graph; the exported file keeps frames between "
+            "calls, and its integers are not compared with the graph's"
+        )
+
+
 @dataclass(frozen=True)
 class UnknownOp:
     """An op that a setting names and the simplified graph does not have.
@@ -126,6 +169,12 @@ def unknown_op_warnings(setting: Setting, op_names: Sequence[str]) -> list[str]:
 
 def _named_ops(setting: Setting) -> list[tuple[str, str]]:
     named = [("dispatching_table", entry.op) for entry in setting.dispatching_table or []]
+    named += [("tensor_bits", entry.op) for entry in setting.tensor_bits or []]
+    for field in ("calib_algorithm_per_layer", "weight_calib_algorithm_per_layer"):
+        named += [(field, op) for op in getattr(setting, field) or {}]
+    if setting.streaming is not None:
+        caches = setting.streaming.caches or []
+        named += [("streaming.caches", cache.op) for cache in caches if cache.op is not None]
     for spec, section in enabled_passes(setting):
         named += [(spec.layers_field, op) for op in section.layers]
     return named
