@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -44,11 +45,15 @@ def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
     return 100.0 * right / len(labels)
 
 
-def main() -> None:
-    """Train by the arguments given, print each epoch and write the weights."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(
+    make_network: Callable[[], nn.Module] = FashionNet,
+    weights_file: Path = HERE / "weights.pt",
+    description: str = __doc__ or "",
+) -> None:
+    """Train a network by the arguments given, print each epoch and write the weights."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--data", type=Path, required=True, help="folder with the idx .gz files")
-    parser.add_argument("--out", type=Path, default=HERE / "weights.pt")
+    parser.add_argument("--out", type=Path, default=weights_file)
     parser.add_argument("--epochs", type=int, default=16)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--lr", type=float, default=0.1, help="highest learning rate")
@@ -67,7 +72,7 @@ def main() -> None:
     train_x, train_y = train_x[:-CALIB_IMAGES], train_y[:-CALIB_IMAGES].long()
     test_y = test_y.long()
 
-    model = FashionNet().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = make_network().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     steps = len(train_x) // args.batch
     optimizer = torch.optim.SGD(
         model.parameters(), args.lr, momentum=0.9, nesterov=True, weight_decay=args.weight_decay
