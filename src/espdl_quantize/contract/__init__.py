@@ -15,6 +15,13 @@ from espdl_quantize.contract._load import Contract, load_contract, require_file
 from espdl_quantize.contract._origin import Conflict, Origin, common_origin
 from espdl_quantize.contract._starter import ModelType, starter_contract
 from espdl_quantize.contract.batch import Batch, first_samples
+from espdl_quantize.contract.declared import Contradiction, contradictions, forward_contradiction
+from espdl_quantize.contract.model_file import (
+    DeclaredInput,
+    ModelFile,
+    foreign_format,
+    read_model_file,
+)
 
 __all__ = [
     "FEW",
@@ -22,19 +29,26 @@ __all__ = [
     "Conflict",
     "Contract",
     "ContractFaultsError",
+    "Contradiction",
+    "DeclaredInput",
     "Fault",
     "InputSpec",
     "Keeper",
+    "ModelFile",
     "ModelType",
     "Origin",
     "QuantConfig",
     "common_origin",
+    "contradictions",
     "count_samples",
     "first_samples",
+    "foreign_format",
+    "forward_contradiction",
     "load_contract",
     "located",
     "note_of_repeats",
     "read_batches",
+    "read_model_file",
     "require_file",
     "starter_contract",
     "warn_of_few",

@@ -52,6 +52,7 @@ class GateContext:
         target: what the chip's quantizer does.
         engine: is installed from the stage that sets it until the examination ends.
         batches: the first calibration batches, collated, on the contract's device.
+        inputs_fit: set where the model declares the inputs that the contract says.
         runs: set where the user's own model runs on a batch.
         model: the float model as esp-ppq reads it.
         graph: the same, parsed; it has run on a batch.
@@ -71,6 +72,7 @@ class GateContext:
     target: TargetFacts = field(init=False)
     engine: QuantizationEngine = field(init=False)
     batches: list[Batch] = field(init=False)
+    inputs_fit: bool = field(init=False)
     runs: bool = field(init=False)
     model: FloatModel = field(init=False)
     graph: Any = field(init=False)

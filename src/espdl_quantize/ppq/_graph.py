@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from espdl_quantize.contract import Batch, Contract, InputSpec
+from espdl_quantize.contract import Batch, Contract, InputSpec, read_model_file
 from espdl_quantize.core import ContractError, IterationError
 from espdl_quantize.record.files import FLOAT_MODEL
 
@@ -219,9 +219,11 @@ def _copy_onnx(contract: Contract, file: Path) -> None:
     except OSError:
         raise
     except Exception as error:
+        # It names files of other formats by what they are.
+        read_model_file(contract.onnx_path)
         raise ContractError(
             f"{contract.onnx_path} is no readable ONNX model: {describe_failure(error)}",
-            "check onnx_path with onnx.checker.check_model",
+            "export or download it again",
         ) from error
 
 

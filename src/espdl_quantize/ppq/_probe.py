@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
-from espdl_quantize.contract import Batch, Contract
+from espdl_quantize.contract import Batch, Contract, forward_contradiction
 from espdl_quantize.core import ContractError
 from espdl_quantize.ppq._graph import FloatModel, describe_failure, load_torch_model
 
@@ -18,6 +19,9 @@ def probe_torch_model(contract: Contract, batch: Batch) -> None:
     import torch
 
     model = load_torch_model(contract)
+    wrong = forward_contradiction(inspect.signature(model.forward), batch.names, len(batch.tensors))
+    if wrong is not None:
+        raise ContractError(wrong.message, wrong.hint)
     for inputs, name in ((batch, "one calibration batch"), (batch.first(1), "a batch of 1")):
         try:
             with torch.no_grad(), contract.entered():

@@ -3,7 +3,7 @@
 from espdl_quantize.gate._run import GateStage
 from espdl_quantize.gate.stages.contract import load, probe_chip, read_loader
 from espdl_quantize.gate.stages.evaluation import score, score_final
-from espdl_quantize.gate.stages.model import read_model, run_torch_model
+from espdl_quantize.gate.stages.model import hold_inputs, read_model, run_torch_model
 from espdl_quantize.gate.stages.trial import try_out
 
 STAGES: tuple[GateStage, ...] = (
@@ -16,6 +16,12 @@ STAGES: tuple[GateStage, ...] = (
         needs=("contract",),
     ),
     GateStage(
+        name="compare the inputs",
+        subject="onnx_path",
+        examine=hold_inputs,
+        needs=("contract",),
+    ),
+    GateStage(
         name="run the torch model",
         subject="get_torch_model()",
         examine=run_torch_model,
@@ -25,7 +31,7 @@ STAGES: tuple[GateStage, ...] = (
         name="run the exported graph",
         subject="the model",
         examine=read_model,
-        needs=("contract", "runs"),
+        needs=("contract", "inputs_fit", "runs"),
     ),
     GateStage(
         name="try to quantize and export",

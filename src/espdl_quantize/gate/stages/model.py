@@ -4,9 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from espdl_quantize.core import Finding
+from espdl_quantize.contract import contradictions, read_model_file
+from espdl_quantize.core import Finding, FindingKind
 from espdl_quantize.gate._context import GateContext
 from espdl_quantize.ppq import probe_torch_model
+
+
+def hold_inputs(context: GateContext) -> Iterator[Finding]:
+    """Hold what an ONNX file declares of its inputs against what the contract says of them."""
+    contract = context.contract
+    if contract.config.model_type == "onnx":
+        names = context.batches[0].names if context.has("batches") else None
+        wrong = contradictions(contract.config, read_model_file(contract.onnx_path), names)
+        for each in wrong:
+            yield Finding(
+                FindingKind.FAULT, each.code, each.subject, each.message, each.hint, each.figures
+            )
+        if wrong:
+            return
+    context.inputs_fit = True
 
 
 def run_torch_model(context: GateContext) -> Iterator[Finding]:
