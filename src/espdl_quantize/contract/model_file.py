@@ -12,7 +12,7 @@ from espdl_quantize.core import ContractError
 
 _CONVERT = "export the model to ONNX, e.g. by torch.onnx.export(..., dynamo=False) or tf2onnx"
 _SIGNATURES: tuple[tuple[int, bytes, str, str], ...] = (
-    (4, b"TFL3", "a TensorFlow Lite model", "convert it to ONNX by tf2onnx --tflite"),
+    (4, b"TFL3", "a TensorFlow Lite model", "convert it to ONNX by tf2onnx"),
     (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file, as Keras writes", "convert it to ONNX by tf2onnx"),
     (0, b"EDL", "an .espdl file, quantized already", "give the float ONNX file it was made of"),
     (0, b"version https://git-lfs", "a Git LFS pointer, not the file itself", "run git lfs pull"),
