@@ -9,7 +9,7 @@ from typing import Any
 
 from espdl_quantize.contract import Batch, Contract
 from espdl_quantize.core import Engine, NoProgress, Progress
-from espdl_quantize.iteration import Prepared, Score
+from espdl_quantize.iteration import Prepared, Score, ScoreFacts
 from espdl_quantize.ppq import FloatModel, QuantizationEngine, QuantizedModel, engine_for
 from espdl_quantize.targets import TargetFacts
 
@@ -57,6 +57,8 @@ class GateContext:
         model: the float model as esp-ppq reads it.
         graph: the same, parsed; it has run on a batch.
         scored: the float model's score by the function that the search scores by.
+        score_seconds: that the evaluation took.
+        score_facts: what the score rests on.
         final: the same by evaluate_final, where there is one.
         trial: the model, quantized on one batch by the baseline's setting.
     """
@@ -77,6 +79,8 @@ class GateContext:
     model: FloatModel = field(init=False)
     graph: Any = field(init=False)
     scored: Score = field(init=False)
+    score_seconds: float = field(init=False)
+    score_facts: ScoreFacts = field(init=False)
     final: Score = field(init=False)
     _installed: ExitStack = field(default_factory=ExitStack, repr=False)
     trial: QuantizedModel = field(init=False)

@@ -3,6 +3,7 @@
 from espdl_quantize.iteration._console import captured
 from espdl_quantize.iteration._options import RunOptions
 from espdl_quantize.iteration._outcome import record_crash
+from espdl_quantize.iteration._per_sample import ScoreFacts
 from espdl_quantize.iteration._prepared import Prepared
 from espdl_quantize.iteration._run import numbered, run_iteration, run_staged
 from espdl_quantize.iteration._score import (
@@ -11,7 +12,7 @@ from espdl_quantize.iteration._score import (
     final_evaluator,
     score_float,
 )
-from espdl_quantize.iteration._signals import FloatOutputs
+from espdl_quantize.iteration._signals import FloatOutputs, Watcher
 from espdl_quantize.iteration._verify import Verification, verify_iteration
 from espdl_quantize.iteration.examination import Examination, Examine
 
@@ -22,7 +23,9 @@ __all__ = [
     "Prepared",
     "RunOptions",
     "Score",
+    "ScoreFacts",
     "Verification",
+    "Watcher",
     "captured",
     "facts_of",
     "final_evaluator",

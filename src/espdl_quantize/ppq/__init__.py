@@ -41,7 +41,7 @@ from espdl_quantize.ppq._targets import (
     quantized_op_types,
     target_names,
 )
-from espdl_quantize.ppq._unseen import reads_of, scrambled
+from espdl_quantize.ppq._unseen import reads_of, scrambled, with_noise
 from espdl_quantize.ppq._watch import (
     batch_digests,
     content_digest,
@@ -107,4 +107,5 @@ __all__ = [
     "spilling_to",
     "target_names",
     "watched",
+    "with_noise",
 ]

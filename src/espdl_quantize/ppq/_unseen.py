@@ -77,3 +77,24 @@ def scrambled(graph: Any) -> Iterator[Any]:
                 noise = torch.randn(value.shape, generator=generator)
                 variable.value = noise.to(value.device, value.dtype) * scale * value.abs().mean()
         yield copy
+
+
+def with_noise(graph: Any, scale: float = 1.0) -> Any:
+    """Return a copy of a graph with noise in its weights, which decides by chance.
+
+    Args:
+        graph: an esp-ppq graph, which stays as it is.
+        scale: of the noise, in standard deviations of each parameter.
+    """
+    import torch
+
+    generator = torch.Generator().manual_seed(_SEED)
+    copy = graph.copy()
+    for variable in copy.variables.values():
+        value = variable.value
+        if not variable.is_parameter or not isinstance(value, torch.Tensor):
+            continue
+        if value.is_floating_point() and value.numel() > 1:
+            noise = torch.randn(value.shape, generator=generator).to(value.device, value.dtype)
+            variable.value = value + scale * value.std() * noise
+    return copy

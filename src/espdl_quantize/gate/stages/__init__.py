@@ -2,8 +2,15 @@
 
 from espdl_quantize.gate._run import GateStage
 from espdl_quantize.gate.stages.contract import load, probe_chip, read_loader
+from espdl_quantize.gate.stages.data_sanity import compare_inputs, examine_calibration
 from espdl_quantize.gate.stages.evaluation import score, score_final
 from espdl_quantize.gate.stages.model import hold_inputs, read_model, run_torch_model
+from espdl_quantize.gate.stages.score_sanity import (
+    compare_noisy,
+    compare_trial,
+    examine_score,
+    repeat,
+)
 from espdl_quantize.gate.stages.trial import try_out
 
 STAGES: tuple[GateStage, ...] = (
@@ -20,6 +27,12 @@ STAGES: tuple[GateStage, ...] = (
         subject="onnx_path",
         examine=hold_inputs,
         needs=("contract",),
+    ),
+    GateStage(
+        name="examine the calibration data",
+        subject="create_calib_dataloader()",
+        examine=examine_calibration,
+        needs=("contract", "batches"),
     ),
     GateStage(
         name="run the torch model",
@@ -44,6 +57,36 @@ STAGES: tuple[GateStage, ...] = (
         subject="evaluate()",
         examine=score,
         needs=("contract", "graph"),
+    ),
+    GateStage(
+        name="score it again",
+        subject="evaluate()",
+        examine=repeat,
+        needs=("scored", "score_facts"),
+    ),
+    GateStage(
+        name="examine the score",
+        subject="evaluate()",
+        examine=examine_score,
+        needs=("scored", "score_facts"),
+    ),
+    GateStage(
+        name="score a copy with noise",
+        subject="evaluate()",
+        examine=compare_noisy,
+        needs=("scored",),
+    ),
+    GateStage(
+        name="compare calibration with scoring",
+        subject="evaluate()",
+        examine=compare_inputs,
+        needs=("scored", "batches"),
+    ),
+    GateStage(
+        name="compare the trial with the float model",
+        subject="evaluate()",
+        examine=compare_trial,
+        needs=("scored", "batches", "trial"),
     ),
     GateStage(
         name="score the float model by evaluate_final",

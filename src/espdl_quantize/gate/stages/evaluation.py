@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 from espdl_quantize.core import Finding, FindingKind
 from espdl_quantize.gate._context import GateContext
-from espdl_quantize.iteration import FloatOutputs, facts_of, score_float
+from espdl_quantize.gate.statistics import ScoredInputs
+from espdl_quantize.iteration import facts_of, score_float
 from espdl_quantize.ppq import batch_digests, seed_everything
 
 
@@ -17,12 +19,14 @@ def score(context: GateContext) -> Iterator[Finding]:
     if not context.options.score:
         return
     seed_everything(context.options.seed)
+    started = time.perf_counter()
     context.scored = score_float(
         contract,
         context.graph,
         full=context.options.full_eval,
-        make_watcher=lambda _: FloatOutputs(context.model.batch_axes),
+        make_watcher=lambda _: ScoredInputs(context.model.batch_axes),
     )
+    context.score_seconds = time.perf_counter() - started
     context.facts["float_value"] = context.scored.value
     context.facts["evaluated_by"] = f"{context.scored.used}()"
     for message in context.scored.warnings:
@@ -31,7 +35,7 @@ def score(context: GateContext) -> Iterator[Finding]:
     names = list(context.graph.inputs)
     batches = context.batches if context.has("batches") else []
     calibration = {digest for batch in batches for digest in batch_digests(batch, names)}
-    _, doubts = facts_of(context.scored, calibration, config)
+    context.score_facts, doubts = facts_of(context.scored, calibration, config)
     for message in doubts:
         yield _doubt(context, "score_facts", message)
 

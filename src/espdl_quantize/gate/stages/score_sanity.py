@@ -1,0 +1,283 @@
+"""Whether a score means anything: it is the same twice, more than chance, and falls with noise."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from espdl_quantize.contract import Batch
+from espdl_quantize.core import Direction, Finding, FindingKind, MetricUnit
+from espdl_quantize.gate._context import GateContext
+from espdl_quantize.gate.repeats import Repeat, call_again
+from espdl_quantize.gate.statistics import ScoredInputs
+from espdl_quantize.gate.thresholds import SANITY
+from espdl_quantize.ppq import run_graph, with_noise
+
+_SCALE = {MetricUnit.PERCENT: 100.0, MetricUnit.FRACTION: 1.0}
+_HITS = re.compile(r"top[-_ ]?1|acc(uracy)?|precision|recall|f1|auc|m?ap(\W?\d+)?|iou|miou", re.I)
+"""Names of metrics of which more is better."""
+_MISSES = re.compile(r"loss|err(or)?|wer|cer|mse|rmse|mae|rate of errors|perplexity", re.I)
+"""Names of metrics of which less is better."""
+_DECISIONS = re.compile(r"top[-_ ]?1|acc(uracy)?", re.I)
+"""Names of metrics that are the share of right decisions, for a warning: no verdict rests on it."""
+
+
+def repeat(context: GateContext) -> Iterator[Finding]:
+    """Score the float model again: the same samples must come, and the same value."""
+    first, used = context.scored, context.scored.used
+    seen = first.watcher.digests if first.watcher is not None else []
+    whole = context.score_seconds <= SANITY.seconds_of_repeats
+    if not whole and not seen:
+        return
+    options = context.options
+    again = call_again(
+        context.contract,
+        used,
+        context.graph,
+        seed=options.seed,
+        axes=context.model.batch_axes,
+        whole=whole,
+    )
+    new = len(set(again.digests) - set(seen))
+    other_value = again.value is not None and _differ(again.value, first.value)
+    figures = {"first": first.value, "second": again.value, "new_samples": new}
+    if again.failure:
+        yield Finding(
+            FindingKind.FAULT,
+            "fails_when_called_again",
+            f"{used}()",
+            f"{used}() scored the float model once, and failed when it was called again: "
+            f"{again.failure}",
+            f"let {used}() leave nothing behind that its next call stumbles over: a search calls "
+            "it once per iteration",
+        )
+    elif new and seen:
+        scores = f": {first.value:.6g}, then {again.value:.6g}" if again.is_whole else ""
+        yield Finding(
+            FindingKind.FAULT if other_value else FindingKind.WARNING,
+            "scores_other_samples",
+            f"{used}()",
+            f"{used}() scores other samples each time that it is called{scores} "
+            f"({new} of {len(again.digests)} were new the second time)",
+            "choose the samples once, by a fixed list or a generator that is seeded within "
+            f"{used}(), and augment none: what is compared is scored on the same samples",
+            figures=figures,
+        )
+    elif other_value:
+        yield Finding(
+            FindingKind.WARNING,
+            "not_deterministic",
+            f"{used}()",
+            f"{used}() gave the float model {first.value:.6g}, and on the same samples "
+            f"{again.value:.6g} when it was called again",
+            f"seed what {used}() draws, and break ties in a fixed order",
+            figures=figures,
+        )
+
+
+def examine_score(context: GateContext) -> Iterator[Finding]:
+    """Hold the float model's score against chance, its samples and the target."""
+    yield from _chance(context)
+    yield from _count(context)
+    yield from _target(context)
+
+
+def compare_noisy(context: GateContext) -> Iterator[Finding]:
+    """Score a copy of the float model with noise in its weights, which must be worse."""
+    if context.score_seconds > SANITY.seconds_of_repeats:
+        return
+    config, used, value = context.contract.config, context.scored.used, context.scored.value
+    noisy: Repeat = call_again(
+        context.contract, used, with_noise(context.graph), seed=context.options.seed
+    )
+    if noisy.value is None or not math.isfinite(noisy.value):
+        return
+    is_max = config.metric_direction == Direction.MAX
+    better = noisy.value - value if is_max else value - noisy.value
+    if better <= SANITY.noisy_margin * max(abs(value), abs(noisy.value)):
+        return
+    name, other = config.primary_metric, "min" if is_max else "max"
+    is_clear = bool((_MISSES if is_max else _HITS).search(name))
+    yield Finding(
+        FindingKind.FAULT if is_clear else FindingKind.WARNING,
+        "metric_direction",
+        'QUANT_CONFIG["metric_direction"]',
+        f"metric_direction is {str(config.metric_direction)!r}, and by it a copy of the float "
+        f"model with noise in its weights is better: {name} {noisy.value:.6g}, the float model "
+        f"{value:.6g}",
+        f"set metric_direction to {other!r}, or see whether {used}() returns what {name} says",
+        figures={"float": value, "noisy": noisy.value},
+    )
+
+
+def compare_trial(context: GateContext) -> Iterator[Finding]:
+    """Hold the trial's outputs against the float model's, on calibration and on scored samples."""
+    watcher = context.scored.watcher
+    drawn = watcher.drawn() if isinstance(watcher, ScoredInputs) else []
+    calibration = context.batches[0].first(_COMPARED)
+    if len(drawn) != len(calibration.tensors):
+        return
+    device = context.contract.config.device
+    names = tuple(context.graph.inputs)
+    axes = context.model.batch_axes or (0,) * len(names)
+    parts = [
+        each[0] if axis is None else each[:_COMPARED].movedim(0, axis)
+        for each, axis in zip(drawn, axes, strict=True)
+    ]
+    scored = Batch(tuple(part.to(device) for part in parts), names, axes)
+    noises = [_noise(context, batch, device) for batch in (calibration, scored)]
+    if any(noise is None for noise in noises):
+        return
+    on_calibration, on_scored = noises
+    assert on_calibration is not None
+    assert on_scored is not None
+    if on_calibration > SANITY.healthy_noise or on_scored < SANITY.useless_noise:
+        return
+    yield Finding(
+        FindingKind.WARNING,
+        "healthy_and_useless",
+        f"{context.scored.used}()",
+        "a trial quantization agrees with the float model on calibration samples (noise:signal "
+        f"{on_calibration:.2g}) and not on the samples that {context.scored.used}() scores "
+        f"({on_scored:.2g}): every layer will look healthy, and the score will not",
+        "preprocess calibration and scored samples by one function",
+        figures={"calibration_noise": on_calibration, "scored_noise": on_scored},
+    )
+
+
+_COMPARED = 8
+"""Samples of each side that the trial is run on."""
+
+
+def _noise(context: GateContext, batch: Batch, device: str) -> float | None:
+    """Return noise:signal power over all outputs; None where they have no signal."""
+    exact = run_graph(context.graph, batch, device)
+    noisy = run_graph(context.trial.graph, batch, device)
+    signal = sum(float((each.double() ** 2).sum()) for each in exact)
+    pairs = zip(exact, noisy, strict=True)
+    noise = sum(float(((b.double() - a.double()) ** 2).sum()) for a, b in pairs)
+    return noise / signal if signal > 0 else None
+
+
+@dataclass(frozen=True)
+class _Rate:
+    share: float
+    samples: int
+
+
+def _chance(context: GateContext) -> Iterator[Finding]:
+    config, scored = context.contract.config, context.scored
+    rate, classes = _rate(context), _classes(context)
+    if rate is None or classes is None or config.metric_direction != Direction.MAX:
+        return
+    chance = 1.0 / classes
+    error = math.sqrt(chance * (1 - chance) / rate.samples)
+    if rate.share > chance + SANITY.chance_errors * error:
+        return
+    yield Finding(
+        FindingKind.WARNING,
+        "score_at_chance",
+        f"{scored.used}()",
+        f"the float model's {config.primary_metric} {scored.value:.6g} is what guessing among "
+        f"{classes} outputs gives ({chance:.1%} of {rate.samples} samples)",
+        "see that labels belong to their samples and number the outputs as the model does, that "
+        "the weights are loaded, and that samples are preprocessed as in training",
+        figures={"value": scored.value, "chance": chance, "samples": rate.samples},
+    )
+
+
+def _rate(context: GateContext) -> _Rate | None:
+    """Return the share of right decisions; None where the metric is not known to be that."""
+    config, scored, facts = context.contract.config, context.scored, context.score_facts
+    if not _DECISIONS.fullmatch(config.primary_metric.strip()):
+        return None
+    unit = facts.metric_unit or config.metric_unit
+    if unit is None:
+        unit = MetricUnit.FRACTION if scored.value <= 1.0 else MetricUnit.PERCENT
+    count = facts.sample_count or facts.samples_seen
+    share = scored.value / _SCALE[MetricUnit(unit)]
+    return _Rate(share, count) if count and 0 <= share <= 1 else None
+
+
+def _classes(context: GateContext) -> int | None:
+    """Return the number of classes of a model whose one output is a vector."""
+    outputs: list[Any] = run_graph(
+        context.graph, context.probe().first(1), context.contract.config.device
+    )
+    if len(outputs) != 1 or outputs[0].dim() != 2 or outputs[0].shape[1] < 2:
+        return None
+    return int(outputs[0].shape[1])
+
+
+def _count(context: GateContext) -> Iterator[Finding]:
+    vector, used = context.scored.per_sample, context.scored.used
+    seen = context.score_facts.samples_seen
+    # Several forwards per sample are a sequence, or an average over variants of it.
+    if vector is None or not seen or seen % len(vector) == 0 or len(context.graph.inputs) > 1:
+        return
+    yield Finding(
+        FindingKind.WARNING,
+        "per_sample_length",
+        f"{used}()",
+        f"{used}() ran the graph on {seen} samples, and its per_sample has {len(vector)} results",
+        "return one result per sample, in their order: intervals and verdicts rest on them",
+        figures={"seen": seen, "results": len(vector)},
+    )
+
+
+def _target(context: GateContext) -> Iterator[Finding]:
+    config, value = context.contract.config, context.scored.value
+    target, name = config.target_metric, config.primary_metric
+    if target is None or config.metric_direction != Direction.MAX:
+        return
+    unit = context.score_facts.metric_unit or config.metric_unit
+    best = None if unit is None else _SCALE[MetricUnit(unit)]
+    figures = {"target": target, "float": value}
+    where = 'QUANT_CONFIG["target_metric"]'
+    if best is not None and target > best:
+        yield Finding(
+            FindingKind.FAULT,
+            "target_out_of_reach",
+            where,
+            f"target_metric is {target:g}, and {name} ends at {best:g}: the float model has "
+            f"{value:.6g}",
+            f"give the target in the unit of {name}, or leave it out",
+            figures=figures,
+        )
+    elif 0 < value <= 1 < target and target >= SANITY.percent_as_fraction * value:
+        yield Finding(
+            FindingKind.WARNING,
+            "target_out_of_reach",
+            where,
+            f"target_metric is {target:g}, {target / value:.3g} times the float model's {name} "
+            f"{value:.6g}: one is in percent",
+            f"give the target in the unit of {name}",
+            figures=figures,
+        )
+    elif 0 < target <= 1 and value >= SANITY.percent_as_fraction * target:
+        yield Finding(
+            FindingKind.WARNING,
+            "target_reached_by_anything",
+            where,
+            f"target_metric is {target:g}, and the float model's {name} is {value:.6g}: the "
+            "search will stop at its first iteration; one is in percent",
+            f"give the target in the unit of {name}",
+            figures=figures,
+        )
+    elif target > value + SANITY.target_above_float * abs(value):
+        yield Finding(
+            FindingKind.WARNING,
+            "target_above_float",
+            where,
+            f"target_metric is {target:g}, above the float model's {name} {value:.6g}: "
+            "quantization loses, so that the search will not stop by it",
+            "set it below the float model's score, or leave it out",
+            figures=figures,
+        )
+
+
+def _differ(first: float, second: float) -> bool:
+    return abs(first - second) > SANITY.same_value * max(abs(first), abs(second), 1e-12)

@@ -1,0 +1,590 @@
+"""What goes wrong for users, each as a small contract, with the cause and the remedy to be named.
+
+Each situation was seen in real use. The models are built here, and are as small as the situation
+allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from tests.contracts import CONFIG, EVALUATE, write_contract
+
+Write = Callable[[Path], Path]
+"""Writes the contract of a situation into a folder."""
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What a user does, and what must be said of it.
+
+    Attributes:
+        write: writes the contract.
+        cause: texts of which the messages must hold each, in any case.
+        remedy: the same of the hints.
+        kind: "fault", "warning", or "" where all is well: what went wrong once works now.
+        score: whether the evaluation is part of it.
+        unlike: texts that no message and no hint may hold: what was blamed before.
+    """
+
+    write: Write
+    cause: Sequence[str] = ()
+    remedy: Sequence[str] = ()
+    kind: str = "fault"
+    score: bool = False
+    unlike: Sequence[str] = ()
+
+
+CATCH_ALL = ("replace that op in the model by ones", "baked in", "onnx.checker", "console.log")
+_RANDOM = np.random.default_rng(0)
+
+
+def weights(name: str, *shape: int, scale: float = 0.3) -> onnx.TensorProto:
+    return numpy_helper.from_array((_RANDOM.normal(size=shape) * scale).astype(np.float32), name)
+
+
+def constant(name: str, values: Any, dtype: Any = np.float32) -> onnx.TensorProto:
+    return numpy_helper.from_array(np.asarray(values, dtype), name)
+
+
+def node(kind: str, inputs: str, outputs: str, **attributes: Any) -> onnx.NodeProto:
+    names = [inputs.split(), outputs.split()]
+    return helper.make_node(kind, *names, name=f"{kind}_{outputs.split()[0]}", **attributes)
+
+
+@dataclass
+class Graph:
+    """An ONNX model, from its nodes."""
+
+    nodes: list[onnx.NodeProto]
+    constants: list[onnx.TensorProto] = field(default_factory=list)
+    inputs: dict[str, Sequence[Any]] = field(default_factory=lambda: {"x": (1, 3, 8, 8)})
+    outputs: tuple[str, ...] = ("y",)
+    opset: int = 18
+    types: dict[str, int] = field(default_factory=dict)
+
+    def save(self, file: Path) -> Path:
+        inputs = [
+            helper.make_tensor_value_info(name, self.types.get(name, TensorProto.FLOAT), shape)
+            for name, shape in self.inputs.items()
+        ]
+        # Their types and shapes are inferred.
+        outputs = [onnx.ValueInfoProto(name=name) for name in self.outputs]
+        graph = helper.make_graph(self.nodes, "graph", inputs, outputs, self.constants)
+        opsets = [helper.make_opsetid("", self.opset)]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+        onnx.save(onnx.shape_inference.infer_shapes(model), str(file))
+        return file
+
+
+CONV = node("Conv", "x w b", "c", pads=[1, 1, 1, 1])
+CONV_WEIGHTS = [weights("w", 8, 3, 3, 3), weights("b", 8)]
+LOADER = """import torch
+    generator = torch.Generator().manual_seed(0)
+    return [{batch} for _ in range(4)]"""
+
+
+def random_batch(*shapes: Sequence[int]) -> str:
+    parts = [f"torch.randn({', '.join(map(str, shape))}, generator=generator)" for shape in shapes]
+    return parts[0] if len(parts) == 1 else f"[{', '.join(parts)}]"
+
+
+def onnx_contract(
+    graph: Graph | Callable[[Path], Any],
+    *,
+    input_shape: Any = (3, 8, 8),
+    batch: str | None = None,
+    batch_size: int = 16,
+    evaluate: str = "return {'top1': 1.0}",
+    calibration: str | None = None,
+    file: str = "model.onnx",
+    **config: Any,
+) -> Write:
+    """Return what writes an ONNX model and a contract for it."""
+
+    def write(folder: Path) -> Path:
+        path = folder / file
+        if isinstance(graph, Graph):
+            graph.save(path)
+        else:
+            graph(path)
+        shapes = input_shape if isinstance(input_shape[0], (list, tuple)) else [input_shape]
+        given = batch or random_batch(*[(batch_size, *shape) for shape in shapes])
+        return write_contract(
+            folder,
+            config=CONFIG
+            | {
+                "model_type": "onnx",
+                "onnx_path": file,
+                "input_shape": [list(s) for s in shapes] if len(shapes) > 1 else list(shapes[0]),
+                "batch_size": batch_size,
+            }
+            | config,
+            calibration=calibration or LOADER.format(batch=given),
+            evaluate=evaluate,
+        )
+
+    return write
+
+
+def torch_contract(**parts: Any) -> Write:
+    """Return what writes a torch contract; parts are those of :func:`write_contract`."""
+
+    def write(folder: Path) -> Path:
+        return write_contract(folder, prelude="import torch\n", **parts)
+
+    return write
+
+
+def after_conv(kind: str, extra: str = "", **attributes: Any) -> Graph:
+    """A Conv, then an op on its output."""
+    return Graph([CONV, node(kind, f"c {extra}".strip(), "y", **attributes)], list(CONV_WEIGHTS))
+
+
+def _scoring(change: str) -> str:
+    """An evaluation of the network of the tests, with the images changed."""
+    return f"""import torch
+    from esp_ppq.executor import TorchExecutor
+    from tests.networks import depthwise_cnn, held_out_images
+    images = held_out_images(256)
+    labels = depthwise_cnn()(images).argmax(1)
+    {change}
+    decided = TorchExecutor(graph=quant_graph, device="cpu").forward(images)[0].argmax(1)
+    right = (decided == labels).float()
+    """
+
+
+TOP1 = "return {'top1': 100.0 * float(right.mean()), 'per_sample': right}"
+_CALIBRATION = "import torch; from tests.networks import calibration_images\n    "
+
+
+def _fixed(file: Path) -> None:
+    """An If on a constant condition."""
+    branches = []
+    for name, kind in (("then", "Relu"), ("else", "Sigmoid")):
+        out = helper.make_tensor_value_info(f"{name}_y", TensorProto.FLOAT, None)
+        branches.append(helper.make_graph([node(kind, "c", f"{name}_y")], name, [], [out]))
+    chosen = node("If", "flag", "y", then_branch=branches[0], else_branch=branches[1])
+    Graph([CONV, chosen], [*CONV_WEIGHTS, constant("flag", True, np.bool_)]).save(file)
+
+
+def _chosen(file: Path) -> None:
+    """An If that depends on the input."""
+    branches = []
+    for name, kind in (("then", "Relu"), ("else", "Sigmoid")):
+        out = helper.make_tensor_value_info(f"{name}_y", TensorProto.FLOAT, None)
+        branches.append(helper.make_graph([node(kind, "c", f"{name}_y")], name, [], [out]))
+    nodes = [
+        CONV,
+        node("ReduceMax", "c", "m", keepdims=0),
+        node("Greater", "m zero", "flag"),
+        node("If", "flag", "y", then_branch=branches[0], else_branch=branches[1]),
+    ]
+    Graph(nodes, [*CONV_WEIGHTS, constant("zero", 0.0)]).save(file)
+
+
+def _quantized(file: Path) -> None:
+    """A file that is quantized already."""
+    scale, zero = constant("s", 0.1), constant("z", 0, np.int8)
+    nodes = [
+        node("QuantizeLinear", "x s z", "q"),
+        node("DequantizeLinear", "q s z", "d"),
+        node("Conv", "d w b", "y", pads=[1, 1, 1, 1]),
+    ]
+    Graph(nodes, [*CONV_WEIGHTS, scale, zero]).save(file)
+
+
+def _half(file: Path) -> None:
+    """A file in fp16."""
+    halves = [
+        numpy_helper.from_array(numpy_helper.to_array(each).astype(np.float16), each.name)
+        for each in CONV_WEIGHTS
+    ]
+    types = {"x": TensorProto.FLOAT16}
+    Graph([node("Conv", "x w b", "y", pads=[1, 1, 1, 1])], halves, types=types).save(file)
+
+
+def _tflite(file: Path) -> None:
+    file.write_bytes(b"\x1c\x00\x00\x00TFL3" + bytes(200))
+
+
+def _two_inputs(first: str = "a", second: str = "b") -> Graph:
+    nodes = [
+        node("Conv", "a wa", "ca"),
+        node("Conv", "b wb", "cb"),
+        node("GlobalAveragePool", "ca", "ga"),
+        node("GlobalAveragePool", "cb", "gb"),
+        node("Add", "ga gb", "y"),
+    ]
+    shapes = {"a": (1, 3, 8, 8), "b": (1, 1, 16, 16)}
+    return Graph(
+        nodes,
+        [weights("wa", 8, 3, 3, 3), weights("wb", 8, 1, 3, 3)],
+        inputs={name: shapes[name] for name in (first, second)},
+    )
+
+
+def _lstm(initial: bool) -> Graph:
+    hidden = 8
+    nodes = [
+        node("LSTM", f"x w r{'  b  h c' if initial else ''}", "s", hidden_size=hidden)
+        if not initial
+        else helper.make_node(
+            "LSTM", ["x", "w", "r", "", "", "h", "c"], ["s"], name="LSTM_s", hidden_size=hidden
+        ),
+        node("Squeeze", "s axis", "y"),
+    ]
+    constants = [
+        weights("w", 1, 4 * hidden, 5),
+        weights("r", 1, 4 * hidden, hidden),
+        constant("axis", [1], np.int64),
+    ]
+    inputs: dict[str, Sequence[Any]] = {"x": (6, 1, 5)}
+    if initial:
+        inputs |= {"h": (1, 1, hidden), "c": (1, 1, hidden)}
+    return Graph(nodes, constants, inputs=inputs)
+
+
+def _dynamic() -> Graph:
+    """A Reshape by shape arithmetic on an axis that is not fixed."""
+    nodes = [
+        CONV,
+        node("Shape", "c", "shape"),
+        node("Gather", "shape zero", "n"),
+        node("Unsqueeze", "n axis", "n1"),
+        node("Concat", "n1 rest", "target", axis=0),
+        node("Reshape", "c target", "y"),
+    ]
+    constants = [
+        *CONV_WEIGHTS,
+        constant("zero", 0, np.int64),
+        constant("axis", [0], np.int64),
+        constant("rest", [-1], np.int64),
+    ]
+    return Graph(nodes, constants, inputs={"x": ("n", 3, "h", "w")})
+
+
+def _gemm(**attributes: Any) -> Graph:
+    return Graph(
+        [
+            CONV,
+            node("GlobalAveragePool", "c", "g"),
+            node("Flatten", "g", "f"),
+            node("Gemm", "f gw gb", "y", **attributes),
+        ],
+        [
+            *CONV_WEIGHTS,
+            weights("gw", 8, 4),
+            constant("gb", 0.5) if attributes.get("transA") is None else weights("gb", 4),
+        ],
+    )
+
+
+def _scaled_gemm() -> Graph:
+    graph = _gemm(alpha=0.5, beta=2.0)
+    graph.constants[-1] = weights("gb", 4)
+    return graph
+
+
+def _lost_output() -> Graph:
+    return Graph([CONV, node("Relu", "c", "y")], list(CONV_WEIGHTS), outputs=("c", "y"))
+
+
+def _resize(**attributes: Any) -> Graph:
+    resize = helper.make_node("Resize", ["c", "", "s"], ["y"], "Resize_y", **attributes)
+    return Graph([CONV, resize], [*CONV_WEIGHTS, constant("s", [1, 1, 2, 2])])
+
+
+SITUATIONS: dict[str, Situation] = {
+    # What is scored is not what was meant.
+    "evaluate() never runs the graph": Situation(
+        torch_contract(evaluate="return {'top1': 92.2}"),
+        ["never runs the graph"],
+        ["TorchExecutor(graph=quant_graph)"],
+        score=True,
+    ),
+    "calibration in other units than what is scored": Situation(
+        torch_contract(
+            calibration=_CALIBRATION
+            + "return [x * 128 + 128 for x in calibration_images(64).split(16)]",
+            evaluate=_scoring("") + TOP1,
+        ),
+        ["calibration and evaluate() give input", "range", "calibration holds 0 to 255"],
+        ["preprocess calibration and scored samples by one function"],
+        score=True,
+    ),
+    "what is scored is cut off by the input's exponent": Situation(
+        torch_contract(
+            calibration=_CALIBRATION + "return list(calibration_images(64).split(16))",
+            evaluate=_scoring("images = images * 128 + 128") + TOP1,
+        ),
+        ["of the scored values are beyond 1", "cut off"],
+        ["preprocess calibration and scored samples by one function"],
+        score=True,
+    ),
+    "calibration is normalised otherwise": Situation(
+        torch_contract(
+            calibration=_CALIBRATION
+            + "return [x / 2 + 0.5 for x in calibration_images(64).split(16)]",
+            evaluate=_scoring("") + TOP1,
+        ),
+        ["standard deviation", "in calibration"],
+        ["preprocess calibration and scored samples by one function"],
+        "warning",
+        score=True,
+    ),
+    "calibration has its axes in another order": Situation(
+        torch_contract(
+            calibration=_CALIBRATION + "return list(calibration_images(64).reshape(64, 28, 7, 4)"
+            ".permute(0, 3, 1, 2).reshape(64, 1, 28, 28).split(16))",
+            evaluate=_scoring("") + TOP1,
+        ),
+        ["layout"],
+        ["layout"],
+        "warning",
+        score=True,
+    ),
+    "all-zero calibration": Situation(
+        torch_contract(calibration="return [torch.zeros(16, 1, 28, 28)] * 4"),
+        ["all zeros"],
+        ["real samples"],
+    ),
+    "constant calibration": Situation(
+        torch_contract(calibration="return [torch.ones(16, 1, 28, 28)] * 4"),
+        ["every value of every calibration sample is 1"],
+        ["real samples"],
+    ),
+    "calibration of 1e-20": Situation(
+        torch_contract(
+            calibration=_CALIBRATION + "return list((calibration_images(64) * 1e-20).split(16))"
+        ),
+        ["1e-20"],
+        ["real samples"],
+    ),
+    "one calibration image again and again": Situation(
+        torch_contract(
+            calibration=_CALIBRATION + "return [calibration_images(1).repeat(16, 1, 1, 1)] * 4"
+        ),
+        ["are all the same"],
+        ["drawn from the data"],
+        "warning",
+    ),
+    "evaluate() scores other images each time": Situation(
+        torch_contract(
+            evaluate=_scoring(
+                "import time; pick = torch.randperm(256, "
+                "generator=torch.Generator().manual_seed(time.perf_counter_ns()))[:50]; "
+                "images, labels = images[pick] + 0.3, labels[pick]"
+            )
+            + TOP1
+        ),
+        ["scores other samples each time"],
+        ["by a fixed list or a generator that is seeded"],
+        "",
+        score=True,
+    ),
+    "evaluate() is not deterministic": Situation(
+        torch_contract(
+            evaluate=_scoring("import time")
+            + "return {'score': float(right.mean()) + time.perf_counter() % 1}",
+            config=CONFIG | {"primary_metric": "score"},
+        ),
+        ["on the same samples"],
+        ["seed what evaluate() draws"],
+        "warning",
+        score=True,
+    ),
+    "evaluate() fails the second time": Situation(
+        torch_contract(
+            evaluate=_scoring("TODO = images") + "STATE.pop()\n    " + TOP1, extra="STATE = [1]\n"
+        ),
+        ["failed when it was called again", "pop from empty list"],
+        ["leave nothing behind"],
+        score=True,
+    ),
+    "shuffled labels": Situation(
+        torch_contract(
+            evaluate=_scoring("labels = torch.arange(256) % 10") + TOP1,
+        ),
+        ["what guessing among 10 outputs gives"],
+        ["labels belong to their samples"],
+        "warning",
+        score=True,
+    ),
+    "metric_direction min for top-1": Situation(
+        torch_contract(evaluate=_scoring("") + TOP1, config=CONFIG | {"metric_direction": "min"}),
+        ["metric_direction is 'min'", "noise in its weights is better"],
+        ["set metric_direction to 'max'"],
+        score=True,
+    ),
+    "target 97 of a metric in 0..1": Situation(
+        torch_contract(
+            evaluate=_scoring("") + "return {'top1': float(right.mean()), 'per_sample': right}",
+            config=CONFIG | {"target_metric": 97.0},
+        ),
+        ["target_metric is 97", "ends at 1"],
+        ["in the unit of top1"],
+        score=True,
+    ),
+    "target 0.97 of a metric in percent": Situation(
+        torch_contract(evaluate=_scoring("") + TOP1, config=CONFIG | {"target_metric": 0.97}),
+        ["will stop at its first iteration"],
+        ["in the unit of top1"],
+        "warning",
+        score=True,
+    ),
+    "a target above the float model": Situation(
+        torch_contract(
+            evaluate=_scoring("labels[::3] = 11") + TOP1, config=CONFIG | {"target_metric": 90.0}
+        ),
+        ["above the float model's top1"],
+        ["set it below"],
+        "warning",
+        score=True,
+    ),
+    "per_sample of other length than the samples": Situation(
+        torch_contract(
+            evaluate=_scoring("")
+            + "return {'top1': 100.0 * float(right[:100].mean()), 'per_sample': right[:100]}"
+        ),
+        ["256 samples", "per_sample has 100 results"],
+        ["one result per sample"],
+        "warning",
+        score=True,
+    ),
+    "per_sample contradicts the metric": Situation(
+        torch_contract(evaluate=_scoring("") + "return {'top1': 42.0, 'per_sample': right}"),
+        ["the mean of per_sample is"],
+        [],
+        "warning",
+        score=True,
+    ),
+    "forward()'s list is taken for a tensor": Situation(
+        torch_contract(
+            evaluate=EVALUATE.split("\n")[0]
+            + """
+    from esp_ppq.executor import TorchExecutor
+    from tests.networks import held_out_images
+    outputs = TorchExecutor(graph=quant_graph, device="cpu").forward(held_out_images(8))
+    return {'top1': float(outputs.argmax(1).float().mean())}"""
+        ),
+        ["'list' object has no attribute 'argmax'"],
+        ["forward() returns a list", "[0]"],
+        score=True,
+    ),
+    "the graph is called like a module": Situation(
+        torch_contract(
+            evaluate="""from tests.networks import held_out_images
+    return {'top1': float(quant_graph(held_out_images(8)).mean())}"""
+        ),
+        ["'BaseGraph' object is not callable"],
+        ["TorchExecutor(graph=quant_graph"],
+        score=True,
+    ),
+    # What only the graph decides, and was seen after minutes.
+    "InstanceNormalization": Situation(
+        onnx_contract(
+            Graph(
+                [CONV, node("InstanceNormalization", "c sc bi", "y")],
+                [*CONV_WEIGHTS, constant("sc", [1.0] * 8), constant("bi", [0.0] * 8)],
+            )
+        ),
+        ["InstanceNormalization"],
+        ["GroupNorm", "BatchNorm"],
+    ),
+    "Reciprocal": Situation(onnx_contract(after_conv("Reciprocal")), ["Reciprocal"], ["Div"]),
+    "ArgMax": Situation(
+        onnx_contract(after_conv("ArgMax", axis=1)), ["ArgMax"], ["leave it out of the model"]
+    ),
+    "an output that feeds a Relu": Situation(
+        onnx_contract(_lost_output()), ["'c'", "output", "Relu"], ["Identity", "without the Relu"]
+    ),
+    "ReduceMean without keepdims": Situation(
+        onnx_contract(
+            Graph(
+                [CONV, node("ReduceMean", "c axes", "y")],
+                [*CONV_WEIGHTS, constant("axes", [2, 3], np.int64)],
+            ),
+        ),
+        kind="",
+    ),
+    "Gemm with alpha and beta": Situation(
+        onnx_contract(_scaled_gemm()), ["Gemm_y", "alpha"], ["fold"]
+    ),
+    "Gemm with a scalar bias": Situation(
+        onnx_contract(_gemm()), ["Gemm_y", "bias"], ["one per output"]
+    ),
+    "LSTM without initial state": Situation(
+        torch_contract(
+            model="from tests.networks import StatelessLstm; return StatelessLstm().eval()"
+        ),
+        ["no initial state"],
+        ["zeros"],
+    ),
+    "calib_steps 1": Situation(
+        torch_contract(config=CONFIG | {"calib_steps": 1}), ["calib_steps"], ["2"]
+    ),
+    "integer inputs": Situation(
+        onnx_contract(
+            Graph(
+                [node("Gather", "table x", "e"), node("MatMul", "e w", "y")],
+                [weights("table", 50, 16), weights("w", 16, 4)],
+                inputs={"x": (1, 12)},
+                types={"x": TensorProto.INT64},
+            ),
+            input_shape=(12,),
+            batch="torch.randint(0, 50, (16, 12), generator=generator)",
+        ),
+        ["int64"],
+        ["embedding"],
+        unlike=CATCH_ALL,
+    ),
+    # One remedy for unrelated causes.
+    "float64 batches": Situation(
+        torch_contract(
+            calibration=_CALIBRATION
+            + "return [x.double() for x in calibration_images(64).split(16)]"
+        ),
+        ["float64"],
+        [".float()"],
+        unlike=CATCH_ALL,
+    ),
+    "float64 batches for an ONNX file": Situation(
+        onnx_contract(
+            after_conv("Relu"),
+            batch="torch.randn(16, 3, 8, 8, generator=generator, dtype=torch.float64)",
+        ),
+        ["float64"],
+        [".float()"],
+        unlike=CATCH_ALL,
+    ),
+    "float16 batches for an ONNX file": Situation(
+        onnx_contract(
+            after_conv("Relu"),
+            batch="torch.randn(16, 3, 8, 8, generator=generator).half()",
+        ),
+        ["float16"],
+        [".float()"],
+        unlike=CATCH_ALL,
+    ),
+    "a file that is no ONNX": Situation(
+        onnx_contract(_tflite, file="model.tflite"), ["tflite"], ["ONNX"], unlike=CATCH_ALL
+    ),
+    "a fixed batch in a Reshape": Situation(
+        onnx_contract(
+            Graph(
+                [CONV, node("Reshape", "c target", "y")],
+                [*CONV_WEIGHTS, constant("target", [1, 512], np.int64)],
+            )
+        ),
+        ["Reshape_y", "batch"],
+        ["-1"],
+    ),
+}

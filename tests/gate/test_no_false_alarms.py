@@ -1,0 +1,75 @@
+"""Nothing is doubted of what is sound: the examples, and the networks of these tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from espdl_quantize.core import FindingKind
+from espdl_quantize.gate import STAGES, GateContext, GateOptions, GateReport, examine
+from espdl_quantize.iteration import captured
+from espdl_quantize.record.files import LOG
+from tests.contracts import CONFIG, write_contract
+from tests.networks import KINDS, SPECIAL
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+OWN_DATA = {"efficientnet_lite0"}
+"""Examples that need images of the user's."""
+
+SCORE = """import torch
+    from esp_ppq.executor import TorchExecutor
+    from tests.networks import held_out_images, network
+    run = TorchExecutor(graph=quant_graph, device="cpu").forward
+    right = []
+    with torch.no_grad():
+        for image in held_out_images(64).split(1):
+            wanted, outputs = network({kind!r})(image), run(image)
+            wanted = wanted if isinstance(wanted, tuple) else (wanted,)
+            right.append(float(all(
+                a.flatten().argmax() == b.flatten().argmax() for a, b in zip(wanted, outputs)
+            )))
+    return {{"agreement": sum(right) / len(right), "per_sample": right}}"""
+
+
+def examined(path: Path, scratch: Path) -> GateReport:
+    scratch.mkdir(exist_ok=True)
+    with captured(scratch / LOG):
+        return examine(GateContext(path, scratch, GateOptions()), STAGES)
+
+
+def doubts(report: GateReport) -> list[str]:
+    return [str(each) for each in report.findings if each.kind != FindingKind.NOTE]
+
+
+CALIBRATION = """from tests.networks import calibration_images
+    from torch.utils.data import DataLoader
+    return DataLoader(calibration_images(64), batch_size={size})"""
+CASES = [(kind, "esp32s3") for kind in (*KINDS, *SPECIAL)]
+CASES += [("one class", "esp32p4"), ("residual", "esp32p4"), ("lstm", "c")]
+
+
+@pytest.mark.parametrize(("kind", "target"), CASES)
+def test_a_sound_network_is_not_doubted(kind: str, target: str, tmp_path: Path) -> None:
+    # onnxsim bakes the batch size into a Linear on 3-D inputs.
+    size = 1 if kind == "transformer" else 16
+    config = {"primary_metric": "agreement", "target": target, "batch_size": size}
+    path = write_contract(
+        tmp_path,
+        config=CONFIG | config | {"calib_steps": 64 // size},
+        calibration=CALIBRATION.format(size=size),
+        model=f"from tests.networks import network\n    return network({kind!r})",
+        evaluate=SCORE.format(kind=kind),
+    )
+    report = examined(path, tmp_path / "scratch")
+    assert doubts(report) == []
+    assert report.skipped == ()
+
+
+@pytest.mark.parametrize(
+    "name", sorted({path.parent.name for path in EXAMPLES.glob("*/user_quant.py")} - OWN_DATA)
+)
+def test_an_example_is_not_doubted(name: str, tmp_path: Path) -> None:
+    report = examined(EXAMPLES / name / "user_quant.py", tmp_path / "scratch")
+    assert doubts(report) == []
+    assert report.skipped == ()
