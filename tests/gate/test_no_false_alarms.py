@@ -12,6 +12,8 @@ from espdl_quantize.iteration import captured
 from espdl_quantize.record.files import LOG
 from tests.contracts import CONFIG, write_contract
 from tests.networks import KINDS, SPECIAL
+from tests.slow.test_inputs import CALIBRATION as STATES
+from tests.slow.test_inputs import MODEL_BODY, NAMED
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 OWN_DATA = {"efficientnet_lite0"}
@@ -45,7 +47,21 @@ def doubts(report: GateReport) -> list[str]:
 CALIBRATION = """from tests.networks import calibration_images
     from torch.utils.data import DataLoader
     return DataLoader(calibration_images(64), batch_size={size})"""
-CASES = [(kind, "esp32s3") for kind in (*KINDS, *SPECIAL)]
+STREAMED = """import torch
+    from esp_ppq.executor import TorchExecutor
+    from tests.networks import held_out_images, network
+    model, right = network("streaming"), []
+    run = TorchExecutor(graph=quant_graph, device="cpu").forward
+    for part in held_out_images(16).squeeze(1).split(4):
+        state = exact = torch.zeros(1, 4, 16)
+        for step in range(28):
+            rows, rate = part[:, step], torch.ones(1)
+            logits, state = run({"row": rows, "state": state, "rate": rate})
+            with torch.no_grad():
+                wanted, exact = model(rows, exact, rate)
+        right += (logits.argmax(1) == wanted.argmax(1)).float().tolist()
+    return {"agreement": sum(right) / len(right), "per_sample": right}"""
+CASES = [(kind, "esp32s3") for kind in (*KINDS, *SPECIAL) if kind != "streaming"]
 CASES += [("one class", "esp32p4"), ("residual", "esp32p4"), ("lstm", "c")]
 
 
@@ -63,6 +79,20 @@ def test_a_sound_network_is_not_doubted(kind: str, target: str, tmp_path: Path) 
     )
     report = examined(path, tmp_path / "scratch")
     assert doubts(report) == []
+    assert report.skipped == ()
+
+
+def test_a_sound_model_with_a_state_is_not_doubted(tmp_path: Path) -> None:
+    path = write_contract(
+        tmp_path,
+        prelude="import torch\n",
+        config=NAMED | {"primary_metric": "agreement", "calib_steps": 16},
+        calibration=STATES,
+        model=MODEL_BODY,
+        evaluate=STREAMED,
+    )
+    report = examined(path, tmp_path / "scratch")
+    assert [each for each in doubts(report) if "few_calibration_samples" not in each] == []
     assert report.skipped == ()
 
 

@@ -6,15 +6,18 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from espdl_quantize.contract import Batch
+from espdl_quantize.contract import Batch, first_samples
 from espdl_quantize.core import Direction, Finding, FindingKind, MetricUnit
 from espdl_quantize.gate._context import GateContext
 from espdl_quantize.gate.repeats import Repeat, call_again
 from espdl_quantize.gate.statistics import ScoredInputs
 from espdl_quantize.gate.thresholds import SANITY
 from espdl_quantize.ppq import run_graph, with_noise
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _SCALE = {MetricUnit.PERCENT: 100.0, MetricUnit.FRACTION: 1.0}
 _HITS = re.compile(r"top[-_ ]?1|acc(uracy)?|precision|recall|f1|auc|m?ap(\W?\d+)?|iou|miou", re.I)
@@ -117,18 +120,20 @@ def compare_trial(context: GateContext) -> Iterator[Finding]:
     """Hold the trial's outputs against the float model's, on calibration and on scored samples."""
     watcher = context.scored.watcher
     drawn = watcher.drawn() if isinstance(watcher, ScoredInputs) else []
-    calibration = context.batches[0].first(_COMPARED)
-    if len(drawn) != len(calibration.tensors):
+    names = tuple(context.graph.inputs)
+    if len(drawn) != len(names):
         return
     device = context.contract.config.device
-    names = tuple(context.graph.inputs)
     axes = context.model.batch_axes or (0,) * len(names)
-    parts = [
-        each[0] if axis is None else each[:_COMPARED].movedim(0, axis)
-        for each, axis in zip(drawn, axes, strict=True)
+    scored = [
+        Batch(tuple(map(_as_batch, drawn, axes, [place] * len(axes))), names, axes).map(
+            lambda tensor: tensor.to(device)
+        )
+        for place in range(min(_COMPARED, max(map(len, drawn))))
     ]
-    scored = Batch(tuple(part.to(device) for part in parts), names, axes)
-    noises = [_noise(context, batch, device) for batch in (calibration, scored)]
+    # One by one, for a graph whose batch size is fixed.
+    calibration = first_samples(context.batches, _COMPARED)
+    noises = [_noise(context, batches, device) for batches in (calibration, scored)]
     if any(noise is None for noise in noises):
         return
     on_calibration, on_scored = noises
@@ -148,17 +153,27 @@ def compare_trial(context: GateContext) -> Iterator[Finding]:
     )
 
 
-_COMPARED = 8
+_COMPARED = 4
 """Samples of each side that the trial is run on."""
 
 
-def _noise(context: GateContext, batch: Batch, device: str) -> float | None:
+def _as_batch(values: Tensor, axis: int | None, place: int) -> Tensor:
+    """Return one of the samples, which lie first, as a batch of one with its samples at an axis."""
+    if axis is None:
+        return values[0]
+    place = min(place, len(values) - 1)
+    return values[place : place + 1].movedim(0, axis)
+
+
+def _noise(context: GateContext, batches: list[Batch], device: str) -> float | None:
     """Return noise:signal power over all outputs; None where they have no signal."""
-    exact = run_graph(context.graph, batch, device)
-    noisy = run_graph(context.trial.graph, batch, device)
-    signal = sum(float((each.double() ** 2).sum()) for each in exact)
-    pairs = zip(exact, noisy, strict=True)
-    noise = sum(float(((b.double() - a.double()) ** 2).sum()) for a, b in pairs)
+    noise = signal = 0.0
+    for batch in batches:
+        exact = run_graph(context.graph, batch, device)
+        outputs = run_graph(context.trial.graph, batch, device)
+        for wanted, found in zip(exact, outputs, strict=True):
+            signal += float((wanted.double() ** 2).sum())
+            noise += float(((found.double() - wanted.double()) ** 2).sum())
     return noise / signal if signal > 0 else None
 
 
