@@ -33,6 +33,7 @@ LAYERS = (
     "search",
     "report",
     "tune",
+    "api",
     "skill",
     "mcp",
     "cli",

@@ -22,6 +22,7 @@ from espdl_quantize.contract.model_file import (
     foreign_format,
     read_model_file,
 )
+from espdl_quantize.contract.objects import contract_of_objects
 
 __all__ = [
     "FEW",
@@ -39,6 +40,7 @@ __all__ = [
     "Origin",
     "QuantConfig",
     "common_origin",
+    "contract_of_objects",
     "contradictions",
     "count_samples",
     "first_samples",

@@ -9,7 +9,7 @@ import inspect
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -38,6 +38,8 @@ class Contract:
         fingerprint: changes with whatever in the file its scores depend on. It is of the file as
             it was loaded: an edit during a long search must not count for what runs already.
         surroundings: what holds while the contract's code runs.
+        is_file: whether ``path`` is a file that a command can load it from; one that was made of
+            objects has none.
     """
 
     path: Path
@@ -46,6 +48,7 @@ class Contract:
     module: ModuleType
     fingerprint: str = ""
     surroundings: Surroundings = field(kw_only=True, compare=False, repr=False)
+    is_file: bool = field(default=True, kw_only=True)
 
     @property
     def model_name(self) -> str:
@@ -58,6 +61,11 @@ class Contract:
     def onnx_path(self) -> Path:
         """The ONNX file; a relative path is taken from the contract's folder."""
         return (self.path.parent / (self.config.onnx_path or "")).resolve()
+
+    @property
+    def command_path(self) -> str | None:
+        """What a command is given to load it; None where it was made of objects."""
+        return str(self.path) if self.is_file else None
 
     @property
     def has_evaluate_fast(self) -> bool:
@@ -109,6 +117,33 @@ def load_contract(path: Path, known_targets: Sequence[str]) -> Contract:
     path = require_file(path)
     surroundings = Surroundings(path.parent)
     module = _load_module(path, surroundings)
+    contract = contract_of(module, path, known_targets, surroundings=surroundings)
+    return replace(contract, fingerprint=fingerprint(path, contract.config))
+
+
+def contract_of(
+    module: ModuleType,
+    path: Path,
+    known_targets: Sequence[str],
+    *,
+    surroundings: Surroundings,
+    is_file: bool = True,
+) -> Contract:
+    """Validate a module that is loaded already.
+
+    Args:
+        module: has QUANT_CONFIG and the functions of a contract.
+        path: of its file; the names of files in it are relative to that one's folder.
+        known_targets: chip names that the installed esp-ppq accepts.
+        surroundings: what holds while its code runs.
+        is_file: whether a command can load it from ``path``.
+
+    Returns:
+        The contract, without a fingerprint.
+
+    Raises:
+        ContractFaultsError: it breaks the contract; every fault is listed.
+    """
     payload = getattr(module, "QUANT_CONFIG", None)
     config, faults = parse_config(payload, known_targets)
     model_type = payload.get("model_type") if isinstance(payload, Mapping) else None
@@ -125,12 +160,10 @@ def load_contract(path: Path, known_targets: Sequence[str]) -> Contract:
                 )
             )
     if config is None or faults:
-        raise ContractFaultsError(str(path), faults)
+        raise ContractFaultsError(str(path) if is_file else module.__name__, faults)
     assert isinstance(payload, Mapping)
     ignored = tuple(unknown_keys(payload))
-    return Contract(
-        path, config, ignored, module, fingerprint(path, config), surroundings=surroundings
-    )
+    return Contract(path, config, ignored, module, surroundings=surroundings, is_file=is_file)
 
 
 def require_file(path: Path) -> Path:

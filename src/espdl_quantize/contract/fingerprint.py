@@ -33,12 +33,17 @@ def fingerprint(path: Path, config: QuantConfig) -> str:
     Comments, blank lines and keys such as target_metric are left out: whoever reaches the target
     sets a higher one and goes on in the same folder.
     """
-    # As the versions wrote it that did not know the key.
-    excluded = NO_PART_IN_THE_SCORE | ({"batch_axis"} if config.batch_axis == 0 else set())
-    digest = hashlib.sha256(config.model_dump_json(exclude=excluded).encode())
+    digest = hashlib.sha256(config_text(config))
     with tokenize.open(path) as file:
         digest.update(_code(file.read()).encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
+
+
+def config_text(config: QuantConfig) -> bytes:
+    """Return the text of what in a config matters to its scores."""
+    # As the versions wrote it that did not know the key.
+    excluded = NO_PART_IN_THE_SCORE | ({"batch_axis"} if config.batch_axis == 0 else set())
+    return config.model_dump_json(exclude=excluded).encode()
 
 
 def _code(source: str) -> str:

@@ -81,7 +81,7 @@ def record_of(
         failure=None if failure is None else Failure.of(context.stage, failure),
         rationale=context.setting.rationale,
         model_path=None if failure is not None else MODEL,
-        contract_path=str(context.contract.path),
+        contract_path=context.contract.command_path,
         model_name=context.contract.model_name,
         target_chip=config.target,
         num_of_bits=config.num_of_bits,

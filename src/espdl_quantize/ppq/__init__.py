@@ -23,7 +23,12 @@ from espdl_quantize.ppq._installation import (
     esp_ppq_version,
 )
 from espdl_quantize.ppq._passes import field_of_pass
-from espdl_quantize.ppq._probe import probe_float_model, probe_torch_model, run_forward
+from espdl_quantize.ppq._probe import (
+    forwards,
+    probe_float_model,
+    probe_torch_model,
+    run_forward,
+)
 from espdl_quantize.ppq._quantize import (
     QuantizedModel,
     ReusedPass,
@@ -84,6 +89,7 @@ __all__ = [
     "exported_op_types",
     "failure_of",
     "field_of_pass",
+    "forwards",
     "has_vector_unit",
     "is_spilling",
     "load_torch_model",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from espdl_quantize.contract import Batch, Contract, forward_contradiction
@@ -73,6 +74,25 @@ def probe_float_model(model: FloatModel, batch: Batch) -> Any:
             "(onnxsim adds them around a Linear on 3-D inputs), calibrate with batch_size 1",
         ) from error
     return graph
+
+
+def forwards(graph: Any, batches: Iterable[Batch], device: str) -> Iterator[list[Any]]:
+    """Run a graph, float or quantized, on batch after batch.
+
+    Args:
+        graph: of esp-ppq.
+        batches: their tensors are moved to ``device``.
+        device: where the graph's own tensors lie.
+
+    Yields:
+        The output tensors of each batch, in the graph's order.
+    """
+    from esp_ppq.executor import TorchExecutor
+
+    executor = TorchExecutor(graph=graph, device=device)
+    for batch in batches:
+        moved = Batch(tuple(tensor.to(device) for tensor in batch.tensors), batch.names)
+        yield executor.forward(inputs=moved.as_esp_ppq())
 
 
 def run_forward(model: FloatModel, graph: Any, batch: Batch) -> None:

@@ -37,7 +37,7 @@ class RealBackend:
             direction=Direction(config.metric_direction),
             model_name=self._contract.model_name,
             target_chip=config.target,
-            contract_path=str(self._contract.path),
+            contract_path=self._contract.command_path,
             target=config.target_metric,
             priority=Priority(config.deploy_runtime_priority),
             final_by=final_evaluator(self._contract, full=self._options.full_eval),

@@ -30,7 +30,7 @@ class ContractJob:
             "direction": config.metric_direction,
             "model_name": self._contract.model_name,
             "target_chip": config.target,
-            "contract_path": str(self._contract.path),
+            "contract_path": self._contract.command_path,
             "target": config.target_metric,
             "priority": config.deploy_runtime_priority,
             "final_by": final_evaluator(self._contract, full=False),

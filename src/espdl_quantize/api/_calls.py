@@ -1,0 +1,274 @@
+"""The functions: check, quantize, tune, load."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from espdl_quantize.api._progress import Bar
+from espdl_quantize.api._results import CheckResult, Result
+from espdl_quantize.contract import Contract, contract_of_objects, load_contract
+from espdl_quantize.core import Engine, NoProgress, UsageError
+from espdl_quantize.gate import STAGES, GateContext, GateOptions, examine
+from espdl_quantize.iteration import Prepared, RunOptions, captured, run_iteration
+from espdl_quantize.ppq import check_installation, target_names
+from espdl_quantize.record import Iteration, iteration_folder, read_history
+from espdl_quantize.record.files import LOG
+from espdl_quantize.setting import Setting, baseline, load_setting, parse_setting
+from espdl_quantize.tune import (
+    Backend,
+    Budget,
+    IsolatedBackend,
+    RealBackend,
+    TuneOptions,
+    parse_duration,
+)
+from espdl_quantize.tune import tune as search
+
+Evaluation = Callable[[Any], Any]
+
+
+def check(
+    contract: str | Path | None = None,
+    *,
+    model: Any = None,
+    calibration: Any = None,
+    evaluate: Evaluation | None = None,
+    target: str | None = None,
+    score: bool = True,
+    progress: bool = True,
+    **more: Any,
+) -> CheckResult:
+    """Examine a contract, and name every fault that can be known before anything long runs.
+
+    Args:
+        contract: the path of a contract file; else the objects:
+        model: a ``torch.nn.Module`` or the path of an ONNX file.
+        calibration: a DataLoader, a list of batches, or a function that returns such a thing.
+        evaluate: is given the graph and returns a number, or a dict of metrics; see
+            :func:`forward`.
+        target: the chip, such as "esp32s3".
+        score: call ``evaluate`` on the float model.
+        progress: show the stages.
+        more: as of :func:`tune`.
+
+    Returns:
+        The findings. It is true where none is a fault.
+
+    Raises:
+        UsageError: a contract and objects are given, or neither.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="espdl-quantize-") as scratch,
+        contextlib.ExitStack() as stack,
+    ):
+        shown = stack.enter_context(Bar()) if progress else NoProgress()
+        stack.enter_context(captured(Path(scratch) / LOG))
+        context = GateContext(Path(), Path(scratch), GateOptions(score=score), shown)
+        made = _contract(contract, model, calibration, evaluate, target, more)
+        if isinstance(made, Contract):
+            context.path, context.contract = made.path, made
+            context.prepared = Prepared(made, context.scratch)
+        else:
+            context.path = made
+        return CheckResult(examine(context, STAGES))
+
+
+def tune(
+    contract: str | Path | None = None,
+    *,
+    model: Any = None,
+    calibration: Any = None,
+    evaluate: Evaluation | None = None,
+    target: str | None = None,
+    outputs: str | Path = "outputs",
+    iterations: int | None = None,
+    time: str | float | None = None,
+    policy: str = "evidence",
+    seed: int = 0,
+    ignore_plateau: bool = False,
+    engine: str = Engine.FAST,
+    final: bool = True,
+    progress: bool = True,
+    **more: Any,
+) -> Result:
+    """Search for the setting with the best accuracy, until a budget or a reason to stop.
+
+    The output folder is the only state: the same call goes on where an earlier one ended, was
+    interrupted or killed. With objects, everything runs in this process, so that functions of a
+    notebook work; a crash of the model's code then ends this process, too. A contract file runs in
+    a process of its own.
+
+    Args:
+        contract: the path of a contract file; else the objects:
+        model: a ``torch.nn.Module``, or the path of an ONNX file.
+        calibration: a DataLoader, a list of batches, or a function that returns such a thing. Of a
+            batch with more parts than the model has inputs, the first ones are the inputs.
+        evaluate: is given the graph and returns a number, or a dict of metrics; see
+            :func:`forward`.
+        target: the chip, such as "esp32s3".
+        outputs: the folder of the search.
+        iterations: how many this call may run.
+        time: how long this call may take: seconds, or such as "20m" or "1h30m".
+        policy: who explores once the levers are used up: "evidence" or "optuna".
+        seed: of every random generator.
+        ignore_plateau: go on where the metric has stopped moving.
+        engine: "fast", or "reference" for plain esp-ppq.
+        final: score best and the baseline by evaluate_final at the end, where there is one.
+        progress: show how far it is.
+        more: with objects, ``metric`` (the key of evaluate()'s dict), ``collate``,
+            ``evaluate_final``, and any key of QUANT_CONFIG: metric_direction ("max"),
+            target_metric, num_of_bits (8), device ("cpu"), input_shape, batch_size, calib_steps,
+            model_name, ...
+
+    Returns:
+        The iterations, ranked; ``result.model`` is the best .espdl file.
+
+    Raises:
+        UsageError: a contract and objects are given, or neither; a budget is none.
+        ContractError: the contract has a fault.
+        OutputFolderError: the folder is another search's, is in use, or cannot be written.
+        IterationError: no iteration has a score, or the same failure came again and again.
+        KeyboardInterrupt: the user interrupted it; :func:`load` shows what there is.
+    """
+    seconds = parse_duration(str(time)) if time is not None else None
+    options = TuneOptions(
+        Budget(iterations, seconds),
+        policy=policy,
+        seed=seed,
+        ignore_plateau=ignore_plateau,
+        final=final,
+    )
+    run_options = RunOptions(seed=seed, engine=Engine(engine))
+    folder = Path(outputs).absolute()
+    with contextlib.ExitStack() as stack:
+        bar = stack.enter_context(Bar()) if progress else None
+        with captured(Path(os.devnull)):
+            made = _contract(contract, model, calibration, evaluate, target, more)
+        backend: Backend
+        if isinstance(made, Contract):
+            backend = RealBackend(made, run_options)
+        else:
+            backend = stack.enter_context(IsolatedBackend(made, run_options))
+        ended = search(backend, folder, options, observer=bar, progress=bar)
+    return Result.of(folder, (ended.category, ended.detail))
+
+
+def quantize(
+    setting: Setting | Mapping[str, Any] | str | Path | None = None,
+    contract: str | Path | None = None,
+    *,
+    model: Any = None,
+    calibration: Any = None,
+    evaluate: Evaluation | None = None,
+    target: str | None = None,
+    outputs: str | Path = "outputs",
+    seed: int = 0,
+    engine: str = Engine.FAST,
+    progress: bool = True,
+    **more: Any,
+) -> Iteration:
+    """Run one iteration with a setting: quantize, analyse, export, score.
+
+    Args:
+        setting: a dict such as ``{"calib_algorithm": "minmax"}``, or the path of its file; None
+            for the baseline.
+        contract: as of :func:`tune`, like everything that is not named here.
+        model: see there.
+        calibration: see there.
+        evaluate: see there.
+        target: see there.
+        outputs: the folder of the search; the iteration becomes the next one in it.
+        seed: of every random generator.
+        engine: "fast", or "reference" for plain esp-ppq.
+        progress: show how far it is.
+        more: see there.
+
+    Returns:
+        The iteration: ``value``, ``setting``, ``warnings``; its files are in ``folder``.
+
+    Raises:
+        UsageError: a contract and objects are given, or neither.
+        SettingError: the setting is not valid.
+        EspdlQuantizeError: the iteration failed; its folder says why.
+    """
+    folder = Path(outputs).absolute()
+    with contextlib.ExitStack() as stack:
+        bar: Any = stack.enter_context(Bar()) if progress else None
+        with captured(Path(os.devnull)):
+            made = _contract(contract, model, calibration, evaluate, target, more)
+            loaded = made if isinstance(made, Contract) else load_contract(made, target_names())
+        chosen = _setting(setting, loaded.config.num_of_bits)
+        known = read_history(folder) if folder.is_dir() else None
+        taken = [] if known is None else [each.id for each in known.iterations]
+        taken += [] if known is None else [*known.reserved_ids]
+        place = iteration_folder(folder, max(taken, default=-1) + 1)
+        options = RunOptions(seed=seed, engine=Engine(engine))
+        run_iteration(loaded, chosen, place, options, bar or NoProgress())
+    history = read_history(folder)
+    return next(each for each in history.iterations if each.folder == place)
+
+
+def load(outputs: str | Path = "outputs") -> Result:
+    """Read the output folder of a search, whoever ran it.
+
+    Raises:
+        OutputFolderError: it cannot be read.
+    """
+    return Result.of(Path(outputs).absolute())
+
+
+def _contract(
+    contract: str | Path | None,
+    model: Any,
+    calibration: Any,
+    evaluate: Evaluation | None,
+    target: str | None,
+    more: Mapping[str, Any],
+) -> Contract | Path:
+    """Return the contract that objects make, or the path of the file that is one."""
+    objects = {"model": model, "calibration": calibration, "evaluate": evaluate} | dict(more)
+    given = [name for name, value in objects.items() if value is not None]
+    if contract is not None:
+        if given or target is not None:
+            named = ", ".join([*given, *(["target"] if target is not None else [])])
+            raise UsageError(
+                f"a contract file and {named} are given: the file says all of it",
+                "give one of them",
+            )
+        return Path(contract).absolute()
+    if model is None or calibration is None or target is None:
+        missing = [
+            name
+            for name, value in (("model", model), ("calibration", calibration), ("target", target))
+            if value is None
+        ]
+        raise UsageError(
+            f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing",
+            "give the path of a contract file, or model=, calibration=, evaluate= and target=",
+        )
+    check_installation()
+    parts = {name: more[name] for name in ("metric", "collate", "evaluate_final") if name in more}
+    config = {name: value for name, value in more.items() if name not in parts}
+    return contract_of_objects(
+        model,
+        calibration,
+        evaluate,
+        target_names(),
+        config={"num_of_bits": 8, "device": "cpu", **config, "target": target},
+        **parts,
+    )
+
+
+def _setting(setting: Setting | Mapping[str, Any] | str | Path | None, num_of_bits: int) -> Setting:
+    if setting is None:
+        return baseline(num_of_bits=num_of_bits)
+    if isinstance(setting, Setting):
+        return setting
+    if isinstance(setting, Mapping):
+        return parse_setting({"iteration_id": 0, **setting})
+    return load_setting(Path(setting))
