@@ -95,7 +95,7 @@ def contract_of_objects(
     given = [each for each in (evaluate, evaluate_final, collate, calibration) if callable(each)]
     source = next(filter(None, map(_source_file, given)), None)
     place = source or Path.cwd() / "notebook"
-    module = ModuleType("the arguments")
+    module = ModuleType("the call")
     vars(module).update(functions, QUANT_CONFIG=values)
     contract = contract_of(
         module, place, known_targets, surroundings=Surroundings(place.parent), is_file=False
@@ -200,11 +200,13 @@ def _described(loader_of: Callable[[], Any], take: Callable[[Any], Any]) -> dict
         "batch_size": batch.sample_count,
     }
     most = -(-MOST_SAMPLES // batch.sample_count)
-    described["calib_steps"] = (
-        min(len(loader), most)
+    length = (
+        len(loader)
         if hasattr(loader, "__len__")
         else sum(1 for _ in itertools.islice(loader_of(), most))
     )
+    # esp-ppq wants two at least; of a single batch, it takes the same twice.
+    described["calib_steps"] = max(min(length, most), 2)
     return described
 
 
