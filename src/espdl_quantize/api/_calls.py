@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from espdl_quantize.api.progress import Bar
 from espdl_quantize.api._results import CheckResult, Result
+from espdl_quantize.api.progress import Bar
 from espdl_quantize.contract import Contract, contract_of_objects, load_contract
 from espdl_quantize.core import Engine, NoProgress, UsageError
 from espdl_quantize.gate import STAGES, GateContext, GateOptions, examine
