@@ -66,7 +66,9 @@ def record_space(
     contract: Path, outputs: Path, table: Path, policies: Sequence[str], iterations: int
 ) -> int:
     """Search with each policy in turn; return how many settings the table has."""
-    real = RealBackend(load_contract(contract, target_names()), RunOptions())
+    real = RealBackend(
+        load_contract(contract, target_names()), RunOptions(stop_without_effect=False)
+    )
     folders: list[Path] = []
     count = 0
     for policy in policies:

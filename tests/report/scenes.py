@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from tests.search.made_runs import (
     write_run,
 )
 
+ALIGNED = {"align_concat_to": "Align to Large"}
 INT16 = [{"op": "conv0", "bits": 16}]
 FOUND = evidence(
     hot_ops=(hot("Add", 0.264),),
@@ -89,9 +91,11 @@ FACTS: dict[int, dict[str, Any]] = {
 
 
 def write_long(outputs: Path) -> None:
-    """Open exploration: a failure, attempts, a fallback, a board, intervals, a final score."""
+    """Open exploration: a failure, attempts, no effect, a fallback, a board, a final score."""
     for row in LONG.iterations:
         write_run(outputs, row, FOUND, **FACTS.get(row.id, {}))
+    idle = replace(run(9, 0.0, trained(fusion_alignment=ALIGNED)), value=None, same_as=4)
+    write_run(outputs, idle, FOUND, same_as=4)
     measured = Measurement(chip="esp32p4", runs_us=(1500, 1510), test="passed", loaded=True)
     write_measurement(outputs / "iter_6", measured)
     final: dict[str, Any] = {

@@ -142,7 +142,9 @@ def test_an_iteration_takes_what_an_earlier_one_computed_and_says_so(tmp_path: P
     setting = parse_setting({"iteration_id": 0, "tqt_optimization": TQT})
     records = [
         run_iteration(contract, setting, tmp_path / "outputs" / f"iter_{n}", options, NoProgress())
-        for n, options in enumerate((RunOptions(), RunOptions(), RunOptions(reuse=False)))
+        for n, options in enumerate(
+            RunOptions(reuse=reuse, stop_without_effect=False) for reuse in (True, True, False)
+        )
     ]
     assert [each.name for each in records[1].reused] == ["runtime calibration", "tqt"]
     assert records[0].reused == records[2].reused == ()

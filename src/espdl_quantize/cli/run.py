@@ -180,6 +180,13 @@ def print_summary(record: IterationRecord, folder: Path) -> None:
     for column in ("", metric):
         table.add_column(column, justify="left" if not column else "right")
     value, reference = record.value, record.float_value
+    if record.is_without_effect:
+        seconds = f"{record.elapsed_seconds or 0.0:.1f} s"
+        console.print(
+            f"no effect: the quantized graph is that of iter_{record.same_as}, whose score and "
+            f"artifacts count ({seconds})"
+        )
+        return
     assert value is not None
     if reference is not None:
         table.add_row("float", f"{reference:.4g}")

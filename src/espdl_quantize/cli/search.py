@@ -103,6 +103,9 @@ class _Watcher(Observer):
         if row.failure is not None:
             self._progress.say(f"{row.name} failed: {row.failure}")
             return
+        if row.is_without_effect:
+            self._progress.say(f"{row.name} had no effect: its graph is that of iter_{row.same_as}")
+            return
         delta, outcome = delta_of(history, row), outcome_of(history, row)
         change = "" if delta is None else f" ({delta:+.4g} against the best before: {outcome})"
         noise = row.signals.noise_signal if row.signals is not None else None
@@ -229,7 +232,7 @@ def result_table(result: TuneResult, width: int) -> Table:
             (
                 str(record.iteration_id),
                 record.changed,
-                "failed" if value is None else f"{value:.6g}",
+                record.status if value is None else f"{value:.6g}",
                 "" if interval is None else f"{interval.low:.4g} to {interval.high:.4g}",
                 "" if delta is None else f"{delta:+.4g}",
                 record.outcome,

@@ -47,6 +47,9 @@ class Context:
     float_value: float | None = None
     float_key: str | None = None
     examined: Score | None = None
+    quantized_by: str | None = None
+    graph_sha256: str | None = None
+    same_as: int | None = None
     reused: tuple[ReusedPass, ...] = ()
     facts: ScoreFacts = field(default_factory=ScoreFacts)
     engine: QuantizationEngine = field(default_factory=ReferenceEngine)

@@ -25,6 +25,8 @@ class RunOptions:
             whose float scores and whose results of long passes it takes.
         final: score by evaluate_final, or by evaluate where there is none; analyse nothing.
         draw: of the calibration data; 0 is as the loader gives it. Another analyses nothing.
+        stop_without_effect: end where the quantized graph is that of an earlier iteration, whose
+            score and artifacts count; nothing is analysed, exported or scored.
         test_values: leave model_test.espdl, the model with a recorded input and output, too.
     """
 
@@ -41,6 +43,7 @@ class RunOptions:
     final: bool = False
     draw: int = 0
     test_values: bool = True
+    stop_without_effect: bool = True
 
     def __post_init__(self) -> None:
         # It may come from JSON.

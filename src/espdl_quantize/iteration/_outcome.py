@@ -80,7 +80,7 @@ def record_of(
         id=context.setting.iteration_id,
         failure=None if failure is None else Failure.of(context.stage, failure),
         rationale=context.setting.rationale,
-        model_path=None if failure is not None else MODEL,
+        model_path=None if failure is not None or context.same_as is not None else MODEL,
         contract_path=context.contract.command_path,
         model_name=context.contract.model_name,
         target_chip=config.target,
@@ -93,6 +93,9 @@ def record_of(
         float_value=context.float_value,
         float_reference_key=context.float_key,
         contract_key=context.contract.fingerprint,
+        same_as=None if failure is not None else context.same_as,
+        quantized_by=context.quantized_by,
+        graph_sha256=context.graph_sha256,
         evaluated_by=context.scored.used if context.scored else None,
         direction=Direction(config.metric_direction),
         target=config.target_metric,
@@ -121,7 +124,10 @@ def write_outcome(
     sweep_up(context.staging, failed_at=None if failure is None else context.stage)
     returned = context.scored.metrics if context.scored and failure is None else None
     try:
-        write_metrics(context.staging, record, returned, error=str(failure or ""))
+        why = str(failure or "")
+        if record.is_without_effect:
+            why = f"no effect: the quantized graph is that of iter_{record.same_as}"
+        write_metrics(context.staging, record, returned, error=why)
         record.write(context.staging)
     except OSError as error:
         # Not even the outcome fits on the disk: leave no folder, and say why.

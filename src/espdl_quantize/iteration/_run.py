@@ -47,6 +47,7 @@ from espdl_quantize.iteration._score import (
 from espdl_quantize.iteration._signals import FloatOutputs
 from espdl_quantize.iteration.auxiliary import auxiliary_facts, drawn
 from espdl_quantize.iteration.compatibility import check_compatibility, has_scored_beside
+from espdl_quantize.iteration.effect import key_of_run, same_as_earlier
 from espdl_quantize.iteration.examination import Examine
 from espdl_quantize.ppq import (
     FloatModel,
@@ -57,6 +58,7 @@ from espdl_quantize.ppq import (
     describe_failure,
     engine_for,
     export,
+    graph_digest,
     probe_target,
     quantize,
     run_forward,
@@ -97,7 +99,7 @@ def run_iteration(
             :func:`espdl_quantize.gate.examine_first`; None for no examination.
 
     Returns:
-        The record of the iteration, which has a score.
+        The record of the iteration, which has a score unless it is without effect.
 
     Raises:
         OutputFolderError: the folder is taken, cannot be written, or lies beside iterations of
@@ -220,6 +222,10 @@ def _run_stages(context: Context) -> None:
         run_forward(model, float_graph, batches[0])
     with context.timed(Stage.SCORE_FLOAT_MODEL):
         _score_float(context, reference, float_graph, model)
+    context.quantized_by = key_of_run(context, resolved)
+    context.same_as = same_as_earlier(context, quantized_by=context.quantized_by)
+    if context.same_as is not None:
+        return
     with context.timed(Stage.QUANTIZE):
         quantized = quantize(
             model,
@@ -232,10 +238,14 @@ def _run_stages(context: Context) -> None:
             memory=context.memory,
         )
         context.reused = quantized.reused
+        context.graph_sha256 = graph_digest(quantized.graph, resolved.setting)
     context.warnings += quantized.warnings
     artifacts.write_graph_and_setting(
         context.staging, resolved, quantized, target, context.all_warnings, options.seed
     )
+    context.same_as = same_as_earlier(context, graph_sha256=context.graph_sha256)
+    if context.same_as is not None:
+        return
     if not options.is_auxiliary:
         _analyse(context, quantized, batches)
     with context.timed(Stage.EXPORT):

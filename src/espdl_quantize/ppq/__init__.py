@@ -61,6 +61,7 @@ from espdl_quantize.ppq.engines import (
     engine_for,
 )
 from espdl_quantize.ppq.patches import PATCHES, Patch
+from espdl_quantize.ppq.same import graph_digest, setting_digest
 
 __all__ = [
     "PATCHES",
@@ -90,6 +91,7 @@ __all__ = [
     "failure_of",
     "field_of_pass",
     "forwards",
+    "graph_digest",
     "has_vector_unit",
     "is_spilling",
     "load_torch_model",
@@ -107,6 +109,7 @@ __all__ = [
     "sample_rows",
     "scrambled",
     "seed_everything",
+    "setting_digest",
     "simplified_ops_of",
     "spill",
     "spill_batch",

@@ -86,8 +86,17 @@ class History:
 
     @cached_property
     def failed(self) -> tuple[Iteration, ...]:
-        """The iterations without a finite value."""
-        return tuple(record for record in self.iterations if record.value is None)
+        """The iterations that should have a finite value, and have none."""
+        return tuple(
+            record
+            for record in self.iterations
+            if record.value is None and not record.is_without_effect
+        )
+
+    @cached_property
+    def effective(self) -> tuple[Iteration, ...]:
+        """The iterations whose quantized graph is not that of an earlier one."""
+        return tuple(record for record in self.iterations if not record.is_without_effect)
 
     @cached_property
     def latest(self) -> Iteration | None:

@@ -10,7 +10,7 @@ from espdl_quantize.record._history import HistoryWarning
 from espdl_quantize.record._values import number, read_any, text
 from espdl_quantize.record.applied import applied_width, read_setting
 from espdl_quantize.record.device import Measurement, parse_measurement
-from espdl_quantize.record.failure import FAILED, Failure
+from espdl_quantize.record.failure import FAILED, NO_EFFECT, Failure
 from espdl_quantize.record.files import DEVICE, INDEX, METRICS
 from espdl_quantize.record.iteration_record import Iteration, IterationRecord, record_from_json
 from espdl_quantize.record.metrics import Metrics, read_metrics
@@ -38,7 +38,8 @@ def read_iteration(
         warn(kind, f"{INDEX} {problem}; the folder is left out of the history")
         return None, notes
 
-    is_marked_failed = index.get("status") == FAILED
+    # Neither has a score, nor needs a metrics.json.
+    is_marked_failed = index.get("status") in (FAILED, NO_EFFECT)
     metrics, problem = read_metrics(folder)
     if problem is not None and not is_marked_failed:
         kind = "half-written" if problem == "is missing" else "broken-json"
@@ -94,6 +95,8 @@ def _direction(index: Json, metrics: Metrics) -> Direction | None:
 def _score(
     index: Json, metrics: Metrics, record: IterationRecord
 ) -> tuple[float | None, Failure | None]:
+    if record.is_without_effect:
+        return None, None
     if record.failure is not None or metrics.error is not None:
         error = index.get("error")
         if isinstance(error, dict):

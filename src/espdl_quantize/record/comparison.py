@@ -133,6 +133,7 @@ class ComparedIteration(_Part):
     dir: str
     status: str
     error: str | None
+    same_as: int | None = None
     failed_pass: PassOfFailure | None
     attempts: tuple[FailedAttempt, ...]
     primary_metric: str | None

@@ -16,6 +16,7 @@ MOST_ATTEMPTS = 10
 """So many of the latest failed attempts are kept."""
 
 FAILED: Literal["failed"] = "failed"
+NO_EFFECT: Literal["no effect"] = "no effect"
 
 _BEFORE_THE_SETTING = (
     Stage.EXAMINE,

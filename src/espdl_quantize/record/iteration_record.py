@@ -28,7 +28,7 @@ from espdl_quantize.core import (
 )
 from espdl_quantize.record._values import objects
 from espdl_quantize.record.device import Measurement
-from espdl_quantize.record.failure import FAILED, MOST_ATTEMPTS, Attempt, Failure
+from espdl_quantize.record.failure import FAILED, MOST_ATTEMPTS, NO_EFFECT, Attempt, Failure
 from espdl_quantize.record.files import INDEX, iteration_name
 from espdl_quantize.record.lenient import (
     CONFIG,
@@ -233,6 +233,14 @@ class IterationRecord(Lenient):
     element, and by output these and `cosine`."""
     final_by: Text | None = None
     """The function that the final score of the search is taken by; null where there is none."""
+    same_as: Integer | None = None
+    """Of an iteration without effect: the number of the earlier one that has the same quantized
+    graph. It has no model, no analyses and no score of its own."""
+    quantized_by: Text | None = None
+    """Stands for what decides on the quantized graph: esp-ppq's setting, its version, the engine,
+    the contract, the float model and the seed."""
+    graph_sha256: Text | None = None
+    """Stands for the quantized graph: its exponents, widths and weights."""
     model_sha256: Text | None = None
     """Of a final score or a draw: what was exported."""
     draw: Integer | None = None
@@ -276,9 +284,16 @@ class IterationRecord(Lenient):
     `hint`."""
 
     @property
-    def status(self) -> Literal["ok", "failed"]:
+    def status(self) -> Literal["ok", "failed", "no effect"]:
         """Return "ok" where there is a score to rank."""
+        if self.is_without_effect:
+            return NO_EFFECT
         return FAILED if self.failure is not None or self.value is None else "ok"
+
+    @property
+    def is_without_effect(self) -> bool:
+        """Return whether its quantized graph is that of an earlier iteration."""
+        return self.same_as is not None and self.failure is None
 
     @property
     def has_samples(self) -> bool:
@@ -311,7 +326,8 @@ class IterationRecord(Lenient):
             "error": None if self.failure is None else self.failure.to_json(),
             **plain,
         }
-        for name in _ABSENT_WITHOUT_SCORE if self.value is None else _ONLY_OF_AUXILIARY_RUNS:
+        optional = _ABSENT_WITHOUT_SCORE if self.value is None else _ONLY_OF_AUXILIARY_RUNS
+        for name in (*optional, *_ONLY_WITHOUT_EFFECT):
             if form[name] is None:
                 del form[name]
         if self.attempts:
@@ -327,6 +343,7 @@ class IterationRecord(Lenient):
         write_json(folder / INDEX, self.to_json())
 
 
+_ONLY_WITHOUT_EFFECT = ("same_as",)
 _ONLY_OF_AUXILIARY_RUNS = ("model_sha256", "draw", "samples_shared_with_search")
 _ABSENT_WITHOUT_SCORE = (
     "sample_count",
@@ -374,6 +391,10 @@ def record_from_json(index: Json) -> IterationRecord:
     else:
         form["error"] = Failure.from_json(form.get("error"))
         form["primary_value"] = None
+    if form.get("status") == NO_EFFECT:
+        form["primary_value"] = None
+    else:
+        form["same_as"] = None
     record: IterationRecord = read_as(_adapter(IterationRecord), form)
     return record
 

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from espdl_quantize.core import Phase
 from espdl_quantize.record import GENERATOR, Attempt, Failure, FolderComparison, History, Iteration
 from espdl_quantize.record import comparison as parts
+from espdl_quantize.record.failure import NO_EFFECT
 from espdl_quantize.report._certainty import certainty_of, final_of, score_source
 from espdl_quantize.report._commands import early_finalize_command, retry_command
 from espdl_quantize.report._finalize import FinalizePlan
@@ -79,6 +80,8 @@ def delta_of(history: History, record: Iteration) -> float | None:
 
 def outcome_of(history: History, record: Iteration) -> str:
     """Name what an iteration came to."""
+    if record.is_without_effect:
+        return NO_EFFECT
     if record.value is None:
         return "failed"
     gain = history.gain(record)
@@ -93,7 +96,10 @@ def outcome_of(history: History, record: Iteration) -> str:
 def changes_of(history: History, record: Iteration) -> str:
     """Say what an iteration changed against the best before it."""
     prior = history.prior_best[record.id]
-    return describe_changes(prior.setting if prior else None, record.setting)
+    changes = describe_changes(prior.setting if prior else None, record.setting)
+    return changes + (
+        f" (the same quantized graph as iter_{record.same_as})" if record.is_without_effect else ""
+    )
 
 
 def attempts_of(record: Iteration) -> str:
@@ -134,6 +140,7 @@ def _iteration(history: History, record: Iteration) -> parts.ComparedIteration:
         dir=str(record.folder.resolve()),
         status=record.status,
         error=None if record.failure is None else str(record.failure),
+        same_as=record.same_as,
         failed_pass=_failed_pass(record.failure),
         attempts=tuple(_attempt(attempt) for attempt in record.attempts),
         primary_metric=record.metric,

@@ -18,6 +18,8 @@ def ratio(value: float | None) -> str:
 def describe_score(history: History, iteration: Iteration) -> str:
     """Write what an iteration is ranked by, with the name of the metric or signal."""
     value = ranked_value(history, iteration)
+    if iteration.is_without_effect:
+        return f"{iteration.name} had no effect, it is the same graph as iter_{iteration.same_as}"
     if value is None:
         return f"{iteration.name} failed"
     return f"{iteration.name} scored {history.metric or 'metric'} {value:.6g}"

@@ -40,7 +40,7 @@ def plateau(history: History, limits: Thresholds) -> tuple[Iteration, ...]:
     best, top = history.best, history.top
     if best is None or top is None or len(history.scored) < limits.plateau_min_iterations:
         return ()
-    last = history.iterations[-limits.plateau_window :]
+    last = history.effective[-limits.plateau_window :]
     limit = limits.plateau_relative * (1 + _ROUNDING)
     quiet = outputs_settled(history, limits)
     flat = all(
@@ -58,7 +58,7 @@ def outputs_settled(history: History, limits: Thresholds) -> bool:
     sample and beyond chance.
     """
     known = [iteration for iteration in history.scored if _noise(iteration) is not None]
-    window = {iteration.id for iteration in history.iterations[-limits.plateau_window :]}
+    window = {iteration.id for iteration in history.effective[-limits.plateau_window :]}
     before = [iteration for iteration in known if iteration.id not in window]
     last = [iteration for iteration in known if iteration.id in window]
     if not before or len(last) < limits.plateau_window:
@@ -77,7 +77,7 @@ def _noise(iteration: Iteration) -> float | None:
 
 def both_last_worse(history: History) -> bool:
     """Tell whether the last two iterations scored below best, beyond noise where it is known."""
-    best, last = history.best, history.iterations[-2:]
+    best, last = history.best, history.effective[-2:]
     if best is None or len(last) < 2:
         return False
     return all(

@@ -180,9 +180,12 @@ _BEFORE_THE_CAP: tuple[Callable[[SearchState], Proposal | Stop | None], ...] = (
 
 
 def _levers_since_sweep(state: SearchState) -> int | None:
-    """Return how many iterations were run since the sweep, where they are as many as the cap."""
+    """Return how many iterations were run since the sweep, where they are as many as the cap.
+
+    One without effect does not count.
+    """
     complete = state.sweep_complete_after
-    since = len(state.history.iterations) - (complete or 0)
+    since = sum(not item.is_without_effect for item in state.history.iterations[complete or 0 :])
     if complete is None or since < state.options.thresholds.phase3_cap:
         return None
     return since

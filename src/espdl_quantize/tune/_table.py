@@ -131,7 +131,9 @@ def pack(outputs: Iterable[Path], archive: Path) -> int:
                 reference = read_json(folder / FLOAT_REFERENCE)
                 _add(file, FLOAT_REFERENCE, reference)
             for iteration in read_history(folder).iterations:
-                if iteration.setting is None or setting_key(iteration.setting) in seen:
+                if iteration.setting is None or iteration.is_without_effect:
+                    continue
+                if setting_key(iteration.setting) in seen:
                     continue
                 key = setting_key(iteration.setting)
                 seen.add(key)

@@ -4,7 +4,7 @@ A calibration is kept as a whole, trained blocks one by one: a setting that chan
 behind a block, or two calibrations that round to the same scales there, share its training.
 """
 
-from espdl_quantize.ppq.reuse._digest import digest_of, environment
+from espdl_quantize.ppq.reuse._digest import Digest, digest_of, environment
 from espdl_quantize.ppq.reuse._memory import PassMemory, Reuse
 
-__all__ = ["PassMemory", "Reuse", "digest_of", "environment"]
+__all__ = ["Digest", "PassMemory", "Reuse", "digest_of", "environment"]

@@ -135,10 +135,17 @@ def _points(history: History) -> Iterator[Json]:
         chosen = [(place, row) for place, row in rows if outcome_of(history, row) == outcome]
         if chosen:
             yield _markers(history, chosen, outcome.capitalize(), color, symbol)
-    failed = [(place, row) for place, row in rows if row.value is None]
-    if failed:
-        trace = _markers(history, failed, "Failed", "@loss", "x-thin")
-        yield {**trace, "y": [0.04] * len(failed), "yaxis": "y2"}
+    idle = [(place, row) for place, row in rows if row.is_without_effect]
+    failed = [
+        (place, row) for place, row in rows if row.value is None and not row.is_without_effect
+    ]
+    for chosen, name, color, symbol in (
+        (failed, "Failed", "@loss", "x-thin"),
+        (idle, "No effect", "@muted", "line-ew"),
+    ):
+        if chosen:
+            trace = _markers(history, chosen, name, color, symbol)
+            yield {**trace, "y": [0.04] * len(chosen), "yaxis": "y2"}
 
 
 def _markers(
@@ -162,6 +169,8 @@ def _markers(
 
 
 def _told(history: History, row: Iteration) -> str:
+    if row.is_without_effect:
+        return hover(f"{row.name}: {outcome_of(history, row)}", changes_of(history, row))
     if row.value is None:
         return hover(f"{row.name}: failed", changes_of(history, row), str(row.failure or ""))
     delta = delta_of(history, row)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from espdl_quantize.core import Direction
 from espdl_quantize.record import NO_LOSS, History, Iteration
 from espdl_quantize.report._blocks import Block, Bullets, Step, section
-from espdl_quantize.report._comparison import attempts_of
+from espdl_quantize.report._comparison import attempts_of, changes_of
 from espdl_quantize.report._escape import number, plain
 from espdl_quantize.report._gap import gap_words
 from espdl_quantize.report.figures import TRAINED_TOGETHER
@@ -110,6 +110,12 @@ def _findings(step: Step, best: Iteration) -> Iterator[str]:
             f"{record.name}: {plain(record.failure or 'no score')}" for record in history.failed
         )
         yield f"Failed: {causes}."
+    idle = [record for record in history.iterations if record.is_without_effect]
+    if idle:
+        same = "; ".join(
+            f"{record.name} ({plain(changes_of(history, record), 300)})" for record in idle
+        )
+        yield f"Without effect: {same}."
     for record in history.iterations:
         if record.attempts:
             yield f"{record.name}: {plain(attempts_of(record), 600)}."

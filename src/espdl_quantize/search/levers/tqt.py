@@ -114,7 +114,7 @@ def unstable_training(history: History, limits: Thresholds) -> str | None:
     Returns:
         The numbers that say so, or None.
     """
-    best, latest = history.best, history.latest
+    best, latest = history.best, next(reversed(history.effective), None)
     if best is None or latest is None or latest.id == best.id:
         return None
     if not any(latest in runs_of(lever, history) for lever in (LONGER_TQT, STRONGER_TQT)):
