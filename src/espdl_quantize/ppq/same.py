@@ -35,7 +35,7 @@ def setting_digest(setting: Setting, target: str, num_of_bits: int, *others: obj
 
 def _beyond_esp_ppq(setting: Setting) -> Any:
     return setting.model_dump(
-        mode="json", exclude=_NO_SAY | _IN_ESP_PPQ, exclude_none=True, exclude_defaults=True
+        mode="json", exclude=set(_NO_SAY | _IN_ESP_PPQ), exclude_none=True, exclude_defaults=True
     )
 
 
