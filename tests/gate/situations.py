@@ -496,15 +496,22 @@ SITUATIONS: dict[str, Situation] = {
                 [*CONV_WEIGHTS, constant("sc", [1.0] * 8), constant("bi", [0.0] * 8)],
             )
         ),
-        ["InstanceNormalization"],
-        ["GroupNorm", "BatchNorm"],
+        ["InstanceNormalization_y", "no ESP-DL form"],
+        ["BatchNorm2d"],
+        unlike=CATCH_ALL,
     ),
-    "Reciprocal": Situation(onnx_contract(after_conv("Reciprocal")), ["Reciprocal"], ["Div"]),
+    "Reciprocal": Situation(
+        onnx_contract(after_conv("Reciprocal")), ["Reciprocal_y"], ["a Div of a constant"]
+    ),
     "ArgMax": Situation(
-        onnx_contract(after_conv("ArgMax", axis=1)), ["ArgMax"], ["leave it out of the model"]
+        onnx_contract(after_conv("ArgMax", axis=1)),
+        ["ArgMax_y"],
+        ["leave it out of the model", "in evaluate()"],
     ),
     "an output that feeds a Relu": Situation(
-        onnx_contract(_lost_output()), ["'c'", "output", "Relu"], ["Identity", "without the Relu"]
+        onnx_contract(_lost_output()),
+        ["Conv_c", "'c' is an output of the model", "Relu"],
+        ["torch.clamp"],
     ),
     "ReduceMean without keepdims": Situation(
         onnx_contract(
@@ -529,7 +536,7 @@ SITUATIONS: dict[str, Situation] = {
         ["zeros"],
     ),
     "calib_steps 1": Situation(
-        torch_contract(config=CONFIG | {"calib_steps": 1}), ["calib_steps"], ["2"]
+        torch_contract(config=CONFIG | {"calib_steps": 1}), ["calib_steps", "from 2"], ["16"]
     ),
     "integer inputs": Situation(
         onnx_contract(
@@ -552,27 +559,69 @@ SITUATIONS: dict[str, Situation] = {
             calibration=_CALIBRATION
             + "return [x.double() for x in calibration_images(64).split(16)]"
         ),
-        ["float64"],
-        [".float()"],
-        unlike=CATCH_ALL,
+        kind="",
     ),
     "float64 batches for an ONNX file": Situation(
         onnx_contract(
             after_conv("Relu"),
             batch="torch.randn(16, 3, 8, 8, generator=generator, dtype=torch.float64)",
         ),
-        ["float64"],
-        [".float()"],
-        unlike=CATCH_ALL,
+        kind="",
     ),
     "float16 batches for an ONNX file": Situation(
         onnx_contract(
             after_conv("Relu"),
             batch="torch.randn(16, 3, 8, 8, generator=generator).half()",
         ),
-        ["float16"],
-        [".float()"],
+        kind="",
+    ),
+    "a float64 model": Situation(
+        torch_contract(
+            model="from tests.networks import depthwise_cnn\n    return depthwise_cnn().double()"
+        ),
+        ["the torch model fails"],
+        ["model.float()"],
         unlike=CATCH_ALL,
+    ),
+    "evaluate() passes float64": Situation(
+        torch_contract(
+            evaluate="""from esp_ppq.executor import TorchExecutor
+    from tests.networks import held_out_images
+    images = held_out_images(8).double()
+    run = TorchExecutor(graph=quant_graph, device="cpu").forward
+    return {'top1': float(run(images)[0].mean())}"""
+        ),
+        ["Input type (double)"],
+        ["give float32", "evaluate() passes on"],
+        score=True,
+        unlike=CATCH_ALL,
+    ),
+    "a file that is not where it was": Situation(
+        torch_contract(calibration="return torch.load('images.pt')"),
+        ["images.pt", "create_calib_dataloader()"],
+        ["Path(__file__).parent"],
+    ),
+    "a package that is not installed": Situation(
+        torch_contract(model="import no_such_package"),
+        ["No module named 'no_such_package'"],
+        ["install it"],
+    ),
+    "an op that esp-ppq does not run": Situation(
+        onnx_contract(after_conv("Mish")), ["Mish_y"], ["replace it in the model"]
+    ),
+    "a Resize to a fixed size": Situation(
+        onnx_contract(
+            Graph(
+                [
+                    CONV,
+                    helper.make_node(
+                        "Resize", ["c", "", "", "s"], ["y"], "Resize_y", mode="nearest"
+                    ),
+                ],
+                [*CONV_WEIGHTS, constant("s", [1, 8, 16, 16], np.int64)],
+            )
+        ),
+        kind="",
     ),
     "a file that is no ONNX": Situation(
         onnx_contract(_tflite, file="model.tflite"), ["tflite"], ["ONNX"], unlike=CATCH_ALL
@@ -586,5 +635,114 @@ SITUATIONS: dict[str, Situation] = {
         ),
         ["Reshape_y", "batch"],
         ["-1"],
+    ),
+    # What the file declares, and what the contract says of it.
+    "the shape of channels first for a file of channels last": Situation(
+        onnx_contract(
+            Graph(
+                [node("Transpose", "x", "t", perm=[0, 3, 1, 2]), node("Conv", "t w b", "y")],
+                list(CONV_WEIGHTS),
+                inputs={"x": (1, 8, 8, 3)},
+            )
+        ),
+        ["[batch, 3, 8, 8]", "[1, 8, 8, 3]"],
+        ["NHWC", "set input_shape to [8, 8, 3]"],
+        unlike=CATCH_ALL,
+    ),
+    "an input_shape other than the file's": Situation(
+        onnx_contract(after_conv("Relu"), input_shape=(3, 16, 16)),
+        ["[batch, 3, 16, 16]", "[1, 3, 8, 8]"],
+        ["set input_shape to [3, 8, 8]"],
+        unlike=CATCH_ALL,
+    ),
+    "a file in fp16": Situation(onnx_contract(_half), ["float16"], ["float32"], unlike=CATCH_ALL),
+    "a file that is quantized already": Situation(
+        onnx_contract(_quantized), ["QuantizeLinear"], ["float model"], unlike=CATCH_ALL
+    ),
+    "an If on a constant": Situation(onnx_contract(_fixed), kind=""),
+    "an If on the input": Situation(onnx_contract(_chosen), ["If_y"], ["branch"], unlike=CATCH_ALL),
+    "inputs in another order": Situation(
+        onnx_contract(_two_inputs("b", "a"), input_shape=((3, 8, 8), (1, 16, 16))),
+        ["'a'", "'b'"],
+        ["order"],
+        unlike=CATCH_ALL,
+    ),
+    "a missing input": Situation(
+        onnx_contract(_two_inputs(), input_shape=(3, 8, 8)),
+        ["2 inputs"],
+        ["input_shape"],
+        unlike=CATCH_ALL,
+    ),
+    "a state whose first axis is no batch": Situation(
+        onnx_contract(_lstm(initial=True), input_shape=((6, 5), (1, 8), (1, 8)), batch_size=4),
+        ["[6, 1, 5]", "[batch, 6, 5]"],
+        ["batch_axis"],
+        unlike=CATCH_ALL,
+    ),
+    "dict batches for an ONNX file": Situation(
+        onnx_contract(
+            _two_inputs(),
+            input_shape=((3, 8, 8), (1, 16, 16)),
+            batch="{'b': torch.randn(16, 1, 16, 16), 'a': torch.randn(16, 3, 8, 8)}",
+        ),
+        kind="",
+    ),
+    "dynamic axes": Situation(onnx_contract(_dynamic()), kind=""),
+    # Ops that esp-ppq reads otherwise than ONNX means them.
+    "a Conv and a constant Add": Situation(
+        onnx_contract(
+            Graph(
+                [CONV, node("Add", "c k", "y")],
+                [*CONV_WEIGHTS, weights("k", 1, 8, 1, 1, scale=2.0)],
+            )
+        ),
+        kind="",
+    ),
+    "Softmax of opset 11 without an axis": Situation(
+        onnx_contract(Graph([CONV, node("Softmax", "c", "y")], list(CONV_WEIGHTS), opset=11)),
+        kind="",
+    ),
+    "a padded AveragePool that does not count its padding": Situation(
+        onnx_contract(
+            after_conv("AveragePool", kernel_shape=[3, 3], pads=[1, 1, 1, 1], count_include_pad=0)
+        ),
+        ["AveragePool_y", "count_include_pad"],
+        ["count_include_pad=True"],
+    ),
+    "MaxPool without strides": Situation(
+        onnx_contract(after_conv("MaxPool", kernel_shape=[2, 2])), kind=""
+    ),
+    "AveragePool without strides": Situation(
+        onnx_contract(after_conv("AveragePool", kernel_shape=[2, 2])), kind=""
+    ),
+    "linear Resize, asymmetric": Situation(
+        onnx_contract(_resize(mode="linear", coordinate_transformation_mode="asymmetric")),
+        ["Resize_y", "asymmetric"],
+        ["half_pixel"],
+    ),
+    "nearest Resize that rounds up": Situation(
+        onnx_contract(_resize(mode="nearest", nearest_mode="round_prefer_ceil")),
+        ["Resize_y", "round_prefer_ceil"],
+        ["floor"],
+    ),
+    "ConvTranspose with asymmetric pads": Situation(
+        onnx_contract(
+            Graph(
+                [CONV, node("ConvTranspose", "c tw", "y", strides=[2, 2], pads=[0, 0, 1, 1])],
+                [*CONV_WEIGHTS, weights("tw", 8, 4, 3, 3)],
+            )
+        ),
+        ["ConvTranspose_y", "pads"],
+        ["pads"],
+    ),
+    "Split by num_outputs": Situation(
+        onnx_contract(
+            Graph(
+                [CONV, node("Split", "c", "s0 s1 s2", axis=1, num_outputs=3)],
+                list(CONV_WEIGHTS),
+                outputs=("s0", "s1", "s2"),
+            )
+        ),
+        kind="",
     ),
 }

@@ -12,7 +12,7 @@ from espdl_quantize.contract._blame import first_and_last_line, located
 from espdl_quantize.contract._config import FEWEST_STEPS, InputSpec
 from espdl_quantize.contract._load import Contract
 from espdl_quantize.contract.batch import Batch
-from espdl_quantize.core import ContractError, OutputFolderError
+from espdl_quantize.core import ContractError, OutputFolderError, remedy_for
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -143,7 +143,7 @@ def read_batches(
         fault = ContractError(
             f"the calibration loader raised {type(error).__name__} at batch {len(batches)}: "
             f"{first_and_last_line(error)}",
-            "fix create_calib_dataloader(), its dataset or collate_fn()",
+            remedy_for(error) or "fix create_calib_dataloader(), its dataset or collate_fn()",
         )
         raise located(fault, contract, raised=error) from error
     if not batches:
@@ -264,9 +264,9 @@ def _named_alike(batch: Batch, number: int, first: Batch) -> Batch:
 
 
 def _as_float(tensor: Tensor) -> Tensor:
-    # esp-ppq's own collate function casts in the same way and leaves conditions alone.
-    is_kept = tensor.dtype.is_floating_point or str(tensor.dtype) == "torch.bool"
-    return tensor if is_kept else tensor.float()
+    # esp-ppq's own collate function casts in the same way and leaves conditions alone. Its graphs
+    # are of float32, while numpy's default is float64.
+    return tensor if str(tensor.dtype) == "torch.bool" else tensor.float()
 
 
 def _check(batch: Batch, number: int, contract: Contract, source: str) -> None:

@@ -67,6 +67,7 @@ from espdl_quantize.core.hints import (
     Spelling,
     join_hints,
 )
+from espdl_quantize.core.remedies import remedy_for
 
 __all__ = [
     "DEEPEST",
@@ -129,6 +130,7 @@ __all__ = [
     "load_json",
     "open_regular",
     "read_json",
+    "remedy_for",
     "remove_abandoned",
     "to_jsonable",
     "write_json",

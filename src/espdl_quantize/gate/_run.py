@@ -12,6 +12,7 @@ from espdl_quantize.core import (
     EspdlQuantizeError,
     Finding,
     FindingKind,
+    FindingsError,
     Json,
     Spelling,
     error_of,
@@ -106,6 +107,8 @@ def _run_stage(
     try:
         with context.progress.stage(stage.name):
             findings += stage.examine(context)
+    except FindingsError as error:
+        findings += error.findings
     except EspdlQuantizeError as error:
         cause = located(error, context.contract) if context.has("contract") else error
         findings.append(Finding.of_error(cause, stage.code, stage.subject))

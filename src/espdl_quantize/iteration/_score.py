@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from espdl_quantize.contract import Contract, QuantConfig, located
-from espdl_quantize.core import ContractError, Hint, IterationError, Option, to_jsonable
+from espdl_quantize.core import ContractError, Hint, IterationError, Option, remedy_for, to_jsonable
 from espdl_quantize.iteration._per_sample import (
     PER_SAMPLE,
     ScoreFacts,
@@ -100,7 +100,8 @@ def score_float(
         return score(contract, graph, full=full, make_watcher=make_watcher, final=final)
     except IterationError as error:
         raised, hint = error.__cause__, error.hint
-        if raised is not None and not isinstance(raised, NotImplementedError):
+        is_known = raised is None or isinstance(raised, NotImplementedError)
+        if not is_known and raised is not None and not remedy_for(raised):
             hint += Hint(
                 "; a contract that can only score quantized graphs is checked with ",
                 Option.NO_SCORE.of(True),
@@ -159,7 +160,8 @@ def score_with(
             returned = contract.call(used, graph)
     except Exception as error:
         fault = IterationError(
-            f"{used}() raised {describe_failure(error)}", f"fix {used}() in {contract.path.name}"
+            f"{used}() raised {describe_failure(error)}",
+            remedy_for(error) or f"fix {used}() in {contract.path.name}",
         )
         raise located(fault, contract, raised=error) from error
     if not isinstance(returned, Mapping):

@@ -62,6 +62,7 @@ from espdl_quantize.ppq.engines import (
 )
 from espdl_quantize.ppq.patches import PATCHES, Patch
 from espdl_quantize.ppq.same import graph_digest, setting_digest
+from espdl_quantize.ppq.unsupported import unsupported
 
 __all__ = [
     "PATCHES",
@@ -115,6 +116,7 @@ __all__ = [
     "spill_batch",
     "spilling_to",
     "target_names",
+    "unsupported",
     "watched",
     "with_noise",
 ]

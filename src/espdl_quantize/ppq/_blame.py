@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from espdl_quantize.core import Hint, IterationError, Option, is_out_of_memory
+from espdl_quantize.core import Hint, IterationError, Option, is_out_of_memory, remedy_for
 from espdl_quantize.ppq import _fallback
 from espdl_quantize.ppq._graph import describe_failure
 
@@ -13,14 +13,14 @@ _OWN = Path(__file__).parents[1]
 _GUARD = Path(_fallback.__file__)
 
 
-def failure_of(error: BaseException, message: str, doing: str, hint: str) -> IterationError:
+def failure_of(error: BaseException, message: str, doing: str, hint: str = "") -> IterationError:
     """Return what is reported of an error that no engine could do anything about.
 
     Args:
         error: the error.
         message: what is said of esp-ppq where the fault is its own.
         doing: what was being done, such as "export the model".
-        hint: how to go on where the fault is esp-ppq's.
+        hint: how to go on where the fault is esp-ppq's and its cause is not known.
     """
     if is_out_of_memory(error):
         return IterationError(f"memory is too short to {doing}: {describe_failure(error)}")
@@ -28,13 +28,13 @@ def failure_of(error: BaseException, message: str, doing: str, hint: str) -> Ite
         return IterationError(
             f"espdl-quantize itself fails to {doing}: {describe_failure(error)}",
             Hint(
-                "console.log has the whole trace; this is a fault of espdl-quantize, not of "
-                "esp-ppq or of the model: please report it; ",
+                "this is a fault of espdl-quantize, not of esp-ppq or of the model: please report "
+                "it; ",
                 Option.ENGINE.of("reference"),
                 " may work",
             ),
         )
-    return IterationError(f"{message}: {describe_failure(error)}", hint)
+    return IterationError(f"{message}: {describe_failure(error)}", remedy_for(error) or hint)
 
 
 def is_own_fault(error: BaseException) -> bool:

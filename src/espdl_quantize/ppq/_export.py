@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from espdl_quantize.core import IterationError
+from espdl_quantize.core import IterationError, error_of
 from espdl_quantize.ppq._blame import failure_of
 from espdl_quantize.ppq._fallback import Restore, keep_graph
 from espdl_quantize.ppq._quantize import QuantizedModel
 from espdl_quantize.ppq.engines import QuantizationEngine, ReferenceEngine
 from espdl_quantize.ppq.patches import When, installed, override
+from espdl_quantize.ppq.unsupported import without_form
 from espdl_quantize.record.files import TEST_MODEL
 from espdl_quantize.setting import Setting, Streaming
 
@@ -85,12 +86,11 @@ def export(
     except (OSError, IterationError):
         raise
     except Exception as error:
-        raise failure_of(
-            error,
-            "esp-ppq cannot export the model",
-            "export the model",
-            "console.log has the whole trace; the op that it names has no ESP-DL form",
-        ) from error
+        # esp-ppq stumbles over an op without a form, and names another or none.
+        named = error_of(without_form(model.graph))
+        if named is not None:
+            raise named from error
+        raise failure_of(error, "esp-ppq cannot export the model", "export the model") from error
     finally:
         _reset_exporter()
     return layouts

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from espdl_quantize.contract import Batch, Contract, InputSpec, read_model_file
-from espdl_quantize.core import ContractError, IterationError
+from espdl_quantize.core import ContractError, IterationError, remedy_for
 from espdl_quantize.record.files import FLOAT_MODEL
 
 OPSET = 18
@@ -49,7 +49,9 @@ class FloatModel:
         except Exception as error:
             raise IterationError(
                 f"esp-ppq cannot run the float model: {describe_failure(error)}",
-                "replace that op in the model by ones that esp-ppq supports",
+                remedy_for(error)
+                or "run the model in onnxruntime on a batch of input_shape: where that fails, too, "
+                "the model or input_shape is wrong; else esp-ppq cannot run that op as it is",
             ) from error
         return graph
 
@@ -161,7 +163,7 @@ def load_torch_model(contract: Contract) -> Any:
     except Exception as error:
         raise ContractError(
             f"get_torch_model() raised {type(error).__name__}: {error}",
-            "fix it; it must return the trained model in eval mode",
+            remedy_for(error) or "fix it; it must return the trained model in eval mode",
         ) from error
     if not isinstance(model, torch.nn.Module):
         raise ContractError(
@@ -207,7 +209,7 @@ def _export_torch(contract: Contract, file: Path, names: Sequence[str] | None) -
     except Exception as error:
         raise IterationError(
             f"torch cannot export the model to ONNX: {describe_failure(error)}",
-            "fix the model, or export it yourself and use model_type 'onnx'",
+            remedy_for(error) or "fix the model, or export it yourself and use model_type 'onnx'",
         ) from error
 
 

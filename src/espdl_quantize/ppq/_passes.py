@@ -124,7 +124,7 @@ def _wrap_pass(optimization: Any, progress: Progress) -> None:
                 error,
                 f"esp-ppq's pass {name!r} fails{place}",
                 f"run the pass {name!r}{place}",
-                "console.log has the whole trace; where an op is named, esp-ppq cannot run it so",
+                "where an op is named, esp-ppq cannot run it so",
             )
             if is_out_of_memory(error):
                 # Less memory may do: it does not lie in the pass.

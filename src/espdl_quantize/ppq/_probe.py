@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from espdl_quantize.contract import Batch, Contract, forward_contradiction
-from espdl_quantize.core import ContractError
+from espdl_quantize.core import ContractError, remedy_for
 from espdl_quantize.ppq._graph import FloatModel, describe_failure, load_torch_model
 
 
@@ -30,21 +30,23 @@ def probe_torch_model(contract: Contract, batch: Batch) -> None:
         except Exception as error:
             raise ContractError(
                 f"the torch model fails on {name}: {describe_failure(error)}",
-                _mend(model, inputs),
+                _mend(model, inputs, error),
             ) from error
 
 
-def _mend(model: Any, inputs: Batch) -> str:
+def _mend(model: Any, inputs: Batch, error: BaseException) -> str:
     """Say what is most likely wrong: numbers of another type, or a batch size that is built in."""
     first = inputs.tensors[0]
     weight = next(iter(model.parameters()), None)
     if weight is not None and first.dtype.is_floating_point and first.dtype != weight.dtype:
         return (
-            f"the batch is {first.dtype}, the model {weight.dtype}: let the loader yield the "
-            "model's type, by .float() in most cases"
+            f"the batch is {first.dtype}, the model {weight.dtype}, and esp-ppq works in "
+            "torch.float32: let get_torch_model() return model.float()"
         )
-    return (
+    return remedy_for(error) or (
         "the model must take any batch size: the export runs at batch 1, calibration at batch_size"
+        if inputs.sample_count > 1
+        else "see that the loader gives what forward() takes"
     )
 
 
@@ -65,13 +67,20 @@ def probe_float_model(model: FloatModel, batch: Batch) -> Any:
     executor = TorchExecutor(graph=graph, device=model.device)
     try:
         executor.forward(inputs=batch.first(1).as_esp_ppq())
-        executor.forward(inputs=batch.as_esp_ppq())
     except Exception as error:
         raise ContractError(
-            f"the exported graph does not run on a calibration batch: {describe_failure(error)}",
-            "the graph has the batch size 1 of the export baked in: write reshapes with -1 for the "
-            "batch, e.g. x.flatten(1) or x.reshape(-1, c, h, w); where the reshape is not yours "
-            "(onnxsim adds them around a Linear on 3-D inputs), calibrate with batch_size 1",
+            f"the exported graph does not run on a calibration sample: {describe_failure(error)}",
+            remedy_for(error)
+            or "see that the calibration samples have the types and shapes that the model takes",
+        ) from error
+    try:
+        executor.forward(inputs=batch.as_esp_ppq())
+    except Exception as error:
+        count = batch.sample_count
+        raise ContractError(
+            f"the exported graph runs on one calibration sample, and not on a batch of {count}: "
+            f"{describe_failure(error)}",
+            remedy_for(error) or _hint_baked(error),
         ) from error
     return graph
 
@@ -93,6 +102,20 @@ def forwards(graph: Any, batches: Iterable[Batch], device: str) -> Iterator[list
     for batch in batches:
         moved = Batch(tuple(tensor.to(device) for tensor in batch.tensors), batch.names)
         yield executor.forward(inputs=moved.as_esp_ppq())
+
+
+def _hint_baked(error: BaseException) -> str:
+    """Say how to keep the batch size of the export out of the op that holds it."""
+    if "(Type: Resize," in str(error):
+        return (
+            "the Resize has the size of its whole output fixed, the batch among it: give it "
+            "scales, e.g. nn.Upsample(scale_factor=2), or calibrate with batch_size 1"
+        )
+    return (
+        "the graph has the batch size 1 of the export baked in: write reshapes with -1 for the "
+        "batch, e.g. x.flatten(1) or x.reshape(-1, c, h, w); where the reshape is not yours "
+        "(onnxsim adds them around a Linear on 3-D inputs), calibrate with batch_size 1"
+    )
 
 
 def run_forward(model: FloatModel, graph: Any, batch: Batch) -> None:

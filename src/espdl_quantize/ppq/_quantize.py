@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from espdl_quantize.contract import Batch, QuantConfig
-from espdl_quantize.core import IterationError, Progress
+from espdl_quantize.core import EspdlQuantizeError, Progress
 from espdl_quantize.ppq._blame import failure_of
 from espdl_quantize.ppq._graph import FloatModel, parse_onnx
 from espdl_quantize.ppq._passes import prepare_passes, readable
 from espdl_quantize.ppq.engines import QuantizationEngine, ReferenceEngine
 from espdl_quantize.ppq.patches import When, assign
+from espdl_quantize.ppq.unsupported import reject_unsupported
 from espdl_quantize.setting import (
     OpWidth,
     ResolvedSetting,
@@ -171,14 +172,14 @@ def quantize(
             calib_steps=config.calib_steps,
             collate_fn=None,
         )
-    except (OSError, IterationError):
+    except (OSError, EspdlQuantizeError):
         raise
     except Exception as error:
         raise failure_of(
             error,
             "esp-ppq cannot quantize the model",
             "quantize the model",
-            "console.log has the whole trace; if an op is named, esp-ppq cannot run it as set",
+            "where an op is named, esp-ppq cannot run it as set",
         ) from error
     return QuantizedModel(
         graph,
@@ -196,27 +197,6 @@ def _by_pass(reused: Iterable[Any]) -> tuple[ReusedPass, ...]:
     for one in reused:
         seconds.setdefault(readable(one.name), []).append(one.seconds)
     return tuple(ReusedPass(name, len(each), sum(each)) for name, each in seconds.items())
-
-
-_NUMBER_OF_INPUTS = {"GRU": 6, "LSTM": 7}
-"""Inputs of a recurrent op up to its last initial state (ONNX operator schemas, opset 14)."""
-
-
-def reject_unsupported(graph: Any) -> None:
-    """Name the ops that esp-ppq cannot quantize although its executor runs them.
-
-    Its alignment pass reads the initial state of every GRU and LSTM by position.
-
-    Raises:
-        IterationError: a recurrent op has no initial state.
-    """
-    for op in graph.operations.values():
-        if op.num_of_input < _NUMBER_OF_INPUTS.get(op.type, 0):
-            raise IterationError(
-                f"esp-ppq cannot quantize op {op.name!r} ({op.type}): it has no initial state",
-                "pass one that depends on the input, so that it has the input's batch size, e.g. "
-                "zeros = (x[:, 0, :hidden] * 0).unsqueeze(0)",
-            )
 
 
 def to_esp_ppq(setting: Setting, target: str, num_of_bits: int) -> tuple[Any, list[str]]:

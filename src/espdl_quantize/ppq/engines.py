@@ -104,7 +104,6 @@ class QuantizationEngine(ABC):
                 error,
                 "esp-ppq cannot analyse the quantized graph",
                 "analyse the quantized graph",
-                "console.log has the whole trace",
             ) from error
         worst_first = sorted(measured.layerwise.items(), key=lambda item: -item[1])
         return Measurements(dict(worst_first), measured.graphwise, measured.statistics)

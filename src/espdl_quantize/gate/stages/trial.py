@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from espdl_quantize.chip import Fault, check_legality
 from espdl_quantize.core import Finding, FindingKind
 from espdl_quantize.gate._context import GateContext
-from espdl_quantize.ppq import export, quantize
+from espdl_quantize.ppq import export, quantize, unsupported
 from espdl_quantize.record.files import MODEL
 from espdl_quantize.setting import baseline, resolve
 
@@ -30,6 +30,11 @@ def try_out(context: GateContext) -> Iterator[Finding]:
     resolved = resolve(setting, context.target, config.device)
     batches = [context.batches[0].first(SAMPLES)]
     file = context.scratch / MODEL
+    faults = unsupported(context.graph)
+    if faults:
+        # The quantizer would stumble over them.
+        yield from faults
+        return
     with context.progress.stage("quantize on one batch"):
         quantized = quantize(
             context.model,

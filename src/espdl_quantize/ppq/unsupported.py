@@ -1,0 +1,143 @@
+"""What esp-ppq's executor runs, and its quantizer or exporter does not do rightly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from espdl_quantize.core import Finding, IterationError, error_of
+from espdl_quantize.ppq._targets import exported_op_types
+
+_NUMBER_OF_INPUTS = {"GRU": 6, "LSTM": 7}
+"""Inputs of a recurrent op up to its last initial state (ONNX operator schemas, opset 14)."""
+
+_ELSEWHERE = (
+    "leave it out of the model: let the model put out what it reads, and compute it in the program "
+    "on the chip and in evaluate()"
+)
+_REMEDIES = {
+    "InstanceNormalization": "train the model with BatchNorm2d, which is folded into its Conv, or "
+    "with LayerNorm (GroupNorm and InstanceNorm are both exported as InstanceNormalization)",
+    "GroupNormalization": "train the model with BatchNorm2d, which is folded into its Conv",
+    "Reciprocal": "write it as a Div of a constant by its input, such as torch.div(one, x) with "
+    "one a buffer of the model (1 / x is exported as Reciprocal)",
+    "Einsum": "write it as matmul and transpose",
+}
+"""By type of op, what to write instead."""
+
+
+def unsupported(graph: Any) -> list[Finding]:
+    """Name the ops that esp-ppq cannot quantize, or would export wrongly, although it runs them.
+
+    Args:
+        graph: an esp-ppq ``BaseGraph``, before it is quantized.
+    """
+    findings = []
+    for rule in _RULES:
+        for op, code, message, hint in rule(graph):
+            where = f"op {op.name!r} ({op.type})"
+            error = IterationError(f"esp-ppq cannot quantize {where}: {message}", hint)
+            findings.append(Finding.of_error(error, code, where))
+    return findings
+
+
+def reject_unsupported(graph: Any) -> None:
+    """Refuse a graph that holds any of them.
+
+    Raises:
+        EspdlQuantizeError: names each op, why, and what to write instead.
+    """
+    error = error_of(unsupported(graph))
+    if error is not None:
+        raise error
+
+
+def without_form(graph: Any) -> list[Finding]:
+    """Name the ops of a quantized graph that esp-ppq's exporter has no ESP-DL form of."""
+    return [
+        Finding.of_error(
+            IterationError(
+                f"op {op.name!r} ({op.type}) has no ESP-DL form: esp-ppq cannot export it",
+                _REMEDIES.get(op.type, _ELSEWHERE),
+            ),
+            "no_espdl_form",
+            f"op {op.name!r} ({op.type})",
+        )
+        for op in graph.operations.values()
+        if op.type not in exported_op_types()
+    ]
+
+
+_Fault = tuple[Any, str, str, str]
+"""Op, code, what is wrong with it, and what to do."""
+
+
+def _stateless(graph: Any) -> Iterator[_Fault]:
+    """esp-ppq's alignment pass reads the initial state of every GRU and LSTM by position."""
+    for op in graph.operations.values():
+        if op.num_of_input < _NUMBER_OF_INPUTS.get(op.type, 0):
+            hint = (
+                "pass one that depends on the input, so that it has the input's batch size, e.g. "
+                "zeros = (x[:, 0, :hidden] * 0).unsqueeze(0)"
+            )
+            yield op, "no_initial_state", "it has no initial state", hint
+
+
+def _scaled_gemm(graph: Any) -> Iterator[_Fault]:
+    """The exporter asserts that alpha and beta are 1 (``espdl_exporter.py``)."""
+    for op in graph.operations.values():
+        if op.type != "Gemm":
+            continue
+        alpha, beta = (float(op.attributes.get(name, 1.0)) for name in ("alpha", "beta"))
+        has_bias = op.num_of_input > 2
+        if alpha != 1 or (has_bias and beta != 1):
+            yield (
+                op,
+                "scaled_gemm",
+                f"its alpha is {alpha:g} and its beta {beta:g}, and ESP-DL's Gemm has neither",
+                "fold them into its weight and bias: weight * alpha, bias * beta, and leave both "
+                "attributes out",
+            )
+
+
+def _narrow_bias(graph: Any) -> Iterator[_Fault]:
+    """A bias is quantized and added channel by channel; ONNX lets a Gemm broadcast it."""
+    for op in graph.operations.values():
+        if op.type != "Gemm" or op.num_of_input < 3:
+            continue
+        weight, bias = op.inputs[1].value, op.inputs[2].value
+        if weight is None or bias is None:
+            continue
+        outputs = weight.shape[0 if op.attributes.get("transB", 0) else -1]
+        if bias.numel() != outputs:
+            yield (
+                op,
+                "broadcast_bias",
+                f"its bias has {bias.numel()} numbers for {outputs} outputs",
+                "write the bias out, one per output",
+            )
+
+
+def _lost_outputs(graph: Any) -> Iterator[_Fault]:
+    """esp-ppq fuses a Relu into the Conv or Gemm that it reads, whose own output is then gone."""
+    for name, variable in graph.outputs.items():
+        source = variable.source_op
+        relus = [op for op in variable.dest_ops if op.type == "Relu"]
+        if source is None or source.type not in ("Conv", "Gemm", "ConvTranspose") or not relus:
+            continue
+        yield (
+            source,
+            "lost_output",
+            f"its output {name!r} is an output of the model and feeds the Relu {relus[0].name!r}, "
+            "which esp-ppq fuses into it: the exported model would lack that output",
+            "write that Relu as torch.clamp(x, min=0), a Clip, which is not fused; or let the "
+            "model put out the Relu's output alone",
+        )
+
+
+_RULES: tuple[Callable[[Any], Iterator[_Fault]], ...] = (
+    _stateless,
+    _scaled_gemm,
+    _narrow_bias,
+    _lost_outputs,
+)
