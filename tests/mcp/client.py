@@ -28,8 +28,8 @@ START = GUARD + (
 
 
 @asynccontextmanager
-async def connect(*roots: Path) -> AsyncIterator[Client]:
-    arguments = ["-c", START, "mcp"]
+async def connect(*roots: Path, options: tuple[str, ...] = ()) -> AsyncIterator[Client]:
+    arguments = ["-c", START, "mcp", *options]
     for root in roots:
         arguments += ["--root", str(root)]
     source = str(Path(espdl_quantize.__file__).parents[1])
@@ -47,6 +47,18 @@ async def call(client: Client, tool: str, /, **arguments: Any) -> dict[str, Any]
     assert not result.is_error, result.content
     assert result.structured_content is not None
     return dict(result.structured_content)
+
+
+async def read(client: Client, tool: str, /, **arguments: Any) -> str:
+    """Return the text of a tool that has no structured content."""
+    result = await client.call_tool(tool, arguments)
+    assert not result.is_error, result.content
+    assert result.structured_content is None
+    return str(result.content[0].text)  # type: ignore[union-attr]
+
+
+def record_of(root: Path, job_id: str) -> dict[str, Any]:
+    return dict(json.loads((root / ".espdl-quantize/jobs" / job_id / "job.json").read_text()))
 
 
 async def refused(client: Client, tool: str, /, **arguments: Any) -> dict[str, Any]:
@@ -67,6 +79,6 @@ async def until(
     """Return the job as soon as something holds of it."""
     with anyio.fail_after(seconds):
         while not holds(job := await job_of(client, job_id)):
-            assert job["state"] in ("running", "cancelling"), job
+            assert job["state"] in ("queued", "running", "cancelling"), job
             await anyio.sleep(0.05)
     return job

@@ -23,6 +23,17 @@ def mcp(
         Path | None,
         typer.Option(help="Where jobs are recorded; else .espdl-quantize in the first root."),
     ] = None,
+    max_jobs: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=64,
+            help="Contracts that run at a time, the others wait; else one per pair of cores.",
+        ),
+    ] = None,
+    read_only: Annotated[
+        bool, typer.Option("--read-only", help="Offer only the tools that write and run nothing.")
+    ] = False,
 ) -> None:
     """Serve the Model Context Protocol on stdin and stdout, for an agent.
 
@@ -32,4 +43,4 @@ def mcp(
 
     if sys.stdin.isatty():
         print("this speaks MCP on stdin: register it with a client", file=sys.stderr)
-    serve(root or [Path()], state_dir)
+    serve(root or [Path()], state_dir, max_jobs=max_jobs, read_only=read_only)

@@ -33,14 +33,15 @@ def run_command(name: str, arguments: list[str]) -> dict[str, Any]:
         )
     except subprocess.TimeoutExpired as error:
         raise EspdlQuantizeError(
-            f"{name} has not ended within {_SECONDS:.0f} s", "run it in a terminal"
+            f"{name} has not ended within {_SECONDS:.0f} s", "ask the user to run it in a terminal"
         ) from error
     try:
         printed = json.loads(done.stdout)
     except ValueError as error:
         last = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
         raise EspdlQuantizeError(
-            f"{name} ended with {done.returncode}: {' '.join(last)[:300]}", "run it in a terminal"
+            f"{name} ended with {done.returncode}: {' '.join(last)[:300]}",
+            "ask the user to run it in a terminal",
         ) from error
     if done.returncode == 0 and isinstance(printed, dict):
         return printed

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from espdl_quantize.core import InstallationError
 from espdl_quantize.mcp._roots import Roots
-from espdl_quantize.mcp.jobs import JobStore, reset_interrupt
+from espdl_quantize.mcp.jobs import JobStore, Places, reset_interrupt
 
 STATE = ".espdl-quantize"
 """The folder of the job records in the first root. They belong to the project: a server that is
@@ -17,14 +17,23 @@ started there again, by any client, finds them; servers of other projects do not
 deletes the project deletes them."""
 
 
-def serve(roots: Sequence[Path], state: Path | None = None) -> None:
+def serve(
+    roots: Sequence[Path],
+    state: Path | None = None,
+    *,
+    max_jobs: int | None = None,
+    read_only: bool = False,
+) -> None:
     """Serve over stdin and stdout until the client closes them.
 
     Args:
         roots: the folders that clients may name paths in.
         state: where the jobs are recorded; None for a folder in the first root.
+        max_jobs: jobs that execute a contract, at a time; None for one per pair of cores.
+        read_only: offer only what writes and runs nothing.
 
     Raises:
+        KeyboardInterrupt: SIGINT came; jobs go on.
         UsageError: a root is no folder.
         InstallationError: the SDK is missing or too old, or the system has no process groups.
         OutputFolderError: the state folder cannot be written.
@@ -42,8 +51,13 @@ def serve(roots: Sequence[Path], state: Path | None = None) -> None:
         allowed.resolve(state / "jobs", "the folder of the jobs")
     reset_interrupt()
     from espdl_quantize.mcp.server import make_server
+    from espdl_quantize.mcp.transport import was_interrupted
 
-    make_server(allowed, JobStore(state, allowed.first)).run("stdio")
+    places = Places() if max_jobs is None else Places(contract=max_jobs)
+    store = JobStore(state, allowed.first, places=places)
+    make_server(allowed, store, read_only=read_only).run("stdio")
+    if was_interrupted():
+        raise KeyboardInterrupt
 
 
 def check_sdk() -> None:

@@ -9,14 +9,27 @@ from espdl_quantize.core import Argument, Call, Command, Option, Spelling
 TOOLS = {
     Command.CHECK: "check_contract",
     Command.COMPARE: "next_step",
+    Command.COST: "cost",
     Command.DEPLOY: "deploy",
     Command.DEVICE_LOG: "device_log",
+    Command.FINAL: "final_score",
+    Command.INIT: "init",
     Command.LINT: "lint_setting",
     Command.RUN: "run_iteration",
-    Command.SCHEMA: "the resource setting-schema",
+    Command.SCHEMA: "the input schema of lint_setting",
     Command.TUNE: "tune",
+    Command.VERIFY: "verify",
 }
-"""The tool, or the resource, that does what a command does; for the others there is none."""
+"""The tool that does what a command does; for the others there is none."""
+
+GROUPED = (
+    Option.ALLOW,
+    Option.ENGINE,
+    Option.ITERATION_LIMIT,
+    Option.NO_FLOAT_SCORE,
+    Option.USE_FULL_EVAL,
+)
+"""What run_iteration and tune take within their argument ``options``."""
 
 SHELL_ONLY = (
     Option.AGENT,
@@ -35,10 +48,12 @@ class _Mcp(Spelling):
         """Spell an argument: ``overwrite: true``."""
         name, value = str(argument.option), argument.value
         if argument.option in SHELL_ONLY:
-            return f"the command's --{name.replace('_', '-')}"
+            return f"'{name}', which only the command has"
         if argument.option == Option.NO_SCORE:
             # The one that a tool has the other way round.
             return "score: false"
+        if argument.option in GROUPED:
+            return f"options.{name}" if value is None else f"options.{name}: {json.dumps(value)}"
         return name if value is None else f"{name}: {json.dumps(value)}"
 
     def call(self, call: Call) -> str:
@@ -46,7 +61,7 @@ class _Mcp(Spelling):
         ends_search = any(argument.option == Option.FINALIZE for argument in call.arguments)
         tool = "finalize" if ends_search else TOOLS.get(call.command)
         if tool is None:
-            return f"the command 'espdl-quantize {call.command}'"
+            return f"'{call.command}', which only the command line has: ask the user for it"
         known = [
             argument
             for argument in call.arguments

@@ -32,8 +32,10 @@ class Tool:
         function: what it does.
         title: for people.
         annotations: what a client may rely on.
+        is_text: it returns a text to read, no structured content.
     """
 
     function: Callable[..., Any]
     title: str
     annotations: ToolAnnotations
+    is_text: bool = False

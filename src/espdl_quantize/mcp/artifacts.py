@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 from collections.abc import Iterator
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,12 @@ from typing import Any
 from espdl_quantize.core import LARGEST, OutputFolderError, UsageError, load_json
 from espdl_quantize.mcp._models import ArtifactFile, ArtifactPage
 from espdl_quantize.mcp._roots import Roots
+from espdl_quantize.mcp.texts import DEFAULT_SIZE, dumped, shortened
+from espdl_quantize.record.evidence import COLUMNS
 from espdl_quantize.record.files import OPS
 
 _TEXT = (".json", ".log", ".md", ".info", ".py", ".txt", ".html")
-_CHARACTERS = 40_000
-"""Of the rows of a page, as JSON."""
-_LONGEST_LIST, _LONGEST_TEXT = 64, 2_000
+_LONGEST_LIST, _LONGEST_TEXT = 64, 1_000
 _OPS = ("op", "op_name", "Op name", "name", "op_prev", "op_next")
 _TYPES = ("op_type", "Op type", "type")
 _GRAPH = OPS
@@ -44,6 +45,7 @@ def read_page(
     columns: list[str] | None = None,
     offset: int = 0,
     limit: int = 50,
+    characters: int = DEFAULT_SIZE // 2,
 ) -> ArtifactPage:
     """Return the rows of a file that match.
 
@@ -58,14 +60,25 @@ def read_page(
         columns: the keys to keep.
         offset: the first row.
         limit: at most so many rows.
+        characters: of the rows, as JSON.
 
     Raises:
         UsageError: there is no such file, it is no text, or its rows are not about ops.
         OutputFolderError: it cannot be read.
     """
     if name not in {file.name for file in list_folder(folder, roots)}:
+        known = [file.name for file in list_folder(folder, roots)]
+        close = get_close_matches(name, known, n=1, cutoff=0.4)
         raise UsageError(
-            f"{folder} has no file {name!r}", "call artifacts without a file for the list"
+            f"{folder} has no file {name!r}",
+            f"did you mean {close[0]}?" if close else "artifacts without file has the list",
+        )
+    unknown = next((column for column in columns or () if column not in COLUMNS), None)
+    if unknown is not None:
+        close = get_close_matches(unknown, COLUMNS, n=1, cutoff=0.4)
+        raise UsageError(
+            f"there is no column {shortened(repr(unknown), 60)}",
+            f"did you mean {close[0]!r}?" if close else "the input schema has their names",
         )
     path = roots.resolve(folder / name, "file")
     if path.suffix not in _TEXT or path.stat().st_size > LARGEST:
@@ -78,7 +91,7 @@ def read_page(
         rows = list(_matching(rows, op, _names_of(folder, op_type, roots), op_type, path))
     if columns is not None:
         rows = [_select(row, columns) for row in rows]
-    shown, shortened = _fit(rows[offset : offset + limit])
+    shown, is_short = _fit(rows[offset : offset + limit], characters)
     end = offset + len(shown)
     return ArtifactPage(
         path=str(path),
@@ -86,19 +99,21 @@ def read_page(
         total=len(rows),
         offset=offset,
         next_offset=end if end < len(rows) else None,
-        shortened=shortened,
+        shortened=is_short,
+        untrusted=["rows"],
     )
 
 
-def first_that_fit(lines: list[str]) -> list[str]:
+def first_that_fit(lines: list[str], characters: int) -> list[str]:
     """Return the first lines that fit on a page; a line alone always does, cut if need be."""
     shown: list[str] = []
     size = 0
     for line in lines:
-        size += len(line) + 1
-        if shown and size > _CHARACTERS:
+        # On the wire a quote and a line end take two characters.
+        size += len(line) + 5 + line.count('"') + line.count("\\")
+        if shown and size > characters:
             break
-        shown.append(line[:_CHARACTERS])
+        shown.append(shortened(line, characters))
     return shown
 
 
@@ -174,23 +189,23 @@ def _select(row: Any, columns: list[str]) -> Any:
     return {key: row[key] for key in columns if key in row} if _is_row(row) else row
 
 
-def _fit(rows: list[Any]) -> tuple[list[Any], bool]:
+def _fit(rows: list[Any], characters: int) -> tuple[list[Any], bool]:
     """Shorten what is long, and keep as many rows as fit; one always does."""
     shown: list[Any] = []
-    size, shortened = 0, False
+    size, is_short = 0, False
     for row in rows:
         short = _shorten(row)
         length = len(json.dumps(short, ensure_ascii=False))
-        if length > _CHARACTERS:
+        if length > characters:
             # Long in many places.
-            short = {"text": json.dumps(short, ensure_ascii=False)[:_LONGEST_TEXT] + " ..."}
-            length = _LONGEST_TEXT
-        if shown and size + length > _CHARACTERS:
+            short = {"text": shortened(dumped(short), min(_LONGEST_TEXT, characters // 2))}
+            length = len(dumped(short))
+        if shown and size + length > characters:
             break
-        shortened = shortened or short != row
+        is_short = is_short or short != row
         shown.append(short)
         size += length
-    return shown, shortened
+    return shown, is_short
 
 
 def _shorten(value: Any) -> Any:

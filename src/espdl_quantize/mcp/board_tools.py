@@ -11,7 +11,8 @@ from espdl_quantize.mcp._command import run_command
 from espdl_quantize.mcp._models import BoardLog, BoardProject, BoardSummary
 from espdl_quantize.mcp._roots import Roots
 from espdl_quantize.mcp._tool import ENDS, WRITES, Tool
-from espdl_quantize.record.files import iteration_name
+from espdl_quantize.mcp.options import IterationNumber
+from espdl_quantize.record.files import LARGEST_ITERATION, iteration_name
 from espdl_quantize.report import record_log
 
 OutputDir = Annotated[str, Field(description="The output folder, which holds iter_0.")]
@@ -37,20 +38,32 @@ class BoardTools:
         project: Annotated[str, Field(description="A new or empty folder for the project.")],
         output_dir: OutputDir = "outputs",
         iteration: Annotated[
-            int | Literal["best"], Field(description="The N of iter_N, or 'best'.")
+            IterationNumber | Literal["best"],
+            Field(description="The N of iter_N, or 'best'."),
         ] = "best",
         chip: Annotated[
-            str | None, Field(description="Of the same family; needed for the target 'c'.")
+            str | None,
+            Field(max_length=20, description="Of the same family; needed for the target 'c'."),
         ] = None,
-        esp_dl_version: Annotated[str, Field(description="Three numbers, such as 3.3.9.")] = ESP_DL,
-        flash: Annotated[int | None, Field(description="MiB of flash on the board.")] = None,
+        esp_dl_version: Annotated[
+            str,
+            Field(
+                max_length=20,
+                pattern=r"^\d+\.\d+\.\d+$",
+                description="Three numbers, such as 3.3.9.",
+            ),
+        ] = ESP_DL,
+        flash: Annotated[
+            int | None, Field(ge=1, le=1024, description="MiB of flash on the board.")
+        ] = None,
         psram: Annotated[
-            int | None, Field(description="MiB of PSRAM on the board; 0 for none.")
+            int | None, Field(ge=0, le=1024, description="MiB of PSRAM on the board; 0 for none.")
         ] = None,
     ) -> BoardProject:
         """Write an ESP-IDF project that loads, tests, profiles and times a model on its chip.
 
-        Its README has the commands to build and flash it, for the user to run.
+        Returns its folder. Its README has the commands to build and flash it, for the user to run;
+        given the board's output in a file, call device_log.
         """
         outputs = self._roots.resolve(output_dir, "output_dir")
         source = outputs
@@ -70,12 +83,17 @@ class BoardTools:
         log: Annotated[str, Field(description="The file with the board's serial output.")],
         output_dir: OutputDir = "outputs",
         iteration: Annotated[
-            int | None, Field(description="Whose model it was, where the log does not say.")
+            int | None,
+            Field(
+                ge=0,
+                le=LARGEST_ITERATION,
+                description="Whose model it was, where the log does not say.",
+            ),
         ] = None,
     ) -> BoardLog:
-        """Read a board's log and store what it measured with the iteration: test, times, memory.
+        """Read a board's log and return what it measured: test, times, memory.
 
-        An earlier measurement of that iteration is replaced.
+        It is stored with the iteration, in place of an earlier one; next_step shows it then.
         """
         outputs = self._roots.resolve(output_dir, "output_dir")
         measured, path, measurement = record_log(

@@ -11,6 +11,7 @@ from espdl_quantize.mcp._command import run_command
 from espdl_quantize.mcp._models import IterationCost, LayerTime, ModelCosts
 from espdl_quantize.mcp._roots import Roots
 from espdl_quantize.mcp._tool import READS, Tool
+from espdl_quantize.mcp.options import IterationNumber
 from espdl_quantize.record.files import MODEL, iteration_name
 
 _SLOWEST = 10
@@ -33,21 +34,22 @@ class CostTool:
             str, Field(description="The output folder, which holds iter_0.")
         ] = "outputs",
         iteration: Annotated[
-            int | Literal["best"] | None,
+            IterationNumber | Literal["best"] | None,
             Field(description="The N of iter_N, or 'best'; without it, every iteration."),
         ] = None,
         target: Annotated[
-            str | None, Field(description="The chip, where the iteration does not say it.")
+            str | None,
+            Field(max_length=20, description="The chip, where the iteration does not say it."),
         ] = None,
         cores: Annotated[int, Field(ge=1, le=2, description="How many cores run it.")] = 1,
         weights_in_flash: Annotated[
             bool, Field(description="The weights stay in flash instead of being copied to PSRAM.")
         ] = False,
         internal: Annotated[
-            int, Field(ge=0, description="KiB of internal RAM for activations.")
+            int, Field(ge=0, le=1 << 20, description="KiB of internal RAM for activations.")
         ] = 0,
     ) -> ModelCosts:
-        """Predict milliseconds, RAM and flash on the chip, with the slowest layers of one model.
+        """Predict milliseconds, RAM and flash on the chip; of one model, also its slowest layers.
 
         RAM is planned as ESP-DL does it. Times are predicted from published figures, with an
         interval that holds nine of ten models; they are no measurement.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
 from espdl_quantize.core import EspdlQuantizeError, OutputFolderError
 from espdl_quantize.mcp._models import (
@@ -15,27 +16,44 @@ from espdl_quantize.mcp._models import (
     FolderStatus,
     LintResult,
     NextStep,
-    ReportPage,
     Row,
     Violation,
 )
 from espdl_quantize.mcp._roots import Roots
 from espdl_quantize.mcp._spelling import MCP
 from espdl_quantize.mcp._tool import ENDS, READS, Tool
+from espdl_quantize.mcp.arguments import SETTING_SCHEMA
 from espdl_quantize.mcp.artifacts import first_that_fit, lines_of, list_folder, read_page
 from espdl_quantize.mcp.jobs import JobStore
-from espdl_quantize.record import locked
+from espdl_quantize.mcp.options import IterationNumber
+from espdl_quantize.mcp.texts import DEFAULT_SIZE, LARGEST_SIZE, quoted
+from espdl_quantize.record import Iteration, locked
 from espdl_quantize.record.comparison import ComparedIteration
-from espdl_quantize.record.files import BEST, HTML_REPORT, REPORT, iteration_name
+from espdl_quantize.record.evidence import COLUMNS
+from espdl_quantize.record.files import (
+    ARTIFACTS,
+    BEST,
+    BEST_EXTRAS,
+    BEST_FILES,
+    DESCRIPTION,
+    HTML_REPORT,
+    REPORT,
+    iteration_name,
+)
 from espdl_quantize.report import certainty_lines, compare, look
 from espdl_quantize.report import lint as lint_folder
 from espdl_quantize.search import Open, Proposal, Stop
 from espdl_quantize.setting import parse_setting
 
 OutputDir = Annotated[str, Field(description="The output folder, which holds iter_0.")]
-Offset = Annotated[int, Field(ge=0, description="The first row or line.")]
-_RANKED = 50
-_LINES = 200
+Offset = Annotated[int, Field(ge=0, le=10**9, description="The first row or line.")]
+MaxCharacters = Annotated[
+    int, Field(ge=1000, le=LARGEST_SIZE, description="At most so many are returned.")
+]
+_NAMES = sorted(ARTIFACTS | set(BEST_FILES) | set(BEST_EXTRAS) | {DESCRIPTION})
+ArtifactName = Annotated[str, WithJsonSchema({"type": "string", "enum": _NAMES})]
+Column = Annotated[str, WithJsonSchema({"type": "string", "enum": list(COLUMNS)})]
+_RANKED = 8
 _WARNINGS = 20
 
 
@@ -52,14 +70,16 @@ class FolderTools:
             Tool(self.lint_setting, "Check a setting", READS),
             Tool(self.artifacts, "Read the files of an iteration", READS),
             Tool(self.finalize, "End a search", ENDS),
-            Tool(self.report, "Read the final report", READS),
+            Tool(self.report, "Read the final report", READS, is_text=True),
         )
 
     def next_step(self, output_dir: OutputDir = "outputs") -> NextStep:
-        """Say what the search would run next and why, with the setting where it is ready.
+        """Return what the search would run next and why, with the whole setting where it is ready.
 
-        In open exploration (phase 5) the setting is yours to write: the advice names what gained,
-        what lost and what the data suggests. Writes nothing.
+        Then call run_iteration, whose default is that setting. The phase says where the search is;
+        a lever is one prescribed change, such as bias correction. In open exploration (phase 5) the
+        setting is yours to write: the advice names what gained, what lost and what the data
+        suggests. Where stop is given, the search is over: finalize, then report. Writes nothing.
         """
         outputs = self._folder(output_dir)
         standing = look(outputs)
@@ -78,20 +98,29 @@ class FolderTools:
             metric=history.metric,
             best_iteration=None if best is None else best.id,
             best_value=None if best is None else best.value,
-            ranking=[_row(row) for row in comparison.iterations[-_RANKED:]],
+            ranking=[_row(row) for row in _newest_and_best(comparison.iterations, best)],
             skipped_levers=[skip.to_json() for skip in hint.skipped_levers],
             notes=list(map(MCP.spell, decision.notes)),
             warnings=list(comparison.ranking_warnings),
             phase5_signals=decision.signals.to_json() if isinstance(decision, Open) else None,
+            untrusted=["advice", "notes", "ranking", "phase5_signals", "warnings"],
         )
 
     def lint_setting(
         self,
-        setting: Annotated[dict[str, Any], Field(description="See the resource setting-schema.")],
+        setting: Annotated[dict[str, Any], WithJsonSchema(SETTING_SCHEMA)],
         output_dir: OutputDir = "outputs",
     ) -> LintResult:
-        """Check a hand-written setting against the rules of the search and the model's ops."""
-        outputs = self._folder(output_dir)
+        """Check a hand-written setting against the rules of the search and the model's ops.
+
+        Returns each rule that it breaks with what to do; none are needed before the first
+        iteration. Then call run_iteration with the setting.
+        """
+        outputs = self._roots.resolve(output_dir, "output_dir")
+        if not outputs.is_dir():
+            # Before the first iteration there is only its form.
+            parse_setting({"iteration_id": 0, **setting})
+            return LintResult(ok=True, violations=[])
         number = setting.get("iteration_id", look(outputs).history.next_id)
         broken = lint_folder(outputs, parse_setting({**setting, "iteration_id": number}))
         violations = [
@@ -110,27 +139,33 @@ class FolderTools:
         *,
         output_dir: OutputDir = "outputs",
         iteration: Annotated[
-            int | Literal["best"] | None,
+            IterationNumber | Literal["best"] | None,
             Field(description="The N of iter_N, or 'best'; without it, the iterations are listed."),
         ] = None,
         file: Annotated[
-            str | None, Field(description="A file's name; without it, the files are listed.")
+            ArtifactName | None, Field(description="Without it, the files are listed.")
         ] = None,
         op: Annotated[
-            str | None, Field(description="Only rows of this op; a name, or a pattern with *.")
+            str | None,
+            Field(
+                max_length=1000, description="Only rows of this op; a name, or a pattern with *."
+            ),
         ] = None,
         op_type: Annotated[
-            str | None, Field(description="Only rows of ops of this type, such as Conv.")
+            str | None,
+            Field(max_length=100, description="Only rows of ops of this type, such as Conv."),
         ] = None,
         columns: Annotated[
-            list[str] | None, Field(description="Only these keys of each row.")
+            list[Column] | None,
+            Field(max_length=20, description="Only these keys of each row."),
         ] = None,
         offset: Offset = 0,
         limit: Annotated[int, Field(ge=1, le=500, description="At most so many rows.")] = 50,
+        max_characters: MaxCharacters = DEFAULT_SIZE,
     ) -> ArtifactPage:
-        """Read what an iteration left: errors by op, statistics, jumps, settings, the log.
+        """Return rows of a raw file of an iteration, in pages; next_offset begins the next page.
 
-        Pages hold at most ``limit`` rows and about 40,000 characters; next_offset has the rest.
+        worst_ops, why and settings answer most questions without it.
         """
         outputs = self._folder(output_dir)
         if iteration is None:
@@ -164,6 +199,7 @@ class FolderTools:
             columns=columns,
             offset=offset,
             limit=limit,
+            characters=max_characters // 2,
         )
 
     def finalize(
@@ -177,9 +213,10 @@ class FolderTools:
             bool, Field(description="Rewrite final_report.md even where it was edited.")
         ] = False,
     ) -> Finalized:
-        """End the search: write best/, final_report.md and report.html.
+        """End the search: write best/, final_report.md and report.html, and return where they are.
 
-        They are rewritten every time; an edited final_report.md is kept unless forced.
+        They are rewritten every time; an edited final_report.md is kept unless forced. Then call
+        final_score and verify, finalize again, and report.
         """
         outputs = self._folder(output_dir)
         self._store.check_free(outputs)
@@ -205,11 +242,15 @@ class FolderTools:
 
     def report(
         self,
+        *,
         output_dir: OutputDir = "outputs",
         offset: Offset = 0,
-        limit: Annotated[int, Field(ge=1, le=1000, description="At most so many lines.")] = _LINES,
-    ) -> ReportPage:
-        """Read final_report.md, and say where best/ and report.html are."""
+        max_characters: MaxCharacters = DEFAULT_SIZE,
+    ) -> str:
+        """Return a page of final_report.md, and where best/ and report.html are, for the user.
+
+        The first line says where the next page begins. finalize writes the report, tune at its end.
+        """
         outputs = self._folder(output_dir)
         path = self._roots.resolve(outputs / REPORT, "the report")
         if not path.is_file():
@@ -217,19 +258,16 @@ class FolderTools:
                 f"{outputs} has no final_report.md", "finalize writes it; tune does so at its end"
             )
         lines = lines_of(path)
-        shown = first_that_fit(lines[offset : offset + limit])
-        end = offset + len(shown)
         best, html = outputs / BEST, outputs / HTML_REPORT
-        return ReportPage(
-            path=str(path),
-            text="\n".join(shown),
-            total_lines=len(lines),
-            offset=offset,
-            next_offset=end if end < len(lines) else None,
-            report_html=str(html) if html.is_file() else None,
-            best=str(best) if best.is_dir() else None,
-            best_files=[file.name for file in list_folder(best, self._roots)],
-        )
+        files = ", ".join(file.name for file in list_folder(best, self._roots))
+        head = [f"{path}: {len(lines)} lines"]
+        head += [f"best model: {best} ({files})"] if best.is_dir() else []
+        head += [f"with charts: {html}"] if html.is_file() else []
+        shown = first_that_fit(lines[offset:], max_characters - 700 - len("\n".join(head)))
+        end = offset + len(shown)
+        if end < len(lines):
+            head[0] += f", here {offset} to {end}; go on with offset {end}"
+        return "\n".join([*head, "", quoted(shown)])
 
     def _folder(self, output_dir: str) -> Path:
         outputs = self._roots.resolve(output_dir, "output_dir")
@@ -238,6 +276,15 @@ class FolderTools:
                 f"{outputs} does not exist", "tune and run_iteration make it; or give another one"
             )
         return outputs
+
+
+def _newest_and_best(
+    rows: Sequence[ComparedIteration], best: Iteration | None
+) -> list[ComparedIteration]:
+    newest = list(rows[-_RANKED:])
+    if best is not None and all(row.iteration_id != best.id for row in newest):
+        newest = [row for row in rows if row.iteration_id == best.id] + newest
+    return newest
 
 
 def _row(record: ComparedIteration) -> Row:

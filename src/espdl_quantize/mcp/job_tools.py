@@ -10,18 +10,34 @@ import anyio
 from mcp.server.mcpserver import Context
 from pydantic import Field
 
-from espdl_quantize.core import EspdlQuantizeError, UsageError
+from espdl_quantize.core import (
+    EspdlQuantizeError,
+    Hint,
+    Option,
+    OutputFolderError,
+    UsageError,
+    join_hints,
+)
 from espdl_quantize.mcp._models import LIVE, Job, Status
 from espdl_quantize.mcp._roots import Roots
 from espdl_quantize.mcp._tool import ENDS, READS, REPLACES, RUNS, Tool
 from espdl_quantize.mcp.folder_tools import folder_status
 from espdl_quantize.mcp.jobs import JobStore
-from espdl_quantize.record import read_history
+from espdl_quantize.mcp.options import (
+    Duration,
+    Iterations,
+    RunOptions,
+    SettingOrWord,
+    TuneOptions,
+    flags_of,
+)
+from espdl_quantize.mcp.texts import shortened
+from espdl_quantize.record import is_finished, read_history
 from espdl_quantize.record.files import iteration_name
-from espdl_quantize.report import look
+from espdl_quantize.report import lint, look
 from espdl_quantize.search import Proposal, Stop
 from espdl_quantize.setting import Setting, baseline, parse_setting
-from espdl_quantize.tune import BUDGET_RULE
+from espdl_quantize.tune import parse_duration
 
 Ctx = Context[None, Any]
 Contract = Annotated[str, Field(description="Path of the contract module, user_quant.py.")]
@@ -31,35 +47,16 @@ Wait = Annotated[
     Field(
         ge=0,
         le=3600,
-        description="Wait so many seconds for the job's end, with progress notifications where the "
-        "client asks for them; the job goes on in any case.",
+        description="Wait so many seconds for the job's end; it goes on in any case.",
     ),
 ]
 JobId = Annotated[str, Field(description="As the tool that started it returned it.")]
-Engine = Annotated[
-    Literal["fast", "reference"], Field(description="The fast engine, or plain esp-ppq.")
-]
-FullEval = Annotated[bool, Field(description="Score by evaluate(), not by evaluate_fast().")]
-Seed = Annotated[int, Field(ge=0, description="Of every random generator.")]
-NoFloat = Annotated[
-    bool, Field(description="Do not score the float model first: evaluate() cannot.")
-]
-Limit = Annotated[
-    str | None,
-    Field(
-        description="End an iteration that takes longer, as failed: 30m, 2h, or seconds. Without "
-        "it, ten times what was measured in this folder before."
-    ),
-]
 DryRun = Annotated[
     bool, Field(description="Say what would be run and how long it takes; write nothing.")
 ]
-NoReuse = Annotated[
-    bool, Field(description="Compute everything anew, and share nothing with other iterations.")
-]
+_RUN, _TUNE = RunOptions(), TuneOptions()
 _POLL = 0.25
 _NOTIFY = 1.0
-_SHOWN = 20
 
 
 class JobTools:
@@ -74,6 +71,8 @@ class JobTools:
             Tool(self.check_contract, "Check a contract", RUNS),
             Tool(self.run_iteration, "Run one iteration", REPLACES),
             Tool(self.tune, "Search by itself", RUNS),
+            Tool(self.final_score, "Take the final score", RUNS),
+            Tool(self.verify, "Verify the exported file", RUNS),
             Tool(self.status, "Jobs and output folders", READS),
             Tool(self.cancel, "Cancel a job", ENDS),
         )
@@ -88,9 +87,10 @@ class JobTools:
         ] = True,
         wait_seconds: Wait = 45,
     ) -> Job:
-        """Check a contract: all of its form at once, one batch, the float model's score.
+        """Check a contract: all faults of its form, one batch, and the float model's score.
 
-        Executes the user's module. Runs as a job.
+        Executes the user's module, as a job. Waits up to wait_seconds for its end; then call status
+        with the job_id. Next: run_iteration or tune. The same check twice is one job.
         """
         path = self._file(contract, "contract")
         arguments = ["check", str(path), *([] if score else ["--no-score"])]
@@ -103,57 +103,36 @@ class JobTools:
         *,
         contract: Contract,
         output_dir: OutputDir = "outputs",
-        setting: Annotated[
-            dict[str, Any] | Literal["next", "baseline"],
-            Field(
-                description="A setting (see the resource setting-schema; iteration_id may be left "
-                "out), 'next' for what the search asks for, or 'baseline'."
-            ),
-        ] = "next",
-        iteration: Annotated[
-            int | None,
-            Field(ge=0, description="The N of iter_N; without it, the next that is free."),
-        ] = None,
+        setting: SettingOrWord = "next",
         overwrite: Annotated[bool, Field(description="Replace a finished iteration.")] = False,
-        allow: Annotated[
-            bool, Field(description="Run a setting that breaks a rule of the search.")
-        ] = False,
-        use_full_eval: FullEval = False,
-        no_float_score: NoFloat = False,
-        info: Annotated[bool, Field(description="Export .info and .json, too.")] = False,
-        native: Annotated[bool, Field(description="Export .native, too.")] = False,
-        seed: Seed = 0,
-        engine: Engine = "fast",
-        iteration_limit: Limit = None,
-        no_reuse: NoReuse = False,
         dry_run: DryRun = False,
+        options: Annotated[RunOptions, Field(description="Rarely needed.")] = _RUN,
         wait_seconds: Wait = 0,
     ) -> Job:
-        """Quantize, analyse and score once, as a job.
+        """Quantize, analyse and score once with one setting: one iteration.
 
-        Executes the user's module. Leaves <output_dir>/iter_<N> with the model and every artifact
-        of its error, or nothing where it is cancelled.
+        Executes the user's module, as a job. Returns a job_id at once; call status with it and
+        wait_seconds until it has ended, then next_step. A setting of yours is checked against the
+        rules of the search first. Leaves <output_dir>/iter_<N>, or nothing where it is cancelled.
         """
         path = self._file(contract, "contract")
-        outputs = self._roots.resolve(output_dir, "output_dir")
-        chosen = await _in_thread(lambda: _choose(outputs, setting, iteration))
+        outputs = self._output(output_dir)
+        number = options.iteration
+        chosen = await _in_thread(lambda: _choose(outputs, setting, number))
         folder = self._roots.resolve(
             outputs / iteration_name(chosen.iteration_id), "the iteration's folder"
         )
+        if is_finished(folder) and not overwrite:
+            raise OutputFolderError(
+                f"{folder} holds a finished iteration",
+                Hint("leave out ", Option.ITERATION, " for the next, or pass ")
+                + Hint(Option.OVERWRITE.of(True)),
+            )
+        if not isinstance(setting, str) and not options.allow:
+            await _in_thread(lambda: _lint(outputs, chosen))
         arguments = ["run", str(path), "--output-dir", str(folder)]
-        arguments += ["--seed", str(seed), "--engine", engine]
-        arguments += _flags(
-            overwrite=overwrite,
-            allow=allow,
-            use_full_eval=use_full_eval,
-            no_float_score=no_float_score,
-            info=info,
-            native=native,
-            no_reuse=no_reuse,
-            dry_run=dry_run,
-        )
-        if iteration_limit is not None:
-            arguments.append(f"--iteration-limit={iteration_limit}")
+        arguments += options.arguments("allow", "info", "native")
+        arguments += flags_of(overwrite=overwrite, dry_run=dry_run)
         content = chosen.model_dump(exclude_none=True)
         writes = None if dry_run else outputs
         job = await _in_thread(
@@ -168,84 +147,120 @@ class JobTools:
         contract: Annotated[
             str | None, Field(description="Path of the contract module, user_quant.py.")
         ] = None,
-        recorded: Annotated[
-            str | None,
-            Field(description="Instead of a contract: a recorded table, which is replayed."),
-        ] = None,
         output_dir: OutputDir = "outputs",
-        iterations: Annotated[
-            int | None,
-            Field(ge=1, description=f"How many iterations this call may run. {BUDGET_RULE}"),
-        ] = None,
+        iterations: Iterations | None = None,
         time: Annotated[
-            str | None, Field(description="How long this call may take: 45m, 1h30m, 90s.")
+            Duration | None, Field(description="How long this call may take: 45m, 1h30m, 90s.")
         ] = None,
-        policy: Annotated[
-            str, Field(description="Who explores once the levers are used up: evidence or optuna.")
-        ] = "evidence",
-        ignore_plateau: Annotated[
-            bool, Field(description="Go on where the metric has stopped moving.")
-        ] = False,
-        use_full_eval: FullEval = False,
-        no_float_score: NoFloat = False,
-        pace: Annotated[
-            float | None,
-            Field(gt=0, description="With recorded: at so many times the recorded speed."),
-        ] = None,
-        seed: Seed = 0,
-        engine: Engine = "fast",
-        iteration_limit: Limit = None,
-        no_reuse: NoReuse = False,
         dry_run: DryRun = False,
+        options: Annotated[TuneOptions, Field(description="Rarely needed.")] = _TUNE,
         wait_seconds: Wait = 0,
     ) -> Job:
-        """Search by itself to a stop, as a job; <output_dir>/best holds the best model so far.
+        """Search by itself to a stop: baseline, calibrations, levers, open exploration, report.
 
-        Executes the user's module. Without iterations and time it stops at the target, at a
-        plateau, or when nothing is left to try. The same call goes on from where it stopped.
+        Executes the user's module, as a job. Returns a job_id at once; call status with it and
+        wait_seconds until it has ended, then report. Without iterations and time it stops at the
+        target, at a plateau, or when nothing is left to try. The same call goes on where it
+        stopped; <output_dir>/best holds the best model so far.
         """
+        recorded = options.recorded
         if (contract is None) == (recorded is None):
-            raise UsageError("tune takes one of contract and recorded", "give one of them")
-        outputs = self._roots.resolve(output_dir, "output_dir")
-        arguments = ["tune", "--output-dir", str(outputs), f"--policy={policy}"]
-        arguments += ["--seed", str(seed), "--engine", engine]
+            raise UsageError("tune takes one of contract and options.recorded", "give one of them")
+        outputs = self._output(output_dir)
+        arguments = ["tune", "--output-dir", str(outputs), f"--policy={options.policy}"]
+        arguments += options.arguments("ignore_plateau")
         if contract is not None:
             arguments.append(str(self._file(contract, "contract")))
         if recorded is not None:
-            arguments += ["--recorded", str(self._roots.resolve(recorded, "recorded"))]
+            table = self._file(recorded, "options.recorded")
+            arguments += ["--recorded", str(table)]
+        if time is not None:
+            parse_duration(time)
         for option, value in (
             ("--iterations", iterations),
             ("--time", time),
-            ("--pace", pace),
-            ("--iteration-limit", iteration_limit),
+            ("--pace", options.pace),
         ):
             if value is not None:
                 arguments.append(f"{option}={value}")
-        arguments += _flags(
-            ignore_plateau=ignore_plateau,
-            use_full_eval=use_full_eval,
-            no_float_score=no_float_score,
-            no_reuse=no_reuse,
-            dry_run=dry_run,
-        )
+        arguments += flags_of(dry_run=dry_run)
         writes = None if dry_run else outputs
-        job = await _in_thread(lambda: self._store.start("tune", arguments, writes))
+        job = await _in_thread(
+            lambda: self._store.start("tune", arguments, writes, is_light=recorded is not None)
+        )
+        return await self._wait(job, wait_seconds, ctx)
+
+    async def final_score(
+        self,
+        ctx: Ctx,
+        *,
+        contract: Contract,
+        output_dir: OutputDir = "outputs",
+        wait_seconds: Wait = 0,
+    ) -> Job:
+        """Score best and the baseline on images that the search never used (evaluate_final).
+
+        Executes the user's module, as a job; tune has done it at its end. Returns a job_id at once;
+        call status with it, then finalize, which puts the score into the report.
+        """
+        return await self._of_best("final_score", "final", contract, output_dir, wait_seconds, ctx)
+
+    async def verify(
+        self,
+        ctx: Ctx,
+        *,
+        contract: Contract,
+        output_dir: OutputDir = "outputs",
+        wait_seconds: Wait = 0,
+    ) -> Job:
+        """Make best's model again and hold the file against it, the chip's rules and its integers.
+
+        Executes the user's module, as a job, before a model is deployed. Returns a job_id at once;
+        call status with it.
+        """
+        return await self._of_best("verify", "verify", contract, output_dir, wait_seconds, ctx)
+
+    async def _of_best(
+        self,
+        kind: Literal["final_score", "verify"],
+        command: str,
+        contract: str,
+        output_dir: str,
+        wait_seconds: float,
+        ctx: Ctx,
+    ) -> Job:
+        path, outputs = self._file(contract, "contract"), self._output(output_dir)
+        if not outputs.is_dir():
+            raise OutputFolderError(
+                f"{outputs} does not exist", "start tune or run_iteration, which make it"
+            )
+        arguments = [command, str(path), "--output-dir", str(outputs)]
+        job = await _in_thread(lambda: self._store.start(kind, arguments, outputs))
         return await self._wait(job, wait_seconds, ctx)
 
     async def status(
         self,
         ctx: Ctx,
         *,
-        job_id: Annotated[str | None, Field(description="One job.")] = None,
+        job_id: Annotated[
+            str | None, Field(max_length=64, description="One job, with its result or error.")
+        ] = None,
         output_dir: Annotated[
             str | None, Field(description="An output folder: its search and its jobs.")
         ] = None,
+        state: Annotated[
+            Literal["live", "queued", "running", "finished", "failed", "interrupted", "lost"]
+            | None,
+            Field(description="Only jobs in this state; live: all that have not ended."),
+        ] = None,
+        offset: Annotated[int, Field(ge=0, le=10**6, description="The first of the list.")] = 0,
+        limit: Annotated[int, Field(ge=1, le=50, description="At most so many of the list.")] = 10,
         wait_seconds: Wait = 0,
     ) -> Status:
-        """Say how a job is, or the newest 20 jobs, or where the search in an output folder stands.
+        """Say how a job is; or list jobs, those that run first; or where a search stands.
 
-        With job_id and wait_seconds it waits for the job's end. Only with job_id are the command,
-        its result and all that it told last in the answer.
+        With job_id and wait_seconds it waits for the job's end: call it again and again until the
+        state is neither queued nor running. Then do what "next" says.
         """
         folder = None
         if output_dir is not None:
@@ -253,15 +268,27 @@ class JobTools:
             folder = await _in_thread(lambda: folder_status(outputs))
         if job_id is not None:
             job = await _in_thread(lambda: self._store.get(job_id))
-            return Status(jobs=[await self._wait(job, wait_seconds, ctx)], folder=folder)
-        writes_into = None if folder is None else folder.output_dir
-        jobs = await _in_thread(lambda: self._store.jobs(_SHOWN, writes_into))
-        return Status(jobs=list(map(_brief, jobs)), folder=folder)
+            job = await self._wait(job, wait_seconds, ctx)
+            return Status(
+                jobs=[job], total=1, live=int(job.state in LIVE), folder=folder, untrusted=["jobs"]
+            )
+        into = None if folder is None else folder.output_dir
+        page = await _in_thread(lambda: self._store.page(into, state, offset, limit))
+        end = offset + len(page.jobs)
+        return Status(
+            jobs=list(map(_brief, page.jobs)),
+            total=page.total,
+            live=page.live,
+            next_offset=end if end < page.total else None,
+            folder=folder,
+            untrusted=["jobs"],
+        )
 
     async def cancel(self, ctx: Ctx, job_id: JobId, wait_seconds: Wait = 10) -> Job:
         """End a job as by Ctrl-C: what was finished is kept, and the same call goes on from there.
 
-        What does not end within half a minute is terminated, then killed.
+        Returns the job; call status until it has ended. One that is queued never starts. What does
+        not end within half a minute is terminated, then killed.
         """
         job = await _in_thread(lambda: self._store.cancel(job_id))
         return await self._wait(job, wait_seconds, ctx)
@@ -285,13 +312,33 @@ class JobTools:
     def _file(self, path: str, what: str) -> Path:
         file = self._roots.resolve(path, what)
         if not file.is_file():
-            raise UsageError(f"{what} {path!r}: {file} is no file", "give the path of the module")
+            hint = "give the path of a file inside the root"
+            if what == "contract":
+                hint = "give the path of the contract; init writes one to fill in"
+            raise UsageError(f"{what} {path[:200]!r}: {file} is no file", hint)
+        wanted = ".py" if what == "contract" else ".zip"
+        if file.suffix != wanted:
+            raise UsageError(f"{what} {path[:200]!r} does not end in {wanted}", "give another file")
         return file
+
+    def _output(self, path: str) -> Path:
+        outputs = self._roots.resolve(path, "output_dir")
+        if outputs.exists() and not outputs.is_dir():
+            raise UsageError(f"output_dir {path[:200]!r} is a file", "give the path of a folder")
+        return outputs
 
 
 def _brief(job: Job) -> Job:
     """Leave out what would make a list of jobs long."""
-    return job.model_copy(update={"command": [], "recent": job.recent[-1:], "result": None})
+    recent = [shortened(line, 200) for line in job.recent[-1:]]
+    error = job.error
+    if error is not None:
+        error = error.model_copy(
+            update={"message": shortened(error.message, 200), "faults": [], "hint": ""}
+        )
+    return job.model_copy(
+        update={"recent": recent, "result": None, "error": error, "untrusted": [], "next": ""}
+    )
 
 
 async def _notify(ctx: Ctx, job: Job) -> None:
@@ -301,7 +348,7 @@ async def _notify(ctx: Ctx, job: Job) -> None:
     await ctx.report_progress(job.elapsed_seconds, total, text)
 
 
-def _choose(outputs: Path, setting: dict[str, Any] | str, iteration: int | None) -> Setting:
+def _choose(outputs: Path, setting: Any, iteration: int | None) -> Setting:
     """Return the setting that is meant, under its number."""
     history = read_history(outputs) if outputs.is_dir() else None
     number = 0 if history is None else history.next_id
@@ -311,6 +358,10 @@ def _choose(outputs: Path, setting: dict[str, Any] | str, iteration: int | None)
         return baseline(number, num_of_bits=None)
     if isinstance(setting, dict):
         return parse_setting({**setting, "iteration_id": number})
+    if setting != "next":
+        raise UsageError(
+            f"setting is {shortened(repr(setting), 60)}", 'give "next", "baseline" or an object'
+        )
     decision = look(outputs).decision
     if not isinstance(decision, Proposal):
         raise EspdlQuantizeError(
@@ -322,8 +373,19 @@ def _choose(outputs: Path, setting: dict[str, Any] | str, iteration: int | None)
     return decision.setting.model_copy(update={"iteration_id": number})
 
 
-def _flags(**flags: bool) -> list[str]:
-    return [f"--{name.replace('_', '-')}" for name, is_set in flags.items() if is_set]
+def _lint(outputs: Path, setting: Setting) -> None:
+    """Refuse a setting that breaks a rule of the search, before a job is started for it."""
+    broken = lint(outputs, setting)
+    if broken:
+        raise EspdlQuantizeError(
+            "; ".join(f"{each.rule}: {each.found}" for each in broken),
+            join_hints(
+                [
+                    *(each.hint for each in broken),
+                    Hint(Option.ALLOW.of(True), " runs it all the same, where the user wants it"),
+                ]
+            ),
+        )
 
 
 async def _in_thread(call: Any) -> Any:

@@ -26,10 +26,11 @@ KEYS = {
 
 @dataclass(frozen=True)
 class Applied:
-    """The setting after the target's rules, and the default width it ran with."""
+    """The setting after the target's rules, the width it ran with, and what ran otherwise."""
 
     setting: Setting | None
     num_of_bits: int = DEFAULT_BITS
+    warnings: tuple[str, ...] = ()
 
 
 def write_setting(folder: Path, setting: Setting) -> None:
@@ -107,7 +108,9 @@ def load_applied(iteration: Iteration) -> Applied:
         setting = parse_setting(resolved) if isinstance(resolved, dict) else iteration.setting
     except SettingError:
         setting = iteration.setting
-    return Applied(setting, bits or DEFAULT_BITS)
+    warnings = summary.get("warnings")
+    told = warnings if isinstance(warnings, list) else []
+    return Applied(setting, bits or DEFAULT_BITS, tuple(text(warning) or "" for warning in told))
 
 
 def applied_width(folder: Path) -> int | None:

@@ -19,6 +19,18 @@ from espdl_quantize.record.files import (
 )
 from espdl_quantize.record.iteration_record import Iteration, LayerError
 
+_MOMENTS = ("Mean", "Std", "Skewness", "Kurtosis", "Max", "Min", "Hist")
+COLUMNS = (
+    *("Op name", "Op type", "Variable name", "Is parameter", "Is input", "Is output"),
+    "Noise:Signal Power Ratio",
+    *(f"{of} {moment}" for of in ("Noise", "Quantized", "Float") for moment in _MOMENTS),
+    *("op_name", "max_snr", "per_var_snrs", "inputs_float_std_ratio"),
+    *("op_prev", "op_next", "delta_graphwise", "isolated_layerwise_op_next"),
+    *("intervening_excess", "intervening_non_computing_ops"),
+    *("name", "op_type", "inputs", "outputs", "op", "key", "value", "line", "text"),
+)
+"""The keys of the rows of all these files; the last are those of files without rows."""
+
 
 @dataclass(frozen=True)
 class VariableStats:

@@ -110,6 +110,9 @@ OUTPUT_FILES = {
 }
 """What lies in an output folder, and what it is."""
 
+LARGEST_ITERATION = 999_999_999
+"""Of the numbers of iterations."""
+
 _ITERATION_NAME = re.compile(r"iter_(0|[1-9][0-9]{0,8})")
 
 

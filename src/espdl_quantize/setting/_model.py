@@ -106,7 +106,7 @@ class Streaming(Section):
 
 
 class _Head(Section):
-    iteration_id: int = Field(ge=0)
+    iteration_id: int = Field(ge=0, le=999_999_999)
     """The number of the iteration; the name of its folder, iter_<N>, decides."""
     rationale: str = ""
     """Why this setting; several changes at once cite the iterations that speak for them."""

@@ -13,7 +13,7 @@ import pytest
 from espdl_quantize.core import OutputFolderError
 from espdl_quantize.mcp._models import Job
 from espdl_quantize.mcp.jobs import JobStore
-from espdl_quantize.mcp.jobs import store as job_store
+from espdl_quantize.mcp.jobs import keeper as job_keeper
 from espdl_quantize.mcp.jobs.progress import ProgressReader
 from espdl_quantize.mcp.jobs.record import load
 from tests.mcp.jobs.forge import JOB, forge, wait_for
@@ -161,7 +161,7 @@ def test_a_fault_with_one_job_stops_nothing_for_the_others(
             raise RuntimeError("what nobody thought of")
         return real(folder)
 
-    monkeypatch.setattr(job_store, "load", load_but_one)
+    monkeypatch.setattr(job_keeper, "load", load_but_one)
     other = store_in(tmp_path)
     other.tend()
     ended(store, job)
@@ -281,7 +281,7 @@ def test_a_forged_line_of_progress_takes_none_of_the_others_along(
 def test_a_server_that_holds_the_records_for_ever_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job_store, "_PATIENCE", 0.1)
+    monkeypatch.setattr(job_keeper, "_PATIENCE", 0.1)
     store, other = store_in(tmp_path), store_in(tmp_path)
     with store._locked(), pytest.raises(OutputFolderError, match="held by another process"):
         other.start("tune", [])

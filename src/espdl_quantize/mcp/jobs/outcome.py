@@ -18,13 +18,17 @@ from espdl_quantize.core import (
     EspdlQuantizeError,
     hint_of,
 )
-from espdl_quantize.mcp._models import ErrorInfo, Job, JobProgress, RecordedState
+from espdl_quantize.mcp._models import ErrorInfo, Job, JobProgress, Kind, RecordedState
 from espdl_quantize.mcp._spelling import MCP
 from espdl_quantize.mcp.jobs._read import plain, read_end
 from espdl_quantize.mcp.jobs.record import STDERR, STDOUT, JobRecord, kind_of, time_of
 
 _TAIL = 2000
 """Characters of stderr that are shown of a job that said nothing else."""
+_KILLED = (
+    ". SIGKILL is often the system's answer to too little memory: where it comes again, use fewer "
+    "or smaller calibration batches"
+)
 _LARGEST = 64 << 20
 """Bytes of what a command printed that are read; the result comes last."""
 
@@ -66,14 +70,33 @@ def describe(
         pid=record.pid,
         started_at=_iso(record.started_at),
         elapsed_seconds=round((record.ended_at or time.time()) - record.started_at, 3),
-        exit_code=record.exit_code,
+        exit_code=record.exit_code if error is None else error.exit_code,
         progress=progress if record.is_live else None,
         recent=recent,
         result=printed.result if printed is not None and record.state == "finished" else None,
         error=error,
         warnings=list(warnings),
         next=_next(record),
+        untrusted=["result", "recent", "progress", "error"],
     )
+
+
+def with_repetitions(job: Job, crashes: int) -> Job:
+    """Return a job that was lost, with another hint where the same has crashed before.
+
+    Args:
+        job: as it is described.
+        crashes: how often, this time counted.
+    """
+    if job.error is None or crashes < 2:
+        return job
+    hint = (
+        f"the same call has crashed {crashes} times and will again. Change something: another "
+        "setting (leave out the pass that ran), fewer or smaller calibration batches, "
+        "options.engine: reference; or tell the user what error.message says"
+    )
+    error = job.error.model_copy(update={"hint": hint})
+    return job.model_copy(update={"error": error, "next": "do what error.hint says"})
 
 
 def describe_damaged(job_id: str, error: Exception) -> Job:
@@ -90,7 +113,7 @@ def describe_damaged(job_id: str, error: Exception) -> Job:
         started_at=_iso(time_of(job_id)),
         elapsed_seconds=0.0,
         error=ErrorInfo(message=message, hint=hint, exit_code=EXIT_OUTPUT_FOLDER),
-        next="see error.fix; other jobs are not affected",
+        next="do what error.hint says; other jobs are not affected",
     )
 
 
@@ -125,9 +148,14 @@ def _printed_error(value: dict[str, Any]) -> ErrorInfo | None:
     if not isinstance(error, dict):
         return None
     form = {"message": "", "hint": "", "exit_code": 1, **error, "faults": value.get("faults", [])}
+    if isinstance(form["faults"], list) and form["faults"]:
+        # Each is told on its own.
+        count = len(form["faults"])
+        form["message"] = f"the contract has {count} fault{'s' if count > 1 else ''}, see faults"
     if "hint_parts" in error and isinstance(form["hint"], str):
         # The command speaks to a shell.
         form["hint"] = MCP.spell(hint_of(error))
+    form["hint"] = form["hint"] or "fix what the message says, then call the tool again"
     info = ErrorInfo.model_validate(form, strict=True)
     if not 0 < info.exit_code < 256:
         raise ValueError(f"no exit code: {info.exit_code}")
@@ -137,6 +165,18 @@ def _printed_error(value: dict[str, Any]) -> ErrorInfo | None:
 def _error(record: JobRecord, folder: Path, printed: _Printed | None) -> ErrorInfo:
     if printed is not None and printed.error is not None:
         return printed.error
+    if record.pid is None and record.cancel_at is None:
+        return ErrorInfo(
+            message="it never started: the server in whose queue it was has ended",
+            hint="call the tool again with the same arguments",
+            exit_code=EXIT_REFUSED,
+        )
+    if record.pid is None:
+        return ErrorInfo(
+            message="it was cancelled before it started",
+            hint="call the tool again where it is wanted after all",
+            exit_code=EXIT_INTERRUPTED,
+        )
     how = "ended without a result"
     if record.exit_code is not None and record.exit_code < 0:
         how = f"was killed by {_signal_name(-record.exit_code)}"
@@ -145,7 +185,8 @@ def _error(record: JobRecord, folder: Path, printed: _Printed | None) -> ErrorIn
     tail = (read_end(folder / STDERR, _TAIL) or b"").decode("utf-8", errors="replace").strip()
     return ErrorInfo(
         message=f"the process {record.pid} {how}" + (f"; it said last: {tail}" if tail else ""),
-        hint="finished iterations are kept: the same call goes on from there",
+        hint="finished iterations are kept: the same call goes on from there"
+        + ("" if record.exit_code != -signal.SIGKILL or record.cancel_at else _KILLED),
         exit_code=_shell_code(record),
     )
 
@@ -159,19 +200,26 @@ def _shell_code(record: JobRecord) -> int:
 
 
 def _next(record: JobRecord) -> str:
+    if record.state == "queued":
+        return "it starts as soon as a place is free; call status with this job_id and wait_seconds"
     if record.state == "cancelling":
         return "it is ending; call status until it has"
     if record.is_live:
         return "call status with this job_id; wait_seconds waits for its end"
     if record.state == "finished":
-        return {
-            "check_contract": "run_iteration or tune",
-            "run_iteration": "next_step says what to run next; artifacts has the errors",
-            "tune": "report has the final report; artifacts has the errors",
-        }[record.kind]
+        return _NEXT[record.kind]
     if record.state == "failed":
         return "fix what the error says, then call the tool again"
     return "call the tool again with the same arguments: it goes on where it stopped"
+
+
+_NEXT: dict[Kind, str] = {
+    "check_contract": "if the float score is what the user expects: run_iteration or tune",
+    "run_iteration": "next_step says what to run next; worst_ops has the errors",
+    "tune": "report has the final report; worst_ops has the errors",
+    "final_score": "finalize puts it into the report",
+    "verify": "tell the user; deploy writes a project for the board",
+}
 
 
 def _signal_name(number: int) -> str:

@@ -22,8 +22,14 @@ from pydantic.dataclasses import dataclass
 from espdl_quantize.core import OutputFolderError, UsageError, load_json, write_json
 from espdl_quantize.mcp._models import LIVE, Kind, RecordedState
 
-_NAMES: dict[Kind, str] = {"check_contract": "check", "run_iteration": "run", "tune": "tune"}
-_NAME = re.compile(r"(check|run|tune)-([0-9]{8}-[0-9]{6})-[0-9a-f]{6}")
+_NAMES: dict[Kind, str] = {
+    "check_contract": "check",
+    "run_iteration": "run",
+    "tune": "tune",
+    "final_score": "final",
+    "verify": "verify",
+}
+_NAME = re.compile(r"(check|run|tune|final|verify)-([0-9]{8}-[0-9]{6})-[0-9a-f]{6}")
 RECORD = "job.json"
 STDOUT, STDERR, PROGRESS = "stdout.json", "stderr.log", "progress.jsonl"
 _LARGEST = 1 << 20
@@ -51,6 +57,7 @@ class JobRecord:
         cancel_at: when it was asked to end; None while nobody did.
         signals: how many were sent.
         ended_at: when its end was seen.
+        is_light: it executes no contract, and so waits for none that does.
         exit_code: where its parent lived to see it; negative for a signal.
         version: of this form.
     """
@@ -68,6 +75,7 @@ class JobRecord:
     cancel_at: _Time | None = None
     signals: Annotated[int, Field(ge=0, le=3)] = 0
     ended_at: _Time | None = None
+    is_light: bool = False
     exit_code: Annotated[int, Field(ge=-(1 << 31), lt=1 << 32)] | None = None
     version: Literal[1] = 1
 
