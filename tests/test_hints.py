@@ -29,18 +29,18 @@ SAME = [
     (OVERWRITE, MCP, "give another output_dir, or pass overwrite: true"),
     (OVERWRITE, PYTHON, "give another output_dir, or pass overwrite=True"),
     (Hint(Option.ENGINE.of("reference")), SHELL, "--engine reference"),
-    (Hint(Option.ENGINE.of("reference")), MCP, 'engine: "reference"'),
+    (Hint(Option.ENGINE.of("reference")), MCP, 'options.engine: "reference"'),
     (Hint(Option.ENGINE.of("reference")), PYTHON, "engine='reference'"),
     (WRITE, PLAIN, "'compare with write_next FILE' writes it"),
     (WRITE, SHELL, "'espdl-quantize compare --write-next FILE' writes it"),
     (WRITE, MCP, "next_step writes it"),
     (WRITE, PYTHON, "espdl_quantize.report.compare(write_next='FILE') writes it"),
     (Hint(Command.COMPARE.of(Option.FINALIZE.of(True))), MCP, "finalize"),
-    (Hint(Command.FINAL), MCP, "the command 'espdl-quantize final'"),
+    (Hint(Command.FINAL), MCP, "final_score"),
     (Hint(Command.FINAL), SHELL, "'espdl-quantize final'"),
     (Hint(Option.NO_SCORE.of(True)), SHELL, "--no-score"),
     (Hint(Option.NO_SCORE.of(True)), MCP, "score: false"),
-    (Hint(Option.IN_PROCESS.of(True)), MCP, "the command's --in-process"),
+    (Hint(Option.IN_PROCESS.of(True)), MCP, "'in_process', which only the command has"),
 ]
 SOURCE = Path(espdl_quantize.__file__).parent
 DOORS = ("cli", "mcp")
@@ -81,7 +81,11 @@ def test_the_server_has_every_argument_and_tool(tmp_path: Path) -> None:
     roots = Roots([tmp_path])
     server = make_server(roots, JobStore(tmp_path / "state", tmp_path))
     tools = {tool.name: tool for tool in anyio.run(server.list_tools)}
-    names = {name for tool in tools.values() for name in tool.input_schema["properties"]}
+    names = set()
+    for tool in tools.values():
+        properties = tool.input_schema["properties"]
+        grouped = properties.get("options", {}).get("properties", {})
+        names |= {*properties, *(f"options.{name}" for name in grouped)}
     for option in set(Option) - set(SHELL_ONLY) - {Option.FINALIZE}:
         assert MCP.spell(Hint(option)).partition(":")[0] in names, option
     assert not names.intersection(SHELL_ONLY)

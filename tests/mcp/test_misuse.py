@@ -184,7 +184,7 @@ async def test_a_contract_is_written_once_and_linted_before_the_first_run(root: 
     async with connect(root) as client:
         made = await call(client, "init")
         twice = await refused(client, "init")
-        outside = await refused(client, "init", path="../user_quant.py")
+        outside = await refused(client, "init", contract="../user_quant.py")
         kept = await call(client, "lint_setting", setting={"calib_algorithm": "mse"})
         guide = await client.get_prompt("guide")
     assert "def evaluate" in Path(made["path"]).read_text()

@@ -246,7 +246,7 @@ class NextStep(Result):
     metric: str | None = None
     best_iteration: int | None = None
     best_value: float | None = None
-    ranking: list[Row] = Field(description="The newest iterations, and best.")
+    ranking: list[Row] = Field(description="Best, then the newest first.")
     skipped_levers: list[dict[str, Any]]
     notes: list[str]
     warnings: list[str]

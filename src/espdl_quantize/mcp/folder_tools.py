@@ -281,10 +281,10 @@ class FolderTools:
 def _newest_and_best(
     rows: Sequence[ComparedIteration], best: Iteration | None
 ) -> list[ComparedIteration]:
-    newest = list(rows[-_RANKED:])
-    if best is not None and all(row.iteration_id != best.id for row in newest):
-        newest = [row for row in rows if row.iteration_id == best.id] + newest
-    return newest
+    """Return best's row, then the newest first: what is cut are the oldest."""
+    best_id = None if best is None else best.id
+    newest = [row for row in reversed(rows[-_RANKED:]) if row.iteration_id != best_id]
+    return [*(row for row in rows if row.iteration_id == best_id), *newest]
 
 
 def _row(record: ComparedIteration) -> Row:

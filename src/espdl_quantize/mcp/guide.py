@@ -134,7 +134,7 @@ class StartTools:
             str | None,
             Field(description="An ONNX file that it is for; without one, for a torch model."),
         ] = None,
-        path: Annotated[str, Field(description="Where to write it; must be new.")] = (
+        contract: Annotated[str, Field(description="Where to write it; must be new.")] = (
             "user_quant.py"
         ),
     ) -> Written:
@@ -142,9 +142,11 @@ class StartTools:
 
         Returns its path and what is open in it. Then call check_contract.
         """
-        target = self._roots.resolve(path, "path")
+        target = self._roots.resolve(contract, "contract")
         if target.suffix != ".py":
-            raise UsageError(f"path {path!r} is no Python file", "give a name that ends in .py")
+            raise UsageError(
+                f"contract {contract!r} is no Python file", "give a name that ends in .py"
+            )
         if target.exists():
             raise EspdlQuantizeError(f"{target} exists", "give another path; none is overwritten")
         if not target.parent.is_dir():
