@@ -37,9 +37,9 @@ async def test_unknown_arguments_are_refused_with_the_nearest_name(root: Path) -
     ]
     (root / "c.py").write_text("")
     async with connect(root) as client:
-        for tool, arguments, told in cases:
-            result = await client.call_tool(tool, arguments)
-            assert result.is_error, (tool, arguments)
+        for name, arguments, told in cases:
+            result = await client.call_tool(name, arguments)
+            assert result.is_error, (name, arguments)
             error = json.loads(result.content[0].text)["error"]  # type: ignore[union-attr]
             assert told in error["message"], error
             assert error["hint"]
@@ -59,20 +59,20 @@ async def test_every_read_fits_and_says_where_its_words_are_from(root: Path) -> 
         await call(client, "tune", options={"recorded": "table.zip"}, iterations=7, wait_seconds=90)
         path = root / "outputs/iter_1/layerwise_error.json"
         path.write_text(json.dumps({evil: 0.5, **json.loads(path.read_text())}))
+        reads: dict[str, dict[str, Any]] = {
+            "next_step": {},
+            "status": {"output_dir": "outputs"},
+            "worst_ops": {"iteration": 1, "limit": 50},
+            "why": {"op": "/stem/stem.0/Conv"},
+            "settings": {},
+            "compare_iterations": {"first": 1, "second": "best"},
+            "report": {},
+            "artifacts": {"iteration": 1, "file": "layer_stats_full.json", "limit": 500},
+            "guide": {},
+            "reference": {"topic": "decision_playbook"},
+        }
         results = {
-            name: await client.call_tool(name, arguments)
-            for name, arguments in {
-                "next_step": {},
-                "status": {"output_dir": "outputs"},
-                "worst_ops": {"iteration": 1, "limit": 50},
-                "why": {"op": "/stem/stem.0/Conv"},
-                "settings": {},
-                "compare_iterations": {"first": 1, "second": "best"},
-                "report": {},
-                "artifacts": {"iteration": 1, "file": "layer_stats_full.json", "limit": 500},
-                "guide": {},
-                "reference": {"topic": "decision_playbook"},
-            }.items()
+            name: await client.call_tool(name, arguments) for name, arguments in reads.items()
         }
         whole = await client.call_tool(
             "artifacts",

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 
 
 def is_past_the_baseline(job: dict[str, Any]) -> bool:
-    return job.get("progress", {}).get("iteration", 0) >= 1
+    return bool(job.get("progress", {}).get("iteration", 0) >= 1)
 
 
 async def test_what_is_offered(root: Path) -> None:
@@ -331,7 +331,9 @@ async def test_artifacts_come_in_pages(root: Path) -> None:
         listed = await call(client, "artifacts")
         files = await call(client, "artifacts", iteration=1)
         name = "layer_stats_full.json"
-        rows, offset, pages = [], 0, 0
+        rows: list[Any] = []
+        offset: int | None = 0
+        pages = 0
         while offset is not None:
             page = await call(client, "artifacts", iteration=1, file=name, offset=offset, limit=20)
             assert len(json.dumps(page["rows"])) < 45_000
