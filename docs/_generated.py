@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
+from espdl_quantize.chip.ops import op_table, version_text
 from espdl_quantize.cli import app
 from espdl_quantize.contract import QuantConfig, starter_contract
 from espdl_quantize.contract._config import _EXPECTED
@@ -111,6 +112,60 @@ def quant_config() -> str:
         default = "needed" if field.is_required() else f"`{field.default}`"
         rows.append((f"`{name}`", _EXPECTED[name][0], default, _prose(field.description or "")))
     return _table(("key", "takes", "default", "meaning"), rows)
+
+
+def esp_dl_ops() -> str:
+    """Every op of ESP-DL, from the table that the chip check reads."""
+    rows = [
+        (
+            f"`{entry.name}`",
+            ", ".join(entry.widths),
+            "; ".join([*filter(None, [entry.note]), *map(_limit, entry.limits)]),
+            version_text(entry.since),
+            f"`{entry.source}`",
+            entry.looked_at,
+        )
+        for entry in op_table().ops.values()
+    ]
+    head = ("op", "widths", "attributes and restrictions", "since ESP-DL", "source", "looked at")
+    return _table(head, rows)
+
+
+_LIMITS = {
+    "groups": "one group, or as many as input and output channels",
+    "samples": "one sample at a time",
+    "equal_exponents": "where no vector unit computes it in int8, input and output of one exponent",
+    "limits_as_input": "without a table, limits in the exponent of the input",
+    "depth_first": "in the mode DCR, as many output channels as the block's size",
+}
+
+
+def _limit(limit: Mapping[str, Any]) -> str:
+    if "attribute" in limit:
+        values = " or ".join(f"`{value}`" for value in limit["allowed"])
+        return f"`{limit['attribute']}` {values} ({limit['why']})"
+    if "dimensions" in limit:
+        return f"{' or '.join(map(str, limit['dimensions']))} dimensions"
+    if "broadcast_dimensions" in limit:
+        return f"up to {limit['broadcast_dimensions']} dimensions, once neighbours are joined"
+    return _LIMITS[next(iter(limit))]
+
+
+def esp_dl_version() -> str:
+    """The newest ESP-DL that was looked at."""
+    return version_text(op_table().version)
+
+
+def esp_dl_later() -> str:
+    """What esp-ppq makes for a later ESP-DL."""
+    rows = [(f"`{e.feature}`", e.made_by, e.way_out) for e in op_table().later.values()]
+    return _table(("feature", "made by", "the way out"), rows)
+
+
+def esp_dl_missing() -> str:
+    """Ops that esp-ppq exports and ESP-DL lacks, with what to use instead."""
+    rows = [(f"`{name}`", remedy) for name, remedy in op_table().remedies.items()]
+    return _table(("op", "use instead"), rows)
 
 
 def editable() -> str:
@@ -328,6 +383,10 @@ PARTS: dict[str, Callable[..., str]] = {
         cli,
         device_keys,
         editable,
+        esp_dl_later,
+        esp_dl_missing,
+        esp_dl_ops,
+        esp_dl_version,
         exit_codes,
         float_reference_keys,
         iteration_files,

@@ -142,7 +142,7 @@ class _Transformer(nn.Module):
         y = self.norm(x)
         scores = self.query(y) @ self.key(y).transpose(1, 2) / 32**0.5
         x = x + self.mix(scores.softmax(dim=-1) @ self.value(y))
-        x = x + self.down(nn.functional.gelu(self.up(self.norm2(x))))
+        x = x + self.down(nn.functional.gelu(self.up(self.norm2(x)), approximate="tanh"))
         logits: Tensor = self.head(x.mean(dim=1))
         return logits
 

@@ -34,11 +34,17 @@ class Export:
 
 
 def make_export(
-    folder: Path, kind: str, chip: str, bits: int = 8, setting: dict[str, Any] | None = None
+    folder: Path,
+    kind: str,
+    chip: str,
+    bits: int = 8,
+    setting: dict[str, Any] | None = None,
+    *,
+    batch: int = 0,
 ) -> Export:
     """Quantize and export one of the networks of tests/networks.py."""
     folder.mkdir(parents=True, exist_ok=True)
-    batch = 1 if kind == "transformer" else 16
+    batch = batch or (1 if kind == "transformer" else 16)
     path = write_contract(
         folder,
         config={

@@ -79,7 +79,7 @@ def check(made: Export, file: Path | None = None, samples: int = 2) -> Any:
 
 
 FLOAT_ON_CHIP = {
-    "transformer": {"Attention", "LayerNormalization", "Div", "Erf"},
+    "transformer": {"Attention", "LayerNormalization"},
     "lstm": {"LSTM"},
     "gru": {"GRU"},
 }
@@ -102,7 +102,8 @@ def test_every_int8_output_is_what_the_simulation_says(
 
 @pytest.mark.parametrize("chip", ["esp32s3", "esp32p4"])
 def test_int16_sums_differ_by_a_step_where_float32_rounds(chip: str, tmp_path: Path) -> None:
-    found = check(make_export(tmp_path, "detector", chip, 16)).integers
+    narrow = {"dispatching_table": [{"op": "/up/Resize", "bits": 8}]}
+    found = check(make_export(tmp_path, "detector", chip, 16, narrow)).integers
     assert found.total.percent > 99.5
     assert found.total.largest <= 1
 
@@ -168,12 +169,12 @@ class _Scaled(torch.nn.Module):
         super().__init__()
         self.conv = torch.nn.Conv2d(1, 12, 3, padding=1)
         self.scale = torch.nn.Parameter(torch.rand(1, 12, 1, 1) + 0.5)
-        self.down = torch.nn.Conv2d(12, 20, 3, groups=4)
-        self.prelu = torch.nn.PReLU(20)
-        self.head = torch.nn.Linear(20, 10)
+        self.pool = torch.nn.MaxPool2d(3, 1)
+        self.prelu = torch.nn.PReLU(12)
+        self.head = torch.nn.Linear(12, 10)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.down(torch.sigmoid(self.conv(x)) * self.scale)
+        x = self.pool(torch.sigmoid(self.conv(x)) * self.scale)
         return self.head(torch.nn.functional.avg_pool2d(self.prelu(x), 26).flatten(1))  # type: ignore[no-any-return]
 
 

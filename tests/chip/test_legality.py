@@ -16,7 +16,7 @@ from espdl_quantize.chip import (
 )
 from espdl_quantize.chip._facts import chip_facts
 from espdl_quantize.chip._model import ChipModel, Node, Tensor
-from espdl_quantize.chip._rules import faults_of
+from espdl_quantize.chip._rules import examine
 from espdl_quantize.core import IterationError, OutputFolderError
 from espdl_quantize.setting import parse_setting
 from tests.chip.made import Bytes, Export, make_export
@@ -39,7 +39,9 @@ def per_channel(tmp_path_factory: pytest.TempPathFactory) -> Export:
 @pytest.mark.parametrize("chip", ["esp32s3", "esp32p4", "c"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_esp_ppq_exports_is_legal(kind: str, chip: str, bits: int, tmp_path: Path) -> None:
-    made = make_export(tmp_path, kind, chip, bits)
+    # ESP-DL resizes in int8 alone.
+    narrow = {"dispatching_table": [{"op": "/up/Resize", "bits": 8}]} if kind == "detector" else {}
+    made = make_export(tmp_path, kind, chip, bits, narrow)
     legality = check_legality(made.file, chip, made.graph, made.layouts)
     assert legality.faults == ()
     assert legality.as_json()["nodes"] >= len(made.graph.operations) - 4
@@ -90,10 +92,10 @@ CHANGES: dict[str, tuple[Change, str, str]] = {
         "/Relu_1",
         "the file does not have it",
     ),
-    "an op type that the exporter does not know": (
+    "an op type that ESP-DL does not know": (
         lambda model: model.replace(b"\x07\0\0\0Flatten", b"\x07\0\0\0Flaxxen"),
         "/Flatten",
-        "no ESP-DL form of Flaxxen",
+        "no kernel for Flaxxen",
     ),
     "a table whose exponent is not its output's": (
         lambda model: model.set_exponent("Relu_lut_0", -2),
@@ -172,25 +174,49 @@ def test_a_comparison_needs_one_exponent_of_its_inputs(
     node = Node("compare", op_type, ("a", "b"), ("c",), {"quant_type": "S8"})
     for constants, values in (({}, {"a": first, "b": second}), ({"b": second}, {"a": first})):
         model = ChipModel((node,), constants, {**values, "c": out}, ("a",), ("c",))
-        legality = [fault.rule for fault in faults_of(model, chip_facts("esp32p4"))]
+        legality = [fault.rule for fault in examine(model, chip_facts("esp32p4"))[0]]
         assert ("one exponent" not in legality) is legal
 
 
 def test_every_channel_is_looked_at(per_channel: Export, tmp_path: Path) -> None:
     # esp-ppq's own check reads the first one.
+    for channel in (5, 0):
+        model = Bytes(per_channel.file.read_bytes())
+        model.set_exponent("stem.weight", 20, place=channel)
+        model.set_exponent("stem.bias", 13, place=channel)
+        file = tmp_path / "model.espdl"
+        file.write_bytes(model.result())
+        (fault,) = check_legality(file, "esp32p4").faults
+        assert (fault.rule, fault.op) == ("shift", "/stem/Conv")
+        assert f"1 of 16 channels ({channel}) would be shifted left" in fault.cause
+
+
+def test_a_channel_of_zeros_may_be_shifted_anywhere(per_channel: Export, tmp_path: Path) -> None:
     model = Bytes(per_channel.file.read_bytes())
+    for place in range(9):
+        model.set_number("stem.weight", 16 * place + 5, 0, "int8")
+    model.set_number("stem.bias", 5, 0, "int32")
     model.set_exponent("stem.weight", 20, place=5)
     model.set_exponent("stem.bias", 13, place=5)
     file = tmp_path / "model.espdl"
     file.write_bytes(model.result())
-    legality = check_legality(file, "esp32p4")
-    assert legality.legal
-    assert [doubt.rule for doubt in legality.doubts] == ["channel shift"]
-    assert "1 of 16 channels, the first is 5" in legality.doubts[0].cause
-    model.set_exponent("stem.weight", 20, place=0)
-    model.set_exponent("stem.bias", 13, place=0)
+    assert check_legality(file, "esp32p4").legal
+    # One weight of that channel, and of no other, is enough.
+    model.set_number("stem.weight", 16 * 3 + 5, 1, "int8")
     file.write_bytes(model.result())
-    assert [fault.rule for fault in check_legality(file, "esp32p4").faults] == ["shift"]
+    assert not check_legality(file, "esp32p4").legal
+
+
+def test_c_kernels_shift_left_and_by_any_count(tmp_path: Path) -> None:
+    made = make_export(tmp_path, "residual", "c")
+    read = check_legality(made.file, "c").model
+    assert read is not None
+    for exponent in (-25, 28):
+        model = Bytes(made.file.read_bytes())
+        model.set_exponent(read.outputs[0], exponent)
+        made.file.write_bytes(model.result())
+        legality = check_legality(made.file, "c")
+        assert (legality.faults, legality.doubts) == ((), ())
 
 
 def test_a_per_channel_model_is_illegal_on_a_chip_without(per_channel: Export) -> None:

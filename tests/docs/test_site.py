@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from espdl_quantize.chip._rules import RULES
+from espdl_quantize.chip._rules import DOUBTS, RULES
+from espdl_quantize.chip.ops import op_table
 from espdl_quantize.record import ARTIFACTS, IterationRecord
 
 ROOT = Path(__file__).parent.parent.parent
@@ -55,7 +56,15 @@ def test_every_generated_part_was_filled_in(site: Path) -> None:
 def test_every_rule_of_the_chip_is_listed() -> None:
     page = (ROOT / "docs" / "explanation" / "chip.md").read_text(encoding="utf-8")
     listed = re.findall(r"^\| `([a-z ]+)` \|", page, flags=re.MULTILINE)
-    assert set(listed) == {*RULES, "order", "graph", "file"}
+    assert set(listed) == {*RULES, *DOUBTS, "order", "graph", "file"}
+
+
+def test_the_reference_has_every_op_of_the_table(site: Path) -> None:
+    page = html.unescape((site / "reference" / "esp-dl-ops.html").read_text(encoding="utf-8"))
+    table = op_table()
+    named = {*table.ops, *table.later, *table.remedies}
+    assert {name for name in named if f"<code>{name}</code>" not in page} == set()
+    assert "one group, or as many as input and output channels" in page
 
 
 def test_the_reference_of_the_files_is_made_of_the_record(site: Path) -> None:

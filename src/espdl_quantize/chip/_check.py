@@ -10,7 +10,8 @@ from espdl_quantize.chip._against_graph import Layouts, differences
 from espdl_quantize.chip._facts import chip_facts
 from espdl_quantize.chip._model import ChipModel
 from espdl_quantize.chip._read import UnreadableModelError, read_model
-from espdl_quantize.chip._rules import Fault, doubts_of, faults_of
+from espdl_quantize.chip._rules import Fault, examine
+from espdl_quantize.chip.ops import Version, remedy_of
 from espdl_quantize.core import IterationError, Json
 from espdl_quantize.setting import Setting, enabled_passes, unequal_exponents
 
@@ -57,7 +58,12 @@ class Legality:
 
 
 def check_legality(
-    file: Path, chip: str, graph: Any = None, layouts: Layouts | None = None
+    file: Path,
+    chip: str,
+    graph: Any = None,
+    layouts: Layouts | None = None,
+    *,
+    esp_dl: Version | None = None,
 ) -> Legality:
     """Read a model back and hold it against the rules of its chip.
 
@@ -66,6 +72,7 @@ def check_legality(
         chip: one of :func:`espdl_quantize.targets.target_names`.
         graph: the quantized ``BaseGraph`` that it was exported from; None checks the file alone.
         layouts: what :func:`espdl_quantize.ppq.export` returned with it.
+        esp_dl: the version of ESP-DL that it is for; None where it is not known.
 
     Raises:
         OutputFolderError: the file cannot be opened.
@@ -74,10 +81,11 @@ def check_legality(
         model = read_model(file)
     except UnreadableModelError as error:
         return Legality(chip, None, (Fault("", "", "file", error.cause),))
-    faults = faults_of(model, chip_facts(chip))
+    facts = chip_facts(chip, esp_dl=esp_dl)
+    faults, doubts = examine(model, facts, from_elsewhere=graph is None)
     if graph is not None:
         faults += differences(model, graph, layouts or {})
-    return Legality(chip, model, tuple(faults), tuple(doubts_of(model, chip_facts(chip))))
+    return Legality(chip, model, tuple(faults), tuple(doubts))
 
 
 def reject_illegal(legality: Legality, setting: Setting) -> None:
@@ -113,6 +121,8 @@ def _hint_of(fault: Fault, setting: Setting) -> str:
         return f"take {fault.op!r} out of tensor_bits: its kernel takes one width"
     if fault.op in wider and fault.rule != "shift":
         return f"take {fault.op!r} out of dispatching_table"
+    if fault.rule == "op type":
+        return remedy_of(fault.op_type)
     if fault.rule in ("width", "mixed width") and wider:
         return f"take what is next to {fault.op!r} out of dispatching_table"
     if fault.rule == "shared exponent" and setting.fusion_alignment is not None:

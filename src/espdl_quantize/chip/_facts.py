@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-from espdl_quantize.ppq import exported_op_types, probe_target, quantized_op_types
+from espdl_quantize.chip.ops import Version, op_table
+from espdl_quantize.ppq import has_vector_unit, probe_target
 from espdl_quantize.targets import Rounding
 
 
@@ -13,17 +14,8 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-RUNTIME_OPS = _names(
-    "Add AveragePool Clip Concat Conv DepthToSpace DequantizeLinear Div Elu Equal Exp Flatten GRU "
-    "Gather Gelu Gemm GlobalAveragePool Greater GreaterOrEqual HardSigmoid HardSwish Identity "
-    "InsertZeros LSTM LUT LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax "
-    "LpNormalization MatMul MaxPool Mod Mul Neg PRelu Pad Pow QuantizeLinear RMSNormalization "
-    "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd "
-    "ReduceSum ReduceSumSquare Relu RequantizeLinear Reshape Resize ReverseSequence ScatterND "
-    "Sigmoid Slice Softmax SpaceToDepth Split Sqrt Squeeze StreamingCache Sub Swish Tanh Transpose "
-    "Unsqueeze"
-)
-"""What ESP-DL 3.3 has a kernel for; a model with another op does not load."""
+RUNTIME_OPS = frozenset(op_table().ops)
+"""What ESP-DL has a kernel for; a model with another op does not load."""
 
 SHARES_INPUT = _names("Flatten Identity Reshape Squeeze Unsqueeze")
 """Ops whose output is their input under another shape: the bytes stay as they are, for free."""
@@ -100,11 +92,6 @@ WIDTHS: dict[str, tuple[str, str]] = {
 """Types of activations and weights by ``quant_type``."""
 
 
-_MADE_BY_EXPORT = frozenset(
-    {"LUT", "QuantizeLinear", "RequantizeLinear", "DequantizeLinear", "StreamingCache"}
-)
-
-
 @dataclass(frozen=True)
 class ChipFacts:
     """What a chip computes with, for models of one default width.
@@ -115,21 +102,25 @@ class ChipFacts:
         rounding: of what is shifted out.
         accumulator_bits: of a sum of products, by type of the activations. esp-ppq clips biases to
             it (``_PLATFORM_CONFIGS`` in ``EspdlQuantizer.py``).
-        quantized_ops: ops that esp-ppq's quantizer for the chip quantizes.
-        known_ops: ops whose layout esp-ppq's exporter knows.
+        vector_unit: whether ESP-DL computes sums in the chip's vector unit.
+        esp_dl: the version of ESP-DL that the model is for; None where it is not known.
     """
 
     name: str
     per_channel: bool
     rounding: Rounding
     accumulator_bits: dict[str, int]
-    quantized_ops: frozenset[str]
-    known_ops: frozenset[str]
+    vector_unit: bool
+    esp_dl: Version | None = None
 
 
 @cache
-def chip_facts(chip: str) -> ChipFacts:
+def chip_facts(chip: str, *, esp_dl: Version | None = None) -> ChipFacts:
     """Return the facts of a chip, as the installed esp-ppq has them.
+
+    Args:
+        chip: one of :func:`espdl_quantize.targets.target_names`.
+        esp_dl: the version of ESP-DL that the model is for; None where it is not known.
 
     Raises:
         InstallationError: the installed esp-ppq does not know the chip.
@@ -140,6 +131,6 @@ def chip_facts(chip: str) -> ChipFacts:
         per_channel=narrow.per_channel_weights,
         rounding=narrow.rounding,
         accumulator_bits={_INT8: narrow.bias_bits, _INT16: wide.bias_bits},
-        quantized_ops=quantized_op_types(chip) | _MADE_BY_EXPORT,
-        known_ops=exported_op_types() | {"Resize", "Slice", "StreamingCache"},
+        vector_unit=has_vector_unit(chip),
+        esp_dl=esp_dl,
     )

@@ -1,8 +1,8 @@
 """The rules that a model must obey to run on a chip, op by op.
 
-Each rule names where it comes from. ESP-DL's own sources are no part of this package; what is
-known of its kernels is what esp-ppq's exporter checks, packs and says in its comments, and what a
-rule says that was read in them.
+Each rule names where it comes from: ESP-DL's sources, which are no part of this package (their
+paths begin with ``dl/``), or what esp-ppq's exporter checks, packs and says in its comments. What
+holds of single ops is in ``ops.json``.
 """
 
 from __future__ import annotations
@@ -12,8 +12,24 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from espdl_quantize.chip._facts import COMPARISONS, MOVES, RAW_SUMS, SUMS, WIDTHS, ChipFacts
+from espdl_quantize.chip._facts import (
+    COMPARISONS,
+    CONVERTS,
+    MOVES,
+    RAW_SUMS,
+    SHARES_INPUT,
+    SUMS,
+    WIDTHS,
+    ChipFacts,
+)
 from espdl_quantize.chip._model import ChipModel, Node, Tensor
+from espdl_quantize.chip.restrictions import (
+    OffScale,
+    later,
+    loadable,
+    no_such_width,
+    restriction,
+)
 
 _REGISTER = {"int8": 32, "int16": 64}
 """Bits of the integer that is shifted right; C (ISO/IEC 9899, 6.5.7) has no shift by as many."""
@@ -41,25 +57,37 @@ class Fault:
 Rule = Callable[[ChipModel, Node, ChipFacts], Iterator[str]]
 
 
-def faults_of(model: ChipModel, facts: ChipFacts) -> list[Fault]:
-    """Return every rule that a model breaks, in the order of its ops."""
-    faults = []
+def examine(
+    model: ChipModel, facts: ChipFacts, *, from_elsewhere: bool = False
+) -> tuple[list[Fault], list[Fault]]:
+    """Return every rule that a model breaks, and its doubts, in the order of its ops.
+
+    Args:
+        model: the file.
+        facts: its chip.
+        from_elsewhere: no quantized graph is at hand to be equal to. What makes numbers come out a
+            power of two off is a doubt then: such files are published, and run.
+    """
+    faults: list[Fault] = []
+    doubts: list[Fault] = []
     for node in model.nodes:
         for name, rule in RULES.items():
-            faults += [
-                Fault(node.name, node.op_type, name, cause) for cause in rule(model, node, facts)
-            ]
-    return faults + [Fault("", "", "order", cause) for cause in _disorder(model)]
+            for cause in _causes(rule, model, node, facts):
+                lenient = from_elsewhere and isinstance(cause, OffScale)
+                found = Fault(node.name, node.op_type, name, str(cause))
+                (doubts if lenient else faults).append(found)
+        for name, rule in DOUBTS.items():
+            causes = _causes(rule, model, node, facts)
+            doubts += [Fault(node.name, node.op_type, name, cause) for cause in causes]
+    return faults + [Fault("", "", "order", cause) for cause in _disorder(model)], doubts
 
 
-def doubts_of(model: ChipModel, facts: ChipFacts) -> list[Fault]:
-    """Return what may be wrong with a model, and nobody knows."""
-    return [
-        Fault(node.name, node.op_type, name, cause)
-        for node in model.nodes
-        for name, rule in DOUBTS.items()
-        for cause in rule(model, node, facts)
-    ]
+def _causes(rule: Rule, model: ChipModel, node: Node, facts: ChipFacts) -> list[str]:
+    try:
+        return list(rule(model, node, facts))
+    except (TypeError, ValueError, IndexError, KeyError, OverflowError, ZeroDivisionError) as error:
+        # Only a damaged file has too few inputs, or a text where a number belongs.
+        return [f"its inputs, outputs and attributes do not fit together: {error}"]
 
 
 def _disorder(model: ChipModel) -> Iterator[str]:
@@ -77,22 +105,16 @@ def _disorder(model: ChipModel) -> Iterator[str]:
         yield "the model has no op or no output"
 
 
-def _type(model: ChipModel, node: Node, facts: ChipFacts) -> Iterator[str]:
-    """esp-ppq's ``quant_operation_types``, and the sets of ``reset_graph_layout``."""
-    if node.op_type not in facts.known_ops:
-        yield f"esp-ppq's exporter has no ESP-DL form of {node.op_type}"
-    elif node.width != "F32" and node.op_type not in facts.quantized_ops:
-        yield f"{node.op_type} has no quantized form, and is exported as {node.width}"
-
-
 def _width(model: ChipModel, node: Node, facts: ChipFacts) -> Iterator[str]:
-    """``InsertQuantTypePattern`` chooses one type for an op's kernel; its tensors must have it."""
+    """``InsertQuantTypePattern`` chooses one type for an op's kernel; its tensors must have it, and
+    ESP-DL a kernel for it. What goes by its tensors' own types does not read it."""
     if node.width not in (*WIDTHS, "F32"):
         yield f"its quant_type is {node.width!r}, ESP-DL has {', '.join((*WIDTHS, 'F32'))}"
         return
+    yield from no_such_width(model, node, facts)
     if node.width == "F32":
         integers = [tensor.name for tensor in _activations(model, node) if tensor.is_integer]
-        if integers and node.op_type not in ("QuantizeLinear", "DequantizeLinear", "Softmax"):
+        if integers and node.op_type not in CONVERTS | SHARES_INPUT | {"Softmax", "LogSoftmax"}:
             yield f"it computes in float, and {integers[0]!r} is integer"
         return
     if node.op_type not in SUMS | MOVES | {"Add", "Sub", "Mul", "Relu", "Clip", "AveragePool"}:
@@ -138,30 +160,42 @@ def _exponents(model: ChipModel, node: Node, facts: ChipFacts) -> Iterator[str]:
 
 
 def _shift(model: ChipModel, node: Node, facts: ChipFacts) -> Iterator[str]:
-    """Products are shifted right into the output, never left: ``prepare_graph`` of
-    ``espdl_exporter.py`` says so of Conv, Gemm, MatMul and Mul. It looks at the first channel, and
-    only writes a line to the log; of the other channels see ``_channel_shift``."""
-    shifts, dtype = _shifts(model, node)
-    if shifts and shifts[0] < 0:
+    """Products are shifted right into the output. The vector units' kernels take the count of bits
+    as it is: a left shift makes 30 of -1 on the ESP32-S3, and 63 of it on the ESP32-P4 in the
+    channels beyond a multiple of 16 (dl/base/isa). The C kernels shift left, too
+    (``shift_and_round`` in dl/tool/src/dl_tool.cpp)."""
+    shifts, _ = _shifts(model, node)
+    low = [
+        channel
+        for channel, shift in enumerate(shifts)
+        if shift < 0 and _has_numbers(model, node, channel, len(shifts))
+    ]
+    if not low or not facts.vector_unit:
+        return
+    if len(shifts) == 1:
         yield f"its output exponent is below the sum of its inputs': a shift by {shifts[0]}"
+        return
+    places = ", ".join(map(str, low[:5])) + (", ..." if len(low) > 5 else "")
+    yield (
+        f"{len(low)} of {len(shifts)} channels ({places}) would be shifted left by up to "
+        f"{-min(shifts)} bits, since their weights are large against the output: {facts.name} "
+        "shifts right alone, and their values are garbage"
+    )
+
+
+def _deep_shift(model: ChipModel, node: Node, facts: ChipFacts) -> Iterator[str]:
+    """C kernels shift in 64 bits, so that nothing is left of the sum, as in the simulation
+    (``shift_and_round``). What a vector unit makes of such a count is not stated, and a published
+    model has it."""
+    shifts, dtype = _shifts(model, node)
     bits = _REGISTER.get(dtype, 0)
     for channel, shift in enumerate(shifts):
-        if shift >= bits and _has_numbers(model, node, channel, len(shifts)):
-            yield f"a shift by {shift} (channel {channel}), the sum has {bits} bits"
+        if facts.vector_unit and shift >= bits and _has_numbers(model, node, channel, len(shifts)):
+            yield (
+                f"a shift by {shift} (channel {channel}), the sum has {bits} bits: nothing is left "
+                "of it, and no source says what the vector unit makes of such a count"
+            )
             break
-
-
-def _channel_shift(model: ChipModel, node: Node, facts: ChipFacts) -> Iterator[str]:
-    """What ``_shift`` says of the first channel, of the others. No source says whether a kernel
-    with an exponent per channel can shift left, so that it is a doubt and no fault."""
-    shifts, _ = _shifts(model, node)
-    low = [channel for channel, shift in enumerate(shifts) if shift < 0]
-    if low and shifts[0] >= 0:
-        yield (
-            f"{len(low)} of {len(shifts)} channels, the first is {low[0]}, would be shifted left "
-            f"by up to {-min(shifts)}: their weights are large against the output. esp-ppq says "
-            "that ESP-DL cannot, and looks at channel 0 alone"
-        )
 
 
 def _shifts(model: ChipModel, node: Node) -> tuple[list[int], str]:
@@ -204,7 +238,8 @@ def _share(model: ChipModel, node: Node, facts: ChipFacts) -> Iterator[str]:
     sharing = [tensor for tensor in _activations(model, node) if tensor.is_integer]
     if sharing and len({tensor.exponents for tensor in sharing}) > 1:
         exponents = ", ".join(f"{tensor.name!r} {tensor.exponent}" for tensor in sharing[:4])
-        yield f"it hands integers on as they are, and their exponents differ: {exponents}"
+        cause = f"it hands integers on as they are, and their exponents differ: {exponents}"
+        yield OffScale(cause) if len(_inputs(model, node)) == 1 else cause
 
 
 def _one_exponent(model: ChipModel, node: Node, facts: ChipFacts) -> Iterator[str]:
@@ -219,10 +254,13 @@ def _one_exponent(model: ChipModel, node: Node, facts: ChipFacts) -> Iterator[st
         exponents = ", ".join(f"{tensor.name!r} {_shown(tensor.exponents)}" for tensor in sharing)
         verb = "compares" if node.op_type in COMPARISONS else "adds"
         whose = "inputs" if node.op_type in COMPARISONS else "inputs and output"
-        yield (
+        cause = (
             f"ESP-DL {verb} raw integers, so that its {whose} need one exponent, and have "
             f"{exponents}"
         )
+        # Equal inputs are added rightly, and the sum is taken for another multiple of itself.
+        among = {tensor.exponents for tensor in _inputs(model, node)}
+        yield OffScale(cause) if len(among) == 1 else cause
 
 
 def _shown(exponents: tuple[int, ...]) -> str:
@@ -309,8 +347,9 @@ def _streaming(model: ChipModel, node: Node, facts: ChipFacts) -> Iterator[str]:
 
 
 RULES: dict[str, Rule] = {
-    "op type": _type,
+    "op type": loadable,
     "width": _width,
+    "restriction": restriction,
     "mixed width": _mixed,
     "exponents": _exponents,
     "shift": _shift,
@@ -322,13 +361,18 @@ RULES: dict[str, Rule] = {
     "streaming": _streaming,
 }
 
-DOUBTS: dict[str, Rule] = {"channel shift": _channel_shift}
+DOUBTS: dict[str, Rule] = {"later version": later, "deep shift": _deep_shift}
 """What may be wrong on a chip, and no source says so; told, and no reason to refuse a model."""
 
 
 def _activations(model: ChipModel, node: Node) -> list[Tensor]:
     names = dict.fromkeys((*node.inputs, *node.outputs))
     return [model.values[name] for name in names if name and name in model.values]
+
+
+def _inputs(model: ChipModel, node: Node) -> list[Tensor]:
+    tensors = [model.tensor(name) for name in dict.fromkeys(node.inputs) if name]
+    return [tensor for tensor in tensors if tensor is not None and tensor.is_integer]
 
 
 def _constant(model: ChipModel, node: Node, place: int) -> Tensor | None:
@@ -350,6 +394,28 @@ def _channels(node: Node, weight: Tensor | None) -> int:
 def _has_numbers(model: ChipModel, node: Node, channel: int, channels: int) -> bool:
     """Whether a channel holds anything but zeros: no shift makes those wrong."""
     bias = _constant(model, node, 2)
-    if bias is None or bias.data is None:
+    if bias is not None and bias.data is not None:
+        numbers = bias.data[channel : channel + 1] if len(bias.data) == channels else bias.data
+        if numbers.any():
+            return True
+    weight = _constant(model, node, 1)
+    if weight is None or weight.data is None:
         return True
-    return bool(bias.data[channel] if channels > 1 else bias.data.any())
+    return bool(_of_channel(node, weight, channel, channels).any())
+
+
+def _of_channel(node: Node, weight: Tensor, channel: int, channels: int) -> Any:
+    """Return the numbers of one output channel, or all where there is one exponent for all."""
+    if channels == 1 or _channels(node, weight) != channels or node.op_type == "MatMul":
+        return weight.data
+    aligned = 16 if node.width == "S8" else 8
+    blocked = channels // aligned * aligned
+    per_channel = len(weight.data) // channels
+    if channel < blocked:
+        block, place = divmod(channel, aligned)
+        start = block * aligned * per_channel
+        return weight.data[start : start + aligned * per_channel].reshape(-1, aligned)[:, place]
+    rest = weight.data[blocked * per_channel :]
+    if _group(node) > 1:
+        return rest.reshape(-1, channels - blocked)[:, channel - blocked]
+    return rest.reshape(channels - blocked, -1)[channel - blocked]
