@@ -28,6 +28,16 @@ def test_defaults_are_those_of_the_contract() -> None:
     assert config.target_metric is None
 
 
+def test_a_drop_beside_a_target_is_a_fault() -> None:
+    config, faults = parse_config({**VALID, "max_drop": 1, "target_metric": 70.0}, TARGETS)
+    assert config is None
+    (fault,) = faults
+    assert fault.key == 'QUANT_CONFIG["max_drop"]'
+    assert "target_metric 70.0" in fault.found
+    for one in ({"max_drop": 0}, {"target_metric": 70.0}, {"max_drop": 1.5, "target_metric": None}):
+        assert parse_config({**VALID, **one}, TARGETS)[1] == []
+
+
 def test_every_missing_key_is_reported_at_once() -> None:
     config, faults = parse_config({}, TARGETS)
     assert config is None
@@ -50,6 +60,15 @@ def test_every_missing_key_is_reported_at_once() -> None:
         ("target", 3),
         ("num_of_bits", 4),
         ("device", "gpu"),
+        *(
+            (f"max_{what}", wrong)
+            for what in ("latency_ms", "ram_kb", "flash_kb")
+            for wrong in (0, "5")
+        ),
+        *((f"max_{what}", wrong) for what in ("latency_ms", "drop") for wrong in (-1, True, [5])),
+        ("max_latency_ms", float("nan")),
+        ("max_drop", float("inf")),
+        ("max_drop", "1"),
         ("calib_steps", 1),
         ("calib_steps", 5001),
         ("batch_axis", True),

@@ -20,6 +20,7 @@ from tests.search.made_runs import (
     swept,
     trained,
     weight,
+    write_cost,
     write_history,
     write_run,
 )
@@ -107,6 +108,16 @@ def write_long(outputs: Path) -> None:
     write_run(outputs / "final", best, **final, samples_shared_with_search=2)
 
 
+def write_swept(outputs: Path) -> None:
+    """The sweep, a failure, and what the models cost."""
+    past = swept(*SWEEP, rest=((None, trained(equalization=EQUALIZED)),))
+    for row in past.iterations:
+        budgets = {"max_latency_ms": 12.0, "max_ram_kb": None, "max_flash_kb": 100, "max_drop": 1}
+        folder = write_run(outputs, row, FOUND, budgets=budgets)
+        if row.value is not None:
+            write_cost(folder, 10.0 + row.id / 10)
+
+
 def write_target(outputs: Path) -> None:
     """A search that its target has ended."""
     write_history(outputs, swept(*SWEEP, target=0.69), FOUND)
@@ -122,9 +133,7 @@ SCENES: dict[str, Callable[[Path], object]] = {
     "empty": lambda outputs: outputs.mkdir(parents=True, exist_ok=True),
     "first": lambda outputs: write_history(outputs, swept(0.5), FOUND),
     "failed": lambda outputs: write_history(outputs, history(run(0, None)), FOUND),
-    "swept": lambda outputs: write_history(
-        outputs, swept(*SWEEP, rest=((None, trained(equalization=EQUALIZED)),)), FOUND
-    ),
+    "swept": lambda outputs: write_swept(outputs),
     "target": write_target,
     "other-chip": write_other_chip,
     "long": write_long,

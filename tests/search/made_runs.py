@@ -161,6 +161,45 @@ def drive(
     raise AssertionError("phases 1 to 3 do not end")
 
 
+def write_cost(
+    folder: Path,
+    time: float,
+    *,
+    chip: str = "esp32p4",
+    published: bool = True,
+    wide: tuple[str, ...] = (),
+    arena: int = 64 << 10,
+    flash: int = 200 << 10,
+) -> None:
+    """Write what an iteration's file costs, as it is written beside an export."""
+    layers = [
+        {
+            "name": f"conv{number}",
+            "op_type": "Conv",
+            "width": "S16" if f"conv{number}" in wide else "S8",
+            "time": time / 4,
+            "time_at_16_bits": None if f"conv{number}" in wide else time / 2,
+        }
+        for number in range(4)
+    ]
+    content = {
+        "chip": chip,
+        "flash": {"file": flash, "weights": {"int8": flash - 512}, "rest": 512},
+        "ram": {"arena": arena, "internal": 0, "weights_copied": flash, "peak_layer": "conv1"},
+        "latency": {
+            "milliseconds": time if published else None,
+            "low": time * 0.8 if published else None,
+            "high": time * 1.25 if published else None,
+            "source": "published figures",
+            "residual": None,
+        },
+        "time": time,
+        "layers": layers,
+        "notes": [],
+    }
+    (folder / "chip_cost.json").write_text(json.dumps(content), encoding="utf-8")
+
+
 def write_run(outputs: Path, row: Iteration, found: Evidence | None = None, **index: Any) -> Path:
     """Write a row as the folder that an iteration leaves."""
     folder = outputs / f"iter_{row.id}"

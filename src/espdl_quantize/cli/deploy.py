@@ -81,23 +81,31 @@ def device_log(
             min=0, help="Whose model it was; else the one that the log names, or the best."
         ),
     ] = None,
+    board: Annotated[
+        str | None, typer.Option(help="What to call the board, where several have the same chip.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Read what a board measured, and store it with the iteration whose model it ran.
 
     Takes the log of the project that 'deploy' writes, of ESP-DL's test() and profile(), and of
-    AutoQuant's latency program. Exits with 1 where the board speaks against the model.
+    AutoQuant's latency program. The folder's times are predicted by the board from then on. Exits
+    with 1 where the board speaks against the model.
     """
+    from espdl_quantize.cli.terminal import say
     from espdl_quantize.core import dumps
     from espdl_quantize.report import record_log
 
-    measured_iteration, path, measurement = record_log(output_dir, log, iteration)
+    told = record_log(output_dir, log, iteration, board=board)
+    measurement = told.measurement
     if as_json:
-        form = {"iteration": measured_iteration.id, "path": str(path)}
+        form = {"iteration": told.iteration.id, "path": str(told.path), "notes": list(told.notes)}
         holds = not measurement.is_against_the_model
         print(dumps({"holds": holds, **form, "measured": measurement.as_json()}), end="")
     else:
-        _print(measured_iteration.name, path, measurement)
+        _print(told.iteration.name, told.path, measurement)
+        for note in told.notes:
+            say(f"note: {note}")
     sys.exit(EXIT_REFUSED if measurement.is_against_the_model else EXIT_OK)
 
 

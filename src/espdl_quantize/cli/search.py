@@ -17,7 +17,14 @@ from espdl_quantize.core import Hint, InterruptedSearchError, Progress, describe
 from espdl_quantize.record import NO_LOSS, History, Iteration
 from espdl_quantize.record.comparison import ComparedIteration
 from espdl_quantize.record.files import HTML_REPORT, REPORT
-from espdl_quantize.report import certainty_lines, delta_of, final_lines, gap_words, outcome_of
+from espdl_quantize.report import (
+    certainty_lines,
+    cost_lines,
+    delta_of,
+    final_lines,
+    gap_words,
+    outcome_of,
+)
 from espdl_quantize.search.policies import Policy
 from espdl_quantize.tune import (
     Backend,
@@ -208,13 +215,15 @@ def _summary(result: TuneResult) -> dict[str, Any]:
         "best_value": None if best is None else best.value,
         "gap_closed": history.gap_closed,
         "no_gap": history.no_gap,
+        "costs": cost_lines(history),
+        "front": [record.id for record in history.front],
         "best": str((history.folder / "best").resolve()),
         "report": str((history.folder / REPORT).resolve()),
         "report_html": str((history.folder / HTML_REPORT).resolve()),
     }
 
 
-_SECONDARY = ("95 %", "noise", "agrees")
+_SECONDARY = ("95 %", "noise", "agrees", "flash, KiB")
 _WIDE = 110
 """Characters of a terminal that has room for every column."""
 
@@ -223,7 +232,7 @@ def result_table(result: TuneResult, width: int) -> Table:
     """Return a row per iteration, less the columns that are empty or that have no room."""
     history, metric = result.history, result.history.metric or "metric"
     first = ("iter", "changed", metric, "95 %", "delta", "outcome")
-    heads = (*first, "noise", "agrees", "rank", "slower on chip")
+    heads = (*first, "noise", "agrees", "rank", "ms", "RAM, KiB", "flash, KiB", "slower on chip")
     rows = []
     for record in result.comparison.comparison.iterations:
         value, delta = record.primary_value, record.delta_vs_prior_best
@@ -238,6 +247,7 @@ def result_table(result: TuneResult, width: int) -> Table:
                 record.outcome,
                 *_signals(record),
                 str(record.rank),
+                *_costs(record),
                 record.affects_inference_speed,
             )
         )
@@ -269,12 +279,29 @@ def _print_result(result: TuneResult, outputs: Path) -> None:
         elif history.no_gap == NO_LOSS:
             summary += f"; {NO_LOSS}"
         console.print(escape(summary))
-        for line in (*certainty_lines(history), *final_lines(history)):
+        for line in (
+            *certainty_lines(history),
+            *final_lines(history),
+            *cost_lines(history),
+        ):
             console.print(escape(line))
     if result.category == "plateau":
         console.print("the metric has stopped moving; --ignore-plateau goes on all the same")
     console.print(escape(f"model:  {outputs / 'best'}"))
     console.print(escape(f"report: {outputs / HTML_REPORT} (as text: {REPORT})"))
+
+
+def _costs(record: ComparedIteration) -> tuple[str, str, str]:
+    """Write milliseconds, or the time relative to the baseline, and KiB of RAM and flash."""
+    cost = record.cost
+    if cost is None:
+        return "", "", ""
+    time = "" if cost.relative_time is None else f"x {cost.relative_time:.2f}"
+    return (
+        time if cost.milliseconds is None else f"{cost.milliseconds:.4g}",
+        "" if cost.ram_bytes is None else f"{cost.ram_bytes / 1024:,.0f}",
+        "" if cost.flash_bytes is None else f"{cost.flash_bytes / 1024:,.0f}",
+    )
 
 
 def _signals(record: ComparedIteration) -> tuple[str, str]:

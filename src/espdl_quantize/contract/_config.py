@@ -112,6 +112,14 @@ class QuantConfig(BaseModel):
     """Of a metric that is the share of the samples that came out right."""
     target_metric: float | None = Field(None, allow_inf_nan=False)
     """The search stops as soon as an iteration reaches this."""
+    max_drop: float | None = Field(None, ge=0, allow_inf_nan=False)
+    """In place of target_metric: the search stops where no more points are lost to the float."""
+    max_latency_ms: float | None = Field(None, gt=0, allow_inf_nan=False)
+    """Best is the most accurate model that takes no more milliseconds on the chip."""
+    max_ram_kb: float | None = Field(None, gt=0, allow_inf_nan=False)
+    """The same of the KiB of RAM that the activations take at their peak."""
+    max_flash_kb: float | None = Field(None, gt=0, allow_inf_nan=False)
+    """The same of the KiB of the exported file."""
     analyse_steps: int = Field(8, ge=1)
     """Batches that the error analyses read; esp-ppq reads one more than it is given."""
     top_k_layers: int = Field(20, ge=1)
@@ -206,6 +214,10 @@ _EXPECTED: dict[str, tuple[str, str]] = {
     "metric_direction": ('"max" or "min"', '"max"'),
     "metric_unit": ('"percent" or "fraction", or None where the metric is no rate', '"percent"'),
     "target_metric": ("a finite number, or None", "71.0"),
+    "max_drop": ("a number of points, 0 or more, or None", "1.0"),
+    "max_latency_ms": ("a number above 0, or None", "50.0"),
+    "max_ram_kb": ("a number above 0, or None", "512"),
+    "max_flash_kb": ("a number above 0, or None", "2048"),
     "analyse_steps": ("a positive int", "8"),
     "top_k_layers": ("a positive int", "20"),
     "non_computing_top_k": ("a positive int", "10"),
@@ -249,6 +261,13 @@ def parse_config(
         faults["batch_axis"] = _fault("batch_axis", f"{problem} ({_show(values['batch_axis'])})")
     if values.get("model_type") == "onnx" and values.get("onnx_path") is None:
         faults["onnx_path"] = _fault("onnx_path", _MISSING)
+    if config is not None and None not in (config.max_drop, config.target_metric):
+        faults["max_drop"] = Fault(
+            'QUANT_CONFIG["max_drop"]',
+            f"{_show(values['max_drop'])} beside target_metric {_show(values['target_metric'])}",
+            "one of the two: both say when to stop, and may contradict each other",
+            '"max_drop": None',
+        )
     target = values.get("target")
     if isinstance(target, str) and target not in known_targets:
         faults["target"] = Fault(

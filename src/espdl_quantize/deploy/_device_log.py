@@ -46,6 +46,7 @@ _SHA = re.compile(r"[0-9a-f]{64}")
 _UNSUPPORTED = re.compile(r"Do not support (\S.{0,80}?), please implement")
 _UNLIKE = re.compile(r"Inconsistent values, ground truth: ?(\S+), infer: ?([^\s,]+)")
 _FAILED = re.compile(r"Test output (.{1,300}?) does not match")
+_IN_FLASH = {"psram": False, "flash": True}
 _CRASHES = ("Guru Meditation Error", "abort() was called", "assert failed", "Stack overflow")
 
 
@@ -248,6 +249,7 @@ class _Start:
             internal_bytes=self._memory.get("internal"),
             psram_bytes=self._memory.get("psram"),
             flash_bytes=self._memory.get("flash"),
+            weights_in_flash=_IN_FLASH.get(said.get("weights", "")),
             complete=self._ended,
         )
 

@@ -29,6 +29,7 @@ from espdl_quantize.record import (
     IterationRecord,
     LayerError,
     ReusedPass,
+    budgets_of,
     write_metrics,
     write_setting,
 )
@@ -99,6 +100,7 @@ def record_of(
         evaluated_by=context.scored.used if context.scored else None,
         direction=Direction(config.metric_direction),
         target=config.target_metric,
+        budgets=budgets_of(config),
         deploy_runtime_priority=Priority(config.deploy_runtime_priority),
         non_computing_top_k=config.non_computing_top_k,
         non_computing_hot_ops_count=context.hot_ops_count,

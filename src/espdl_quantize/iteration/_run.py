@@ -274,6 +274,10 @@ def _run_stages(context: Context) -> None:
         reject_illegal(check.legality, context.setting)
         context.warnings += check.warnings()
         if not options.is_auxiliary:
+            context.warnings += artifacts.write_chip_cost(
+                context.staging, context.outputs, config.target
+            )
+        if not options.is_auxiliary:
             _describe(context, check, quantized, layouts, first_samples(batches, 1)[0], values)
     # Last, so that an evaluation that fails, or that changes the graph, costs nothing else.
     with context.timed(Stage.EVALUATE):

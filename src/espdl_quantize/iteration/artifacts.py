@@ -8,18 +8,21 @@ from typing import Any
 
 from espdl_quantize.analysis import graphwise_jumps, non_computing_hot_ops, worst_layer_stats
 from espdl_quantize.chip import ChipCheck
+from espdl_quantize.chip.cost import calibration_of, cost_in
 from espdl_quantize.contract import QuantConfig
-from espdl_quantize.core import write_json
+from espdl_quantize.core import EspdlQuantizeError, write_json
 from espdl_quantize.ppq import QuantizedModel, computing_op_types, esp_ppq_version
 from espdl_quantize.ppq.measure import Measurements
-from espdl_quantize.record import OnChip, write_applied
+from espdl_quantize.record import OnChip, read_history, write_applied
 from espdl_quantize.record.files import (
     ALL_STATISTICS,
     CHIP_CHECK,
+    CHIP_COST,
     GRAPHWISE,
     HOT_OPS,
     JUMPS,
     LAYERWISE,
+    MODEL,
     OPS,
     STATISTICS,
 )
@@ -88,3 +91,17 @@ def write_chip_check(folder: Path, check: ChipCheck) -> OnChip:
     """
     write_json(folder / CHIP_CHECK, check.as_json())
     return check.summary()
+
+
+def write_chip_cost(folder: Path, outputs: Path, chip: str) -> list[str]:
+    """Write chip_cost.json, by what boards measured of the output folder where any did.
+
+    Returns:
+        Why it is not known what the model costs; nothing else depends on it.
+    """
+    try:
+        calibration = calibration_of(read_history(outputs), chip)
+        write_json(folder / CHIP_COST, cost_in(calibration, folder / MODEL).to_json())
+    except EspdlQuantizeError as error:
+        return [f"what the model costs on the chip is not known: {error.cause}"]
+    return list(calibration.notes)

@@ -192,6 +192,7 @@ class BoardLog(Result):
     holds: bool = Field(description="Nothing speaks against the model.")
     measured: BoardSummary
     slowest_layers: list[dict[str, Any]] = Field(description="op, op_type and us; at most 10.")
+    notes: list[str] = Field(description="What the predicted times make of it.")
 
 
 class Row(BaseModel):
@@ -215,6 +216,14 @@ class Row(BaseModel):
     )
     changed: str
     slower_on_chip: str
+    milliseconds: float | None = Field(default=None, description="Predicted, of one inference.")
+    low: float | None = Field(default=None, description="Nine of ten models take from this...")
+    high: float | None = Field(default=None, description="...to this many milliseconds.")
+    ram_bytes: int | None = Field(default=None, description="Of activations at their peak.")
+    flash_bytes: int | None = Field(default=None, description="Of the exported file.")
+    keeps_budgets: bool | None = Field(
+        default=None, description="Of the contract; None where it states none."
+    )
     engine: str | None = Field(
         default=None,
         description="What computed it; plain esp-ppq does what the fast engine fails at.",
@@ -246,6 +255,10 @@ class NextStep(Result):
     metric: str | None = None
     best_iteration: int | None = None
     best_value: float | None = None
+    costs: list[str] = Field(description="What best costs on the chip, and the budgets.")
+    front: list[int] = Field(
+        description="Iterations that none beats in both score and time, quickest first."
+    )
     ranking: list[Row] = Field(description="Best, then the newest first.")
     skipped_levers: list[dict[str, Any]]
     notes: list[str]

@@ -90,21 +90,25 @@ class BoardTools:
                 description="Whose model it was, where the log does not say.",
             ),
         ] = None,
+        board: Annotated[
+            str | None, Field(description="What to call it, where several have the same chip.")
+        ] = None,
     ) -> BoardLog:
         """Read a board's log and return what it measured: test, times, memory.
 
-        It is stored with the iteration, in place of an earlier one; next_step shows it then.
+        It is stored with the iteration, in place of an earlier one; next_step shows it then. The
+        folder's times are predicted by the board from then on.
         """
         outputs = self._roots.resolve(output_dir, "output_dir")
-        measured, path, measurement = record_log(
-            outputs, self._roots.resolve(log, "log"), iteration
-        )
+        stored = record_log(outputs, self._roots.resolve(log, "log"), iteration, board=board)
+        measurement = stored.measurement
         slowest = sorted(measurement.layers, key=lambda layer: -layer.us)[:_SLOWEST]
         return BoardLog(
-            iteration=measured.id,
-            path=str(path),
+            iteration=stored.iteration.id,
+            path=str(stored.path),
             sentence=measurement.sentence(),
             holds=not measurement.is_against_the_model,
             measured=BoardSummary(**measurement.summary()),
             slowest_layers=[vars(layer) for layer in slowest],
+            notes=list(stored.notes),
         )

@@ -23,6 +23,7 @@ from espdl_quantize.record.applied import (
     write_setting,
 )
 from espdl_quantize.record.comparison import FolderComparison, ready_to_save, write_comparison
+from espdl_quantize.record.cost import Budgets, Cost, LayerPrice, budgets_of
 from espdl_quantize.record.device import (
     LayerTime,
     Measurement,
@@ -67,6 +68,8 @@ __all__ = [
     "NO_LOSS",
     "Applied",
     "Attempt",
+    "Budgets",
+    "Cost",
     "Direction",
     "EngineFallback",
     "Evidence",
@@ -83,6 +86,7 @@ __all__ = [
     "IterationRecord",
     "Jump",
     "LayerError",
+    "LayerPrice",
     "LayerTime",
     "LazyEvidence",
     "Measurement",
@@ -95,6 +99,7 @@ __all__ = [
     "ReusedPass",
     "Signals",
     "VariableStats",
+    "budgets_of",
     "carry_over",
     "is_finished",
     "is_foreign_comparison",

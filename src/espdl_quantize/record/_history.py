@@ -9,8 +9,10 @@ from pathlib import Path
 
 from espdl_quantize.core import Direction, Priority, Verdict
 from espdl_quantize.record._noise import Noise
+from espdl_quantize.record.cost import EQUAL_TIMES, Budgets
 from espdl_quantize.record.iteration_record import Iteration
-from espdl_quantize.setting import DEFAULT_BITS, baseline, runtime_cost, setting_key
+from espdl_quantize.record.prices import Prices
+from espdl_quantize.setting import DEFAULT_BITS, baseline, setting_key
 from espdl_quantize.stats import Comparison
 
 DEFAULT_DIRECTION = Direction.MAX
@@ -67,6 +69,7 @@ class History:
         finals: by id, scores that took no part in the search.
         noise: tells a difference from chance, as far as the folders say what chance does.
         final_noise: the same of the final scores.
+        stated_budgets: what a caller bounds; None takes what the iterations carry.
     """
 
     iterations: tuple[Iteration, ...] = ()
@@ -78,6 +81,7 @@ class History:
     finals: Mapping[int, FinalScore] = field(default_factory=dict)
     final_noise: Noise = field(default_factory=Noise, compare=False, repr=False)
     noise: Noise = field(default_factory=Noise, compare=False, repr=False)
+    stated_budgets: Budgets | None = None
 
     @cached_property
     def scored(self) -> tuple[Iteration, ...]:
@@ -117,8 +121,67 @@ class History:
 
     @cached_property
     def target(self) -> float | None:
-        """The value to reach, from the latest iteration: a contract may be edited on the way."""
-        return self.latest.target if self.latest else None
+        """The value to reach, from the latest iteration: a contract may be edited on the way.
+
+        Where a drop is stated in its place, it is that far from the float model's score.
+        """
+        stated = self.stated_budgets
+        if self.latest is None:
+            return None
+        if self.latest.target is not None and (stated is None or stated.max_drop is None):
+            return self.latest.target
+        scored = self.scored[-1] if self.scored else None
+        if scored is None:
+            return None
+        reference = self.float_value(scored)
+        return self.budgets.target(reference, Direction(self.direction), scored.metric_unit)
+
+    @cached_property
+    def budgets(self) -> Budgets:
+        """What the model may cost and lose: as stated, else from the latest iteration."""
+        if self.stated_budgets is not None:
+            return self.stated_budgets
+        return (self.latest.budgets if self.latest else None) or Budgets()
+
+    @cached_property
+    def unknown_budgets(self) -> tuple[str, ...]:
+        """The keys of the budgets that no scored iteration says anything of."""
+        return tuple(
+            name
+            for name in self.budgets.bounds
+            if self.scored and all(record.spent[name] is None for record in self.scored)
+        )
+
+    def excess(self, record: Iteration) -> float | None:
+        """Return by which share a model is beyond its budgets, at most; 0 where it keeps them.
+
+        None where it is not known. Budgets of what no iteration knows bind none.
+        """
+        worst = 0.0
+        for name, bound in self.budgets.bounds.items():
+            spent = record.spent[name]
+            if name in self.unknown_budgets:
+                continue
+            if spent is None:
+                return None
+            worst = max(worst, spent / bound - 1)
+        return worst
+
+    def keeps_budgets(self, record: Iteration) -> bool:
+        """Tell whether a model is known to keep the budgets that can be judged."""
+        return self.excess(record) == 0
+
+    def _eligible(self, records: tuple[Iteration, ...]) -> tuple[Iteration, ...]:
+        """Return those that keep the budgets; where none does, the nearest."""
+        if not self.budgets.bounds:
+            return records
+        known = [
+            (excess, record) for record in records if (excess := self.excess(record)) is not None
+        ]
+        if not known:
+            return records
+        least = min(excess for excess, _ in known)
+        return tuple(record for excess, record in known if excess <= least)
 
     @cached_property
     def priority(self) -> Priority:
@@ -141,23 +204,30 @@ class History:
 
     @cached_property
     def top(self) -> Iteration | None:
-        """The finite iteration with the best score; a tie goes to the smaller id."""
-        return self._top(self.scored)
+        """The finite iteration with the best score; a tie goes to the smaller id.
+
+        Under budgets it is the best of those that keep them.
+        """
+        return self._top(self._eligible(self.scored))
 
     @cached_property
     def best(self) -> Iteration | None:
         """The iteration to deploy: :attr:`top`, or what cannot be told from it and is cheaper.
 
-        Of those that are within noise of the top it is the one with the fewest slower ops on the
-        chip; of equal ones the highest score, then the earlier, unless another has less noise at
-        its outputs beyond chance (:meth:`Noise.is_quieter`). Where no noise is known it is the top.
+        Of those that are within noise of the top it is the one with the fewest milliseconds on the
+        chip, or the fewest slower ops where these are not known of all; of equal ones the highest
+        score, then the earlier, unless another has less noise at its outputs beyond chance
+        (:meth:`Noise.is_quieter`). Where no noise is known it is the top.
+
+        Under budgets, only those are looked at that keep them. Where none does, it is the nearest,
+        which :meth:`keeps_budgets` tells.
         """
         return self._pick(self.scored)
 
     @cached_property
     def near_top(self) -> tuple[Iteration, ...]:
         """The iterations that cannot be told from the top, itself among them."""
-        return () if self.top is None else self._near(self.top, self.scored)
+        return () if self.top is None else self._near(self.top, self._eligible(self.scored))
 
     @cached_property
     def ranks(self) -> Mapping[int, int | None]:
@@ -224,12 +294,53 @@ class History:
         return comparison is not None and comparison.verdict == Verdict.WITHIN_NOISE
 
     def _pick(self, records: tuple[Iteration, ...]) -> Iteration | None:
+        records = self._eligible(records)
         top = self._top(records)
-        if top is None:
+        return (
+            None if top is None else self._quietest(self.prices.cheapest(self._near(top, records)))
+        )
+
+    @cached_property
+    def prices(self) -> Prices:
+        """What the iterations cost on the chip, against each other and against the baseline."""
+        return Prices(self.iterations, self.baseline, self.num_of_bits)
+
+    @cached_property
+    def front(self) -> tuple[Iteration, ...]:
+        """The iterations that no other beats in both score and predicted time, quickest first.
+
+        Those over the budgets are left out as long as any keeps them. Of equals the one that is
+        best stands for all. Empty where the times are not known.
+        """
+        timed = [
+            (time, record)
+            for record in self._eligible(self.scored)
+            if (time := self.prices.time(record)) is not None
+        ]
+        timed.sort(key=lambda pair: (-self.height(pair[1]), pair[1] is not self.best, pair[0]))
+        front: list[tuple[float, Iteration]] = []
+        for time, record in timed:
+            # From the highest score down: only what is quicker than all before has a place.
+            if all(time * (1 + EQUAL_TIMES) < other for other, _ in front):
+                front.append((time, record))
+        return tuple(record for _, record in reversed(front))
+
+    @cached_property
+    def cheapest_near_best(self) -> Iteration | None:
+        """The quickest iteration that cannot be told from best; None where best itself is it.
+
+        Without noise, nothing tells what cannot be told apart, and it is None, too.
+        """
+        best = self.best
+        time = None if best is None else self.prices.time(best)
+        if best is None or time is None:
             return None
-        near = self._near(top, records)
-        cheapest = min(_cost(record) for record in near)
-        return self._quietest(tuple(record for record in near if _cost(record) == cheapest))
+        quicker = tuple(
+            record
+            for record in self._near(best, self._eligible(self.scored))
+            if (its := self.prices.time(record)) is not None and its * (1 + EQUAL_TIMES) < time
+        )
+        return self._top(self.prices.cheapest(quicker)) if quicker else None
 
     def _quietest(self, records: tuple[Iteration, ...]) -> Iteration | None:
         quietest, challenger = None, self._top(records)
@@ -338,7 +449,3 @@ class History:
     def get(self, iteration_id: int) -> Iteration | None:
         """Return the iteration with this id, if there is one."""
         return next((record for record in self.iterations if record.id == iteration_id), None)
-
-
-def _cost(record: Iteration) -> float:
-    return float("inf") if record.setting is None else runtime_cost(record.setting).slower_ops

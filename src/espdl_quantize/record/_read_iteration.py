@@ -9,9 +9,10 @@ from espdl_quantize.core import Direction, Json, Stage
 from espdl_quantize.record._history import HistoryWarning
 from espdl_quantize.record._values import number, read_any, text
 from espdl_quantize.record.applied import applied_width, read_setting
+from espdl_quantize.record.cost import read_cost
 from espdl_quantize.record.device import Measurement, parse_measurement
 from espdl_quantize.record.failure import FAILED, NO_EFFECT, Failure
-from espdl_quantize.record.files import DEVICE, INDEX, METRICS
+from espdl_quantize.record.files import CHIP_COST, DEVICE, INDEX, METRICS
 from espdl_quantize.record.iteration_record import Iteration, IterationRecord, record_from_json
 from espdl_quantize.record.metrics import Metrics, read_metrics
 from espdl_quantize.setting import DEFAULT_BITS, with_calibration
@@ -62,6 +63,9 @@ def read_iteration(
     device, problem = _device(folder)
     if problem is not None:
         warn("device", f"{problem}; what a board measured is left out")
+    cost, problem = read_cost(folder)
+    if problem is not None:
+        warn("cost", f"{CHIP_COST} {problem}; what the model costs on the chip is not known")
     # Indices of earlier versions do not state the width.
     num_of_bits = record.num_of_bits or applied_width(folder)
     if setting is not None:
@@ -82,6 +86,7 @@ def read_iteration(
         folder=folder,
         setting=setting,
         device=device,
+        cost=cost,
         metrics=metrics.returned,
     )
     return iteration, notes

@@ -111,6 +111,21 @@ class OnBoard(_Part):
     problem: str
 
 
+class CostOnChip(_Part):
+    """What an iteration's file is predicted to cost; null for what is not known."""
+
+    chip: str
+    milliseconds: float | None
+    low: float | None
+    high: float | None
+    source: str
+    residual: float | None
+    relative_time: float | None
+    ram_bytes: int | None
+    flash_bytes: int | None
+    keeps_budgets: bool | None
+
+
 class ErrorLayer(_Part):
     """A layer with its isolated noise:signal power ratio."""
 
@@ -143,6 +158,7 @@ class ComparedIteration(_Part):
     outcome: str
     changed: str
     affects_inference_speed: str
+    cost: CostOnChip | None = None
     evaluated_by: str | None
     float_value: float | None
     sample_count: int | None
@@ -187,6 +203,8 @@ class BestIteration(_Part):
     samples_shared_with_calibration: int | None
     cannot_be_told_from: tuple[int, ...]
     highest_score: int | None
+    keeps_budgets: bool | None = None
+    cheapest_near_best: int | None = None
     setting: Setting | None
 
     @field_serializer("setting")
@@ -343,6 +361,9 @@ class FolderComparison(_Part):
     metric_direction: str
     target_metric: Number | None
     deploy_runtime_priority: str | None
+    budgets: dict[str, Number] = {}
+    front: tuple[int, ...] = ()
+    cost_lines: tuple[str, ...] = ()
     float_reference: dict[str, Number]
     iterations: tuple[ComparedIteration, ...]
     excluded_iterations: tuple[ExcludedIteration, ...]

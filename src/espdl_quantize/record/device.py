@@ -60,6 +60,8 @@ class Measurement:
         internal_bytes: RAM inside the chip that the model takes.
         psram_bytes: PSRAM that the model takes.
         flash_bytes: flash that the model takes.
+        board: what the user calls the board.
+        weights_in_flash: whether the weights were read from flash.
         complete: whether the project's last line is there; None for another program's log.
     """
 
@@ -76,6 +78,8 @@ class Measurement:
     internal_bytes: int | None = None
     psram_bytes: int | None = None
     flash_bytes: int | None = None
+    board: str | None = None
+    weights_in_flash: bool | None = None
     complete: bool | None = None
 
     @property
@@ -164,7 +168,7 @@ def parse_measurement(value: object) -> Measurement | None:
     if not isinstance(value, dict):
         return None
     loaded, complete, test = value.get("loaded"), value.get("complete"), value.get("test")
-    iteration = value.get("iteration")
+    iteration, in_flash = value.get("iteration"), value.get("weights_in_flash")
     runs = [number(run) for run in _list(value.get("runs_us"))[:MOST_RUNS]]
     measurement = Measurement(
         chip=_text(value.get("chip")) or None,
@@ -195,6 +199,8 @@ def parse_measurement(value: object) -> Measurement | None:
         internal_bytes=whole(value.get("internal_bytes")),
         psram_bytes=whole(value.get("psram_bytes")),
         flash_bytes=whole(value.get("flash_bytes")),
+        board=_text(value.get("board")) or None,
+        weights_in_flash=in_flash if isinstance(in_flash, bool) else None,
         complete=complete if isinstance(complete, bool) else None,
     )
     return None if measurement == Measurement() else measurement

@@ -29,6 +29,7 @@ STATISTICS = "layer_stats.json"
 HOT_OPS = "non_computing_hot_ops.json"
 JUMPS = "graphwise_jumps.json"
 CHIP_CHECK = "chip_check.json"
+CHIP_COST = "chip_cost.json"
 OPS = "simplified_ops.json"
 LOG = "console.log"
 
@@ -36,6 +37,9 @@ LOG = "console.log"
 FLOAT_REFERENCE = "float_reference.json"
 COMPARISON = "comparison.json"
 BEST = "best"
+FRONT = "front"
+"""The folder of the iterations that best does not beat in both score and time."""
+FRONT_MARK = "front.json"
 DESCRIPTION = ESP_PPQ_CONFIG
 """In ``best/``, where it is the model card with the scores and the setting."""
 HTML_REPORT = "report.html"
@@ -81,6 +85,8 @@ ITERATION_FILES = {
     JUMPS: "pairs of neighbouring layers between which the error grows by more than the second "
     "explains",
     CHIP_CHECK: "whether the exported file obeys the chip's rules; how its integers agree",
+    CHIP_COST: "what the exported file costs on the chip: flash, RAM, milliseconds with an "
+    "interval, and every layer's time, also with 16 bits; as `espdl-quantize cost --json`",
     OPS: "every op of the simplified graph with its inputs and outputs; settings use these names",
     LOG: "everything that esp-ppq printed",
 }
@@ -91,7 +97,7 @@ ARTIFACTS = frozenset(ITERATION_FILES)
 
 BEST_FILES = (MODEL, SETTING, METRICS, INDEX)
 """Copied to ``best/``."""
-BEST_EXTRAS = (TEST_MODEL, INFO)
+BEST_EXTRAS = (TEST_MODEL, INFO, CHIP_COST)
 """Copied to ``best/`` where the iteration has them: one of an earlier version has none."""
 
 OUTPUT_FILES = {
@@ -101,6 +107,9 @@ OUTPUT_FILES = {
     COMPARISON: "rewritten by every `compare` and by `tune`: ranks, warnings, the next step",
     f"{BEST}/": f"a copy of the best iteration's {', '.join(BEST_FILES[:1] + BEST_EXTRAS)}, "
     f"{', '.join(BEST_FILES[1:-1])} and {BEST_FILES[-1]}; and {DESCRIPTION}, see below",
+    f"{FRONT}/": "the same files, in a folder each, of the iterations that are quicker on the chip "
+    f"than best or score higher, none being beaten in both; {FRONT_MARK} lists them. Absent where "
+    "there is none",
     HTML_REPORT: "the report with its charts; one file that opens offline",
     REPORT: "the report as text; rewritten while its first line, a marker, stands",
     f"{FINAL}/": "the final scores, see below",

@@ -27,6 +27,7 @@ from espdl_quantize.core import (
     write_json,
 )
 from espdl_quantize.record._values import objects
+from espdl_quantize.record.cost import Budgets, Cost, spent
 from espdl_quantize.record.device import Measurement
 from espdl_quantize.record.failure import FAILED, MOST_ATTEMPTS, NO_EFFECT, Attempt, Failure
 from espdl_quantize.record.files import INDEX, iteration_name
@@ -251,6 +252,9 @@ class IterationRecord(Lenient):
     """Whether a larger (`max`) or a smaller (`min`) score is better."""
     target: Number = key("target_metric")
     """The score to reach, from the contract."""
+    budgets: Budgets | None = None
+    """From the contract: `max_latency_ms`, `max_ram_kb`, `max_flash_kb` and `max_drop`; null where
+    a version before them made it."""
     deploy_runtime_priority: Priority | None = None
     """From the contract."""
     non_computing_top_k: Integer | None = None
@@ -368,6 +372,7 @@ class Iteration(IterationRecord):
         setting: what was asked for, with its calibration spelled out; None where setting.json is
             missing or not valid.
         device: what a board measured of its model; None where nobody has tried.
+        cost: what its file costs on the chip; None where nobody has looked.
         metrics: everything that the contract's function returned.
     """
 
@@ -375,7 +380,15 @@ class Iteration(IterationRecord):
     folder: Path = Path()
     setting: Setting | None = None
     device: Measurement | None = None
+    cost: Cost | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def spent(self) -> Mapping[str, float | None]:
+        """Return what its model takes of each budget; None for what is not known."""
+        device = self.device
+        measured = None if device is None or device.is_against_the_model else device.ms
+        return spent(self.cost, measured)
 
 
 @cache

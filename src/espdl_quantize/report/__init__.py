@@ -1,7 +1,7 @@
 """Compares iterations, writes comparison.json, ``best/`` and the final report; needs no torch."""
 
-from espdl_quantize.report._best_folder import write_best
-from espdl_quantize.report._board import deploy, record_log
+from espdl_quantize.report._best_folder import write_best, write_front
+from espdl_quantize.report._board import RecordedLog, deploy, record_log
 from espdl_quantize.report._certainty import certainty_lines, final_lines, final_of
 from espdl_quantize.report._commands import early_finalize_command, retry_command
 from espdl_quantize.report._compare import CompareResult, Standing, compare, lint, look
@@ -17,6 +17,7 @@ from espdl_quantize.report._finalize import (
 from espdl_quantize.report._gap import gap_words
 from espdl_quantize.report._html import render_html, write_html
 from espdl_quantize.report._snippet import python_script, python_snippet
+from espdl_quantize.report.costs import budget_lines, cost_lines
 
 __all__ = [
     "MARKER",
@@ -24,10 +25,13 @@ __all__ = [
     "CompareResult",
     "FinalizePlan",
     "FinalizeReason",
+    "RecordedLog",
     "RunStop",
     "Standing",
+    "budget_lines",
     "certainty_lines",
     "compare",
+    "cost_lines",
     "delta_of",
     "deploy",
     "early_finalize_command",
@@ -45,6 +49,7 @@ __all__ = [
     "render_report",
     "retry_command",
     "write_best",
+    "write_front",
     "write_html",
     "write_report",
 ]

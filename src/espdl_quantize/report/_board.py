@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from espdl_quantize.core import EspdlQuantizeError, Hint, Option, OutputFolderError, UsageError
@@ -20,7 +21,10 @@ from espdl_quantize.record import (
     read_history,
     write_measurement,
 )
+from espdl_quantize.record.cost import read_cost
+from espdl_quantize.record.device import clean
 from espdl_quantize.record.files import INDEX, MODEL, iteration_name
+from espdl_quantize.worker.costs import has_models, keep_costs_apart
 
 
 def deploy(folder: Path, project: Path, options: ProjectOptions | None = None) -> Project:
@@ -38,24 +42,44 @@ def deploy(folder: Path, project: Path, options: ProjectOptions | None = None) -
     return write_project(_iteration(folder), project, options)
 
 
+@dataclass(frozen=True)
+class RecordedLog:
+    """A board's log, stored.
+
+    Attributes:
+        iteration: whose model it measured.
+        path: the file that was written.
+        measurement: what is in it.
+        notes: what the predictions of the folder's costs make of it.
+    """
+
+    iteration: Iteration
+    path: Path
+    measurement: Measurement
+    notes: tuple[str, ...] = ()
+
+
 def record_log(
-    outputs: Path, log: Path, iteration: int | None = None
-) -> tuple[Iteration, Path, Measurement]:
+    outputs: Path, log: Path, iteration: int | None = None, *, board: str | None = None
+) -> RecordedLog:
     """Read the serial log of a board, and store what it measured with the iteration that it ran.
+
+    What the models of the folder cost is predicted anew, by the board.
 
     Args:
         outputs: the output folder.
         log: the file.
         iteration: whose model it was, where the log does not say; without it, the best.
+        board: what to call the board, where there are several with the same chip.
 
     Returns:
-        The iteration, the file that was written, and what is in it.
+        The iteration, the file that was written, what is in it, and what it made of the costs.
 
     Raises:
         OutputFolderError: the folder or the log cannot be read, or the file not be written.
         EspdlQuantizeError: the log says nothing, or is of another model or chip.
     """
-    measurement = read_log(log)
+    measurement = replace(read_log(log), board=clean(board or "") or None)
     history = read_history(outputs)
     record = _measured(history, measurement, iteration)
     _check_chip(record, measurement)
@@ -65,12 +89,18 @@ def record_log(
             "give the output folder that holds the iteration itself",
         )
     try:
-        return record, write_measurement(record.folder, measurement), measurement
+        written = write_measurement(record.folder, measurement)
     except OSError as error:
         raise OutputFolderError(
             f"{record.folder} cannot be written: {error.strerror or error}",
             "check the permissions and the free space of the output folder",
         ) from error
+    notes: list[str] = []
+    if has_models(history):
+        notes += keep_costs_apart(outputs, again=True)
+        now, _ = read_cost(record.folder)
+        notes += [] if now is None else list(now.notes)
+    return RecordedLog(record, written, measurement, tuple(dict.fromkeys(notes)))
 
 
 def _iteration(folder: Path) -> Path:

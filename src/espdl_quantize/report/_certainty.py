@@ -11,7 +11,7 @@ from espdl_quantize.record import History, Iteration
 from espdl_quantize.record import comparison as parts
 from espdl_quantize.record.files import CONFIRMED, DRAWS, REPEAT, iteration_name
 from espdl_quantize.report._escape import number, plain
-from espdl_quantize.setting import runtime_cost, setting_key
+from espdl_quantize.setting import setting_key
 from espdl_quantize.stats import Comparison, Interval
 
 UNKNOWN = "noise unknown"
@@ -256,16 +256,14 @@ def _ties(history: History, best: Iteration) -> list[str]:
     names = ", ".join(record.name for record in near if record.id != best.id)
     lines = [f"Cannot be told from {best.name}, the difference being within noise: {names}."]
     if top.id != best.id:
-        why = "costs the chip less" if _cost(best) < _cost(top) else "has less noise at its outputs"
+        prices = history.prices
+        is_cheaper = top not in prices.cheapest((best, top))
+        why = "costs the chip less" if is_cheaper else "has less noise at its outputs"
         lines.append(
             f"{top.name} has the highest score, {number(top.value)}; {best.name} is the best all "
             f"the same, since it {why} and the difference is within noise."
         )
     return lines
-
-
-def _cost(record: Iteration) -> int:
-    return 0 if record.setting is None else runtime_cost(record.setting).slower_ops
 
 
 def _unless_same(history: History, record: Iteration, other: Iteration | None) -> Comparison | None:

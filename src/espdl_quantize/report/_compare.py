@@ -28,8 +28,8 @@ from espdl_quantize.record import (
     write_comparison,
 )
 from espdl_quantize.record.comparison import COMPARISON
-from espdl_quantize.record.files import BEST, HTML_REPORT, REPORT, iteration_name
-from espdl_quantize.report._best_folder import free_name, write_best
+from espdl_quantize.record.files import BEST, FRONT, HTML_REPORT, REPORT, iteration_name
+from espdl_quantize.report._best_folder import free_name, write_best, write_front
 from espdl_quantize.report._blocks import Step, make_step
 from espdl_quantize.report._commands import next_command
 from espdl_quantize.report._comparison import build_comparison
@@ -148,6 +148,7 @@ def compare(
     history = read_history(outputs)
     state = SearchState.of(history, LazyEvidence(history), options)
     decision, judged = decide(state), state.by_metric
+    history = state.history
     plan = plan_finalize(
         history,
         decision,
@@ -227,6 +228,10 @@ def _finalize(step: Step, *, force: bool) -> tuple[list[str], dict[str, Path]]:
         return [], {}
     done = write_best(outputs, best)
     done.append(f"wrote best/ from {best.name}")
+    others = [record for record in step.history.front if record is not best]
+    done += write_front(outputs, others)
+    if others:
+        done.append(f"wrote {FRONT}/: {', '.join(record.name for record in others)}")
     written = {"best": outputs / BEST}
     if plan.reason is None:
         return done, written

@@ -11,6 +11,7 @@ from espdl_quantize.record.failure import NO_EFFECT
 from espdl_quantize.report._certainty import certainty_of, final_of, score_source
 from espdl_quantize.report._commands import early_finalize_command, retry_command
 from espdl_quantize.report._finalize import FinalizePlan
+from espdl_quantize.report.costs import cost_lines
 from espdl_quantize.search import (
     Crashes,
     Decision,
@@ -18,7 +19,6 @@ from espdl_quantize.search import (
     Proposal,
     SearchState,
     describe_changes,
-    runtime_cost,
 )
 
 
@@ -41,6 +41,9 @@ def build_comparison(
         metric_direction=history.direction,
         target_metric=situation.options.target,
         deploy_runtime_priority=situation.options.priority,
+        budgets=dict(history.budgets.bounds),
+        front=tuple(record.id for record in history.front),
+        cost_lines=tuple(cost_lines(history)),
         float_reference=dict(history.float_scores),
         iterations=tuple(_iteration(history, record) for record in history.iterations),
         excluded_iterations=tuple(_excluded(history, record) for record in history.excluded),
@@ -49,7 +52,7 @@ def build_comparison(
         score_source=score_source(history),
         iteration_ranks={str(record.id): rank_of(history, record) for record in history.iterations},
         runtime_cost_classification={
-            str(record.id): cost_of(record) for record in history.iterations
+            str(record.id): cost_of(history, record) for record in history.iterations
         },
         ranking_warnings=tuple(warnings),
         early_finalize_command=early_finalize_command(
@@ -65,9 +68,10 @@ def rank_of(history: History, record: Iteration) -> int | str:
     return "-" if rank is None else rank
 
 
-def cost_of(record: Iteration) -> str:
-    """Say whether an iteration's model runs slower on the chip."""
-    return "unknown" if record.setting is None else str(runtime_cost(record.setting))
+def cost_of(history: History, record: Iteration) -> str:
+    """Say whether an iteration's model runs slower on the chip than the plain quantized one."""
+    price = history.prices.of(record)
+    return "unknown" if price is None else str(price)
 
 
 def delta_of(history: History, record: Iteration) -> float | None:
@@ -149,7 +153,8 @@ def _iteration(history: History, record: Iteration) -> parts.ComparedIteration:
         delta_vs_prior_best=delta_of(history, record),
         outcome=outcome_of(history, record),
         changed=changes_of(history, record),
-        affects_inference_speed=cost_of(record),
+        affects_inference_speed=cost_of(history, record),
+        cost=_cost(history, record),
         evaluated_by=record.evaluated_by,
         float_value=record.float_value,
         **certainty_of(history, record),
@@ -164,6 +169,27 @@ def _iteration(history: History, record: Iteration) -> parts.ComparedIteration:
             parts.FallbackPart(**asdict(fallback)) for fallback in record.engine_fallbacks
         ),
         applied_setting_warnings=record.warnings,
+    )
+
+
+def _cost(history: History, record: Iteration) -> parts.CostOnChip | None:
+    cost = record.cost
+    if cost is None:
+        return None
+    first = history.baseline
+    time = history.prices.time(record)
+    before = None if first is None else history.prices.time(first)
+    return parts.CostOnChip(
+        chip=cost.chip,
+        milliseconds=cost.ms,
+        low=cost.latency.low,
+        high=cost.latency.high,
+        source=cost.latency.source,
+        residual=cost.latency.residual,
+        relative_time=None if time is None or before is None else time / before,
+        ram_bytes=cost.ram_bytes,
+        flash_bytes=cost.flash_bytes,
+        keeps_budgets=history.keeps_budgets(record) if history.budgets.bounds else None,
     )
 
 
@@ -191,6 +217,10 @@ def _best(history: History, best: Iteration) -> parts.BestIteration:
         **certainty_of(history, best),
         cannot_be_told_from=tuple(record.id for record in history.near_top if record.id != best.id),
         highest_score=None if history.top is None else history.top.id,
+        keeps_budgets=history.keeps_budgets(best) if history.budgets.bounds else None,
+        cheapest_near_best=(
+            None if history.cheapest_near_best is None else history.cheapest_near_best.id
+        ),
         setting=best.setting,
     )
 

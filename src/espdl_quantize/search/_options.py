@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from espdl_quantize.core import Priority
+from espdl_quantize.record import Budgets
 from espdl_quantize.search._ranking import RankBy
 from espdl_quantize.search._thresholds import DEFAULT_THRESHOLDS, Thresholds
 from espdl_quantize.setting import DEFAULT_BITS, Setting
@@ -21,6 +22,7 @@ class SearchOptions:
             ideas is no reason to stop.
         thresholds: limits of the rules.
         rank_by: what the rules rank by; the metric is the judge of the target and of best/.
+        budgets: what the model may cost on the chip and lose to the float model.
         num_of_bits: the contract's default width, by which the baseline differs. It stays None
             where neither the caller nor an iteration says.
         seed: of whatever a policy draws.
@@ -35,6 +37,7 @@ class SearchOptions:
     user_budget: bool = False
     thresholds: Thresholds = DEFAULT_THRESHOLDS
     rank_by: RankBy = RankBy.METRIC
+    budgets: Budgets | None = None
     num_of_bits: int | None = None
     seed: int = 0
     seconds_left: float | None = None

@@ -46,6 +46,8 @@ class SearchState:
     ) -> SearchState:
         """Fill what the caller left open from what the iterations carry."""
         options = options or SearchOptions()
+        if options.budgets is not None:
+            history = replace(history, stated_budgets=options.budgets)
         order = ranked(history, options.rank_by)
         resolved = replace(
             options,

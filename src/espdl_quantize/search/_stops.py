@@ -23,9 +23,11 @@ def relative_loss(history: History, iteration: Iteration, best: Iteration) -> fl
 
 
 def target_reached(history: History, target: float | None) -> Iteration | None:
-    """Return the best of the iterations that reach the target."""
+    """Return the best of the iterations that reach the target and keep the budgets."""
     best = history.best
-    return best if best is not None and history.meets(best, target) else None
+    if best is None or not history.meets(best, target):
+        return None
+    return best if history.keeps_budgets(best) else None
 
 
 def plateau(history: History, limits: Thresholds) -> tuple[Iteration, ...]:

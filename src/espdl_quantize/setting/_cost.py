@@ -8,6 +8,8 @@ from espdl_quantize.setting._model import Setting, activation_bits
 from espdl_quantize.setting.passes import enabled_passes
 
 _NAMED = 3
+LONGER = 0.01
+"""What is longer by less, as a share, takes as long: no prediction is that sure."""
 
 
 @dataclass(frozen=True)
@@ -20,25 +22,34 @@ class RuntimeCost:
     Attributes:
         int16_ops: names of ops.
         added: by pass, the layers that it adds something to.
+        more: how much longer the exported file takes than that of the plain model, as a share of
+            the latter; None where nobody has looked.
     """
 
     int16_ops: tuple[str, ...] = ()
     added: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    more: float | None = None
 
     @property
     def affects_inference_speed(self) -> bool:
         """Return whether the model runs slower on the chip."""
-        return self.slower_ops > 0
+        return self.slower_ops > 0 or self._takes_longer
 
     @property
     def slower_ops(self) -> int:
         """Return how many ops are slower or added."""
         return len(self.int16_ops) + sum(len(layers) for _, layers in self.added)
 
+    @property
+    def _takes_longer(self) -> bool:
+        return self.more is not None and self.more > LONGER
+
     def __str__(self) -> str:
         parts = [f"{name} on {_counted(layers, 'layer')}" for name, layers in self.added]
         if self.int16_ops:
             parts.insert(0, f"int16 on {_counted(self.int16_ops, 'op')}")
+        if self.more is not None and (parts or self._takes_longer):
+            parts.append(f"{self.more:+.1%} time")
         return f"Yes ({'; '.join(parts)})" if parts else "No"
 
 

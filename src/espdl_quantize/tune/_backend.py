@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from espdl_quantize.core import Direction, Priority, Progress
-from espdl_quantize.record import IterationRecord
+from espdl_quantize.record import Budgets, IterationRecord
 from espdl_quantize.setting import Setting
 
 
@@ -28,6 +28,7 @@ class BackendFacts:
             None where there is none.
         contract_key: stands for the code and the data of the contract.
         num_of_bits: the contract's default width.
+        budgets: what the model may cost and lose; None takes what the iterations carry.
     """
 
     metric: str | None = None
@@ -41,6 +42,7 @@ class BackendFacts:
     final_by: str | None = None
     contract_key: str | None = None
     num_of_bits: int | None = None
+    budgets: Budgets | None = None
 
 
 class Backend(Protocol):

@@ -10,7 +10,7 @@ from typing import Any
 from espdl_quantize.contract import require_file
 from espdl_quantize.core import Progress
 from espdl_quantize.iteration import RunOptions
-from espdl_quantize.record import History, IterationRecord, read_history
+from espdl_quantize.record import Budgets, History, IterationRecord, read_history
 from espdl_quantize.search import TimeModel, describe_seconds
 from espdl_quantize.setting import Setting
 from espdl_quantize.tune._backend import BackendFacts
@@ -69,7 +69,8 @@ class IsolatedBackend:
             ContractError: it does not load, or breaks the contract.
             InstallationError: esp-ppq is missing or lacks something.
         """
-        facts = BackendFacts(**self._runner.facts)
+        stated = self._runner.facts
+        facts = BackendFacts(**{**stated, "budgets": Budgets(**stated["budgets"])})
         # Its worker does not know the options.
         same = facts.final_by == "evaluate" and self._full_eval
         return replace(facts, final_by=None) if same else facts

@@ -20,7 +20,7 @@ from espdl_quantize.core import (
     Progress,
 )
 from espdl_quantize.record import History, Iteration, locked, read_history
-from espdl_quantize.report import CompareResult, RunStop, compare, write_best
+from espdl_quantize.report import CompareResult, RunStop, compare, write_best, write_front
 from espdl_quantize.search import (
     DEFAULT_THRESHOLDS,
     Decision,
@@ -42,6 +42,7 @@ from espdl_quantize.tune._guard import check_folder
 from espdl_quantize.tune._options import TuneOptions, TuneResult
 from espdl_quantize.tune._plan import make_plan
 from espdl_quantize.tune._repeat import confirm
+from espdl_quantize.worker.costs import keep_costs_apart, lacks_costs
 
 _NEVER = 1_000_000_000
 """A plateau over more iterations than anybody runs."""
@@ -89,7 +90,7 @@ def tune(
         except BaseException as error:
             # The error that is on its way matters more than one that hides it.
             with contextlib.suppress(EspdlQuantizeError, OSError):
-                search.save_best(read_history(outputs))
+                search.save_best(search.history())
             if isinstance(error, KeyboardInterrupt):
                 raise SearchInterrupt(search.spent()) from None
             raise
@@ -115,7 +116,7 @@ class Search:
         self._clock, self._started = clock, clock()
         self._facts = backend.facts
         self._ran = self._counted = self._done = 0
-        self._saved: tuple[int, float | None] | None = None
+        self._saved: tuple[float | None, ...] | None = None
         self._measured = ""
         self._forgiven: set[int] = set()
         self._noted: set[str] = set()
@@ -132,16 +133,25 @@ class Search:
             thresholds=thresholds,
             rank_by=self._options.rank_by,
             num_of_bits=self._facts.num_of_bits,
+            budgets=self._facts.budgets,
             seed=self._options.seed,
             seconds_left=self._seconds_left(),
             pool=self._facts.pool,
         )
 
+    def history(self) -> History:
+        """Read the folder, under the budgets of the contract as it is now."""
+        return replace(read_history(self._outputs), stated_budgets=self._facts.budgets)
+
     def run(self) -> TuneResult:
         """Go from step to step until a stop."""
-        history = read_history(self._outputs)
+        history = self.history()
         for text in check_folder(history, self._facts):
             self._observer.notice(text)
+        if lacks_costs(history):
+            # Of a version before costs, or ended in between.
+            for text in keep_costs_apart(self._outputs):
+                self._observer.notice(text)
         failed: list[Iteration] | None = None
         # A search that such failures have ended was started again: one more of them ends it.
         self._forgiven = {
@@ -199,12 +209,16 @@ class Search:
         return Spent(self._options.budget, self._done, self._clock() - self._started)
 
     def save_best(self, history: History) -> None:
-        """Write best/ where it does not hold the best iteration yet."""
-        best = history.best
-        if best is None or (best.id, best.value) == self._saved:
+        """Write best/ and front/ where they do not hold what they should yet."""
+        best, front = history.best, history.front
+        if best is None:
+            return
+        state = (best.id, best.value, *(record.id for record in front))
+        if state == self._saved:
             return
         write_best(self._outputs, best)
-        self._saved = (best.id, best.value)
+        write_front(self._outputs, [record for record in front if record is not best])
+        self._saved = state
 
     def _note(self, decision: Decision) -> None:
         for text in decision.notes:
@@ -258,7 +272,7 @@ class Search:
             self._backend.run(proposal.setting, folder, self._progress)
         except EspdlQuantizeError as error:
             failure = error
-        history = read_history(self._outputs)
+        history = self.history()
         iteration = history.get(number)
         if failure is not None and (iteration is None or iteration.failure is None):
             raise failure

@@ -10,7 +10,7 @@ from espdl_quantize.contract import Contract
 from espdl_quantize.core import Direction, Priority, Progress
 from espdl_quantize.gate import examine_first
 from espdl_quantize.iteration import Prepared, RunOptions, final_evaluator, run_iteration
-from espdl_quantize.record import IterationRecord
+from espdl_quantize.record import IterationRecord, budgets_of
 from espdl_quantize.setting import Setting
 from espdl_quantize.tune._backend import BackendFacts
 
@@ -43,6 +43,7 @@ class RealBackend:
             final_by=final_evaluator(self._contract, full=self._options.full_eval),
             contract_key=self._contract.fingerprint,
             num_of_bits=config.num_of_bits,
+            budgets=budgets_of(config),
         )
 
     def run(self, setting: Setting, folder: Path, progress: Progress) -> IterationRecord:

@@ -75,6 +75,7 @@ class RecordedBackend:
             target=record.target,
             priority=record.deploy_runtime_priority,
             num_of_bits=record.num_of_bits,
+            budgets=record.budgets,
             pool=settings if self._unknown == "unavailable" else None,
         )
 

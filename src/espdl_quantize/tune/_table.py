@@ -20,6 +20,7 @@ from espdl_quantize.record import (
 from espdl_quantize.record.files import (
     ALL_STATISTICS,
     APPLIED,
+    CHIP_COST,
     FLOAT_REFERENCE,
     GRAPHWISE,
     HOT_OPS,
@@ -38,6 +39,7 @@ FILES = (
     INDEX,
     METRICS,
     APPLIED,
+    CHIP_COST,
     OPS,
     LAYERWISE,
     GRAPHWISE,

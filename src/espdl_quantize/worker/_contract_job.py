@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 from espdl_quantize.contract import Contract, load_contract
@@ -10,7 +11,7 @@ from espdl_quantize.core import EspdlQuantizeError, Json, Progress
 from espdl_quantize.gate import examine_first
 from espdl_quantize.iteration import Prepared, RunOptions, captured, final_evaluator, run_staged
 from espdl_quantize.ppq import check_installation, target_names
-from espdl_quantize.record import IterationRecord
+from espdl_quantize.record import IterationRecord, budgets_of
 from espdl_quantize.worker._job import Order
 
 
@@ -36,6 +37,7 @@ class ContractJob:
             "final_by": final_evaluator(self._contract, full=False),
             "contract_key": self._contract.fingerprint,
             "num_of_bits": config.num_of_bits,
+            "budgets": asdict(budgets_of(config)),
         }
 
     def run(

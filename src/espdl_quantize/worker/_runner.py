@@ -241,6 +241,7 @@ class Runner:
             direction=facts.get("direction"),
             target=facts.get("target"),
             deploy_runtime_priority=facts.get("priority"),
+            budgets=facts.get("budgets"),
             warnings=attempt.notes,
         )
 

@@ -31,9 +31,11 @@ from espdl_quantize.chip.cost._plan import (
     plan_memory,
 )
 from espdl_quantize.chip.cost._work import KINDS
+from espdl_quantize.chip.cost.boards import Calibration, calibration_of, cost_in, keep_costs
 
 __all__ = [
     "KINDS",
+    "Calibration",
     "CalibrationError",
     "ChipCost",
     "Constants",
@@ -46,10 +48,13 @@ __all__ = [
     "RamCost",
     "UnplannableModelError",
     "calibrate",
+    "calibration_of",
     "constants_of_json",
     "cost_chips",
+    "cost_in",
     "cost_of",
     "cost_of_model",
+    "keep_costs",
     "load_constants",
     "parameter_bytes",
     "plan_memory",

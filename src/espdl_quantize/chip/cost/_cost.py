@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from espdl_quantize.chip._facts import RUNTIME_OPS
@@ -23,6 +23,7 @@ from espdl_quantize.chip.cost._latency import (
 from espdl_quantize.chip.cost._plan import MemoryPlan, UnplannableModelError, plan_memory
 from espdl_quantize.chip.cost._work import (
     KINDS,
+    Operand,
     Operation,
     Work,
     operation_of,
@@ -103,6 +104,9 @@ class LayerCost:
         op_type: which kernel.
         width: of the kernel: S8, S16, W8A16 or F32.
         milliseconds: predicted; None where only shares are known.
+        time: the same; where only shares are known, in a unit that compares on this chip alone.
+        time_at_16_bits: the time if this op ran with 16 bits; None where it does, or has no such
+            kernel. What converts from and to its neighbours is not in it.
         share: of the whole time, 0 to 1.
         macs: multiplications.
         weight_bytes: of its constants in the file.
@@ -114,6 +118,8 @@ class LayerCost:
     op_type: str
     width: str
     milliseconds: float | None
+    time: float
+    time_at_16_bits: float | None
     share: float
     macs: int
     weight_bytes: int
@@ -131,6 +137,8 @@ class ChipCost:
         flash: bytes of flash.
         ram: bytes of RAM.
         latency: time of one inference.
+        time: the same in milliseconds; where nothing is published for the chip, in a unit that
+            compares on it alone.
         layers: every op, in the order in which they run.
         work: how much of each kind of work there is.
         notes: what to know about these figures.
@@ -141,6 +149,7 @@ class ChipCost:
     flash: FlashCost
     ram: RamCost
     latency: LatencyCost
+    time: float
     layers: tuple[LayerCost, ...]
     work: Work
     notes: tuple[str, ...] = ()
@@ -157,6 +166,7 @@ class ChipCost:
             "flash": asdict(self.flash),
             "ram": {**asdict(self.ram), "total": self.ram.total},
             "latency": asdict(self.latency),
+            "time": self.time,
             "layers": [asdict(layer) for layer in self.layers],
             "work": dict(self.work),
             "notes": list(self.notes),
@@ -227,6 +237,8 @@ def cost_of_model(
                 op_type=node.op_type,
                 width=node.width,
                 milliseconds=time if constants.absolute else None,
+                time=time,
+                time_at_16_bits=_time_at_16_bits(operation, constants, deployment),
                 share=time / whole if whole else 0.0,
                 macs=operation.macs,
                 weight_bytes=sum(operand.size for operand in operation.inputs if operand.constant),
@@ -234,7 +246,7 @@ def cost_of_model(
                 mostly=max(spent, key=lambda kind: spent[kind]),
             )
         )
-    total = _total(works)
+    total = total_of(works)
     flash = _flash(model, file_bytes)
     return ChipCost(
         chip=chip,
@@ -242,6 +254,7 @@ def cost_of_model(
         flash=flash,
         ram=_ram(model, plan, 0 if deployment.weights_in_flash else sum(flash.weights.values())),
         latency=_latency(constants, total, whole, deployment.cores),
+        time=whole,
         layers=tuple(layers),
         work=total,
         notes=tuple(_notes(constants, deployment)),
@@ -273,23 +286,26 @@ def calibrate(
     deployment = deployment or Deployment()
     if deployment.cores != 1:
         raise CalibrationError("a calibration is of one core", "measure with one core")
+    works = works_of(constants, file, deployment)
+    unknown = [name for name, _ in layers if name not in works]
+    if unknown:
+        raise CalibrationError(
+            f"{unknown[0]!r} is no op of {file}", "calibrate with the file that was measured"
+        )
+    measured = [Measurement(works[name], time, is_layer=True) for name, time in layers if time > 0]
+    if milliseconds is not None:
+        measured.append(Measurement(total_of(works.values()), milliseconds))
+    return calibrated(constants, measured, board, deployment.weights_in_flash)
+
+
+def works_of(constants: Constants, file: Path, deployment: Deployment) -> dict[str, Work]:
+    """Return the work of each op of a file, by its name; see :func:`cost_of` for what it raises."""
     model = parse_model(read_content(file))
     _check_ops(model)
     plan = plan_memory(model, internal_limit=deployment.internal_bytes)
     internal = {place.name for place in plan.placements if place.internal}
     _, works = _works(model, deployment, constants, internal)
-    by_name = dict(zip((node.name for node in model.nodes), works, strict=True))
-    unknown = [name for name, _ in layers if name not in by_name]
-    if unknown:
-        raise CalibrationError(
-            f"{unknown[0]!r} is no op of {file}", "calibrate with the file that was measured"
-        )
-    measured = [
-        Measurement(by_name[name], time, is_layer=True) for name, time in layers if time > 0
-    ]
-    if milliseconds is not None:
-        measured.append(Measurement(_total(works), milliseconds))
-    return calibrated(constants, measured, board, deployment.weights_in_flash)
+    return dict(zip((node.name for node in model.nodes), works, strict=True))
 
 
 def _works(
@@ -315,6 +331,26 @@ def _works(
     return operations, works
 
 
+def _time_at_16_bits(
+    operation: Operation, constants: Constants, deployment: Deployment
+) -> float | None:
+    """Return what an 8-bit op would take with 16-bit weights and activations."""
+    if operation.width != "S8" or operation.op_type == "Resize":
+        return None
+
+    def widened(operand: Operand) -> Operand:
+        return replace(operand, bits=16) if operand.bits == 8 else operand
+
+    wide = replace(
+        operation,
+        width="S16",
+        inputs=tuple(map(widened, operation.inputs)),
+        outputs=tuple(map(widened, operation.outputs)),
+    )
+    work = work_of(wide, constants.caches, weights_in_flash=deployment.weights_in_flash)
+    return layer_milliseconds(wide, work, constants, deployment)
+
+
 def _check_ops(model: ChipModel) -> None:
     if not model.nodes:
         raise UnplannableModelError("the model has no ops", "export the model again")
@@ -328,7 +364,9 @@ def _check_ops(model: ChipModel) -> None:
             )
 
 
-def _total(works: Sequence[Work]) -> Work:
+def total_of(works: Iterable[Work]) -> Work:
+    """Return the sum of some work, by kind."""
+    works = list(works)
     return {kind: sum(work[kind] for work in works) for kind in KINDS}
 
 

@@ -114,10 +114,11 @@ void print_memory(dl::Model *model)
 
 extern "C" void app_main(void)
 {
-    printf("\nespdlq begin format=1 chip=%s esp_dl=%s iteration=%d sha256=%s\n",
+    printf("\nespdlq begin format=1 chip=%s esp_dl=%s iteration=%d weights=%s sha256=%s\n",
            MODEL_CHIP,
            MODEL_ESP_DL,
            MODEL_ITERATION,
+           MODEL_COPY_PARAMETERS ? "psram" : "flash",
            MODEL_SHA256);
     dl::Model *model = load();
     if (model->get_inputs().empty()) {

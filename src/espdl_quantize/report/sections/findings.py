@@ -10,6 +10,7 @@ from espdl_quantize.report._blocks import Block, Bullets, Step, section
 from espdl_quantize.report._comparison import attempts_of, changes_of
 from espdl_quantize.report._escape import number, plain
 from espdl_quantize.report._gap import gap_words
+from espdl_quantize.report.costs import cost_lines
 from espdl_quantize.report.figures import TRAINED_TOGETHER
 from espdl_quantize.search import (
     Crashes,
@@ -17,7 +18,6 @@ from espdl_quantize.search import (
     Proposal,
     lint_setting,
     relative_loss,
-    runtime_cost,
 )
 from espdl_quantize.search.phase5 import lever_effects
 from espdl_quantize.search.triggers import gap_points
@@ -36,9 +36,10 @@ def key_findings(step: Step) -> Iterator[Block]:
 
 @section("On the chip", html=32, markdown=70, terminal=None)
 def on_the_chip(step: Step) -> Iterator[Block]:
-    """Say whether best's file is legal, how its integers agree, and what a board measured."""
+    """Say what best costs, whether its file is legal, and what a board measured."""
     if step.best is not None:
-        lines = [plain(line, 400) for line in chip_lines(step.best)]
+        lines = [plain(line, 600) for line in cost_lines(step.history)]
+        lines += [plain(line, 400) for line in chip_lines(step.best)]
         if lines:
             yield Bullets(tuple(lines))
 
@@ -154,13 +155,9 @@ def _gains(history: History, best: Iteration) -> Iterator[str]:
 
 
 def _cheaper(history: History, best: Iteration) -> Iterator[str]:
-    if best.setting is None or not runtime_cost(best.setting).affects_inference_speed:
+    if not _is_slower(history, best):
         return
-    free = [
-        record
-        for record in history.scored
-        if record.setting is not None and not runtime_cost(record.setting).affects_inference_speed
-    ]
+    free = [record for record in history.scored if _is_slower(history, record) is False]
     runner_up = max(free, key=lambda record: (history.height(record), -record.id), default=None)
     if runner_up is None:
         return
@@ -170,6 +167,11 @@ def _cheaper(history: History, best: Iteration) -> Iterator[str]:
         f"{best.name} runs slower on the chip. {runner_up.name} ({number(runner_up.value)}, rank "
         f"{history.ranks[runner_up.id]}) costs the chip nothing and is {loss:.3%} behind{advice}."
     )
+
+
+def _is_slower(history: History, record: Iteration) -> bool | None:
+    price = history.prices.of(record)
+    return None if price is None else price.affects_inference_speed
 
 
 def _allowed_violations(step: Step) -> Iterator[str]:

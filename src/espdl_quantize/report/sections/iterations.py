@@ -24,6 +24,7 @@ from espdl_quantize.report._comparison import (
     rank_of,
 )
 from espdl_quantize.report._escape import duration, number, plain
+from espdl_quantize.report.costs import show_flash, show_ms_interval, show_ram
 from espdl_quantize.report.figures import (
     LayerRow,
     cost_figure,
@@ -35,6 +36,11 @@ from espdl_quantize.report.figures import (
 from espdl_quantize.search import int16_ops
 
 _RATIONALE = 1500
+_COSTS = (
+    Column("predicted ms", is_number=True, is_name=True),
+    Column("RAM, KiB", is_number=True, is_name=True),
+    Column("flash, KiB", is_number=True, is_name=True),
+)
 
 
 @section("How the search went", html=20, markdown=None, terminal=None)
@@ -64,6 +70,7 @@ def iteration_history(step: Step) -> Iterator[Block]:
             Column("agrees with float", is_number=True),
             Column("rank", is_number=True),
             Column("affects inference speed", "price"),
+            *(_COSTS if _has_costs(step) else ()),
             Column("elapsed", is_number=True, page_only=True),
         ),
         tuple(_record(step, record) for record in step.history.iterations),
@@ -92,11 +99,21 @@ def _record(step: Step, record: Iteration) -> TableRow:
             Cell(noise),
             Cell(agreement),
             Cell(str(rank_of(history, record))),
-            Cell(plain(cost_of(record))),
+            Cell(plain(cost_of(history, record))),
+            *(_costs(record) if _has_costs(step) else ()),
             Cell(duration(record.elapsed_seconds)),
         ),
         is_best=best is not None and record.id == best.id,
     )
+
+
+def _has_costs(step: Step) -> bool:
+    return any(record.cost is not None for record in step.history.iterations)
+
+
+def _costs(record: Iteration) -> tuple[Cell, Cell, Cell]:
+    cost = record.cost
+    return Cell(show_ms_interval(cost)), Cell(show_ram(cost)), Cell(show_flash(cost))
 
 
 @section("Where the error is", html=50, markdown=None, terminal=None)

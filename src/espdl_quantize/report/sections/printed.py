@@ -114,6 +114,8 @@ def _ranking(step: Step) -> Iterator[str]:
             f"  iter_{best.highest_score} scored higher, within noise; ties go to what costs "
             "the chip less, then to noise at the outputs that is less beyond chance"
         )
+    for told in comparison.cost_lines:
+        yield f"  {plain(told, 600)}"
     if len(iterations) > _SHOWN:
         yield f"  ... {len(iterations) - _SHOWN} earlier iterations are in comparison.json"
     for record in iterations[-_SHOWN:]:
@@ -128,7 +130,7 @@ def _ranking(step: Step) -> Iterator[str]:
 def _ranked(record: ComparedIteration) -> Iterator[str]:
     yield (
         f"  iter_{record.iteration_id:<3} rank {record.rank!s:<3} "
-        f"{number(record.primary_value):<10} {record.outcome:<12}{_noise(record)} "
+        f"{number(record.primary_value):<10} {record.outcome:<12}{_noise(record)}{_cost(record)} "
         f"{plain(record.changed, 120)}"
     )
     if record.attempts:
@@ -151,6 +153,19 @@ def _on_board(device: OnBoard) -> str:
         parts.append(f"test {device.test}")
     chip = f" ({plain(device.chip, 20)})" if device.chip else ""
     return f"measured on a board{chip}: {', '.join(parts) or plain(device.problem) or 'nothing'}"
+
+
+def _cost(record: ComparedIteration) -> str:
+    """Write milliseconds, or the time relative to the baseline, and KiB of RAM and flash."""
+    cost = record.cost
+    if cost is None:
+        return ""
+    time = "" if cost.relative_time is None else f"{cost.relative_time:.2f} of the time, "
+    if cost.milliseconds is not None:
+        time = f"{cost.milliseconds:.4g} ms, "
+    ram = "-" if cost.ram_bytes is None else f"{cost.ram_bytes / 1024:,.0f}"
+    flash = "-" if cost.flash_bytes is None else f"{cost.flash_bytes / 1024:,.0f}"
+    return f" | {time}RAM {ram}, flash {flash} KiB |"
 
 
 def _noise(record: ComparedIteration) -> str:

@@ -21,8 +21,8 @@ from espdl_quantize.report._engine import engine_of
 from espdl_quantize.report._escape import number, plain
 from espdl_quantize.report._finalize import Category, FinalizeReason
 from espdl_quantize.report._gap import gap_words
-from espdl_quantize.search import runtime_cost
 
+_FREE = "at no cost on the chip"
 _STOPS: dict[Category, str] = {
     "target_reached": "The target is reached",
     "plateau": "The score stopped moving",
@@ -41,7 +41,7 @@ def result(step: Step) -> Iterator[Block]:
     metric = plain(history.metric or "metric", 60)
     direction = "higher" if Direction(history.direction) is Direction.MAX else "lower"
     yield Paragraph(f"Metric: {metric} ({direction} is better)", "metric")
-    yield Tiles((*_scores(step), *_share(history), _cost(step.best), _ending(step.reason)))
+    yield Tiles((*_scores(step), *_share(history), _cost(history, step.best), _ending(step.reason)))
     sentences = _certainty(history)
     if sentences:
         yield Bullets(sentences, title="How sure this is")
@@ -68,7 +68,7 @@ def summary(step: Step) -> Iterator[Block]:
         )
     lines += _certainty(history)
     lines.append(plain(score_source(history), 600))
-    lines.append(f"On-device speed cost against the baseline: {plain(cost_of(best))}")
+    lines.append(f"On-device speed cost against the baseline: {plain(cost_of(history, best))}")
     others = [
         f"{plain(key)} {plain(number(value) if isinstance(value, float) else value)}"
         for key, value in best.metrics.items()
@@ -102,7 +102,7 @@ def verdict_sentence(history: History) -> str:
     share = gap_share(history)
     if best is None or first is None:
         return "No iteration has a score yet."
-    at_cost = _at_cost(best)
+    at_cost = _at_cost(history, best)
     versus = None if best.id == first.id else history.versus(best, first)
     if versus is not None and Verdict(versus.verdict) is Verdict.WITHIN_NOISE:
         at_cost += "; against the baseline that is within noise"
@@ -134,10 +134,10 @@ def _certainty(history: History) -> tuple[str, ...]:
     return tuple(plain(line, 900) for line in (*certainty_lines(history), *final_lines(history)))
 
 
-def _at_cost(best: Iteration) -> str:
-    if best.setting is None:
+def _at_cost(history: History, best: Iteration) -> str:
+    cost = history.prices.of(best)
+    if cost is None:
         return "at an unknown cost on the chip"
-    cost = runtime_cost(best.setting)
     counts = [
         (len(cost.int16_ops), "op in int16", "ops in int16"),
         (cost.slower_ops - len(cost.int16_ops), "split layer", "split layers"),
@@ -147,7 +147,10 @@ def _at_cost(best: Iteration) -> str:
         for count, singular, plural in counts
         if count
     ]
-    return f"for {' and '.join(parts)}" if parts else "at no cost on the chip"
+    more = f" ({cost.more:+.1%} time)" if cost.more is not None else ""
+    if parts:
+        return f"for {' and '.join(parts)}{more}"
+    return f"at a cost on the chip{more}" if cost.affects_inference_speed else _FREE
 
 
 def _scores(step: Step) -> Iterator[Tile]:
@@ -185,9 +188,9 @@ def _share(history: History) -> Iterator[Tile]:
         )
 
 
-def _cost(best: Iteration | None) -> Tile:
+def _cost(history: History, best: Iteration | None) -> Tile:
     """Split "Yes (what)" into a word and its reason."""
-    word, _, why = ("-" if best is None else plain(cost_of(best))).partition(" (")
+    word, _, why = ("-" if best is None else plain(cost_of(history, best))).partition(" (")
     note = why.removesuffix(")") or "compared with the plain quantized model"
     return Tile("cost", "Slower on the chip", word.capitalize(), (note,), is_long=True)
 

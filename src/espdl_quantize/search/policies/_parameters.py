@@ -34,7 +34,8 @@ class PolicyParameters:
     missing to the float model. A candidate with several changes has the sum of the means, times
     ``stacking`` per further change where it is positive, and the root of the summed variances. It
     is ranked by its expected improvement (the mean of the positive part), less
-    ``op_cost * gap`` per op that it makes slower on the chip.
+    ``time_cost * gap`` per percent of the plain model's time that it takes more on the chip; where
+    no time is known, ``op_cost * gap`` per op that it makes slower.
 
     Attributes:
         priors: see :data:`PRIORS`.
@@ -52,6 +53,9 @@ class PolicyParameters:
         stacking: what of each further gain is left when changes are combined.
         op_cost: what one more int16 op or split layer must gain, as a share of the gap.
         op_cost_speed: the same where the contract puts the chip's speed first.
+        time_cost: what one percent more time on the chip must gain, as a share of the gap. An op of
+            a network of about a hundred takes one.
+        time_cost_speed: the same where the contract puts the chip's speed first.
         pairs_of: out of so many of the best single changes that are expected to gain, pairs are
             made.
         tie: under a budget of time, candidates within this share of the best are equal, and the
@@ -74,6 +78,8 @@ class PolicyParameters:
     stacking: float = 0.8
     op_cost: float = 0.005
     op_cost_speed: float = 0.03
+    time_cost: float = 0.005
+    time_cost_speed: float = 0.03
     pairs_of: int = 5
     tie: float = 0.1
     int16_max_ops: int = 6

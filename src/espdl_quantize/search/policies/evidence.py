@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from espdl_quantize.core import Phase, Priority
+from espdl_quantize.record import Cost
 from espdl_quantize.search._decisions import Proposal
 from espdl_quantize.search._describe import describe_changes
 from espdl_quantize.search.phase5 import covers
@@ -128,8 +129,15 @@ class EvidencePolicy(Policy):
         return list(seen.values())
 
     def cost(self, state: SearchState, setting: Setting) -> float:
-        """Return what the setting costs the chip more than best, as a share of the gap."""
+        """Return what the setting costs the chip more than best, as a share of the gap.
+
+        Time is weighed where it is known what each layer takes, else the number of slower ops.
+        """
         is_speed = state.priority == Priority.SPEED
+        more = more_time(state, setting)
+        if more is not None:
+            parameters = self._parameters
+            return 100 * more * (parameters.time_cost_speed if is_speed else parameters.time_cost)
         price = self._parameters.op_cost_speed if is_speed else self._parameters.op_cost
         return price * (_slow_ops(setting) - _slow_ops(state.base))
 
@@ -171,6 +179,29 @@ def _pairs(state: SearchState, singles: Sequence[_Weighed], most: int | None) ->
                 )
             )
     return pairs
+
+
+def more_time(state: SearchState, setting: Setting) -> float | None:
+    """Return how much longer a setting's model takes than best's, as a share of the plain model's.
+
+    It is added up from the layers of the plain model's file: with 16 bits where the setting says
+    so, once more where it splits a layer. None where that file was not looked at.
+    """
+    plain = state.history.baseline
+    cost = None if plain is None else plain.cost
+    if cost is None or not cost.time:
+        return None
+    times = [_time(cost, each) for each in (setting, state.base)]
+    return None if None in times else ((times[0] or 0.0) - (times[1] or 0.0)) / cost.time
+
+
+def _time(cost: Cost, setting: Setting) -> float | None:
+    price = runtime_cost(setting)
+    whole = cost.with_wide({*price.int16_ops, *cost.wide_ops})
+    if whole is None:
+        return None
+    taken = {layer.name: layer.time or 0.0 for layer in cost.layers}
+    return whole + sum(taken.get(op, 0.0) for _, layers in price.added for op in layers)
 
 
 def _slow_ops(setting: Setting) -> int:
