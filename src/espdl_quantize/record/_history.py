@@ -327,10 +327,7 @@ class History:
 
     @cached_property
     def cheapest_near_best(self) -> Iteration | None:
-        """The quickest iteration that cannot be told from best; None where best itself is it.
-
-        Without noise, nothing tells what cannot be told apart, and it is None, too.
-        """
+        """The quickest that cannot be told from best; None where it is best, or noise is unknown."""
         best = self.best
         time = None if best is None else self.prices.time(best)
         if best is None or time is None:
