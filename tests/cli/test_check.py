@@ -93,3 +93,20 @@ def test_the_faults_of_every_stage_are_told_in_one_go(command: Command, tmp_path
     assert (form["ok"], form["error"]["kind"], form["error"]["exit_code"]) == (False, "findings", 3)
     kinds = [(each["kind"], each["subject"]) for each in form["findings"]]
     assert kinds == [("fault", "create_calib_dataloader()"), ("fault", "evaluate()")]
+
+
+def test_a_faulty_key_does_not_hide_the_data_and_the_model(
+    command: Command, tmp_path: Path
+) -> None:
+    path = write_contract(
+        tmp_path,
+        config=CONFIG | {"metric_direction": "up", "device": "tpu", "target": "esp99"},
+        calibration="return [__import__('torch').zeros(16, 1, 28, 28)] * 4",
+        model="return __import__('torch').nn.Linear(3, 4).eval()",
+    )
+    done = command("check", path)
+    assert done.returncode == 3
+    for text in ("metric_direction", "'tpu'", "'esp99'", "all zeros", "the torch model fails"):
+        assert text in done.stderr
+    faults = json.loads(command("check", path, "--json").stdout)["findings"]
+    assert [fault["kind"] for fault in faults] == ["fault"] * 5

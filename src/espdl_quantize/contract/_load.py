@@ -160,10 +160,40 @@ def contract_of(
                 )
             )
     if config is None or faults:
-        raise ContractFaultsError(str(path) if is_file else module.__name__, faults)
+        rest = None
+        if isinstance(payload, Mapping) and {fault.name for fault in faults} <= _SPARED:
+            named = {fault.name for fault in faults}
+            kept = {key: value for key, value in payload.items() if key not in named}
+            config, _ = parse_config(_stand_ins(known_targets) | kept, known_targets)
+            if config is not None:
+                rest = Contract(path, config, (), module, surroundings=surroundings)
+        raise ContractFaultsError(str(path) if is_file else module.__name__, faults, rest)
     assert isinstance(payload, Mapping)
     ignored = tuple(unknown_keys(payload))
     return Contract(path, config, ignored, module, surroundings=surroundings, is_file=is_file)
+
+
+def _stand_ins(known_targets: Sequence[str]) -> dict[str, Any]:
+    """Return values for keys that data, model and their reading do not depend on."""
+    return {
+        "target": known_targets[0] if known_targets else "",
+        "num_of_bits": 8,
+        "device": "cpu",
+        "calib_steps": 2,
+        "primary_metric": "metric",
+        "metric_direction": "max",
+    }
+
+
+_SPARED = frozenset(
+    {
+        *_stand_ins(()),
+        *("metric_unit", "target_metric", "analyse_steps", "top_k_layers", "non_computing_top_k"),
+        *("graphwise_intervening_excess_threshold", "deploy_runtime_priority", "model_name"),
+        *("evaluate", "evaluate_fast", "evaluate_final"),
+    }
+)
+"""What may be faulty while the rest can be examined."""
 
 
 def require_file(path: Path) -> Path:

@@ -47,10 +47,12 @@ class GateContext:
         progress: receives the stages.
         facts: what is told of a contract that holds, by name, in the order of their stages.
         reads_all: read the whole calibration data, for the iteration that follows.
+        faulty: keys and functions of the contract that harmless ones stand in for.
         contract: the loaded module.
         prepared: reads its data and exports its model, once.
         target: what the chip's quantizer does.
         engine: is installed from the stage that sets it until the examination ends.
+        has_device: set where torch can use the contract's device.
         batches: the first calibration batches, collated, on the contract's device.
         inputs_fit: set where the model declares the inputs that the contract says.
         runs: set where the user's own model runs on a batch.
@@ -69,10 +71,12 @@ class GateContext:
     progress: Progress = field(default_factory=NoProgress)
     facts: dict[str, object] = field(default_factory=dict)
     reads_all: bool = False
+    faulty: frozenset[str] = frozenset()
     contract: Contract = field(init=False)
     prepared: Prepared = field(init=False)
     target: TargetFacts = field(init=False)
     engine: QuantizationEngine = field(init=False)
+    has_device: bool = field(init=False)
     batches: list[Batch] = field(init=False)
     inputs_fit: bool = field(init=False)
     runs: bool = field(init=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -112,3 +113,15 @@ def _run_stage(
     except EspdlQuantizeError as error:
         cause = located(error, context.contract) if context.has("contract") else error
         findings.append(Finding.of_error(cause, stage.code, stage.subject))
+    except Exception as error:
+        # An examination that fails says nothing against the contract.
+        traceback.print_exc()
+        findings.append(
+            Finding(
+                FindingKind.WARNING,
+                "stage_failed",
+                stage.subject,
+                f"the check could not {stage.name}: {type(error).__name__}: {error}",
+                "this is a fault of espdl-quantize: please report it; all other stages have run",
+            )
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,6 +46,7 @@ def call_again(
     seed: int,
     axes: Sequence[int | None] | None = None,
     whole: bool = True,
+    on_samples: Callable[[int], None] | None = None,
 ) -> Repeat:
     """Score a graph once more by one of the contract's functions.
 
@@ -55,6 +56,7 @@ def call_again(
         graph: what is scored.
         seed: of every random generator, as in every iteration.
         axes: of each input of the graph, the axis that holds the samples.
+        on_samples: notified of the samples that were scored so far.
         whole: let it come to its end; it is left after PREFIX samples otherwise.
     """
     watcher = Watcher(axes)
@@ -62,6 +64,8 @@ def call_again(
 
     def see(inputs: list[Any], outputs: list[Any] | None) -> None:
         watcher(inputs, outputs)
+        if on_samples is not None:
+            on_samples(len(repeat.digests))
         if not whole and len(repeat.digests) >= PREFIX:
             raise _Enough
 

@@ -34,6 +34,17 @@ class Fault(BaseModel):
     example: str
 
 
+class CheckFinding(BaseModel):
+    """One thing that the examination of a contract found."""
+
+    kind: str = Field(description="fault, warning or note.")
+    code: str = Field(description="A stable name of the cause.")
+    subject: str = Field(description="What it is about: an op, an input, a function, a key.")
+    message: str
+    hint: str = Field(description="What to do about it.")
+    figures: dict[str, Any] = {}
+
+
 class ErrorInfo(BaseModel):
     """What went wrong and how to fix it."""
 
@@ -41,7 +52,10 @@ class ErrorInfo(BaseModel):
     hint: str
     exit_code: int = Field(description="As of the command; 3 contract, 4 setting, 5 iteration, ...")
     kind: str = Field(default="", description="Of error; most have an exit code of their own.")
-    faults: list[Fault] = Field(default=[], description="Of a contract, each on its own.")
+    faults: list[Fault] = Field(default=[], description="Of a contract's form, each on its own.")
+    findings: list[CheckFinding] = Field(
+        default=[], description="All that check found: faults, warnings and notes."
+    )
 
 
 class JobProgress(BaseModel):

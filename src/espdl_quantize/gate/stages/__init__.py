@@ -20,7 +20,7 @@ STAGES: tuple[GateStage, ...] = (
         name="read calibration batches",
         subject="create_calib_dataloader()",
         examine=read_loader,
-        needs=("contract",),
+        needs=("contract", "has_device"),
     ),
     GateStage(
         name="compare the inputs",
@@ -38,7 +38,7 @@ STAGES: tuple[GateStage, ...] = (
         name="run the torch model",
         subject="get_torch_model()",
         examine=run_torch_model,
-        needs=("contract",),
+        needs=("contract", "has_device"),
     ),
     GateStage(
         name="run the exported graph",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from espdl_quantize.contract import (
     ContractFaultsError,
@@ -22,6 +23,17 @@ from espdl_quantize.ppq import (
     seed_everything,
     target_names,
 )
+
+OF_THE_SCORE = frozenset(
+    {
+        *("primary_metric", "metric_direction", "metric_unit", "target_metric"),
+        *("evaluate", "evaluate_fast", "evaluate_final"),
+    }
+)
+"""What nothing can be scored without."""
+
+OF_THE_CHIP = frozenset({"target", "num_of_bits"})
+"""What nothing can be said of a chip without."""
 
 ENOUGH_SAMPLES = 32
 """Samples that are read at least, where calib_steps allows: statistics of fewer say little."""
@@ -45,7 +57,13 @@ def load(context: GateContext) -> Iterator[Finding]:
                 figures={"found": fault.found, "expected": fault.expected},
                 error=error,
             )
-        return
+        if error.rest is None:
+            return
+        # What does not depend on the faulty keys is examined all the same.
+        context.contract = error.rest
+        context.faulty = frozenset(fault.name for fault in error.faults)
+        if context.faulty & OF_THE_SCORE:
+            context.options = replace(context.options, score=False)
     context.prepared = Prepared(context.contract, context.scratch)
     for key in context.contract.ignored_keys:
         yield Finding(
@@ -61,12 +79,14 @@ def probe_chip(context: GateContext) -> Iterator[Finding]:
     config = context.contract.config
     context.facts["model"] = context.contract.model_name
     check_device(config.device)
-    context.target = probe_target(config.target, config.num_of_bits)
-    weights = "per channel" if context.target.per_channel_weights else "per tensor"
-    context.facts["target"] = (
-        f"{config.target}, {config.num_of_bits} bits, weights {weights}, "
-        f"rounding {context.target.rounding}"
-    )
+    context.has_device = True
+    if not context.faulty & OF_THE_CHIP:
+        target = context.target = probe_target(config.target, config.num_of_bits)
+        weights = "per channel" if target.per_channel_weights else "per tensor"
+        context.facts["target"] = (
+            f"{config.target}, {config.num_of_bits} bits, weights {weights}, "
+            f"rounding {target.rounding}"
+        )
     context.install_engine()
     yield from ()
 

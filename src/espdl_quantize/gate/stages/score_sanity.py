@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,7 @@ def repeat(context: GateContext) -> Iterator[Finding]:
         seed=options.seed,
         axes=context.model.batch_axes,
         whole=whole,
+        on_samples=_show(context),
     )
     new = len(set(again.digests) - set(seen))
     other_value = again.value is not None and _differ(again.value, first.value)
@@ -81,6 +82,13 @@ def repeat(context: GateContext) -> Iterator[Finding]:
         )
 
 
+def _show(context: GateContext) -> Callable[[int], None]:
+    """Return what shows how far a repeated evaluation is: the first one has counted its samples."""
+    watcher = context.scored.watcher
+    total = len(watcher.digests) if watcher is not None else 0
+    return lambda done: context.progress.update(done, total or None, f"sample {done}")
+
+
 def examine_score(context: GateContext) -> Iterator[Finding]:
     """Hold the float model's score against chance, its samples and the target."""
     yield from _chance(context)
@@ -94,7 +102,11 @@ def compare_noisy(context: GateContext) -> Iterator[Finding]:
         return
     config, used, value = context.contract.config, context.scored.used, context.scored.value
     noisy: Repeat = call_again(
-        context.contract, used, with_noise(context.graph), seed=context.options.seed
+        context.contract,
+        used,
+        with_noise(context.graph),
+        seed=context.options.seed,
+        on_samples=_show(context),
     )
     if noisy.value is None or not math.isfinite(noisy.value):
         return

@@ -137,21 +137,35 @@ def _printed(folder: Path) -> _Printed | None:
             value, _ = json.JSONDecoder().raw_decode(text, begin.start())
             value = plain(value)
             if isinstance(value, dict):
+                _respell(value)
                 return _Printed(value, _printed_error(value))
         except (ValueError, RecursionError):
             continue
     return None
 
 
+def _respell(value: dict[str, Any]) -> None:
+    """Have the hints of findings speak to a client: the command speaks to a shell."""
+    findings = value.get("findings")
+    for finding in findings if isinstance(findings, list) else ():
+        if isinstance(finding, dict) and "hint_parts" in finding:
+            finding["hint"] = MCP.spell(hint_of(finding))
+            del finding["hint_parts"]
+
+
 def _printed_error(value: dict[str, Any]) -> ErrorInfo | None:
     error = value.get("error")
     if not isinstance(error, dict):
         return None
+    _respell(error)
     form = {"message": "", "hint": "", "exit_code": 1, **error, "faults": value.get("faults", [])}
     if isinstance(form["faults"], list) and form["faults"]:
         # Each is told on its own.
         count = len(form["faults"])
         form["message"] = f"the contract has {count} fault{'s' if count > 1 else ''}, see faults"
+    # Of check, which prints them beside the error; a run has its faults within.
+    findings = value.get("findings") or error.get("findings") or []
+    form["findings"] = findings if isinstance(findings, list) else []
     if "hint_parts" in error and isinstance(form["hint"], str):
         # The command speaks to a shell.
         form["hint"] = MCP.spell(hint_of(error))
