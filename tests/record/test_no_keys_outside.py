@@ -22,6 +22,7 @@ EXEMPT = {
     "gate/stages/evaluation.py": "names the facts that check prints",
     "cli/_dry_run.py": "prints JSON of its own",
     "cli/repeat.py": "reads the draws of repeat.json",
+    "mcp/arguments.py": "names the arguments of tools",
     "worker/_contract_job.py": "sends the facts of a contract, in the fields of BackendFacts",
     "worker/_runner.py": "reads the facts of a contract, in the fields of BackendFacts",
     "iteration/_per_sample.py": "an evaluation may return a key of that name",
