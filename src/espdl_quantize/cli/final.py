@@ -28,7 +28,7 @@ from espdl_quantize.core import (
 )
 
 _NOTHING_TO_TAKE = (
-    "nothing to take: the contract has only evaluate(), and that score chose the best; for one of "
+    "nothing to take: the contract has one way to score, and that chose the best; for one of "
     "images that take no part in the search, define evaluate_final() before the first iteration "
     "(in a new output folder)"
 )

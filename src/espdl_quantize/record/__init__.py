@@ -49,6 +49,7 @@ from espdl_quantize.record.files import (
 )
 from espdl_quantize.record.float_reference import FloatScore, FloatScores, read_float_scores
 from espdl_quantize.record.iteration_record import (
+    NO_LABELS,
     EngineFallback,
     Iteration,
     IterationRecord,
@@ -65,6 +66,7 @@ from espdl_quantize.record.metrics import Metrics, read_metrics, write_metrics
 __all__ = [
     "ARTIFACTS",
     "GENERATOR",
+    "NO_LABELS",
     "NO_LOSS",
     "Applied",
     "Attempt",
