@@ -97,7 +97,7 @@ class Prepared:
     def batches(
         self, seed: int, on_batch: Callable[[int, int | None], None]
     ) -> tuple[list[Batch], int | None]:
-        """Return the calibration batches, and how many there are where not all are kept.
+        """Return the calibration batches, and how many the loader says to have.
 
         Args:
             seed: the generators were seeded with it; a loader that shuffles depends on it.
@@ -117,10 +117,10 @@ class Prepared:
             self._batches = None  # frees the memory first
             keeper = _OnDisk(self._own_folder())
             batches = read_batches(self.contract, on_batch=note, keeper=keeper)
-            if length is not None and len(batches) >= length:
-                length = None
             self._agreement, self.notes = None, []
             if not self.contract.has_evaluate:
+                # What is held out is not left over.
+                length = length if length is not None and len(batches) < length else None
                 batches = self._divided(batches, keeper)
             self._batches = (seed, batches, length)
         return self._batches[1], self._batches[2]
