@@ -23,7 +23,7 @@ def codes_of(folder: Path, **changed: Any) -> list[str]:
 def test_a_contradicting_file_is_one_fault(tmp_path: Path) -> None:
     export_network("depthwise", tmp_path / "net.onnx")
     assert codes_of(tmp_path, config=ONNX) == []
-    calibration = "import torch\n    return [torch.zeros(16, 28, 28, 1)] * 4"
+    calibration = "import torch\n    return [torch.rand(16, 28, 28, 1) for _ in range(4)]"
     wrong = ONNX | {"input_shape": [28, 28, 1]}
     assert codes_of(tmp_path, config=wrong, calibration=calibration) == [
         "input_shape_contradicts_the_file"
