@@ -75,7 +75,10 @@ class Contract:
     @property
     def has_evaluate(self) -> bool:
         """Whether the contract scores; else agreement with the float model is the score."""
-        return callable(getattr(self.module, "evaluate", None))
+        # One that was forgotten is no choice: the metric tells.
+        return callable(
+            getattr(self.module, "evaluate", None)
+        ) or self.config.primary_metric not in set(UnlabelledMetric)
 
     @property
     def has_score_loader(self) -> bool:
