@@ -14,7 +14,7 @@ from espdl_quantize.iteration import RunOptions
 from espdl_quantize.record import read_history
 from espdl_quantize.report import compare
 from espdl_quantize.setting import baseline
-from espdl_quantize.tune import (
+from espdl_quantize.tuning import (
     Budget,
     IsolatedBackend,
     RealBackend,

@@ -17,7 +17,9 @@ def test_the_notebook_runs(tmp_path: Path) -> None:
     nbformat = pytest.importorskip("nbformat")
     shutil.copytree(EXAMPLES / "fashion_mnist", tmp_path / "fashion_mnist")
     notebook: Any = nbformat.read(EXAMPLES / "notebook.ipynb", as_version=4)
-    nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": tmp_path}}).execute()
+    nbclient.NotebookClient(
+        notebook, timeout=300, resources={"metadata": {"path": tmp_path}}
+    ).execute()
     *_, table, names = (cell for cell in notebook.cells if cell.cell_type == "code")
     (shown,) = [entry for entry in table.outputs if entry.output_type == "execute_result"]
     assert "★" in shown.data["text/html"] and "best: iter_" in shown.data["text/plain"]

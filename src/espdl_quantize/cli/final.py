@@ -54,7 +54,7 @@ def final(
     from espdl_quantize.iteration import RunOptions
     from espdl_quantize.record import locked, read_history
     from espdl_quantize.report import final_lines, final_of
-    from espdl_quantize.tune import take_final
+    from espdl_quantize.tuning import take_final
 
     process = ProcessOptions.of(iteration_limit, in_process=in_process)
     if not output_dir.is_dir():
