@@ -13,7 +13,7 @@ import pytest
 
 from espdl_quantize.setting import canonical, load_setting
 from espdl_quantize.skill import skill_source
-from espdl_quantize.tune import Budget, RecordedBackend, TuneOptions, tune
+from espdl_quantize.tuning import Budget, RecordedBackend, TuneOptions, tune
 
 ROOT = Path(__file__).parent.parent.parent
 SKILL = skill_source()
