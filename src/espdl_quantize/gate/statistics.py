@@ -281,8 +281,12 @@ def _ratio(a: float, b: float) -> float:
     return high / low if low > 0 else math.nan
 
 
-def concatenated(parts: Sequence[Tensor], limit: int = 4 * SAMPLES) -> Tensor:
-    """Return the first samples of some batches of one input, as one tensor."""
+def spread(parts: Sequence[Tensor]) -> Tensor:
+    """Return a draw of some batches of one input, from all of them alike, within the memory."""
     import torch
 
-    return torch.cat(list(parts))[:limit]
+    bytes_of_one = max(parts[0][0].nbytes, 1)
+    wanted = max(min(SAMPLES, _BYTES // bytes_of_one), SANITY.fewest_samples)
+    # All of a short loader: a draw of a batch or two says little.
+    each = -(-wanted // len(parts))
+    return torch.cat([part[:each] for part in parts[:wanted]])

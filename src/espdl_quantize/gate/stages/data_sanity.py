@@ -9,9 +9,9 @@ from espdl_quantize.core import Finding, FindingKind
 from espdl_quantize.gate._context import GateContext
 from espdl_quantize.gate.statistics import (
     ScoredInputs,
-    concatenated,
     difference,
     samples_first,
+    spread,
     statistics_of,
 )
 from espdl_quantize.gate.thresholds import SANITY
@@ -101,7 +101,7 @@ def _calibration(context: GateContext) -> dict[str, Tensor]:
         }
         for batch in context.batches
     ]
-    return {name: concatenated([each[name] for each in by_name]) for name in by_name[0]}
+    return {name: spread([each[name] for each in by_name]) for name in by_name[0]}
 
 
 def _fault(code: str, message: str, value: float) -> Finding:
