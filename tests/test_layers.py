@@ -32,7 +32,7 @@ LAYERS = (
     "worker",
     "search",
     "report",
-    "tuning",
+    "tune",
     "api",
     "skill",
     "mcp",
@@ -40,7 +40,7 @@ LAYERS = (
 )
 """A package imports only those above it."""
 IMPORTS_ESP_PPQ = "ppq"
-KNOW_NO_TORCH = ("stats", "worker", "record", "search", "report", "tuning", "skill", "mcp", "cli")
+KNOW_NO_TORCH = ("stats", "worker", "record", "search", "report", "tune", "skill", "mcp", "cli")
 
 SINGLE_READERS = 0.0
 """The share of private modules that one module alone imports, at most: a piece

@@ -46,7 +46,7 @@ WHERE_IT_APPLIES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", [name for name in LEVERS if name != "3a-2"])
+@pytest.mark.parametrize("name", [name for name in LEVERS if name not in {"3a-2", "3i", "3j"}])
 def test_a_lever_makes_one_change_that_it_recognises(name: Any) -> None:
     given = context(**WHERE_IT_APPLIES.get(name, {}))
     lever = LEVERS[name]

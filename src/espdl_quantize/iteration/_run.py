@@ -211,7 +211,6 @@ def _run_stages(context: Context) -> None:
         batches = drawn(pool, options.draw, options.seed, config.calib_steps)
         notes = warn_of_few(count_samples(batches[: config.calib_steps]))
         notes += note_of_repeats(len(pool), config.calib_steps)
-        notes += context.prepared.notes
         context.warnings += [note for note in notes if note not in context.warnings]
     with context.timed(Stage.PREPARE_FLOAT_MODEL):
         model, float_graph = context.prepared.float_model(batches[0])
@@ -278,6 +277,17 @@ def _run_stages(context: Context) -> None:
             context.warnings += artifacts.write_chip_cost(
                 context.staging, context.outputs, config.target
             )
+        if context.measured is not None:
+            context.warnings += artifacts.write_widths_of(
+                context.staging,
+                context.outputs,
+                quantized,
+                check.legality.model,
+                batches,
+                config,
+                context.measured.layerwise,
+                context.progress,
+            )
         if not options.is_auxiliary:
             _describe(context, check, quantized, layouts, first_samples(batches, 1)[0], values)
     # Last, so that an evaluation that fails, or that changes the graph, costs nothing else.
@@ -295,7 +305,6 @@ def _run_stages(context: Context) -> None:
             make_watcher=watch,
             final=options.final,
             known=reference.value,
-            unlabelled=context.prepared.agreement(options.seed),
         )
         facts, notes = facts_of(context.scored, calibration, config)
         context.warnings += [*context.scored.warnings, *notes]
@@ -421,7 +430,6 @@ def _score_float(
             full=full,
             make_watcher=lambda _: FloatOutputs(model.batch_axes),
             final=final,
-            unlabelled=context.prepared.agreement(context.options.seed),
         )
     context.warnings += [f"float model: {warning}" for warning in scored.warnings]
     reference.store(scored)

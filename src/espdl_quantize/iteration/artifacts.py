@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import traceback
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from espdl_quantize.analysis import graphwise_jumps, non_computing_hot_ops, worst_layer_stats
-from espdl_quantize.chip import ChipCheck
-from espdl_quantize.chip.cost import calibration_of, cost_in
-from espdl_quantize.contract import QuantConfig
-from espdl_quantize.core import EspdlQuantizeError, write_json
-from espdl_quantize.ppq import QuantizedModel, computing_op_types, esp_ppq_version
+from espdl_quantize.chip import WITH_16_BITS, ChipCheck, ChipModel
+from espdl_quantize.chip.cost import calibration_of, conversion_times, cost_in, shipped_constants
+from espdl_quantize.contract import Batch, QuantConfig, first_samples
+from espdl_quantize.core import EspdlQuantizeError, Progress, write_json
+from espdl_quantize.ppq import (
+    QuantizedModel,
+    computing_op_types,
+    describe_failure,
+    esp_ppq_version,
+)
 from espdl_quantize.ppq.measure import Measurements
-from espdl_quantize.record import OnChip, read_history, write_applied
+from espdl_quantize.record import OnChip, OpGroup, Widths, read_history, write_applied, write_widths
 from espdl_quantize.record.files import (
     ALL_STATISTICS,
     CHIP_CHECK,
@@ -81,6 +88,61 @@ def write_analyses(
     for name, content in files.items():
         write_json(folder / name, content)
     return len(hot_ops), len(jumps)
+
+
+_MOST_SAMPLES = 16
+"""Samples that other widths are measured on: enough to rank groups that differ by tenths."""
+
+
+def write_widths_of(
+    folder: Path,
+    outputs: Path,
+    model: QuantizedModel,
+    exported: ChipModel | None,
+    batches: list[Batch],
+    config: QuantConfig,
+    layerwise: Mapping[str, float],
+    progress: Progress,
+) -> list[str]:
+    """Write int16_groups.json.
+
+    Returns:
+        Why there is none; nothing but the levers of 16 bits depends on it.
+    """
+    beyond = batches[config.calib_steps :]
+    pool = beyond or batches[::-1]
+    try:
+        # Here, so that an engine that cannot be imported costs this file alone.
+        from espdl_quantize.ppq.measure.widths import MeasuredWidths, measure_widths
+
+        def measure(chosen: Batch) -> MeasuredWidths:
+            return measure_widths(
+                model.graph, chosen, config.device, WITH_16_BITS, layerwise, progress
+            )
+
+        with progress.stage("widths"):
+            try:
+                found = measure(Batch.joined(first_samples(pool, _MOST_SAMPLES)))
+            except (RuntimeError, ValueError):
+                # A batch size may be baked into the graph.
+                found = measure(pool[0])
+        conversions: dict[str, float] = {}
+        if exported is not None:
+            calibration = calibration_of(read_history(outputs), config.target)
+            constants = calibration.constants or shipped_constants(config.target)
+            conversions = conversion_times(exported, constants, calibration.deployment)
+    except Exception as error:
+        traceback.print_exc()
+        return [f"what 16 bits would win was not measured: {describe_failure(error)}"]
+    promotions, demotions = (
+        tuple(OpGroup(group.ops, group.noise, group.cuts) for group in groups)
+        for groups in (found.promotions, found.demotions)
+    )
+    write_widths(
+        folder,
+        Widths(found.noise, found.samples, bool(beyond), promotions, demotions, conversions),
+    )
+    return []
 
 
 def write_chip_check(folder: Path, check: ChipCheck) -> OnChip:

@@ -49,7 +49,6 @@ from espdl_quantize.record.files import (
 )
 from espdl_quantize.record.float_reference import FloatScore, FloatScores, read_float_scores
 from espdl_quantize.record.iteration_record import (
-    NO_LABELS,
     EngineFallback,
     Iteration,
     IterationRecord,
@@ -62,11 +61,11 @@ from espdl_quantize.record.iteration_record import (
     record_from_json,
 )
 from espdl_quantize.record.metrics import Metrics, read_metrics, write_metrics
+from espdl_quantize.record.widths import OpGroup, Widths, write_widths
 
 __all__ = [
     "ARTIFACTS",
     "GENERATOR",
-    "NO_LABELS",
     "NO_LOSS",
     "Applied",
     "Attempt",
@@ -95,12 +94,14 @@ __all__ = [
     "Metrics",
     "Noise",
     "OnChip",
+    "OpGroup",
     "OutputDifference",
     "OutputSignal",
     "Priority",
     "ReusedPass",
     "Signals",
     "VariableStats",
+    "Widths",
     "budgets_of",
     "carry_over",
     "is_finished",
@@ -127,4 +128,5 @@ __all__ = [
     "write_measurement",
     "write_metrics",
     "write_setting",
+    "write_widths",
 ]

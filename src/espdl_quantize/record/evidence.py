@@ -16,8 +16,10 @@ from espdl_quantize.record.files import (
     LAYERWISE,
     OPS,
     STATISTICS,
+    WIDTHS,
 )
 from espdl_quantize.record.iteration_record import Iteration, LayerError
+from espdl_quantize.record.widths import Widths, widths_of
 
 _MOMENTS = ("Mean", "Std", "Skewness", "Kurtosis", "Max", "Min", "Hist")
 COLUMNS = (
@@ -99,6 +101,7 @@ class Evidence:
         hot_ops: non-computing ops, worst first.
         jumps: unexplained growth of the accumulated error, largest first.
         ops: the simplified graph in topological order.
+        widths: what other widths of groups of ops would come to; None where nobody has measured.
         problems: artifacts that are there but cannot be used, and why.
     """
 
@@ -108,6 +111,7 @@ class Evidence:
     hot_ops: tuple[HotOp, ...] = ()
     jumps: tuple[Jump, ...] = ()
     ops: tuple[GraphOp, ...] = ()
+    widths: Widths | None = None
     problems: tuple[str, ...] = ()
 
     def worst(self, count: int) -> list[tuple[str, float]]:
@@ -147,6 +151,7 @@ def load_evidence(iteration: Iteration) -> Evidence:
         hot_ops=tuple(_hot_ops(read(HOT_OPS, list))),
         jumps=tuple(_jumps(read(JUMPS, list))),
         ops=tuple(_graph(graph.get("ops"))),
+        widths=widths_of(read(WIDTHS, dict)),
         problems=tuple(problems),
     )
 

@@ -30,6 +30,7 @@ HOT_OPS = "non_computing_hot_ops.json"
 JUMPS = "graphwise_jumps.json"
 CHIP_CHECK = "chip_check.json"
 CHIP_COST = "chip_cost.json"
+WIDTHS = "int16_groups.json"
 OPS = "simplified_ops.json"
 LOG = "console.log"
 
@@ -87,6 +88,8 @@ ITERATION_FILES = {
     CHIP_CHECK: "whether the exported file obeys the chip's rules; how its integers agree",
     CHIP_COST: "what the exported file costs on the chip: flash, RAM, milliseconds with an "
     "interval, and every layer's time, also with 16 bits; as `espdl-quantize cost --json`",
+    WIDTHS: "groups of ops through which an activation keeps its width: the noise at the outputs "
+    "where one of them has 16 bits, or 8 in place of 16, all else being as it is",
     OPS: "every op of the simplified graph with its inputs and outputs; settings use these names",
     LOG: "everything that esp-ppq printed",
 }

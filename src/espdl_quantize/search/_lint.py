@@ -173,12 +173,25 @@ def _moves(base: Setting, setting: Setting) -> list[Change]:
     ]
     if len(schedule) == 2 and any(LEVERS[name].marks(setting) for name in ("3a-1", "3a-2")):
         changes.remove(schedule[0])
+    paths = {change.path for change in changes}
+    if "dispatching_table" in paths and _is_promotion(base, setting):
+        # Lever 3i's calibration and tables are of the ops that it promotes.
+        companions = {"calib_algorithm_per_layer", "int16_tables"}
+        changes = [change for change in changes if change.path not in companions]
     section = setting.equalization
     spelled_out = section is not None and LEVERS["3d"].marks(setting)
     equalization = [change for change in changes if change.path.startswith("equalization.")]
     if spelled_out and len(equalization) > 1:
         changes = [change for change in changes if change not in equalization[1:]]
     return changes
+
+
+def _is_promotion(base: Setting, setting: Setting) -> bool:
+    """Tell whether the ops whose calibration differs are those whose width does, by minmax."""
+    old, new = (each.calib_algorithm_per_layer or {} for each in (base, setting))
+    differing = {op for op in {*old, *new} if old.get(op) != new.get(op)}
+    moved = set(int16_ops(base)) ^ set(int16_ops(setting))
+    return differing <= moved and {old.get(op) or new.get(op) for op in differing} <= {"minmax"}
 
 
 def _is_calibration_with_tqt(moves: list[Change]) -> bool:

@@ -31,6 +31,11 @@ class Thresholds:
         int16_median_factor: int16 goes to layers above this multiple of the median of the worst.
         int16_max_ops: int16 goes to so many ops at most.
         int16_max_share: int16 goes to this share of all ops at most, but always to one.
+        group_time_share: without a limit of milliseconds, promoted groups may add this share of the
+            plain model's time.
+        group_min_win: less of the outputs' noise is not worth a promotion, as a share of it.
+        demotion_noise: 16-bit ops go back to 8 where the outputs' noise grows by less in all, as a
+            share of it.
         split_kurtosis: excess kurtosis of a weight from which a split is worth an extra Add.
         r1_kurtosis: an input above this has a long tail.
         r1_max_over_std: an input whose extreme is so many standard deviations out has one, too.
@@ -72,6 +77,9 @@ class Thresholds:
     int16_median_factor: float = 2.0
     int16_max_ops: int = 3
     int16_max_share: float = 0.1
+    group_time_share: float = 0.25
+    group_min_win: float = 0.05
+    demotion_noise: float = 0.02
     split_kurtosis: float = 10.0
 
     r1_kurtosis: float = 6.0

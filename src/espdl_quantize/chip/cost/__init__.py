@@ -11,6 +11,7 @@ from espdl_quantize.chip.cost._cost import (
     LayerCost,
     RamCost,
     calibrate,
+    conversion_times,
     cost_of,
     cost_of_model,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "calibrate",
     "calibration_of",
     "constants_of_json",
+    "conversion_times",
     "cost_chips",
     "cost_in",
     "cost_of",

@@ -351,6 +351,32 @@ def _time_at_16_bits(
     return layer_milliseconds(wide, work, constants, deployment)
 
 
+def conversion_times(
+    model: ChipModel, constants: Constants, deployment: Deployment | None = None
+) -> dict[str, float]:
+    """Return what it takes to bring each activation from one width to the other, by its name.
+
+    That is what the exporter inserts between two ops of different width. The unit is that of
+    :attr:`ChipCost.time`.
+    """
+    deployment = deployment or Deployment()
+    times = {}
+    for name, tensor in model.values.items():
+        if not tensor.is_integer or tensor.shape is None:
+            continue
+        convert = Operation(
+            op_type="RequantizeLinear",
+            width="S16",
+            inputs=(Operand(8, tensor.shape),),
+            outputs=(Operand(16, tensor.shape),),
+        )
+        work = work_of(convert, constants.caches, weights_in_flash=deployment.weights_in_flash)
+        time = layer_milliseconds(convert, work, constants, deployment)
+        if math.isfinite(time):
+            times[name] = time
+    return times
+
+
 def _check_ops(model: ChipModel) -> None:
     if not model.nodes:
         raise UnplannableModelError("the model has no ops", "export the model again")

@@ -16,6 +16,7 @@ from espdl_quantize.search.levers.blockwise import ReconstructBlocks
 from espdl_quantize.search.levers.channel_split import SplitChannels
 from espdl_quantize.search.levers.equalization import Equalize
 from espdl_quantize.search.levers.fusion_alignment import AlignInputs
+from espdl_quantize.search.levers.groups import DemoteIdle, PromoteGroups
 from espdl_quantize.search.levers.int16 import PromoteWorst
 from espdl_quantize.search.levers.tqt import (
     LONGER_TQT,
@@ -39,6 +40,8 @@ LEVERS: Mapping[str, Lever] = {
         SplitOutliers(),
         ReconstructBlocks(),
         SplitChannels(),
+        PromoteGroups(),
+        DemoteIdle(),
     )
 }
 """Every lever by its id."""

@@ -1,7 +1,12 @@
 """Where the candidates of the evidence policy come from: one class per kind of change."""
 
 from espdl_quantize.search.policies.generators._base import Generator
-from espdl_quantize.search.policies.generators.ops import PromoteOps, SplitLayers, TrimCost
+from espdl_quantize.search.policies.generators.ops import (
+    MoreGroups,
+    PromoteOps,
+    SplitLayers,
+    TrimCost,
+)
 from espdl_quantize.search.policies.generators.passes import Ablate, OtherWays, TurnKnobs
 from espdl_quantize.search.policies.generators.stack import (
     ReapplyChanges,
@@ -17,6 +22,7 @@ GENERATORS: tuple[Generator, ...] = (
     ReapplyChanges(),
     Ablate(),
     TrimCost(),
+    MoreGroups(),
     PromoteOps(),
     SplitLayers(),
     TurnKnobs(),
@@ -28,6 +34,7 @@ __all__ = [
     "GENERATORS",
     "Ablate",
     "Generator",
+    "MoreGroups",
     "OtherWays",
     "PromoteOps",
     "ReapplyChanges",

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from espdl_quantize.search._decisions import Proposal
 from espdl_quantize.search._describe import ratio
+from espdl_quantize.search.levers import LEVERS
+from espdl_quantize.search.levers.groups import choose_groups, describe_groups, promote
 from espdl_quantize.search.policies._parameters import PolicyParameters
 from espdl_quantize.search.policies.generators._base import Generator
 from espdl_quantize.search.triggers import weight_stats
@@ -128,9 +130,10 @@ class TrimCost(Generator):
 
 def with_int16(base: Setting, ops: Sequence[str]) -> Setting:
     """Return ``base`` with exactly these ops at 16 bits; other entries of its table stay."""
-    table = [entry for entry in base.dispatching_table or [] if entry.bits != 16]
+    wide = {entry.op: entry for entry in base.dispatching_table or [] if entry.bits != 8}
+    table = [entry for entry in base.dispatching_table or [] if entry.bits == 8]
     table = [entry for entry in table if entry.op not in ops]
-    table += [Dispatch(op=op, bits=16) for op in ops]
+    table += [wide.get(op) or Dispatch(op=op, bits=16) for op in ops]
     return base.model_copy(update={"dispatching_table": table or None})
 
 
@@ -138,3 +141,19 @@ def with_split(base: Setting, layers: Sequence[str], section: WeightSplit) -> Se
     """Return ``base`` with exactly these layers split, by the parameters of ``section``."""
     update = {"enabled": True, "interested_layers": list(layers)}
     return base.model_copy(update={"weight_split": section.model_copy(update=update)})
+
+
+class MoreGroups(Generator):
+    """Another group of ops at 16 bits, beside those that best has or instead of several."""
+
+    pattern = "int16 on another group"
+
+    def candidates(self, state: SearchState, parameters: PolicyParameters) -> Iterator[Proposal]:
+        """Yield what lever 3i adds to a best that has its groups, and the first group alone."""
+        chosen = choose_groups(state)
+        if chosen and LEVERS["3i"].marks(state.base):
+            ops = [op for group in chosen for op in group.ops]
+            yield self._proposal(promote(state.base, ops), describe_groups(state, chosen))
+        if len(chosen) > 1:
+            first = chosen[:1]
+            yield self._proposal(promote(state.base, first[0].ops), describe_groups(state, first))
