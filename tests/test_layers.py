@@ -19,6 +19,7 @@ TESTS = Path(__file__).parent
 LAYERS = (
     "core",
     "stats",
+    "metrics",
     "targets",
     "contract",
     "setting",
@@ -40,7 +41,18 @@ LAYERS = (
 )
 """A package imports only those above it."""
 IMPORTS_ESP_PPQ = "ppq"
-KNOW_NO_TORCH = ("stats", "worker", "record", "search", "report", "tune", "skill", "mcp", "cli")
+KNOW_NO_TORCH = (
+    "stats",
+    "metrics",
+    "worker",
+    "record",
+    "search",
+    "report",
+    "tune",
+    "skill",
+    "mcp",
+    "cli",
+)
 
 SINGLE_READERS = 0.0
 """The share of private modules that one module alone imports, at most: a piece

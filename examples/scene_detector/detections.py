@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from scene_net import STRIDE
-from scenes import CLASSES, Scene
+from scenes import Scene
 from torch import Tensor
+
+from espdl_quantize.metrics import AveragePrecision
 
 _MOST = 50
 """Candidates of an image that suppression looks at."""
@@ -66,42 +69,36 @@ def _suppress(boxes: Tensor, scores: Tensor, least: float) -> Detections:
 def mean_average_precision(found: list[Detections], scenes: list[Scene], least: float) -> float:
     """Return the mean over classes of the area under precision over recall, in percent.
 
-    A detection is right where its class fits and its box overlaps one that no better detection took
-    by at least ``least`` (intersection over union). The area is that of the precision made
-    monotone, over all points (PASCAL VOC from 2010 on).
+    The area is that of the precision made monotone, over all points (PASCAL VOC from 2010 on).
     """
-    areas = []
-    for label in range(CLASSES):
-        total = sum(int((scene.labels == label).sum()) for scene in scenes)
-        if total:
-            areas.append(_area(_judged(found, scenes, label, least), total))
-    return 100.0 * sum(areas) / len(areas)
+    return AveragePrecision(scale=100.0, points="all")(judge(found, scenes, least))
 
 
-def _judged(
-    found: list[Detections], scenes: list[Scene], label: int, least: float
-) -> list[tuple[float, bool]]:
-    """Return (score, right) of every detection of a class."""
-    judged = []
+def judge(found: list[Detections], scenes: list[Scene], least: float) -> list[dict[str, Any]]:
+    """Return what became of each scene's detections, as records for AveragePrecision.
+
+    A detection is right where its class fits and its box overlaps one that no better detection took
+    by at least ``least`` (intersection over union).
+    """
+    records = []
     for detections, scene in zip(found, scenes, strict=True):
-        free = scene.boxes[scene.labels == label]
-        mine = detections.labels == label
-        for box, score in zip(detections.boxes[mine], detections.scores[mine], strict=True):
-            common = overlaps(box[None], free)[0]
-            hit = int(common.argmax()) if len(free) else -1
+        taken = torch.zeros(len(scene.boxes), dtype=torch.bool)
+        hits = []
+        for box, label in zip(detections.boxes, detections.labels, strict=True):
+            free = ~taken & (scene.labels == label)
+            common = overlaps(box[None], scene.boxes)[0].where(free, torch.tensor(-1.0))
+            hit = int(common.argmax()) if len(common) else -1
             right = hit >= 0 and float(common[hit]) >= least
-            judged.append((float(score), right))
+            hits.append(int(right))
             if right:
-                free = torch.cat([free[:hit], free[hit + 1 :]])
-    return judged
-
-
-def _area(judged: list[tuple[float, bool]], total: int) -> float:
-    if not judged:
-        return 0.0
-    judged.sort(key=lambda entry: -entry[0])
-    right = torch.tensor([float(entry[1]) for entry in judged]).cumsum(0)
-    precision = right / torch.arange(1, len(judged) + 1)
-    precision = precision.flip(0).cummax(0).values.flip(0)
-    recall = torch.cat([torch.zeros(1), right / total])
-    return float(((recall[1:] - recall[:-1]) * precision).sum())
+                taken[hit] = True
+        labels = scene.labels.tolist()
+        records.append(
+            {
+                "scores": detections.scores.tolist(),
+                "labels": detections.labels.tolist(),
+                "hits": hits,
+                "truths": {label: labels.count(label) for label in labels},
+            }
+        )
+    return records

@@ -78,6 +78,11 @@ class Contract:
         return callable(getattr(self.module, "evaluate_final", None))
 
     @property
+    def has_aggregate(self) -> bool:
+        """Whether the contract makes its metric of records, one per sample."""
+        return callable(getattr(self.module, "aggregate", None))
+
+    @property
     def has_collate_fn(self) -> bool:
         """Whether the contract takes the inputs out of what its loader yields."""
         return hasattr(self.module, "collate_fn")
@@ -250,6 +255,7 @@ _FUNCTIONS = {
     "collate_fn": (1, "def collate_fn(batch): return batch[0]"),
     "evaluate_fast": (1, 'def evaluate_fast(quant_graph): return {"top1": 71.2}'),
     "evaluate_final": (1, 'def evaluate_final(quant_graph): return {"top1": 71.2}'),
+    "aggregate": (1, "def aggregate(records): return sum(records) / len(records)"),
 }
 _ALWAYS_NEEDED = ("create_calib_dataloader", "evaluate")
 

@@ -17,13 +17,16 @@ from espdl_quantize.stats import DIGEST, write_arrays
 PER_SAMPLE = "per_sample"
 """Key of the result of each sample, in the dict that an evaluation returns."""
 
+RECORDS = "records"
+"""Who says how many samples there are, where aggregate() makes the metric of their records."""
+
 SAMPLE_COUNT = "sample_count"
 """Key of the number of samples, for an evaluation that has no result per sample."""
 
 SCALES = {MetricUnit.PERCENT: 100.0, MetricUnit.FRACTION: 1.0}
 """From a fraction to the metric, by the contract's metric_unit."""
 
-_NEAR = 1e-4
+NEAR = 1e-4
 """Relative difference of two numbers that are the same one, rounded for display."""
 
 
@@ -71,6 +74,27 @@ def take_vector(returned: Mapping[Any, Any], used: str) -> Any:
     return vector
 
 
+def take_records(returned: Mapping[Any, Any], used: str) -> list[Any] | None:
+    """Return the record of each sample, of any shape; None where there are none.
+
+    Raises:
+        IterationError: there is something else.
+    """
+    given = returned.get(PER_SAMPLE)
+    if given is None:
+        return None
+    try:
+        records = list(given)
+    except TypeError:
+        records = []
+    if len(records) < 2 or isinstance(given, (str, bytes, Mapping)):
+        raise IterationError(
+            f"{used}() returned {PER_SAMPLE} = {given!r:.80}, expected a list of records",
+            "return a list with whatever aggregate() needs of each sample, two samples at least",
+        )
+    return records
+
+
 def take_count(returned: Mapping[Any, Any], used: str) -> int | None:
     """Return the number of samples that an evaluation states; None where it states none.
 
@@ -96,6 +120,7 @@ def score_facts(
     watcher: Watcher | None,
     calibration: Collection[bytes],
     config: QuantConfig,
+    records: int = 0,
 ) -> tuple[ScoreFacts, list[str]]:
     """Say what a score rests on.
 
@@ -106,6 +131,7 @@ def score_facts(
         watcher: what was seen of it.
         calibration: digests of the calibration samples.
         config: names the metric's unit, if it is a rate.
+        records: of how many samples there are records that aggregate() has made the metric of.
 
     Returns:
         The facts, and warnings.
@@ -117,6 +143,9 @@ def score_facts(
     elif count is None and seen:
         count, source = seen, "seen"
     scale, unit, warnings = _scale(value, vector, config)
+    if records:
+        # Not the unit of a rate: such a metric is no mean of rights and wrongs.
+        count, source, unit = records, RECORDS, None
     if vector is None and unit is not None and count is not None:
         hits = value / SCALES[unit] * count
         if not 0 <= value <= SCALES[unit] or (source == "seen" and abs(hits - round(hits)) > 0.01):
@@ -168,7 +197,7 @@ def _scale(
     fitting = [
         name
         for name, factor in SCALES.items()
-        if abs(mean * factor - value) <= _NEAR * max(abs(value), abs(mean * factor))
+        if abs(mean * factor - value) <= NEAR * max(abs(value), abs(mean * factor))
     ]
     binary = bool(((vector == 0) | (vector == 1)).all())
     if unit in fitting:
@@ -188,7 +217,9 @@ def _scale(
     )
 
 
-def write_samples(folder: Path, vector: Any, watcher: Watcher | None) -> None:
+def write_samples(
+    folder: Path, vector: Any, watcher: Watcher | None, replicates: Any = None, digests: Any = None
+) -> None:
     """Write samples.npz where there is anything to write."""
     import numpy as np
 
@@ -198,5 +229,9 @@ def write_samples(folder: Path, vector: Any, watcher: Watcher | None) -> None:
         if watcher is not None and len(watcher.digests) == len(vector):
             digests = np.frombuffer(b"".join(watcher.digests), np.uint8)
             arrays["result_digests"] = digests.reshape(-1, DIGEST)
+    if replicates is not None:
+        arrays["replicates"] = replicates
+        if digests is not None:
+            arrays["result_digests"] = digests
     if arrays:
         write_arrays(folder / SAMPLES, arrays)

@@ -41,6 +41,7 @@ from espdl_quantize.iteration._score import (
     facts_of,
     final_evaluator,
     meter_of,
+    resample,
     score,
     score_float,
 )
@@ -306,9 +307,14 @@ def _run_stages(context: Context) -> None:
             final=options.final,
             known=reference.value,
         )
-        facts, notes = facts_of(context.scored, calibration, config)
+        replicates, order, doubts = resample(contract, context.scored)
+        context.warnings += doubts
+        facts, notes = facts_of(
+            context.scored, calibration, config, is_resampled=replicates is not None
+        )
         context.warnings += [*context.scored.warnings, *notes]
-        write_samples(context.staging, context.scored.per_sample, context.scored.watcher)
+        per_sample, watcher = context.scored.per_sample, context.scored.watcher
+        write_samples(context.staging, per_sample, watcher, replicates, order)
         context.float_value = reference.value(context.scored.used)
         context.facts = replace(facts, final_by=final_evaluator(contract, full=options.full_eval))
         if options.is_auxiliary:

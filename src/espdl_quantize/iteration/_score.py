@@ -11,14 +11,17 @@ from typing import Any, Literal
 from espdl_quantize.contract import Contract, QuantConfig, located
 from espdl_quantize.core import ContractError, Hint, IterationError, Option, remedy_for, to_jsonable
 from espdl_quantize.iteration._per_sample import (
+    NEAR,
     PER_SAMPLE,
     ScoreFacts,
     score_facts,
     take_count,
+    take_records,
     take_vector,
 )
 from espdl_quantize.iteration._signals import SignalMeter, Watcher
 from espdl_quantize.ppq import describe_failure, reads_of, scrambled, watched
+from espdl_quantize.stats import DIGEST, FEWEST, replicate, replicated_interval
 
 Evaluator = Literal["evaluate", "evaluate_fast", "evaluate_final"]
 SEARCHING: tuple[Evaluator, ...] = ("evaluate", "evaluate_fast")
@@ -41,6 +44,7 @@ class Score:
         used: the contract's function.
         warnings: what the reader of the score should know.
         per_sample: a float array [samples], if it returned one.
+        records: one per sample, if it returned them for the contract's aggregate.
         sample_count: as it stated it, if it did.
         watcher: what was seen of it, if anything watched.
     """
@@ -50,6 +54,7 @@ class Score:
     used: Evaluator
     warnings: tuple[str, ...] = ()
     per_sample: Any = None
+    records: list[Any] | None = None
     sample_count: int | None = None
     watcher: Watcher | None = None
 
@@ -181,7 +186,9 @@ def score_with(
             f"{used}() returned {key} = {returned[key]!r}, expected a finite number",
             "a NaN often means an empty test set or a division by zero",
         )
-    vector, count = take_vector(returned, used), take_count(returned, used)
+    count = take_count(returned, used)
+    vector = None if contract.has_aggregate else take_vector(returned, used)
+    records = take_records(returned, used) if contract.has_aggregate else None
     if not forwards and reads.any is not None:
         of_float = known(used) if known is not None else None
         doubted = of_float is None or of_float == value
@@ -191,7 +198,10 @@ def score_with(
             evidence = f"it returned the same {key} = {value:.6g} with other weights in it"
             raise _never_ran(contract, used, evidence)
     plain = _plain({key: item for key, item in returned.items() if key != PER_SAMPLE})
-    return Score(plain, value, used, (), vector, count, watcher)
+    notes: tuple[str, ...] = ()
+    if contract.has_aggregate and records is None:
+        notes = (f"the contract has aggregate(), and {used}() returned no {PER_SAMPLE}",)
+    return Score(plain, value, used, notes, vector, records, count, watcher)
 
 
 def _never_ran(contract: Contract, used: Evaluator, evidence: str) -> ContractError:
@@ -213,7 +223,7 @@ def _ignores_weights(
         try:
             returned = contract.call(used, other)
             changed = _number(returned[contract.config.primary_metric]) != value
-            results = take_vector(returned, used)
+            results: Any = None if vector is None else take_vector(returned, used)
         except Exception:
             # It does something with the weights: these cannot be scored.
             return False
@@ -264,9 +274,78 @@ def meter_of(
 
 
 def facts_of(
-    scored: Score, calibration: Collection[bytes], config: QuantConfig
+    scored: Score,
+    calibration: Collection[bytes],
+    config: QuantConfig,
+    *,
+    is_resampled: bool = False,
 ) -> tuple[ScoreFacts, list[str]]:
-    """Say what a score rests on, and warn of what is odd."""
+    """Say what a score rests on, and warn of what is odd.
+
+    Args:
+        scored: the score.
+        calibration: digests of the calibration samples.
+        config: the contract's.
+        is_resampled: it is known what the metric comes to on resampled samples.
+    """
     return score_facts(
-        scored.value, scored.per_sample, scored.sample_count, scored.watcher, calibration, config
+        scored.value,
+        scored.per_sample,
+        scored.sample_count,
+        scored.watcher,
+        calibration,
+        config,
+        len(scored.records or ()) if is_resampled else 0,
     )
+
+
+def resample(contract: Contract, scored: Score) -> tuple[Any, Any, list[str]]:
+    """Bootstrap the metric that the contract's aggregate() makes of records.
+
+    Args:
+        contract: has an aggregate.
+        scored: what its evaluation returned.
+
+    Returns:
+        The metric on resampled samples, a float array [draws]; the content of the samples in the
+        order that was drawn from, uint8 [samples, 16]; both None where there are none; and
+        warnings.
+    """
+    import numpy as np
+
+    records, watcher, value = scored.records, scored.watcher, scored.value
+    if records is None:
+        return None, None, []
+    metric, digests = contract.config.primary_metric, None
+    if watcher is not None and len(watcher.digests) == len(records):
+        # An evaluation may come to the samples in another order each time.
+        order = sorted(range(len(records)), key=lambda at: watcher.digests[at])
+        records = [records[at] for at in order]
+        joined = b"".join(watcher.digests[at] for at in order)
+        digests = np.frombuffer(joined, np.uint8).reshape(-1, DIGEST)
+    try:
+        whole = float(contract.call("aggregate", records))
+    except Exception as error:
+        return None, None, [f"aggregate() raised {describe_failure(error)}: no interval is known"]
+    if not abs(whole - value) <= NEAR * max(abs(value), abs(whole)):
+        return (
+            None,
+            None,
+            [
+                f"aggregate({PER_SAMPLE}) is {whole:.6g}, and {metric} is {value:.6g}: no interval "
+                "is known, since they are not the same metric"
+            ],
+        )
+    with contract.entered():
+        values = replicate(contract.module.aggregate, records)
+    if replicated_interval(values) is None:
+        count = int(np.isfinite(values).sum())
+        return (
+            None,
+            None,
+            [
+                f"{metric} has no interval: aggregate() gave a number on {count} resamples, and "
+                f"{FEWEST} are needed within a minute; one that is faster or has resampled() does"
+            ],
+        )
+    return values, digests, []

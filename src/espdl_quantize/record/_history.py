@@ -274,6 +274,13 @@ class History:
         """Tell whether the metric's own noise is known of two iterations."""
         return self.versus(record, other) is not None
 
+    @cached_property
+    def selection_bias(self) -> float | None:
+        """How much better best is expected to look for having been chosen of all scored ones."""
+        if self.best is None:
+            return None
+        return self.noise.selection_bias(self.best, self.scored, self.direction)
+
     def final_versus_baseline(self) -> Comparison | None:
         """Hold the final score of best against that of the baseline, where both were taken."""
         if self.best is None or self.baseline is None or self.best is self.baseline:

@@ -13,12 +13,18 @@ from espdl_quantize.stats import (
     Interval,
     Samples,
     align,
+    are_of_same_samples,
     bootstrap_mean,
     compare_rates,
+    compare_replicates,
     compare_vectors,
+    in_order,
     mcnemar_exact,
     noise_as_results,
+    optimism,
     read_samples,
+    replicate_means,
+    replicated_interval,
     wilson,
 )
 
@@ -78,6 +84,43 @@ class Noise:
             self._pairs[key] = None if pair is None else compare_vectors(*pair, 1.0, higher=False)
         return self._pairs[key]
 
+    def selection_bias(
+        self, best: Iteration, records: tuple[Iteration, ...], direction: Direction
+    ) -> float | None:
+        """Return how much better ``best`` is expected to look for having been chosen.
+
+        Args:
+            best: the iteration that was chosen.
+            records: those that it was chosen from, itself among them.
+            direction: which way the metric goes.
+
+        Returns:
+            In the metric's units, zero or more; None where too little is known of each sample.
+        """
+        first = in_order(self._read(best))
+        values, replicates = [], []
+        for record in records:
+            samples = in_order(self._read(record))
+            if (
+                record.value is None
+                or record.evaluated_by != best.evaluated_by
+                or record.sample_count != best.sample_count
+                or record.sample_count_from != best.sample_count_from
+                or record.per_sample_scale != best.per_sample_scale
+                or not are_of_same_samples(samples, first)
+            ):
+                return None
+            if record.has_replicates and samples.replicates is not None:
+                replicates.append(samples.replicates)
+            elif record.per_sample_scale is not None and samples.results is not None:
+                replicates.append(replicate_means(samples.results) * record.per_sample_scale)
+            else:
+                return None
+            values.append(record.value)
+        if len(values) < 2:
+            return None
+        return optimism(values, replicates, higher=direction == Direction.MAX)
+
     def is_quieter(self, record: Iteration, other: Iteration) -> bool:
         """Tell whether ``record`` has less noise at its outputs than ``other``, beyond chance.
 
@@ -123,6 +166,9 @@ class Noise:
         scale = _scale(record)
         if record.value is None:
             return None
+        if record.has_replicates:
+            replicates = self._read(record).replicates
+            return None if replicates is None else replicated_interval(replicates)
         if scale is not None and record.sample_count:
             rate = min(max(record.value / scale, 0.0), 1.0)
             return wilson(rate * record.sample_count, record.sample_count).scaled(scale)
@@ -135,6 +181,8 @@ class Noise:
     def _compare(self, record: Iteration, other: Iteration, *, higher: bool) -> Comparison | None:
         if record.value is None or other.value is None or record.evaluated_by != other.evaluated_by:
             return None
+        if record.has_replicates and other.has_replicates:
+            return self._compare_replicates(record, other, higher=higher)
         if record.has_samples and other.has_samples:
             pair = align(self._read(record), self._read(other))
             if pair is not None:
@@ -145,6 +193,19 @@ class Noise:
             return None
         return compare_rates(
             record.value, counts[0] or 1, other.value, counts[1] or 1, scale=scale, higher=higher
+        )
+
+    def _compare_replicates(
+        self, record: Iteration, other: Iteration, *, higher: bool
+    ) -> Comparison | None:
+        mine, others = self._read(record), self._read(other)
+        if mine.replicates is None or others.replicates is None:
+            return None
+        if record.sample_count != other.sample_count or not are_of_same_samples(mine, others):
+            return None
+        difference = (record.value or 0.0) - (other.value or 0.0)
+        return compare_replicates(
+            mine.replicates, others.replicates, difference, record.sample_count or 0, higher=higher
         )
 
     def _read(self, record: Iteration) -> Samples:

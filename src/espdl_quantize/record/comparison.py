@@ -205,6 +205,7 @@ class BestIteration(_Part):
     highest_score: int | None
     keeps_budgets: bool | None = None
     cheapest_near_best: int | None = None
+    selection_bias: float | None = None
     setting: Setting | None
 
     @field_serializer("setting")

@@ -74,7 +74,8 @@ ITERATION_FILES = {
     APPLIED: "what ran after the rules, warnings, facts of the chip, versions, seed",
     METRICS: "what evaluate returned, and the score in it, see below",
     SAMPLES: "numpy arrays, a row per scored sample: `results` (what evaluate returned as "
-    "`per_sample`) with `result_digests`, and of held-out samples `noise` and `agrees` by output "
+    "`per_sample`) or `replicates` (the metric on resampled samples, where the contract has "
+    "`aggregate`) with `result_digests`, and of held-out samples `noise` and `agrees` by output "
     "with `digests`; nothing in it is pickled",
     INDEX: "the summary, see below; written last",
     LAYERWISE: "by computing op, noise:signal power at the model's outputs where it alone is "

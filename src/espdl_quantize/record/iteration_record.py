@@ -220,7 +220,8 @@ class IterationRecord(Lenient):
     sample_count: Count | None = None
     """How many samples were scored."""
     sample_count_from: Text | None = None
-    """Who says so: `per_sample`, `stated`, or `seen` in the graph's executions."""
+    """Who says so: `per_sample`, `records` where the contract's aggregate makes the metric of it,
+    `stated`, or `seen` in the graph's executions."""
     metric_unit: MetricUnit | None = None
     """`percent` or `fraction` of a metric that is a rate."""
     per_sample_scale: Number = None
@@ -303,6 +304,11 @@ class IterationRecord(Lenient):
     def has_samples(self) -> bool:
         """Return whether the result of each sample was kept."""
         return self.sample_count_from == "per_sample"
+
+    @property
+    def has_replicates(self) -> bool:
+        """Return whether it is known what the metric comes to on resampled samples."""
+        return self.sample_count_from == "records"
 
     @property
     def origin(self) -> Origin:

@@ -80,6 +80,7 @@ def certainty_lines(history: History) -> list[str]:
         )
     if first.id != best.id and (versus := history.versus(best, first)) is not None:
         lines.append(f"Against the baseline {first.name}: {tell(versus)}.")
+    lines += _choice_lines(history, best)
     lines += _ties(history, best)
     lines += _draw_lines(history)
     if best.signals is not None and best.signals.noise_signal is not None:
@@ -247,6 +248,21 @@ def no_interval(record: Iteration) -> str:
         f"{record.name} {number(record.value)} has no interval: let evaluate() return per_sample, "
         'or set metric_unit to "percent" or "fraction" where the metric is a share of the samples.'
     )
+
+
+def _choice_lines(history: History, best: Iteration) -> list[str]:
+    """Say what the choice of the best of several costs."""
+    bias, count = history.selection_bias, len(history.scored)
+    if bias is None:
+        return []
+    line = (
+        f"The choice of the best of {count} by these samples makes it look at least {number(bias)} "
+        "better than it is (bootstrap)"
+    )
+    final = history.finals.get(best.id)
+    if final is None:
+        return [f"{line}; a final score on other samples would not have that."]
+    return [f"{line}; its final score, {number(final.score.value)}, took no part in the choice."]
 
 
 def _ties(history: History, best: Iteration) -> list[str]:

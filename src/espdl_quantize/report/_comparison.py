@@ -221,6 +221,7 @@ def _best(history: History, best: Iteration) -> parts.BestIteration:
         cheapest_near_best=(
             None if history.cheapest_near_best is None else history.cheapest_near_best.id
         ),
+        selection_bias=history.selection_bias,
         setting=best.setting,
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 from espdl_quantize.core import Verdict
 from espdl_quantize.stats._interval import LEVEL, bootstrap_mean, newcombe, normal_mean
 from espdl_quantize.stats._mcnemar import mcnemar_exact
+from espdl_quantize.stats._replicates import replicated_interval
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,41 @@ def compare_vectors(first: Any, second: Any, scale: float, *, higher: bool) -> C
         test = f"paired {interval.method}"
     verdict = _verdict(mean, sure=sure, higher=higher)
     return Comparison(verdict, mean, interval.low, interval.high, p, test, count, True)
+
+
+def compare_replicates(
+    first: Any, second: Any, difference: float, samples: int, *, higher: bool
+) -> Comparison | None:
+    """Compare two values of a metric by what both come to on the same resamples.
+
+    Args:
+        first: a float array [draws].
+        second: of the same draws.
+        difference: of the metric itself, the first less the second.
+        samples: how many were drawn from.
+        higher: whether more is better.
+
+    Returns:
+        The verdict of the interval of the difference; None where there are too few draws.
+    """
+    draws = min(len(first), len(second))
+    apart = first[:draws] - second[:draws]
+    interval = replicated_interval(apart)
+    if interval is None:
+        return None
+    if difference == 0 and interval.low == interval.high == 0:
+        return Comparison(Verdict.WITHIN_NOISE, 0.0, 0.0, 0.0, 1.0, "equal results", samples, True)
+    sure = interval.low > 0 or interval.high < 0
+    return Comparison(
+        _verdict(difference, sure=sure, higher=higher),
+        difference,
+        interval.low,
+        interval.high,
+        None,
+        "paired bootstrap of the metric",
+        samples,
+        True,
+    )
 
 
 def compare_rates(

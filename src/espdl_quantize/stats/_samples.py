@@ -22,6 +22,8 @@ class Samples:
         results: float64 [samples], what the evaluation says of each sample.
         result_digests: uint8 [samples, 16], the content of the input behind each result, where
             as many inputs were seen as there are results.
+        replicates: float64 [draws], what the metric comes to on resampled samples, where it is made
+            of records of any shape; ``result_digests`` are then of these, in a fixed order.
         digests: uint8 [held-out samples, 16], of the inputs that the signals were measured on.
         noise: float32 [held-out samples, outputs], noise:signal power against the float model.
         agrees: float32 [held-out samples, outputs], 1 where the largest element of an output is the
@@ -33,9 +35,10 @@ class Samples:
     digests: Any = None
     noise: Any = None
     agrees: Any = None
+    replicates: Any = None
 
 
-_FIELDS = ("results", "result_digests", "digests", "noise", "agrees")
+_FIELDS = ("results", "replicates", "result_digests", "digests", "noise", "agrees")
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
@@ -78,17 +81,23 @@ def read_samples(file: Path) -> Samples:
     results, digests = arrays["results"], arrays["result_digests"]
     if results is not None and (results.ndim != 1 or results.dtype.kind not in "fiub"):
         results = None
-    if results is None or digests is None or digests.shape != (len(results), DIGEST):
+    replicates = arrays["replicates"]
+    if replicates is not None and (replicates.ndim != 1 or replicates.dtype.kind != "f"):
+        replicates = None
+    if digests is not None and (digests.ndim != 2 or digests.shape[1] != DIGEST):
+        digests = None
+    if results is not None and digests is not None and len(digests) != len(results):
         digests = None
     noise, agrees = arrays["noise"], arrays["agrees"]
     if noise is not None and noise.ndim != 2:
         noise = agrees = None
     return Samples(
         None if results is None else results.astype("float64"),
-        digests,
+        digests if results is not None or replicates is not None else None,
         arrays["digests"],
         noise,
         agrees,
+        None if replicates is None else replicates.astype("float64"),
     )
 
 
@@ -113,6 +122,22 @@ def align(first: Samples, second: Samples) -> tuple[Any, Any] | None:
     return mine[orders[0]], others[orders[1]]
 
 
+def in_order(samples: Samples) -> Samples:
+    """Return results and their digests in an order that the content of the samples decides."""
+    if samples.results is None or samples.result_digests is None:
+        return samples
+    order = _keys(samples.result_digests).argsort(kind="stable")
+    return Samples(samples.results[order], samples.result_digests[order])
+
+
+def are_of_same_samples(first: Samples, second: Samples) -> bool:
+    """Tell whether two scores are of the same samples, as far as their content is known."""
+    if first.result_digests is None or second.result_digests is None:
+        return True
+    ones, others = first.result_digests, second.result_digests
+    return ones.shape == others.shape and bool((ones == others).all())
+
+
 def noise_as_results(samples: Samples) -> Samples:
     """Return the noise of each sample, mean over the outputs, as its result; empty if unknown."""
     import numpy as np
@@ -123,7 +148,7 @@ def noise_as_results(samples: Samples) -> Samples:
     if not known.any(1).all():
         return Samples()
     mean = np.where(known, samples.noise, 0).sum(1) / known.sum(1)
-    return Samples(mean.astype(np.float64), samples.digests)
+    return Samples(mean.astype(np.float64), result_digests=samples.digests)
 
 
 def _keys(digests: Any) -> Any:
