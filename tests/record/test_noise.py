@@ -281,3 +281,60 @@ def test_a_lever_that_only_calmed_the_outputs_did_not_gain(tmp_path: Path) -> No
 def test_one_iteration_without_a_score_is_one(tmp_path: Path) -> None:
     write_run(tmp_path, run(0, None, baseline()))
     assert "1 iteration, none with a score" in compare(tmp_path).lines
+
+
+def resampled(outputs: Path, number: int, value: float, spread: float, seed: int) -> None:
+    """An iteration whose metric is made of 100 records."""
+    facts = {"sample_count": 100, "sample_count_from": "records"}
+    folder = write_run(outputs, run(number, value, trained("kl", extra={"n": number})), **facts)
+    shared = np.random.default_rng(0).normal(0, 0.05, 2000)
+    own = np.random.default_rng(seed).normal(0, spread, 2000)
+    write_arrays(folder / SAMPLES, {"replicates": value + shared + own})
+
+
+def test_replicates_give_the_interval_and_the_paired_verdict(tmp_path: Path) -> None:
+    resampled(tmp_path, 0, 0.60, 0.001, seed=1)
+    resampled(tmp_path, 1, 0.63, 0.001, seed=2)
+    resampled(tmp_path, 2, 0.631, 0.01, seed=3)
+    history = read_history(tmp_path)
+    rows = history.iterations
+    interval = there(history.noise.interval(rows[0]))
+    assert (interval.low, interval.high) == pytest.approx((0.50, 0.70), abs=0.01)
+    assert there(history.versus(rows[1], rows[0])).verdict == "better"
+    assert there(history.versus(rows[2], rows[1])).verdict == "within noise"
+    assert (there(history.top).id, history.gain(rows[2])) == (2, 0.0)
+
+
+def test_replicates_that_are_broken_say_nothing(tmp_path: Path) -> None:
+    for number, broken in enumerate(([[1.0]], ["a"], [0.5] * 10, [float("nan")] * 2000)):
+        resampled(tmp_path, number, 0.6, 0.01, seed=number)
+        write_arrays(tmp_path / f"iter_{number}" / SAMPLES, {"replicates": np.array(broken)})
+    history = read_history(tmp_path)
+    assert all(history.noise.interval(row) is None for row in history.iterations)
+    assert history.versus(history.iterations[1], history.iterations[0]) is None
+
+
+def test_the_choice_of_the_best_costs_more_the_more_there_are(tmp_path: Path) -> None:
+    draw = np.random.default_rng(4)
+    costs = []
+    for count in (2, 12):
+        outputs = tmp_path / str(count)
+        for number in range(count):
+            scored(outputs, number, 160, trained("kl", extra={"n": number}))
+            results = (draw.random(200) < 0.8).astype(float)
+            folder = outputs / f"iter_{number}"
+            arrays = {**read_arrays(folder / SAMPLES), "results": results}
+            write_arrays(folder / SAMPLES, arrays)
+            index = json.loads((folder / "iteration_index.json").read_text("utf-8"))
+            index["primary_value"] = 100 * results.mean()
+            (folder / "iteration_index.json").write_text(json.dumps(index))
+        costs.append(there(read_history(outputs).selection_bias))
+    assert 0.3 < costs[0] < costs[1] < 6
+    compare(tmp_path / "12", finalize=True)
+    text = (tmp_path / "12/final_report.md").read_text("utf-8")
+    assert "The choice of the best of 12 by these samples makes it look at least" in text
+
+
+def test_of_one_iteration_no_choice_was_made(tmp_path: Path) -> None:
+    scored(tmp_path, 0, 150, baseline())
+    assert read_history(tmp_path).selection_bias is None

@@ -99,9 +99,9 @@ def optimism(values: Sequence[float], replicates: Sequence[Any], *, higher: bool
     """Return by how much the best of several scores is expected to look better than it is.
 
     The best of each resample is held against its own score on all samples: the first is what made
-    it the best, the second stands for the truth. Of candidates that are all alike it finds about two
-    thirds of what the choice gains: it is a lower bound, not a correction. Source: B. Efron, J. Am. Stat. Assoc. 78 (1983)
-    316, of the same for the choice of a rule.
+    it the best, the second stands for the truth. Of candidates that are all alike it
+    finds about two thirds of what the choice gains: it is a lower bound, not a correction. Source:
+    B. Efron, J. Am. Stat. Assoc. 78 (1983) 316, of the same for the choice of a rule.
 
     Args:
         values: of the metric on all samples, one per candidate.
