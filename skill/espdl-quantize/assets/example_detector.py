@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from detections import detect, mean_average_precision
+from detections import detect, judge
 from scene_net import SceneNet
 from scenes import SIZE, load_items, make_scenes
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
+
+from espdl_quantize.metrics import AveragePrecision
 
 if TYPE_CHECKING:
     from esp_ppq.IR import BaseGraph
@@ -34,6 +36,10 @@ QUANT_CONFIG: dict[str, Any] = {
 }
 
 
+aggregate = AveragePrecision(scale=100.0, points="all")
+"""Makes the metric of one record per scene, so that it has an interval."""
+
+
 def create_calib_dataloader() -> DataLoader[Tensor]:
     """Return 256 scenes in batches ``[32, 1, 64, 64]``; none of their items is scored."""
     scenes = make_scenes(*load_items("calibration"), CALIBRATION, seed=1)
@@ -48,7 +54,7 @@ def get_torch_model() -> nn.Module:
     return model.eval()
 
 
-def evaluate(quant_graph: BaseGraph) -> dict[str, float]:
+def evaluate(quant_graph: BaseGraph) -> dict[str, Any]:
     """Return the mean average precision at 0.5 and 0.75 overlap, in percent, on 500 scenes."""
     from esp_ppq.executor import TorchExecutor
 
@@ -59,7 +65,9 @@ def evaluate(quant_graph: BaseGraph) -> dict[str, float]:
         for start in range(0, SCORED, 100):
             images = torch.stack([scene.image for scene in scenes[start : start + 100]])
             found += detect(*executor.forward(inputs=images))
+    records = judge(found, scenes, 0.5)
     return {
-        "map50": mean_average_precision(found, scenes, 0.5),
-        "map75": mean_average_precision(found, scenes, 0.75),
+        "map50": aggregate(records),
+        "map75": aggregate(judge(found, scenes, 0.75)),
+        "per_sample": records,
     }
