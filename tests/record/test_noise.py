@@ -285,7 +285,7 @@ def test_one_iteration_without_a_score_is_one(tmp_path: Path) -> None:
 
 def resampled(outputs: Path, number: int, value: float, spread: float, seed: int) -> None:
     """An iteration whose metric is made of 100 records."""
-    facts = {"sample_count": 100, "sample_count_from": "records"}
+    facts: dict[str, Any] = {"sample_count": 100, "sample_count_from": "records"}
     folder = write_run(outputs, run(number, value, trained("kl", extra={"n": number})), **facts)
     shared = np.random.default_rng(0).normal(0, 0.05, 2000)
     own = np.random.default_rng(seed).normal(0, spread, 2000)
