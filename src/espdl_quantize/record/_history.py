@@ -270,15 +270,9 @@ class History:
             comparison = self.noise.compare_signal(record, other)
         return comparison is not None and comparison.verdict == Verdict.WITHIN_NOISE
 
-    def is_noise_known(self, record: Iteration, other: Iteration) -> bool:
-        """Tell whether the metric's own noise is known of two iterations."""
-        return self.versus(record, other) is not None
-
     @cached_property
     def selection_bias(self) -> float | None:
         """How much better best is expected to look for having been chosen of all scored ones."""
-        if self.best is None:
-            return None
         return self.noise.selection_bias(self.best, self.scored, self.direction)
 
     def final_versus_baseline(self) -> Comparison | None:

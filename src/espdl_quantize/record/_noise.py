@@ -85,18 +85,20 @@ class Noise:
         return self._pairs[key]
 
     def selection_bias(
-        self, best: Iteration, records: tuple[Iteration, ...], direction: Direction
+        self, best: Iteration | None, records: tuple[Iteration, ...], direction: Direction
     ) -> float | None:
         """Return how much better ``best`` is expected to look for having been chosen.
 
         Args:
-            best: the iteration that was chosen.
+            best: the iteration that was chosen, if one was.
             records: those that it was chosen from, itself among them.
             direction: which way the metric goes.
 
         Returns:
             In the metric's units, zero or more; None where too little is known of each sample.
         """
+        if best is None:
+            return None
         first = in_order(self._read(best))
         values, replicates = [], []
         for record in records:
