@@ -226,3 +226,103 @@ def test_an_op_that_the_fast_engine_fails_at_is_run_by_esp_ppq(
     (record,) = engine.records
     assert record.part == "the chip check"
     assert record.reason == "TypeError: no implementation for the types"
+
+
+class _Norm(torch.nn.Module):
+    """A LayerNorm over channels: the exporter drops the transposes around it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.down = torch.nn.Conv2d(1, 28, 3, padding=1), torch.nn.Conv2d(28, 4, 3)
+        self.norm = torch.nn.LayerNorm(28)
+        self.norm.weight.data.uniform_(0.5, 1.5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.norm(self.conv(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return self.down(x)  # type: ignore[no-any-return]
+
+
+class _Spread(torch.nn.Module):
+    """DepthToSpace, a bilinear Resize and a Div."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = torch.nn.Conv2d(1, 16, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.nn.functional.pixel_shuffle(self.conv(x), 2)
+        x = torch.nn.functional.interpolate(x, scale_factor=1.5, mode="bilinear")
+        return x / (torch.sigmoid(x) + 0.5)
+
+
+class _Pools(torch.nn.Module):
+    """Averages over windows with padding in them, left out of the count in the model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = torch.nn.Conv2d(1, 16, 3, padding=1)
+        self.pool = torch.nn.AvgPool2d(3, 2, 1, count_include_pad=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.pool(torch.relu(self.conv(x)))  # type: ignore[no-any-return]
+
+
+class _Slopes(torch.nn.Module):
+    """A PReLU with a slope per channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.act = torch.nn.Conv2d(1, 8, 3), torch.nn.PReLU(8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.act(self.conv(x))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("chip", ["esp32s3", "esp32p4", "c"])
+@pytest.mark.parametrize(
+    ("network", "skipped"),
+    [(_Norm, {"LayerNormalization"}), (_Spread, set()), (_Pools, set())],
+)
+def test_end_to_end_and_op_by_op_are_equal(
+    network: type[torch.nn.Module],
+    skipped: set[str],
+    chip: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(KINDS, "asked about", network)
+    found = check(make_export(tmp_path, "asked about", chip)).integers
+    assert {one.op_type for one in found.skipped} == skipped
+    assert found.total.outputs > 1000
+    assert (found.total.exact, found.total.largest) == (found.total.outputs, 0)
+    assert found.end_to_end.outputs > 1000
+    assert found.end_to_end.exact == found.end_to_end.outputs
+
+
+def test_a_prelu_in_c_rounds_its_negatives_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(KINDS, "slopes", _Slopes)
+    for chip, share in (("esp32s3", 100.0), ("c", 90.0)):
+        found = check(make_export(tmp_path / chip, "slopes", chip)).integers
+        (prelu,) = (one.agreement for one in found.ops if one.op_type == "PRelu")
+        assert prelu.largest == (chip == "c")
+        assert (prelu.percent == 100.0) is (share == 100.0)
+
+
+def test_channels_beyond_a_multiple_have_a_wide_accumulator() -> None:
+    from espdl_quantize.chip._model import ChipModel, Node
+    from espdl_quantize.chip.integers._call import Call
+
+    image = FileTensor("a", "int8", (1, 1, 1, 1), (0,))
+    node = Node("op", "Conv", ("a",), ("b",), {"quant_type": "S8"})
+    model = ChipModel((node,), {}, {"a": image}, ("a",), ("b",))
+    for chip, channels, overflows in (
+        ("esp32s3", 16, 16),
+        ("esp32s3", 20, 16),
+        ("esp32s3", 15, 0),
+        ("c", 20, 0),
+    ):
+        call = Call(model, node, chip_facts(chip), [None])
+        call.count_overflows(torch.full((1, 1, 1, channels), 1 << 19))
+        assert call.overflows == overflows, (chip, channels)

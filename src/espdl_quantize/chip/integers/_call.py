@@ -15,6 +15,9 @@ from espdl_quantize.chip._model import Tensor as FileTensor
 from espdl_quantize.chip.integers._arithmetic import rescale, saturate
 from espdl_quantize.chip.integers._unpack import alignment
 
+_WIDE = 40
+"""Bits of the accumulator that sums one channel at a time."""
+
 
 class Unsupported(Exception):  # noqa: N818, a reason to go on and not an error
     """A kernel has no integer form here; the text says why."""
@@ -99,13 +102,19 @@ class Call:
         return saturate(rescale(total, shift, self.facts.rounding, divisor), out.dtype)
 
     def count_overflows(self, total: Tensor) -> None:
-        """Note the sums beyond the chip's accumulator."""
+        """Note the sums beyond the chip's accumulator; the channels are last.
+
+        Where the vector unit's accumulators are narrow, the channels beyond a multiple of their
+        count are summed one by one in a wide one, of 40 bits (dl/base/isa/tie728 of ESP-DL).
+        """
         dtype = self.tensor(self.node.inputs[0]).dtype
         bits = self.facts.accumulator_bits[dtype]
         if bits >= 64:
             return
-        limit = 1 << (bits - 1)
-        self.overflows += int(((total >= limit) | (total < -limit)).sum())
+        limits = torch.full((total.shape[-1],), 1 << (bits - 1), dtype=torch.int64)
+        if self.align is not None and bits < _WIDE:
+            limits[len(limits) // self.align * self.align :] = 1 << (_WIDE - 1)
+        self.overflows += int(((total >= limits) | (total < -limits)).sum())
 
 
 Kernel = Callable[[Call], list[Tensor]]

@@ -186,6 +186,8 @@ class _Check:
             axes = self._layouts.get(name)
             if axes is not None and len(axes) == real.dim():
                 real = real.permute([axes.index(axis) for axis in range(len(axes))])
+            if variable.name != name:
+                real = _transposed(real, variable, name)
             values[variable.name] = real.to(self._device)
         try:
             outputs = self._engine.run_op(self._graph, op, values, self._device)
@@ -221,6 +223,24 @@ class _Check:
             if name in held:
                 return held[name]
         return None
+
+
+def _transposed(value: Tensor, variable: Any, name: str) -> Tensor:
+    """Make the graph's variable of the one whose name the file has instead.
+
+    Where a layout makes transposes needless, the exporter drops them, so that an op reads in the
+    file what the graph transposes first.
+    """
+    orders = []
+    while variable.name != name:
+        source = variable.source_op
+        if source is None or source.type != "Transpose":
+            return value
+        variable = source.inputs[0]
+        orders.append(source.attributes.get("perm", tuple(range(value.dim()))[::-1]))
+    for order in reversed(orders):
+        value = value.permute(tuple(order))
+    return value
 
 
 def _shaped(constant: FileTensor) -> Tensor:

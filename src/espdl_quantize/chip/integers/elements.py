@@ -5,7 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from espdl_quantize.chip.integers._arithmetic import rescale, to_integers, to_reals
+from espdl_quantize.chip.integers._arithmetic import (
+    LIMITS,
+    rescale,
+    saturate,
+    to_integers,
+    to_reals,
+)
 from espdl_quantize.chip.integers._call import Call, Unsupported, kernel
 
 
@@ -43,12 +49,12 @@ def _relu(call: Call) -> list[Tensor]:
 def _clip(call: Call) -> list[Tensor]:
     if call.attribute("lut", None) and call.out.dtype == "int8":
         return [_looked_up(call)]
-    # The limits have exponents of their own; doubles hold all three exactly.
-    values = call.value(0).double() * 2.0 ** call.exponent(0)
+    # The kernel compares integers, whatever the exponents are (``dl_module_clip.hpp``).
+    values = call.value(0)
     for place, limit in ((1, torch.maximum), (2, torch.minimum)):
         if call.has(place):
-            values = limit(values, call.value(place).double() * 2.0 ** call.exponent(place))
-    return [to_integers(values, call.out.exponent, call.out.dtype, call.facts.rounding)]
+            values = limit(values, call.value(place))
+    return [call.stored(values, call.exponent(0))]
 
 
 @kernel("PRelu")
@@ -59,9 +65,31 @@ def _prelu(call: Call) -> list[Tensor]:
     if slopes.numel() == values.shape[-1]:
         # One slope per channel, which are last on the chip; the exporter keeps [C, 1, 1].
         slopes = slopes.flatten()
-    straight = call.stored(values, call.exponent(0))
-    sloped = call.stored(values * slopes, call.exponent(0) + call.exponent(1))
-    return [torch.where(values >= 0, straight, sloped)]
+    exponent = call.exponent(0) + call.exponent(1)
+    if call.facts.vector_unit and call.node.width == "S8":
+        straight = call.stored(values, call.exponent(0))
+        return [torch.where(values >= 0, straight, call.stored(values * slopes, exponent))]
+    # The C kernel, and the vector units' in int16, copy positives and round down
+    # (``prelu_11c`` in dl/base/dl_base_prelu.cpp).
+    shift = call.out.exponent - exponent
+    sloped = values * slopes
+    sloped = sloped << -shift if shift <= 0 else sloped >> shift
+    return [saturate(torch.where(values >= 0, values, sloped), call.out.dtype)]
+
+
+@kernel("Div")
+def _div(call: Call) -> list[Tensor]:
+    """Divide in float32 and round; by zero gives the largest integer, of zero zero
+    (dl/base/dl_base_div.cpp)."""
+    left, right, out = call.value(0), call.value(1), call.out
+    if left.is_floating_point() or right.is_floating_point() or not out.is_integer:
+        raise Unsupported("it is computed in float on the chip")
+    shift = call.exponent(0) - call.exponent(1) - out.exponent
+    low, high = LIMITS[out.dtype]
+    quotient = left.double() * 2.0**shift / torch.where(right == 0, 1, right).double()
+    rounded = to_integers(quotient.float(), 0, out.dtype, call.facts.rounding)
+    by_zero = torch.where(left > 0, high, torch.where(left < 0, low, 0))
+    return [torch.where(right == 0, by_zero, rounded)]
 
 
 def _looked_up(call: Call) -> Tensor:

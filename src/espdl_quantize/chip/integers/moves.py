@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from espdl_quantize.chip.integers._arithmetic import to_integers, to_reals
 from espdl_quantize.chip.integers._call import Call, Unsupported, kernel
 from espdl_quantize.chip.integers.sums import pool_arguments, reduced_axes
 
@@ -150,10 +151,45 @@ def _extreme(call: Call) -> list[Tensor]:
     return [values.amin(dim=axes, keepdim=keep)]
 
 
+@kernel("DepthToSpace")
+def _depth_to_space(call: Call) -> list[Tensor]:
+    """Spread channels over pixels (``dl_module_depth_to_space.hpp``)."""
+    image, block = call.value(0), int(call.attribute("blocksize", 1))
+    samples, height, width, channels = image.shape
+    depth = channels // block**2
+    if call.attribute("mode", "DCR") == "DCR":
+        parts = image.reshape(samples, height, width, block, block, depth)
+        spread = parts.permute(0, 1, 3, 2, 4, 5)
+    else:
+        parts = image.reshape(samples, height, width, depth, block, block)
+        spread = parts.permute(0, 1, 4, 2, 5, 3)
+    return [spread.reshape(samples, height * block, width * block, depth)]
+
+
+def _bilinear(call: Call) -> list[Tensor]:
+    """Interpolate in float32 and round (``resize_linear_c1`` in dl/base/dl_base_resize.cpp)."""
+    image, shape, out = call.value(0), call.out.shape, call.out
+    if shape is None or image.dim() not in (3, 4):
+        raise Unsupported("its output has no shape")
+    # Torch adds in another order where channels lie last in memory; so ordered, as the kernel does.
+    reals = to_reals(image, call.exponent(0)).movedim(-1, 1).contiguous()
+    corners = call.attribute("coordinate_transformation_mode", "half_pixel") == "align_corners"
+    resized = functional.interpolate(
+        reals,
+        size=tuple(shape[1:-1]),
+        mode="bilinear" if image.dim() == 4 else "linear",
+        align_corners=corners,
+    )
+    found = to_integers(resized, out.exponent, out.dtype, call.facts.rounding)
+    return [found.movedim(1, -1)]
+
+
 @kernel("Resize")
 def _resize(call: Call) -> list[Tensor]:
     """Nearest neighbour, by ONNX's definition of the two roundings that exporters write."""
     image, shape = call.value(0), call.out.shape
+    if call.attribute("mode", "nearest") == "linear":
+        return _bilinear(call)
     ways = (
         call.attribute("mode", "nearest"),
         call.attribute("coordinate_transformation_mode", "half_pixel"),

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from espdl_quantize.chip.integers._arithmetic import saturate
+from espdl_quantize.chip.integers._arithmetic import saturate, to_integers
 from espdl_quantize.chip.integers._call import Call, Unsupported, kernel
 from espdl_quantize.chip.integers._unpack import unpack, unpack_matrices
 
@@ -133,23 +134,30 @@ def _global_average(call: Call) -> list[Tensor]:
     image = call.value(0)
     axes = tuple(range(1, image.dim() - 1))
     area = math.prod(image.shape[axis] for axis in axes)
-    return [call.stored(image.sum(dim=axes, keepdim=True), call.exponent(0), area)]
+    return [_mean(call, image.sum(dim=axes, keepdim=True), area)]
 
 
 @kernel("AveragePool")
 def _average_pool(call: Call) -> list[Tensor]:
+    """Divide by the whole window, padding included, whatever ``count_include_pad`` says: the kernel
+    does not read it, nor does the simulation (``get_pool_args`` in dl/base/dl_base_pool2d.hpp)."""
     image, size, pads, options = pool_arguments(call)
-    include = bool(call.attribute("count_include_pad", 0))
     if call.attribute("ceil_mode", 0):
         raise Unsupported("ceil_mode")
     top, left, bottom, right = pads
     padded = functional.pad(image.double(), (left, right, top, bottom))
     total = functional.avg_pool2d(padded, size, options["stride"], divisor_override=1)
-    ones = functional.pad(torch.ones_like(image).double(), (left, right, top, bottom))
-    count = functional.avg_pool2d(ones, size, options["stride"], divisor_override=1)
-    area = torch.full_like(count, math.prod(size)) if include else count
-    found = call.stored(total.long(), call.exponent(0), area.long())
-    return [found.permute(0, 2, 3, 1)]
+    return [_mean(call, total.long(), math.prod(size)).permute(0, 2, 3, 1)]
+
+
+def _mean(call: Call, total: Tensor, area: int) -> Tensor:
+    """Multiply by the reciprocal of an area in float32, as ``avgpool2d_hwc`` does."""
+    out = call.out
+    if not out.is_integer:
+        raise Unsupported(f"its output is {out.dtype}")
+    inverse = np.float32(1) / np.float32(area)
+    scale = np.float32(2.0 ** call.exponent(0)) * inverse * np.float32(2.0**-out.exponent)
+    return to_integers(total.float() * float(scale), 0, out.dtype, call.facts.rounding)
 
 
 @kernel("ReduceMean", "ReduceSum")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from espdl_quantize.chip import Fault, check_legality
+from espdl_quantize.chip.ops import remedy_of
 from espdl_quantize.core import Finding, FindingKind
 from espdl_quantize.gate._context import GateContext
 from espdl_quantize.ppq import export, quantize, unsupported
@@ -57,4 +58,5 @@ def _finding(fault: Fault, chip: str) -> Finding:
     where = f"op {fault.op!r} ({fault.op_type})" if fault.op else "the exported model"
     kind = FindingKind.WARNING if fault.rule in OF_SCALES else FindingKind.FAULT
     code = f"illegal_{fault.rule.replace(' ', '_')}"
-    return Finding(kind, code, where, f"{where} is illegal on {chip}: {fault.cause}")
+    hint = remedy_of(fault.op_type) if fault.rule == "op type" else ""
+    return Finding(kind, code, where, f"{where} is illegal on {chip}: {fault.cause}", hint)
