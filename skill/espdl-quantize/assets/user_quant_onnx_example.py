@@ -22,6 +22,8 @@ QUANT_CONFIG = {
     # The key of evaluate()'s dict that the search improves, and which way is better.
     "primary_metric": "top1",
     "metric_direction": "max",
+    # For a metric of which less is better, such as a loss: "min". Without labels, leave out
+    # evaluate() and both of these: the score is then the outputs' noise against the float model.
     # Stop as soon as this is reached; leave it out to search on.
     # "target_metric": 71.0,
 }
@@ -32,8 +34,13 @@ def create_calib_dataloader():
 
     They must not be among the images that evaluate() scores.
     """
+    # Paths relative to this file: Path(__file__).parent / "calibration"
     images = torch.empty(0, 3, 224, 224)  # TODO: load and preprocess your calibration images
     return torch.utils.data.DataLoader(images, batch_size=QUANT_CONFIG["batch_size"])
+
+
+# Several inputs, with "input_shape": {"image": [3, 224, 224], "state": [1, 64]} and
+# "batch_axis": {"state": 1}: each batch is a dict of tensors by those names.
 
 
 # Needed only where the loader yields more than the model's input, such as (images, labels).
@@ -61,6 +68,11 @@ def evaluate(quant_graph):
 def load_test_batches():
     """Yield (images, labels) of held-out data."""
     raise NotImplementedError("load your test images here")
+
+
+# Without evaluate(): samples that do not calibrate; else a quarter of the calibration's are held out.
+# def create_score_dataloader():
+#     ...
 
 
 # Optional: a quicker score for use while searching.

@@ -131,7 +131,8 @@ class QuantConfig(BaseModel):
     deploy_runtime_priority: Annotated[Priority, _from_string(Priority)] = Priority.BALANCED
     """"speed" tries what costs the chip time last; "pc_time" acts as "balanced"."""
     model_name: str | None = None
-    """The name in reports; without it, that of the ONNX file or of the contract."""
+    """The name in reports; without it, that of the ONNX file, or of the contract's file, or of its
+    folder where the file is called user_quant.py."""
 
     @property
     def inputs(self) -> tuple[InputSpec, ...]:

@@ -52,10 +52,14 @@ class Contract:
 
     @property
     def model_name(self) -> str:
-        """The name for reports: as given, else of the ONNX file, else of the contract's file."""
+        """The name for reports: as given, else of the ONNX file, the contract's file or folder."""
         if self.config.model_name:
             return self.config.model_name
-        return self.onnx_path.stem if self.config.model_type == "onnx" else self.path.stem
+        if self.config.model_type == "onnx":
+            return self.onnx_path.stem
+        # What every contract is called says nothing of the model; its folder may.
+        is_usual = self.path.stem == "user_quant"
+        return (self.path.parent.name if is_usual else self.path.stem) or self.path.stem
 
     @property
     def onnx_path(self) -> Path:

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import re
 from importlib import resources
+from pathlib import Path
 from typing import Literal
 
+from espdl_quantize.contract._config import InputSpec
+from espdl_quantize.contract.model_file import DeclaredInput, read_model_file
+from espdl_quantize.core import UsageError
+
 ModelType = Literal["torch", "onnx"]
+
+_FREE_SIZE = 224
+"""Stands in the starter where the file leaves a size open; a comment says so."""
+
+_FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
 def starter_contract(model_type: ModelType) -> str:
@@ -15,3 +27,108 @@ def starter_contract(model_type: ModelType) -> str:
     if model_type == "torch":
         parts.append("torch_functions")
     return "".join((folder / f"{part}.py.txt").read_text(encoding="utf-8") for part in parts)
+
+
+def starter_from(model: str, contract: Path) -> str:
+    """Return a starter contract with what is known of a model filled in.
+
+    Args:
+        model: the path of an ONNX file, or ``module:function`` that returns a torch model.
+        contract: where the contract will be; the file's path is written relative to its folder.
+
+    Raises:
+        ContractError: the file is no ONNX model.
+        UsageError: there is no such file, and it names no function.
+    """
+    file = Path(model)
+    if file.is_file():
+        return _of_onnx(file.resolve(), contract.resolve())
+    if _FACTORY.fullmatch(model) is None:
+        raise UsageError(
+            f"{model!r} is no file, and no function of a module",
+            "give the path of an ONNX file, or module:function that returns a torch model",
+        )
+    module, _, function = model.partition(":")
+    name = module.rpartition(".")[2]
+    source = starter_contract("torch")
+    source = source.replace(
+        '"model_type": "torch",', f'"model_type": "torch",\n    "model_name": "{name}",'
+    )
+    return source.replace(
+        '    raise NotImplementedError("return your torch.nn.Module here")',
+        f"    from {module} import {function}\n\n    return {function}().eval()",
+    )
+
+
+def _of_onnx(file: Path, contract: Path) -> str:
+    declared = read_model_file(file)
+    specs = [_spec_of(each) for each in declared.inputs]
+    path = os.path.relpath(file, contract.parent)
+    path = str(file) if path.startswith("..") else Path(path).as_posix()
+    open_sizes = [
+        f"{each.name!r} {each.describe()}"
+        for each, spec in zip(declared.inputs, specs, strict=True)
+        if each.shape is None
+        or any(not isinstance(size, int) for at, size in enumerate(each.shape) if at != spec.axis)
+    ]
+    lines = [f"    # The file's outputs: {', '.join(declared.outputs)}."]
+    if open_sizes:
+        lines.append(f"    # TODO: the file leaves sizes open: {', '.join(open_sizes)}.")
+    if len(specs) == 1 and specs[0].axis == 0:
+        lines.append(f'    "input_shape": {list(specs[0].shape)},')
+    else:
+        shapes = ", ".join(f'"{spec.name}": {list(spec.shape)}' for spec in specs)
+        lines.append(f'    "input_shape": {{{shapes}}},')
+        axes = ", ".join(f'"{spec.name}": {spec.axis}' for spec in specs if spec.axis != 0)
+        if axes:
+            lines.append("    # The axis that holds the samples; None for one that is for all.")
+            lines.append(f'    "batch_axis": {{{axes}}},')
+    source = starter_contract("onnx")
+    source = source.replace(
+        '"onnx_path": "model.onnx",', f'"onnx_path": {path!r},'.replace("'", '"')
+    )
+    source = source.replace('    "input_shape": [3, 224, 224],', "\n".join(lines))
+    source = source.replace(
+        '"model_type": "onnx",', f'"model_type": "onnx",\n    "model_name": "{file.stem}",'
+    )
+    batch = _fixed_batch(declared.inputs, specs)
+    if batch > 1:
+        source = source.replace('"batch_size": 32,', f'"batch_size": {batch},')
+    tensors = [f"torch.empty({', '.join(map(str, spec.batched(0)))})" for spec in specs]
+    if len(specs) == 1:
+        return source.replace("torch.empty(0, 3, 224, 224)", tensors[0])
+    named = ", ".join(f'"{spec.name}": {each}' for spec, each in zip(specs, tensors, strict=True))
+    start = source.index("    images = torch.empty")
+    end = source.index("\n\n\n", start)
+    return (
+        f"{source[:start]}    # TODO: load your calibration data, a dict of the inputs per batch\n"
+        f"    return [{{{named}}}]{source[end:]}"
+    )
+
+
+def _spec_of(declared: DeclaredInput) -> InputSpec:
+    """Guess which axis of an input holds the samples: of size 1 or without a fixed size."""
+    shape = declared.shape
+    if shape is None:
+        return InputSpec(declared.name, (3, _FREE_SIZE, _FREE_SIZE))
+    free = [at for at, size in enumerate(shape) if not isinstance(size, int)]
+    if shape in ((), (1,)):
+        axis: int | None = None
+    elif not isinstance(shape[0], int) or shape[0] == 1:
+        axis = 0
+    elif free:
+        axis = free[0]
+    else:
+        axis = shape.index(1) if 1 in shape else 0
+    sizes = [size if isinstance(size, int) else _FREE_SIZE for size in shape]
+    rest = tuple(size for at, size in enumerate(sizes) if at != axis)
+    return InputSpec(declared.name, rest, axis)
+
+
+def _fixed_batch(inputs: tuple[DeclaredInput, ...], specs: list[InputSpec]) -> int:
+    """Return the size that the file fixes the batch to; 1 where it fixes none."""
+    for declared, spec in zip(inputs, specs, strict=True):
+        size = None if spec.axis is None or declared.shape is None else declared.shape[spec.axis]
+        if isinstance(size, int):
+            return size
+    return 1
