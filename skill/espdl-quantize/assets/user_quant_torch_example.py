@@ -68,7 +68,7 @@ def load_test_batches():
     raise NotImplementedError("load your test images here")
 
 
-# Without evaluate(): samples that do not calibrate; else a quarter of the calibration's are held out.
+# Without evaluate(): samples that score and do not calibrate; else a quarter is held out.
 # def create_score_dataloader():
 #     ...
 
