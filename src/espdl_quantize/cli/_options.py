@@ -29,6 +29,13 @@ ProgressJson = Annotated[
         help="Write progress to this file, a JSON object per line, instead of onto the terminal.",
     ),
 ]
+AllowMismatch = Annotated[
+    bool,
+    typer.Option(
+        "--allow-mismatch",
+        help="Go on where what esp-ppq reads is not your model; every report then says so.",
+    ),
+]
 NoReuse = Annotated[
     bool,
     typer.Option(

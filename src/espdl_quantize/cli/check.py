@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from espdl_quantize.cli._options import AsJson, ContractPath, ProgressJson
+from espdl_quantize.cli._options import AllowMismatch, AsJson, ContractPath, ProgressJson
 from espdl_quantize.cli._paths import whole, whole_if_given
 from espdl_quantize.cli._progress import shown
 from espdl_quantize.cli.failing import fail
@@ -24,6 +24,10 @@ def check(
     contract: ContractPath,
     no_score: Annotated[
         bool, typer.Option("--no-score", help="Do not call evaluate() on the float model.")
+    ] = False,
+    allow_mismatch: AllowMismatch = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="List each op that was rewritten, and why.")
     ] = False,
     progress_json: ProgressJson = None,
     as_json: AsJson = False,
@@ -42,11 +46,12 @@ def check(
         tempfile.TemporaryDirectory(prefix="espdl-quantize-") as scratch,
         captured(Path(scratch) / LOG),
     ):
-        options = GateOptions(score=not no_score)
+        options = GateOptions(score=not no_score, allow_mismatch=allow_mismatch)
         report = examine(GateContext(path, Path(scratch), options, progress), STAGES)
     if report.error is not None:
         if not as_json:
-            _print_findings([each for each in report.findings if not each.is_fault])
+            beside_faults = [each for each in report.findings if not each.is_fault]
+            _print_findings(beside_faults, verbose=verbose)
         beside = report.to_json(SHELL)
         fail(
             report.error,
@@ -58,12 +63,21 @@ def check(
         print(dumps({"ok": True, **report.to_json(SHELL)}), end="")
         return
     for key, value in report.facts.items():
-        say(f"{key.replace('_', ' ')}: {value}")
-    _print_findings(report.findings)
+        say(f"{key.replace('_', ' ')}: {_shown(value)}")
+    _print_findings(report.findings, verbose=verbose)
     print("the contract holds" + ("; evaluate() was not called" if no_score else ""))
 
 
-def _print_findings(findings: Sequence[Finding]) -> None:
+def _shown(value: object) -> object:
+    """Return a fact as it is printed; a dict counts something."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} ({count})" for name, count in value.items())
+    return f"{value:.3g}" if isinstance(value, float) and 0 < value < 1e-3 else value
+
+
+def _print_findings(findings: Sequence[Finding], *, verbose: bool) -> None:
+    if not verbose:
+        findings = [each for each in findings if each.code != "rewritten"]
     if not findings:
         return
     table = Table()

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from espdl_quantize.cli._options import (
+    AllowMismatch,
     AsJson,
     ContractPath,
     DryRun,
@@ -70,6 +71,7 @@ def run(
     ] = False,
     dry_run: DryRun = False,
     no_float_score: NoFloatScore = False,
+    allow_mismatch: AllowMismatch = False,
     iteration_limit: IterationLimit = None,
     in_process: InProcess = False,
     engine: EngineName = Engine.FAST,
@@ -97,6 +99,7 @@ def run(
         overwrite=overwrite,
         engine=engine,
         score_float=not no_float_score,
+        allow_mismatch=allow_mismatch,
         reuse=not no_reuse,
         test_values=test_values,
     )

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from espdl_quantize.cli._options import (
+    AllowMismatch,
     AsJson,
     DryRun,
     EngineName,
@@ -65,6 +66,7 @@ def tune(
         bool, typer.Option("--no-final", help="Take no final score at the end.")
     ] = False,
     no_float_score: NoFloatScore = False,
+    allow_mismatch: AllowMismatch = False,
     iteration_limit: IterationLimit = None,
     in_process: InProcess = False,
     engine: EngineName = Engine.FAST,
@@ -134,6 +136,7 @@ def tune(
         seed=seed,
         engine=engine,
         score_float=not no_float_score,
+        allow_mismatch=allow_mismatch,
         reuse=not no_reuse,
     )
     contract, place = whole(contract), whole(output_dir)

@@ -130,6 +130,8 @@ class QuantConfig(BaseModel):
     """Smaller jumps are left out of graphwise_jumps.json."""
     deploy_runtime_priority: Annotated[Priority, _from_string(Priority)] = Priority.BALANCED
     """"speed" tries what costs the chip time last; "pc_time" acts as "balanced"."""
+    convert_fp16: bool = False
+    """Convert an ONNX file's numbers of 16 bits to float32; without it such a file is refused."""
     model_name: str | None = None
     """The name in reports; without it, that of the ONNX file, or of the contract's file, or of its
     folder where the file is called user_quant.py."""
@@ -224,6 +226,7 @@ _EXPECTED: dict[str, tuple[str, str]] = {
     "non_computing_top_k": ("a positive int", "10"),
     "graphwise_intervening_excess_threshold": ("a number, 0 or more", "0.02"),
     "deploy_runtime_priority": ('"balanced", "speed" or "pc_time"', '"balanced"'),
+    "convert_fp16": ("True or False", "True"),
     "model_name": ("a string, or None", '"MobileNetV2"'),
 }
 

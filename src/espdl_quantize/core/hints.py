@@ -23,6 +23,7 @@ class Option(Word):
 
     AGENT = "agent"
     ALLOW = "allow"
+    ALLOW_MISMATCH = "allow_mismatch"
     CHIP = "chip"
     DRAWS = "draws"
     ENGINE = "engine"

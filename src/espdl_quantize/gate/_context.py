@@ -19,6 +19,7 @@ class GateOptions:
     """What is examined, and how.
 
     Attributes:
+        allow_mismatch: a float model that is not the contract's own is no fault.
         score: call the contract's evaluation on the float model.
         final: call evaluate_final on it, too, where there is one.
         seed: of every random generator.
@@ -27,6 +28,7 @@ class GateOptions:
     """
 
     score: bool = True
+    allow_mismatch: bool = False
     final: bool = True
     seed: int = 0
     full_eval: bool = False

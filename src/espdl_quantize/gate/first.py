@@ -29,6 +29,7 @@ def examine_first(
     """
     chosen = GateOptions(
         score=options.score_float,
+        allow_mismatch=options.allow_mismatch,
         final=False,
         seed=options.seed,
         full_eval=options.full_eval,

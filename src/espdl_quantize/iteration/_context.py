@@ -46,6 +46,7 @@ class Context:
     scored: Score | None = None
     float_value: float | None = None
     float_key: str | None = None
+    float_mismatch: str | None = None
     examined: Score | None = None
     quantized_by: str | None = None
     graph_sha256: str | None = None

@@ -27,6 +27,7 @@ class RunOptions:
         draw: of the calibration data; 0 is as the loader gives it. Another analyses nothing.
         stop_without_effect: end where the quantized graph is that of an earlier iteration, whose
             score and artifacts count; nothing is analysed, exported or scored.
+        allow_mismatch: go on where the float model that esp-ppq reads is not the contract's own.
         test_values: leave model_test.espdl, the model with a recorded input and output, too.
     """
 
@@ -42,6 +43,7 @@ class RunOptions:
     home: str = ""
     final: bool = False
     draw: int = 0
+    allow_mismatch: bool = False
     test_values: bool = True
     stop_without_effect: bool = True
 

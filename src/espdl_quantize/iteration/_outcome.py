@@ -93,6 +93,7 @@ def record_of(
         value=None if scored is None else scored.value,
         float_value=context.float_value,
         float_reference_key=context.float_key,
+        float_mismatch=context.float_mismatch,
         contract_key=context.contract.fingerprint,
         same_as=None if failure is not None else context.same_as,
         quantized_by=context.quantized_by,

@@ -10,7 +10,9 @@ from typing import Any
 
 from espdl_quantize.contract import Batch, Contract, Keeper, read_batches
 from espdl_quantize.ppq import (
+    Equivalence,
     FloatModel,
+    compare_with_source,
     is_spilling,
     prepare_float_model,
     probe_float_model,
@@ -67,6 +69,7 @@ class Prepared:
         self._scratch = None if scratch is None else scratch.absolute()
         self._batches: tuple[int, list[Batch], int | None] | None = None
         self._model: tuple[FloatModel, Any] | None = None
+        self._equivalence: Equivalence | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def __enter__(self) -> Prepared:
@@ -82,7 +85,7 @@ class Prepared:
 
     def close(self) -> None:
         """Remove the float model's file."""
-        self._model = None
+        self._model = self._equivalence = None
         if self._folder is not None:
             self._folder.cleanup()
             self._folder = None
@@ -126,6 +129,21 @@ class Prepared:
             IterationError: it cannot be exported, simplified or run.
         """
         if self._model is None:
-            model = prepare_float_model(self.contract, self._own_folder(), batch.names)
+            model = prepare_float_model(self.contract, self._own_folder(), batch)
             self._model = (model, probe_float_model(model, batch))
         return self._model
+
+    def equivalence(self, batch: Batch) -> Equivalence:
+        """Compare the float model, as esp-ppq reads it, with the contract's own model, once.
+
+        Args:
+            batch: as for :meth:`float_model`.
+
+        Raises:
+            ContractError: the model cannot be loaded or run.
+            IterationError: it cannot be exported, simplified or run.
+        """
+        if self._equivalence is None:
+            model, graph = self.float_model(batch)
+            self._equivalence = compare_with_source(self.contract, model, graph, batch)
+        return self._equivalence

@@ -85,6 +85,9 @@ class JobTools:
         score: Annotated[
             bool, Field(description="Score the float model, too; may take long.")
         ] = True,
+        allow_mismatch: Annotated[
+            bool, Field(description="Go on where what esp-ppq reads is not the model.")
+        ] = False,
         wait_seconds: Wait = 45,
     ) -> Job:
         """Check a contract: form, data, model, a trial quantization and the float model's score.
@@ -96,6 +99,7 @@ class JobTools:
         """
         path = self._file(contract, "contract")
         arguments = ["check", str(path), *([] if score else ["--no-score"])]
+        arguments += ["--allow-mismatch"] if allow_mismatch else []
         job = await _in_thread(lambda: self._store.start("check_contract", arguments))
         return await self._wait(job, wait_seconds, ctx)
 

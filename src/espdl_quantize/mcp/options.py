@@ -34,6 +34,9 @@ class _Advanced(BaseModel):
         default=False, description="Score by evaluate(), not by evaluate_fast()."
     )
     no_float_score: bool = Field(default=False, description="Leave the float model unscored.")
+    allow_mismatch: bool = Field(
+        default=False, description="Go on where what esp-ppq reads is not the model."
+    )
     seed: int = Field(default=0, ge=0, lt=1 << 32, description="Of every random generator.")
     engine: Literal["fast", "reference"] = Field(
         default="fast", description="reference: plain esp-ppq."
@@ -49,6 +52,7 @@ class _Advanced(BaseModel):
         arguments = ["--seed", str(self.seed), "--engine", self.engine]
         arguments += flags_of(
             **{name: getattr(self, name) for name in ("use_full_eval", "no_float_score", *names)},
+            allow_mismatch=self.allow_mismatch,
             no_reuse=self.no_reuse,
         )
         if self.iteration_limit is not None:

@@ -9,12 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import onnx
+
 from espdl_quantize.contract import Batch, Contract, InputSpec, read_model_file
-from espdl_quantize.core import ContractError, IterationError, remedy_for
+from espdl_quantize.core import ContractError, Finding, IterationError, remedy_for
+from espdl_quantize.ppq.misreadings import Misreading, misreading_of
+from espdl_quantize.ppq.normalise import OPSET, Rewrite, batch_size_of, normalise
+from espdl_quantize.ppq.normalise.graph import Graph, graph_inputs
+from espdl_quantize.ppq.onnx_runs import Feeds
 from espdl_quantize.record.files import FLOAT_MODEL
 
-OPSET = 18
-"""The opset that esp_ppq.api.espdl_quantize_torch exports with."""
+_SAMPLES = 2
+"""Samples on which the rewrites of a model are verified."""
 
 
 @dataclass(frozen=True)
@@ -22,17 +28,21 @@ class FloatModel:
     """The simplified float model as an ONNX file; each reader parses a graph of its own from it.
 
     Attributes:
-        onnx_file: the file.
+        onnx_file: what esp-ppq parses.
         input_shapes: of one sample, without the axis of the batch, in the order of the graph.
         device: "cpu" or "cuda".
         batch_axes: of each input in the order of the graph, the axis that holds the samples; None
             for an input that is one for all of them. Without any, all have them first.
+        rewrites: what of the model was written in other words for esp-ppq.
+        findings: what could not be rewritten or verified.
     """
 
     onnx_file: Path
     input_shapes: list[list[int]]
     device: str
     batch_axes: tuple[int | None, ...] | None = None
+    rewrites: tuple[Rewrite, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
     def load(self) -> Any:
         """Parse a fresh esp-ppq ``BaseGraph``, with the shapes of a batch of one traced into it.
@@ -47,67 +57,130 @@ class FloatModel:
             executor = TorchExecutor(graph=graph, device=self.device)
             executor.tracing_operation_meta(inputs=self.dummy_inputs())
         except Exception as error:
-            raise IterationError(
-                f"esp-ppq cannot run the float model: {describe_failure(error)}",
-                remedy_for(error)
-                or "run the model in onnxruntime on a batch of input_shape: where that fails, too, "
-                "the model or input_shape is wrong; else esp-ppq cannot run that op as it is",
-            ) from error
+            raise cannot_run(self, error) from error
         return graph
 
     def dummy_inputs(self, batch_size: int = 1) -> list[Any]:
         """Return one random tensor per input, drawn from a fixed seed."""
-        import torch
-
-        generator = torch.Generator().manual_seed(0)
         axes = self.batch_axes or (0,) * len(self.input_shapes)
-        return [
-            torch.randn(
-                InputSpec(None, tuple(shape), axis).batched(batch_size), generator=generator
-            ).to(self.device)
-            for shape, axis in zip(self.input_shapes, axes, strict=True)
-        ]
+        pairs = zip(self.input_shapes, axes, strict=True)
+        specs = [InputSpec(None, tuple(shape), axis) for shape, axis in pairs]
+        return [each.to(self.device) for each in _random_inputs(specs, batch_size)]
 
 
-def prepare_float_model(
-    contract: Contract, folder: Path, names: Sequence[str] | None = None
-) -> FloatModel:
-    """Write the simplified float model into ``folder``; the user's own files are only read.
+def prepare_float_model(contract: Contract, folder: Path, batch: Batch | None = None) -> FloatModel:
+    """Write the float model, as esp-ppq is to read it, into ``folder``.
 
-    The steps are those of ``espdl_quantize_torch`` and ``espdl_quantize_onnx``: a torch model is
-    exported at batch 1, an ONNX file is copied, and the copy is simplified.
+    A torch model is exported at batch 1, as ``espdl_quantize_torch`` does, an ONNX file is read;
+    it is rewritten where esp-ppq would read something else, and simplified. The user's own files
+    are only read.
 
     Args:
         contract: whose model it is.
         folder: where the file goes.
-        names: of the inputs, where the batches have names; in the order of input_shape.
+        batch: samples on which the rewrites are verified, their names those of the inputs; None
+            for random numbers.
 
     Raises:
-        ContractError: get_torch_model() fails, or the ONNX file cannot be read.
-        IterationError: the model cannot be exported or simplified.
+        ContractError: get_torch_model() fails, or the ONNX file cannot be read or is no float
+            model.
+        IterationError: the model cannot be exported.
     """
     file = folder.resolve() / FLOAT_MODEL
     config = contract.config
-    names = config.input_names or names
+    names = config.input_names or (None if batch is None else batch.names)
     if config.model_type == "torch":
         _export_torch(contract, file, names)
+        source = onnx.load(str(file))
     else:
-        _copy_onnx(contract, file)
-    _simplify(file)
-    inputs = config.inputs if names is None else _in_order(config.inputs, names, file)
-    shapes = [list(spec.shape) for spec in inputs]
-    return FloatModel(file, shapes, config.device, tuple(spec.axis for spec in inputs))
+        source = _read_onnx(contract)
+    if batch is None:
+        axes = tuple(spec.axis for spec in config.inputs)
+        batch = Batch(tuple(_random_inputs(config.inputs, _SAMPLES)), names, axes)
+    order = [value.name for value in graph_inputs(source)]
+    specs = config.inputs if names is None else _in_order(config.inputs, names, order)
+    declared = dict(zip(order, specs, strict=False))
+    normalised = normalise(
+        source,
+        declared,
+        Feeds.of(batch, order, batch_size_of(source, declared) or _SAMPLES),
+        convert_half=config.convert_fp16,
+    )
+    onnx.save(normalised.model, str(file))
+    return FloatModel(
+        file,
+        [list(spec.shape) for spec in specs],
+        config.device,
+        tuple(spec.axis for spec in specs),
+        normalised.rewrites,
+        normalised.findings,
+    )
 
 
-def _in_order(inputs: Sequence[InputSpec], names: Sequence[str], file: Path) -> Sequence[InputSpec]:
+def _in_order(
+    inputs: Sequence[InputSpec], names: Sequence[str], order: Sequence[str]
+) -> Sequence[InputSpec]:
     """Return named inputs in the order of a file's, where they are the same ones."""
-    import onnx
-
-    graph = onnx.load(str(file), load_external_data=False).graph
-    constants = {constant.name for constant in graph.initializer}
-    order = [each.name for each in graph.input if each.name not in constants]
     by_name = dict(zip(names, inputs, strict=False))
     return [by_name[name] for name in order] if set(order) == set(by_name) else inputs
+
+
+def _random_inputs(specs: Sequence[InputSpec], count: int) -> list[Any]:
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(spec.batched(count), generator=generator) for spec in specs]
+
+
+def cannot_run(model: FloatModel, error: BaseException) -> IterationError:
+    """Return what is said where esp-ppq cannot run a float model: the op, the reason, the remedy.
+
+    Args:
+        model: the float model.
+        error: what its parser or its executor raised.
+    """
+    op = _op_at(error)
+    if op is None:
+        return IterationError(
+            f"esp-ppq cannot read the float model: {describe_failure(error)}",
+            remedy_for(error)
+            or "see what stands out in the file: an output that no op writes, or no op at all",
+        )
+    reason, where = _first_line(_root(error)), f"op {op.name!r} ({op.type})"
+    if "has no backend implementation" in reason:
+        return IterationError(f"esp-ppq has no {op.type}: it is {where}", remedy_for(error))
+    misread = _misreading(model, op)
+    if misread is not None:
+        return IterationError(
+            f"esp-ppq cannot run {where} with {misread.what}: {reason}", misread.remedy
+        )
+    return IterationError(
+        f"esp-ppq cannot run {where}: {reason}",
+        remedy_for(error)
+        or "run the model in onnxruntime on a batch of input_shape: where that fails, too, the "
+        f"model or input_shape is wrong; else write the {op.type} in another way",
+    )
+
+
+def _op_at(error: BaseException) -> Any:
+    """Return the op that esp-ppq's executor was at; None where it was at none."""
+    from esp_ppq.IR import Operation
+
+    trace, op = error.__traceback__, None
+    while trace is not None:
+        found = trace.tb_frame.f_locals.get("operation")
+        if isinstance(found, Operation):
+            op = found
+        trace = trace.tb_next
+    return op
+
+
+def _misreading(model: FloatModel, op: Any) -> Misreading | None:
+    graph = Graph(onnx.load(str(model.onnx_file)))
+    node = next((node for node in graph.nodes if node.name == op.name), None)
+    if node is None or not node.input:
+        return None
+    return misreading_of(node, len(graph.shape(node.input[0]) or ()))
 
 
 def parse_onnx(file: Path) -> Any:
@@ -213,14 +286,14 @@ def _export_torch(contract: Contract, file: Path, names: Sequence[str] | None) -
         ) from error
 
 
-def _copy_onnx(contract: Contract, file: Path) -> None:
-    import onnx
-
+def _read_onnx(contract: Contract) -> Any:
     try:
-        onnx.save(onnx.load(str(contract.onnx_path)), str(file))
+        return onnx.load(str(contract.onnx_path))
     except OSError:
         raise
     except Exception as error:
+        # It names files of other formats by what they are.
+        read_model_file(contract.onnx_path)
         # It names files of other formats by what they are.
         read_model_file(contract.onnx_path)
         raise ContractError(
@@ -229,32 +302,17 @@ def _copy_onnx(contract: Contract, file: Path) -> None:
         ) from error
 
 
-def _simplify(file: Path) -> None:
-    import onnx
-    from onnxsim import simplify
-
-    try:
-        simplified, equal = simplify(onnx.load(str(file)))
-    except RuntimeError as error:
-        # esp-ppq goes on without simplifying in this one case, and so do we: its parser may know
-        # the op although onnxsim does not.
-        if "No Op registered for" in str(error):
-            return
-        raise IterationError(
-            f"onnxsim cannot simplify the model: {describe_failure(error)}",
-            "check the model with onnx.checker.check_model",
-        ) from error
-    if equal:
-        onnx.save(simplified, str(file))
-
-
 def describe_failure(error: BaseException) -> str:
     """Say in one line what went wrong: the outermost message and its root cause."""
-    root = error
-    while root.__cause__ is not None:
-        root = root.__cause__
+    root = _root(error)
     text = f"{type(error).__name__}: {_first_line(error)}"
     return text if root is error else f"{text} ({type(root).__name__}: {_first_line(root)})"
+
+
+def _root(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def _first_line(error: BaseException) -> str:

@@ -10,6 +10,7 @@ USED: tuple[tuple[str, str], ...] = (
     ("esp_ppq.IR", "BaseGraph"),
     ("esp_ppq.IR", "BaseGraph.create_operation"),
     ("esp_ppq.IR", "BaseGraph.create_variable"),
+    ("esp_ppq.IR", "Operation"),
     ("esp_ppq.IR", "QuantableOperation"),
     ("esp_ppq.IR.quantize", "QuantableGraph"),
     ("esp_ppq.IR.quantize", "QuantableGraph.dequantize_graph"),

@@ -78,6 +78,7 @@ def read_history(outputs: Path) -> History:
     )
     warnings += _gaps(history)
     warnings += _disagreements(history)
+    warnings += _mismatches(history)
     if is_foreign_comparison(outputs / COMPARISON):
         warnings.append(
             HistoryWarning(
@@ -280,6 +281,21 @@ def _disagreements(history: History) -> list[HistoryWarning]:
                 )
             )
     return warnings + _moved_float_scores(history) + _not_held_out(history)
+
+
+def _mismatches(history: History) -> list[HistoryWarning]:
+    """Warn where a model was scored that is not the contract's own."""
+    records = [record for record in history.iterations if record.float_mismatch]
+    if not records:
+        return []
+    names = ", ".join(record.name for record in records[:6]) + (", ..." if len(records) > 6 else "")
+    return [
+        HistoryWarning(
+            "float-mismatch",
+            f"these are scores of another model than yours, by allow_mismatch ({names}): "
+            f"{records[-1].float_mismatch}",
+        )
+    ]
 
 
 def _not_held_out(history: History) -> list[HistoryWarning]:

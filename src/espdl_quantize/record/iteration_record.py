@@ -212,6 +212,9 @@ class IterationRecord(Lenient):
     float_reference_key: Text | None = None
     """Stands for the contract and the float model; iterations with different ones do not
     compare."""
+    float_mismatch: Text | None = None
+    """Of a run that went on although esp-ppq reads another model than the contract's: how far they
+    are apart and where it begins; null where they are the same."""
     contract_key: Text | None = None
     """Stands for the contract's code and data alone, so that an edit is seen before anything
     runs."""

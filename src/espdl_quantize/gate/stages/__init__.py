@@ -4,7 +4,12 @@ from espdl_quantize.gate._run import GateStage
 from espdl_quantize.gate.stages.contract import load, probe_chip, read_loader
 from espdl_quantize.gate.stages.data_sanity import compare_inputs, examine_calibration
 from espdl_quantize.gate.stages.evaluation import score, score_final
-from espdl_quantize.gate.stages.model import hold_inputs, read_model, run_torch_model
+from espdl_quantize.gate.stages.model import (
+    compare_models,
+    hold_inputs,
+    read_model,
+    run_torch_model,
+)
 from espdl_quantize.gate.stages.score_sanity import (
     compare_noisy,
     compare_trial,
@@ -45,6 +50,12 @@ STAGES: tuple[GateStage, ...] = (
         subject="the model",
         examine=read_model,
         needs=("contract", "inputs_fit", "runs"),
+    ),
+    GateStage(
+        name="compare it with the model",
+        subject="the model",
+        examine=compare_models,
+        needs=("contract", "graph"),
     ),
     GateStage(
         name="try to quantize and export",

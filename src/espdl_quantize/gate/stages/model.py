@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from math import isfinite
 
 from espdl_quantize.contract import contradictions, read_model_file
 from espdl_quantize.core import Finding, FindingKind
@@ -44,4 +46,26 @@ def read_model(context: GateContext) -> Iterator[Finding]:
         else [f"{spec.name or ''}{spec.describe()}" for spec in config.inputs]
     )
     context.facts["outputs"] = list(context.graph.outputs)
-    yield from ()
+    if context.model.rewrites:
+        context.facts["rewrites"] = {
+            rewrite.name: len(rewrite.nodes) for rewrite in context.model.rewrites
+        }
+    for rewrite in context.model.rewrites:
+        yield Finding(
+            FindingKind.NOTE,
+            "rewritten",
+            rewrite.name,
+            str(rewrite),
+            figures=rewrite.to_json(),
+        )
+    yield from context.model.findings
+
+
+def compare_models(context: GateContext) -> Iterator[Finding]:
+    """Compare what esp-ppq reads with the user's own model."""
+    equivalence = context.prepared.equivalence(context.probe())
+    if equivalence.largest is not None and isfinite(equivalence.largest):
+        context.facts["float_difference"] = equivalence.largest
+    for finding in equivalence.findings:
+        is_allowed = finding.is_fault and context.options.allow_mismatch
+        yield replace(finding, kind=FindingKind.WARNING) if is_allowed else finding
