@@ -15,13 +15,8 @@ from tests.gate.situations import SITUATIONS
 MATTER = (FindingKind.FAULT, FindingKind.WARNING)
 
 
-LATER = {
-    "a padded AveragePool that does not count its padding",
-    "linear Resize, asymmetric",
-    "nearest Resize that rounds up",
-    "ConvTranspose with asymmetric pads",
-}
-"""What is not told rightly yet."""
+LATER = {"Softmax of opset 11 without an axis"}
+"""What is not told rightly yet: a file of a fixed batch keeps it in the Reshape around a Softmax."""
 
 
 @pytest.mark.parametrize("name", [name for name in SITUATIONS if name not in LATER])

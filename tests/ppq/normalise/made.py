@@ -98,9 +98,7 @@ def read(
 
 
 @contextlib.contextmanager
-def _contract(
-    model: Any, shape: Sequence[int], **config: Any
-) -> Iterator[tuple[Contract, Path]]:
+def _contract(model: Any, shape: Sequence[int], **config: Any) -> Iterator[tuple[Contract, Path]]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         onnx.save(model, str(folder / "model.onnx"))

@@ -13,7 +13,7 @@ from onnx import helper
 from tests.ppq.normalise.made import model_of, numbers, read
 
 QUICK = settings(
-    max_examples=12,
+    max_examples=6,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
@@ -45,7 +45,10 @@ def convolutions(draw: Draw) -> Case:
     rank, group = draw(st.integers(1, 3)), draw(st.sampled_from([1, 2]))
     kernel = [draw(st.integers(1, 3)) for _ in range(rank)]
     small = st.lists(st.integers(1, 2), min_size=rank, max_size=rank)
-    attributes = {**_some(draw, strides=small, kernel_shape=st.just(kernel)), **_padding(draw, rank, 2)}
+    attributes = {
+        **_some(draw, strides=small, kernel_shape=st.just(kernel)),
+        **_padding(draw, rank, 2),
+    }
     if "auto_pad" not in attributes:
         attributes.update(_some(draw, dilations=small))
     constants = {"w": numbers(4, 4 // group, *kernel)}
@@ -239,7 +242,9 @@ def moves(draw: Draw) -> Case:
 @st.composite
 def norms(draw: Draw) -> Case:
     op = draw(
-        st.sampled_from(["BatchNormalization", "InstanceNormalization", "LayerNormalization", "PRelu"])
+        st.sampled_from(
+            ["BatchNormalization", "InstanceNormalization", "LayerNormalization", "PRelu"]
+        )
     )
     shape = [3, *_sizes(draw, draw(st.integers(1, 2)))]
     epsilon = _some(draw, epsilon=st.sampled_from([1e-5, 1e-3, 0.1]))
@@ -263,7 +268,9 @@ def norms(draw: Draw) -> Case:
 
 @st.composite
 def joins(draw: Draw) -> Case:
-    op = draw(st.sampled_from(["Sum", "Mean", "Max", "Min", "Concat", "SpaceToDepth", "DepthToSpace"]))
+    op = draw(
+        st.sampled_from(["Sum", "Mean", "Max", "Min", "Concat", "SpaceToDepth", "DepthToSpace"])
+    )
     shape = [8, 4, 6]
     constants = {}
     attributes: dict[str, Any] = {}

@@ -104,7 +104,6 @@ RULES: tuple[tuple[str, Rule, str], ...] = (
     ("instance norm", forms.instance_norms, "esp-ppq ignores its epsilon, no chip has it"),
     ("global max", forms.global_max, "no chip has it"),
     ("nearest places", forms.nearest_places, "esp-ppq ignores how coordinates are rounded"),
-    ("recurrent states", forms.recurrent_states, "esp-ppq quantizes none without a state"),
     ("bias add", folds.bias_add, "esp-ppq adds it along the width where there is a bias already"),
     ("gemm factors", folds.gemm_factors, "esp-ppq's exporter refuses factors"),
     ("lone norms", folds.lone_norms, "esp-ppq makes a two-dimensional convolution of them"),

@@ -340,43 +340,6 @@ def _torch_places(size: int, out: int, factor: float) -> Any:
     return made.reshape(-1).numpy().astype(np.int64)
 
 
-def recurrent_states(graph: Graph) -> Iterator[str]:
-    """Give an LSTM or GRU that has no initial state zeros, made of its input.
-
-    esp-ppq cannot quantize one without, and a constant would hold a batch size: a slice of the
-    input, times zeros, has the batch size of the input.
-    """
-    for node in graph.of_type("LSTM", "GRU"):
-        wanted = (5, 6) if node.op_type == "LSTM" else (5,)
-        shape, weight = graph.shape(node.input[0]), graph.shape(node.input[2])
-        missing = [place for place in wanted if _is_without_state(graph, node, place)]
-        if not missing or shape is None or weight is None or attribute_of(node, "layout", 0):
-            continue
-        if len(shape) != 3 or weight[0] != 1:
-            continue
-        first, zeros = (graph.fresh(f"{node.name}_{name}") for name in ("first", "zeros"))
-        bounds = [
-            graph.add_constant(name, np.array([each], dtype=np.int64))
-            for name, each in (("starts", 0), ("ends", 1), ("axes", 0))
-        ]
-        nothing = np.zeros((shape[2], weight[2]), dtype=np.float32)
-        nodes = [
-            graph.node("Slice", [node.input[0], *bounds], [first], node),
-            graph.node("MatMul", [first, graph.add_constant("nothing", nothing)], [zeros], node),
-        ]
-        for place in missing:
-            graph.set_input(node, place, zeros)
-        graph.replace(node, [*nodes, node])
-        yield node.name
-
-
-def _is_without_state(graph: Graph, node: NodeProto, place: int) -> bool:
-    if not graph.has_input(node, place):
-        return True
-    state = graph.input_constant(node, place)
-    return state is not None and not state.any()
-
-
 def constant_branches(graph: Graph) -> Iterator[str]:
     """Put the branch of an If whose condition is a constant in its place."""
     for node in graph.of_type("If"):
