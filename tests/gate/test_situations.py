@@ -16,7 +16,7 @@ MATTER = (FindingKind.FAULT, FindingKind.WARNING)
 
 
 LATER = {"Softmax of opset 11 without an axis"}
-"""What is not told rightly yet: a file of a fixed batch keeps it in the Reshape around a Softmax."""
+"""What is not told rightly yet: its fixed batch stays in the Reshape behind the Softmax."""
 
 
 @pytest.mark.parametrize("name", [name for name in SITUATIONS if name not in LATER])

@@ -258,8 +258,8 @@ def norms(draw: Draw) -> Case:
         constants = {"a": numbers(*last), "b": numbers(*last, seed=2)}
     elif op == "PRelu":
         epsilon = {}
-        kinds = [(1,), (3, *[1] * (len(shape) - 1)), (shape[-1],), tuple(shape)]
-        constants = {"a": np.abs(numbers(*draw(st.sampled_from(kinds))))}
+        slopes = [(1,), (3, *[1] * (len(shape) - 1)), (shape[-1],), tuple(shape)]
+        constants = {"a": np.abs(numbers(*draw(st.sampled_from(slopes))))}
     first = helper.make_node("Tanh", ["x"], ["t"], name="tanh")
     node = helper.make_node(op, ["t", *constants], ["y"], name="norm", **epsilon)
     opset = 18 if op == "LayerNormalization" else draw(st.sampled_from([9, 14, 18]))
