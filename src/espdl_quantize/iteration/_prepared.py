@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from espdl_quantize.contract import Batch, Contract, Keeper, read_batches
+from espdl_quantize.core import error_of
 from espdl_quantize.ppq import (
     Equivalence,
     FloatModel,
@@ -147,3 +148,19 @@ class Prepared:
             model, graph = self.float_model(batch)
             self._equivalence = compare_with_source(self.contract, model, graph, batch)
         return self._equivalence
+
+    def mismatch(self, batch: Batch, *, allow: bool) -> str | None:
+        """Return in how far esp-ppq reads another model than the contract's; None where it is one.
+
+        Args:
+            batch: as for :meth:`float_model`.
+            allow: go on with the other model.
+
+        Raises:
+            EspdlQuantizeError: it is another model, and that is not allowed.
+        """
+        faults = self.equivalence(batch).faults
+        error = error_of(faults)
+        if error is not None and not allow:
+            raise error
+        return "; ".join(fault.line for fault in faults) or None

@@ -26,7 +26,6 @@ from espdl_quantize.core import (
     OutputFolderError,
     Progress,
     Stage,
-    error_of,
 )
 from espdl_quantize.deploy import RecordedValues, problem_of, simulate, write_card
 from espdl_quantize.iteration import artifacts
@@ -219,7 +218,10 @@ def _run_stages(context: Context) -> None:
         reference = FloatReference(context.outputs, contract, model)
         context.float_key = reference.key
         check_compatibility(context.folder, context.origin)
-        _compare_with_source(context, batches[0])
+        mismatch = context.prepared.mismatch(batches[0], allow=options.allow_mismatch)
+        if mismatch is not None:
+            context.float_mismatch = mismatch
+            context.warnings.append(f"the mismatch was allowed: {mismatch}")
     # What a step of training costs is a multiple of it.
     with context.timed(Stage.RUN_ONE_BATCH):
         run_forward(model, float_graph, batches[0])
@@ -335,20 +337,6 @@ def _examine(context: Context, examine: Examine) -> None:
         examination = examine(context.prepared, context.options, Path(scratch), context.progress)
     context.warnings += examination.warnings
     context.examined = examination.scored
-
-
-def _compare_with_source(context: Context, batch: Batch) -> None:
-    """Refuse to score another model than the contract's, or note that it was allowed.
-
-    Raises:
-        EspdlQuantizeError: what esp-ppq reads is another model.
-    """
-    equivalence = context.prepared.equivalence(batch)
-    if equivalence.faults:
-        if not context.options.allow_mismatch:
-            raise error_of(equivalence.faults) or AssertionError
-        context.float_mismatch = "; ".join(fault.line for fault in equivalence.faults)
-        context.warnings.append(f"the mismatch was allowed: {context.float_mismatch}")
 
 
 def _analyse(context: Context, quantized: QuantizedModel, batches: list[Batch]) -> None:
