@@ -24,7 +24,7 @@ from espdl_quantize.record import History, LazyEvidence, read_history
 from espdl_quantize.search import SearchOptions, SearchState
 from espdl_quantize.search.policies import POLICIES, make_policy
 from espdl_quantize.setting import Setting, baseline, setting_key
-from espdl_quantize.tune import (
+from espdl_quantize.tuning import (
     BackendFacts,
     Budget,
     Observer,

@@ -22,7 +22,7 @@ from espdl_quantize.ppq import target_names
 from espdl_quantize.record import IterationRecord
 from espdl_quantize.search.policies import POLICIES
 from espdl_quantize.setting import Setting, setting_key
-from espdl_quantize.tune import (
+from espdl_quantize.tuning import (
     BackendFacts,
     Budget,
     Observer,

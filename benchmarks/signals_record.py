@@ -32,7 +32,7 @@ from espdl_quantize.ppq import (
     target_names,
 )
 from espdl_quantize.setting import resolve
-from espdl_quantize.tune import RecordedBackend
+from espdl_quantize.tuning import RecordedBackend
 
 CONTRACT = Path("examples/fashion_mnist/user_quant.py")
 _BATCH = 200

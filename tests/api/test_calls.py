@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from espdl_quantize import api as eq
+import espdl_quantize as eq
 from espdl_quantize.core import ContractError, OutputFolderError, SettingError, UsageError
 from tests.networks import calibration_images, depthwise_cnn, held_out_images
 

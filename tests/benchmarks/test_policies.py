@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.policies import Trace, main
-from espdl_quantize.tune import pack, record
-from tests.tune.fake_backend import FakeBackend
-from tests.tune.test_recorded import SETTINGS
+from espdl_quantize.tuning import pack, record
+from tests.tuning.fake_backend import FakeBackend
+from tests.tuning.test_recorded import SETTINGS
 
 
 def test_a_trace() -> None:

@@ -8,11 +8,11 @@ import pytest
 from espdl_quantize.cli._dry_run import preview_search
 from espdl_quantize.core import OutputFolderError
 from espdl_quantize.search import sweep_setting
-from espdl_quantize.tune import Budget, TuneOptions, preview, tune
+from espdl_quantize.tuning import Budget, TuneOptions, preview, tune
 from tests.cli.conftest import Command
 from tests.contracts import write_contract
 from tests.search.made_runs import SWEEP, swept, write_history
-from tests.tune.fake_backend import FakeBackend
+from tests.tuning.fake_backend import FakeBackend
 
 
 def listing(folder: Path) -> dict[str, tuple[int, int]]:

@@ -9,7 +9,7 @@ from espdl_quantize.cli import _progress
 from espdl_quantize.cli._progress import TerminalProgress, shown
 from espdl_quantize.core import NoProgress, OutputFolderError
 from espdl_quantize.setting import baseline
-from espdl_quantize.tune import RecordedBackend
+from espdl_quantize.tuning import RecordedBackend
 from tests.cli.conftest import Command
 
 RECORDED = Path(__file__).parents[2] / "benchmarks/recorded/fashion_mnist_esp32s3.zip"

@@ -13,11 +13,11 @@ from espdl_quantize.record.comparison import ScoreInterval
 from espdl_quantize.search import Proposal, SearchState, decide
 from espdl_quantize.search.policies import make_policy
 from espdl_quantize.setting import Setting, baseline
-from espdl_quantize.tune import Budget, TuneOptions, tune
+from espdl_quantize.tuning import Budget, TuneOptions, tune
 from tests.cli.test_cli import run
 from tests.search.made_runs import EQUALIZED, SWEEP, evidence, history, swept, trained
 from tests.search.made_runs import write_history as write
-from tests.tune.fake_backend import FakeBackend
+from tests.tuning.fake_backend import FakeBackend
 
 BIAS = {"enabled": True, "block_size": 4, "steps": 32}
 

@@ -23,7 +23,7 @@ def codes_of(folder: Path, **changed: Any) -> list[str]:
 def test_a_contradicting_file_is_one_fault(tmp_path: Path) -> None:
     export_network("depthwise", tmp_path / "net.onnx")
     assert codes_of(tmp_path, config=ONNX) == []
-    calibration = "import torch\n    return [torch.zeros(16, 28, 28, 1)] * 4"
+    calibration = "import torch\n    return [torch.rand(16, 28, 28, 1) for _ in range(4)]"
     wrong = ONNX | {"input_shape": [28, 28, 1]}
     assert codes_of(tmp_path, config=wrong, calibration=calibration) == [
         "input_shape_contradicts_the_file"
@@ -46,3 +46,14 @@ def test_dicts_by_name(tmp_path: Path, names: list[str] | None) -> None:
     config = CONFIG if names is None else CONFIG | {"input_shape": {names[0]: [1, 28, 28]}}
     found = codes_of(tmp_path, config=config, calibration=body)
     assert found == (["run_the_torch_model"] if names == ["image"] else [])
+
+
+def test_a_contract_without_labels_has_no_finding(tmp_path: Path) -> None:
+    config = {key: CONFIG[key] for key in CONFIG if not key.startswith(("primary", "metric_"))}
+    path = write_contract(tmp_path, config=config)
+    path.write_text(path.read_text().partition("def evaluate")[0])
+    report = examine(GateContext(path, tmp_path), STAGES)
+    # Three quarters of 64 samples are few.
+    assert {each.code for each in report.findings} == {"few_calibration_samples", "held_out"}
+    assert report.error is None
+    assert str(report.facts["evaluated_by"]).endswith("no label is used")

@@ -9,7 +9,7 @@ from espdl_quantize.contract import load_contract
 from espdl_quantize.core import EXIT_OUTPUT_FOLDER, NoProgress, OutputFolderError, read_json
 from espdl_quantize.iteration import RunOptions, run_iteration
 from espdl_quantize.setting import baseline
-from espdl_quantize.tune import RealBackend, tune
+from espdl_quantize.tuning import RealBackend, tune
 from tests.contracts import CONFIG, RUN, write_contract
 from tests.search.made_runs import run, write_run
 

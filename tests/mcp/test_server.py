@@ -15,7 +15,7 @@ import pytest
 from mcp.shared.exceptions import MCPError
 
 from espdl_quantize.report import certainty_lines
-from espdl_quantize.tune import RecordedBackend, tune
+from espdl_quantize.tuning import RecordedBackend, tune
 from tests.mcp.client import RECORDED, START, call, connect, job_of, read, record_of, refused, until
 
 pytestmark = pytest.mark.anyio

@@ -28,7 +28,7 @@ from espdl_quantize.record.files import INDEX, METRICS, SETTING
 from espdl_quantize.report import compare
 from espdl_quantize.search import Proposal
 from espdl_quantize.setting import Setting
-from espdl_quantize.tune import BackendFacts, Budget, TuneOptions, tune
+from espdl_quantize.tuning import BackendFacts, Budget, TuneOptions, tune
 
 RECORDED = Path(__file__).parent / "made_2026_11.zip"
 

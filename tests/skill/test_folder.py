@@ -49,7 +49,8 @@ def test_it_is_a_valid_skill() -> None:
         "skills_ref.validator", reason="skills-ref needs Python 3.11 or newer"
     )
     assert validator.validate(SKILL) == []
-    assert len(MAIN.splitlines()) < 500
+    # All of it is read before the first command.
+    assert len(MAIN) < 9_000
 
 
 def test_the_description_says_when_and_when_not() -> None:
@@ -124,10 +125,9 @@ def test_numbers_of_the_playbook_are_the_programs() -> None:
         assert float(number) == getattr(DEFAULT_THRESHOLDS, name), name
 
 
-def test_both_tables_of_levers_are_the_programs() -> None:
-    for text in (MAIN, PLAYBOOK):
-        rows = re.findall(r"^\| (3[a-j](?:-\d)?) \| ([ABC]) \| ([0+]) \|", text, re.MULTILINE)
-        assert rows == [(lever.id, lever.tier, lever.cost) for lever in LEVERS.values()]
+def test_the_table_of_levers_is_the_programs() -> None:
+    rows = re.findall(r"^\| (3[a-j](?:-\d)?) \| ([ABC]) \| ([0+]) \|", PLAYBOOK, re.MULTILINE)
+    assert rows == [(lever.id, lever.tier, lever.cost) for lever in LEVERS.values()]
     for priority in (Priority.BALANCED, Priority.SPEED):
         order = " ".join(lever.id for lever in linear_order(priority))
         assert re.search(rf"^\| {priority}\b.* \| {order} \|", PLAYBOOK, re.MULTILINE)
@@ -152,8 +152,6 @@ def test_exit_codes_are_those_of_the_errors() -> None:
     codes = {value for name, value in vars(errors).items() if name.startswith("EXIT_")}
     text = (SKILL / "references/troubleshooting.md").read_text(encoding="utf-8")
     assert {int(code) for code in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)} == codes
-    told = MAIN.split("## Exit codes")[1].split("Every error")[0]
-    assert {int(code) for code in re.findall(r"(\d+) \w", told)} == codes
 
 
 def test_the_templates_of_settings_are_settings() -> None:

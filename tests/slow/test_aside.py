@@ -14,7 +14,7 @@ from espdl_quantize.iteration import RunOptions
 from espdl_quantize.record import read_history
 from espdl_quantize.report import compare
 from espdl_quantize.setting import baseline
-from espdl_quantize.tune import (
+from espdl_quantize.tuning import (
     Budget,
     IsolatedBackend,
     RealBackend,
@@ -121,7 +121,7 @@ def test_without_a_final_function_the_choice_is_told(tmp_path: Path, command: Co
         done = command("final", path, "--output-dir", outputs, "--in-process", *options)
         assert done.returncode == 0
         message = json.loads(done.stdout)["told"][0] if options else " ".join(done.stdout.split())
-        assert "the contract has only evaluate(), and that score chose the best" in message
+        assert "the contract has one way to score, and that chose the best" in message
 
 
 def test_no_batches_beside_scores_are_no_iteration(tmp_path: Path) -> None:

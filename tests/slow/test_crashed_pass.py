@@ -14,7 +14,7 @@ from espdl_quantize.ppq import target_names
 from espdl_quantize.record import read_history
 from espdl_quantize.report import compare
 from espdl_quantize.setting import parse_setting
-from espdl_quantize.tune import Budget, RealBackend, TuneOptions, tune
+from espdl_quantize.tuning import Budget, RealBackend, TuneOptions, tune
 from tests.contracts import CONFIG, write_contract
 
 MODEL = """import torch

@@ -9,7 +9,7 @@ import pytest
 
 from espdl_quantize.contract import FEW, load_contract
 from espdl_quantize.core import Stage
-from espdl_quantize.tune import Budget, Observer, RealBackend, TuneOptions, tune
+from espdl_quantize.tuning import Budget, Observer, RealBackend, TuneOptions, tune
 from tests.contracts import CONFIG, write_contract
 
 pytestmark = pytest.mark.slow

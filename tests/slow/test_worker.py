@@ -16,7 +16,7 @@ import pytest
 
 from espdl_quantize.core import NoProgress
 from espdl_quantize.record import read_history
-from espdl_quantize.tune import Budget, IsolatedBackend, TuneOptions, tune
+from espdl_quantize.tuning import Budget, IsolatedBackend, TuneOptions, tune
 from tests.contracts import EVALUATE, write_contract
 
 pytestmark = pytest.mark.slow

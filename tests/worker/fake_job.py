@@ -23,9 +23,9 @@ from espdl_quantize.core import (
 )
 from espdl_quantize.iteration import captured
 from espdl_quantize.record import IterationRecord, read_record
-from espdl_quantize.tune import BackendFacts
+from espdl_quantize.tuning import BackendFacts
 from espdl_quantize.worker import Order, Runner
-from tests.tune.fake_backend import FakeBackend
+from tests.tuning.fake_backend import FakeBackend
 
 JOB = "tests.worker.fake_job:open_fake"
 ROOT = Path(__file__).parent.parent.parent

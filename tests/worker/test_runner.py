@@ -19,7 +19,7 @@ import pytest
 from espdl_quantize.core import ContractError, IterationError, NoProgress, OutputFolderError
 from espdl_quantize.record import read_history
 from espdl_quantize.setting import baseline
-from espdl_quantize.tune import Budget, TuneOptions, tune
+from espdl_quantize.tuning import Budget, TuneOptions, tune
 from espdl_quantize.worker import Runner
 from espdl_quantize.worker import _death as death
 from tests.worker.fake_job import JOB, ROOT, FakeIsolatedBackend

@@ -19,7 +19,7 @@ from espdl_quantize.ppq import check_installation, target_names
 from espdl_quantize.record import Iteration, iteration_folder, read_history
 from espdl_quantize.record.files import LOG
 from espdl_quantize.setting import Setting, baseline, load_setting, parse_setting
-from espdl_quantize.tune import (
+from espdl_quantize.tuning import (
     Backend,
     Budget,
     IsolatedBackend,
@@ -27,7 +27,7 @@ from espdl_quantize.tune import (
     TuneOptions,
     parse_duration,
 )
-from espdl_quantize.tune import tune as search
+from espdl_quantize.tuning import tune as search
 
 Evaluation = Callable[[Any], Any]
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from espdl_quantize.record import History, Iteration
-from espdl_quantize.tune import Observer, Plan, Status
+from espdl_quantize.tuning import Observer, Plan, Status
 
 
 class Bar(Observer):

@@ -13,7 +13,7 @@ from pathlib import Path
 from espdl_quantize.contract import Contract, load_contract
 from espdl_quantize.core import NoProgress, Progress, UsageError
 from espdl_quantize.iteration import RunOptions, captured
-from espdl_quantize.tune import Backend, IsolatedBackend, RealBackend, parse_duration
+from espdl_quantize.tuning import Backend, IsolatedBackend, RealBackend, parse_duration
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from espdl_quantize.record import History, is_finished, iteration_number, read_h
 from espdl_quantize.report import lint
 from espdl_quantize.search import TimeEstimate, TimeModel, describe_changes
 from espdl_quantize.setting import Setting, baseline, load_setting, resolve, with_calibration
-from espdl_quantize.tune import Backend, Preview, TuneOptions, preview
+from espdl_quantize.tuning import Backend, Preview, TuneOptions, preview
 
 
 def preview_iteration(

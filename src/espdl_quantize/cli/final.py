@@ -28,7 +28,7 @@ from espdl_quantize.core import (
 )
 
 _NOTHING_TO_TAKE = (
-    "nothing to take: the contract has only evaluate(), and that score chose the best; for one of "
+    "nothing to take: the contract has one way to score, and that chose the best; for one of "
     "images that take no part in the search, define evaluate_final() before the first iteration "
     "(in a new output folder)"
 )
@@ -54,7 +54,7 @@ def final(
     from espdl_quantize.iteration import RunOptions
     from espdl_quantize.record import locked, read_history
     from espdl_quantize.report import final_lines, final_of
-    from espdl_quantize.tune import take_final
+    from espdl_quantize.tuning import take_final
 
     process = ProcessOptions.of(iteration_limit, in_process=in_process)
     if not output_dir.is_dir():

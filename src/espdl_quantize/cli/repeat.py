@@ -24,7 +24,7 @@ from espdl_quantize.cli.terminal import escape
 from espdl_quantize.core import Engine, InterruptedCommandError, dumps
 
 if TYPE_CHECKING:
-    from espdl_quantize.tune import Draws
+    from espdl_quantize.tuning import Draws
 
 
 def repeat(
@@ -51,8 +51,8 @@ def repeat(
     from espdl_quantize.iteration import RunOptions
     from espdl_quantize.record import locked
     from espdl_quantize.setting import baseline, load_setting
-    from espdl_quantize.tune import AuxiliaryBackend
-    from espdl_quantize.tune import repeat as repeat_setting
+    from espdl_quantize.tuning import AuxiliaryBackend
+    from espdl_quantize.tuning import repeat as repeat_setting
 
     process = ProcessOptions.of(iteration_limit, in_process=in_process)
     contract, outputs = whole(contract), whole(output_dir)

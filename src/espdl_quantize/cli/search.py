@@ -26,7 +26,7 @@ from espdl_quantize.report import (
     outcome_of,
 )
 from espdl_quantize.search.policies import Policy
-from espdl_quantize.tune import (
+from espdl_quantize.tuning import (
     Backend,
     Observer,
     Plan,

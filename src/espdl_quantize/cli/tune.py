@@ -97,7 +97,7 @@ def tune(
     from espdl_quantize.iteration import RunOptions
     from espdl_quantize.search import RankBy
     from espdl_quantize.search.policies import make_policy
-    from espdl_quantize.tune import Budget, RecordedBackend, TuneOptions, parse_duration
+    from espdl_quantize.tuning import Budget, RecordedBackend, TuneOptions, parse_duration
 
     options = TuneOptions(
         Budget(iterations, None if time is None else parse_duration(time)),

@@ -9,7 +9,7 @@ from espdl_quantize.contract._batches import (
     warn_of_few,
 )
 from espdl_quantize.contract._blame import located
-from espdl_quantize.contract._config import InputSpec, QuantConfig
+from espdl_quantize.contract._config import InputSpec, QuantConfig, UnlabelledMetric
 from espdl_quantize.contract._faults import ContractFaultsError, Fault
 from espdl_quantize.contract._load import Contract, load_contract, require_file
 from espdl_quantize.contract._origin import Conflict, Origin, common_origin
@@ -39,6 +39,7 @@ __all__ = [
     "ModelType",
     "Origin",
     "QuantConfig",
+    "UnlabelledMetric",
     "common_origin",
     "contract_of_objects",
     "contradictions",

@@ -6,7 +6,7 @@ import contextlib
 import inspect
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from espdl_quantize.contract._blame import first_and_last_line, located
 from espdl_quantize.contract._config import FEWEST_STEPS, InputSpec
@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 FEW_SAMPLES, ADVISED_SAMPLES = 64, 256
 """Calibration samples below which there is a warning, and how many it advises."""
+
+Purpose = Literal["calibration", "score"]
+_LOADERS: dict[Purpose, str] = {
+    "calibration": "create_calib_dataloader",
+    "score": "create_score_dataloader",
+}
 
 FEW = "calibration reads only"
 """How that warning begins."""
@@ -99,8 +105,9 @@ def read_batches(
     limit: int | None = None,
     on_batch: Callable[[int, int | None], None] | None = None,
     keeper: Keeper | None = None,
+    purpose: Purpose = "calibration",
 ) -> list[Batch]:
-    """Read the calibration batches, collated and checked.
+    """Read the calibration batches, or those of a score without labels, collated and checked.
 
     They are read once and kept, because esp-ppq iterates its loader many times and takes the float
     targets and the quantized inputs of its training passes from different iterations: a shuffling
@@ -112,6 +119,7 @@ def read_batches(
             training passes do, or until the keeper is full.
         on_batch: called after each batch with its number and the loader's length, if it has one.
         keeper: keeps the batches; by default in memory.
+        purpose: which loader is read.
 
     Raises:
         OutputFolderError: what is kept cannot be written.
@@ -119,18 +127,19 @@ def read_batches(
     """
     config = contract.config
     # The analyses read one batch more than analyse_steps says.
-    wanted = max(config.calib_steps, config.analyse_steps + 1)
+    wanted = max(config.calib_steps, config.analyse_steps + 1) if purpose == "calibration" else 1
+    function = _LOADERS[purpose]
     batches: list[Batch] = []
     keeper = keeper or Keeper()
     try:
-        loader = contract.call("create_calib_dataloader")
+        loader = contract.call(function)
         with contract.entered():
             total = len(loader) if hasattr(loader, "__len__") else None
         with contextlib.closing(_iterated(loader, contract)) as raws:
             for raw in raws:
                 batch = _as_inputs(contract.collate(raw), contract)
                 if batches:
-                    batch = _named_alike(batch, len(batches), batches[0])
+                    batch = _named_alike(batch, len(batches), batches[0], purpose)
                 batches.append(_kept(batch, keeper))
                 if on_batch is not None:
                     on_batch(len(batches), total)
@@ -141,15 +150,17 @@ def read_batches(
         raise
     except Exception as error:
         fault = ContractError(
-            f"the calibration loader raised {type(error).__name__} at batch {len(batches)}: "
+            f"the {purpose} loader raised {type(error).__name__} at batch {len(batches)}: "
             f"{first_and_last_line(error)}",
-            remedy_for(error) or "fix create_calib_dataloader(), its dataset or collate_fn()",
+            remedy_for(error) or f"fix {function}(), its dataset or collate_fn()",
         )
         raise located(fault, contract, raised=error) from error
     if not batches:
-        raise ContractError("the calibration loader is empty: not one batch", _hint_empty(contract))
+        raise ContractError(
+            f"the {purpose} loader is empty: not one batch", _hint_empty(contract, function)
+        )
     for number, batch in enumerate(batches):
-        _check(batch, number, contract, "calibration")
+        _check(batch, number, contract, purpose)
     return batches
 
 
@@ -185,14 +196,14 @@ def _kept(batch: Batch, keeper: Keeper) -> Batch:
         ) from error
 
 
-def _hint_empty(contract: Contract) -> str:
+def _hint_empty(contract: Contract, function: str) -> str:
     try:
-        is_unfilled = "TODO" in inspect.getsource(contract.module.create_calib_dataloader)
+        is_unfilled = "TODO" in inspect.getsource(getattr(contract.module, function))
     except (OSError, TypeError):
         is_unfilled = False
     if is_unfilled:
-        return "fill in the TODO in create_calib_dataloader()"
-    return "see that create_calib_dataloader() finds its samples"
+        return f"fill in the TODO in {function}()"
+    return f"see that {function}() finds its samples"
 
 
 def _hint_inputs(contract: Contract) -> str:
@@ -239,7 +250,7 @@ def _as_named(batch: Batch, contract: Contract) -> Batch:
     return Batch(tuple(batch.by_name(names).values()), names)
 
 
-def _named_alike(batch: Batch, number: int, first: Batch) -> Batch:
+def _named_alike(batch: Batch, number: int, first: Batch, purpose: Purpose) -> Batch:
     """Return a batch with its inputs in the order of the first batch's.
 
     Raises:
@@ -258,7 +269,7 @@ def _named_alike(batch: Batch, number: int, first: Batch) -> Batch:
     else:
         difference = "is no dict of tensors, batch 0 is one"
     raise ContractError(
-        f"calibration batch {number} {difference}",
+        f"{purpose} batch {number} {difference}",
         "let every batch have the same inputs, under the same names",
     )
 

@@ -105,7 +105,8 @@ class QuantConfig(BaseModel):
     calib_steps: int = Field(ge=FEWEST_STEPS, le=MOST_STEPS)
     """Batches that the calibration reads; a shorter loader is read again from its beginning."""
     primary_metric: str = Field(min_length=1)
-    """What the search improves: a key of the dict that evaluate() returns."""
+    """What the search improves: a key of the dict that evaluate() returns. Without evaluate() one
+    of noise_vs_float, which is the default then, cosine_with_float and agreement_with_float."""
     metric_direction: Annotated[Direction, _from_string(Direction)]
     """Whether a larger or a smaller value is better."""
     metric_unit: Annotated[MetricUnit, _from_string(MetricUnit)] | None = None
@@ -234,14 +235,35 @@ _EXPECTED: dict[str, tuple[str, str]] = {
 _MISSING = "nothing"
 
 
+class UnlabelledMetric(Word):
+    """What a model is scored by where the contract has no evaluate: agreement with its float model.
+
+    All are means over held-out samples that no label is known of.
+    """
+
+    NOISE = "noise_vs_float"
+    """The power of the outputs' difference over that of the float outputs; less is better."""
+    COSINE = "cosine_with_float"
+    """Of the outputs' vectors."""
+    AGREEMENT = "agreement_with_float"
+    """Percent of the samples of which the largest class is the same one; of classifiers alone."""
+
+    @property
+    def direction(self) -> Direction:
+        """Which way is better."""
+        return Direction.MIN if self is UnlabelledMetric.NOISE else Direction.MAX
+
+
 def parse_config(
-    payload: object, known_targets: Sequence[str]
+    payload: object, known_targets: Sequence[str], *, has_evaluate: bool = True
 ) -> tuple[QuantConfig | None, list[Fault]]:
     """Validate QUANT_CONFIG.
 
     Args:
         payload: the value of the contract's QUANT_CONFIG.
         known_targets: chip names that the installed esp-ppq accepts.
+        has_evaluate: whether the contract scores; without that, the metric is one of
+            :class:`UnlabelledMetric`, and need not be named.
 
     Returns:
         The configuration, None where it has faults, and every fault at once.
@@ -252,6 +274,8 @@ def parse_config(
     values = dict(payload)
     if isinstance(values.get("target"), str):
         values["target"] = values["target"].lower()
+    if not has_evaluate:
+        _complete_metric(values)
     config: QuantConfig | None = None
     faults: dict[str, Fault] = {}
     try:
@@ -272,6 +296,16 @@ def parse_config(
             "one of the two: both say when to stop, and may contradict each other",
             '"max_drop": None',
         )
+    metric = values.get("primary_metric")
+    if not has_evaluate and metric in set(UnlabelledMetric) and config is not None:
+        right = UnlabelledMetric(str(metric)).direction
+        if config.metric_direction != right:
+            faults["metric_direction"] = Fault(
+                'QUANT_CONFIG["metric_direction"]',
+                _show(values["metric_direction"]),
+                f"{str(right)!r}, which is the better direction of {metric}",
+                f'"{right}"',
+            )
     target = values.get("target")
     if isinstance(target, str) and target not in known_targets:
         faults["target"] = Fault(
@@ -287,6 +321,15 @@ def parse_config(
             found = f"{_MISSING}; the unknown key {key!r} looks like it"
             faults[close[0]] = Fault(fault.key, found, fault.expected, fault.example)
     return (None if faults else config), list(faults.values())
+
+
+def _complete_metric(values: dict[Any, Any]) -> None:
+    """Fill in what follows where the model is scored without labels."""
+    metric = values.setdefault("primary_metric", str(UnlabelledMetric.NOISE))
+    if metric in set(UnlabelledMetric):
+        values.setdefault("metric_direction", str(UnlabelledMetric(metric).direction))
+    if metric == UnlabelledMetric.AGREEMENT:
+        values.setdefault("metric_unit", str(MetricUnit.PERCENT))
 
 
 def unknown_keys(payload: Mapping[str, Any]) -> list[str]:

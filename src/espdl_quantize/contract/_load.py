@@ -14,7 +14,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from espdl_quantize.contract._config import QuantConfig, parse_config, unknown_keys
+from espdl_quantize.contract._config import (
+    QuantConfig,
+    UnlabelledMetric,
+    parse_config,
+    unknown_keys,
+)
 from espdl_quantize.contract._faults import ContractFaultsError, Fault
 from espdl_quantize.contract.fingerprint import fingerprint
 from espdl_quantize.contract.surroundings import Surroundings
@@ -70,6 +75,19 @@ class Contract:
     def command_path(self) -> str | None:
         """What a command is given to load it; None where it was made of objects."""
         return str(self.path) if self.is_file else None
+
+    @property
+    def has_evaluate(self) -> bool:
+        """Whether the contract scores; else agreement with the float model is the score."""
+        # One that was forgotten is no choice: the metric tells.
+        return callable(
+            getattr(self.module, "evaluate", None)
+        ) or self.config.primary_metric not in set(UnlabelledMetric)
+
+    @property
+    def has_score_loader(self) -> bool:
+        """Whether the contract brings held-out samples for a score without labels."""
+        return callable(getattr(self.module, "create_score_dataloader", None))
 
     @property
     def has_evaluate_fast(self) -> bool:
@@ -154,9 +172,10 @@ def contract_of(
         ContractFaultsError: it breaks the contract; every fault is listed.
     """
     payload = getattr(module, "QUANT_CONFIG", None)
-    config, faults = parse_config(payload, known_targets)
+    has_evaluate = not _scores_without_labels(module, payload)
+    config, faults = parse_config(payload, known_targets, has_evaluate=has_evaluate)
     model_type = payload.get("model_type") if isinstance(payload, Mapping) else None
-    faults += _function_faults(module, model_type)
+    faults += _function_faults(module, model_type, has_evaluate=has_evaluate)
     if config is not None and config.model_type == "onnx":
         contract = Contract(path, config, (), module, surroundings=surroundings)
         if not contract.onnx_path.is_file():
@@ -203,6 +222,18 @@ _SPARED = frozenset(
     }
 )
 """What may be faulty while the rest can be examined."""
+
+
+def _scores_without_labels(module: ModuleType, payload: object) -> bool:
+    """Tell whether a contract leaves out its evaluation, and does not merely lack it.
+
+    A primary_metric that only an evaluation can return, or another function that scores, says that
+    one was meant.
+    """
+    if any(hasattr(module, name) for name in ("evaluate", "evaluate_fast", "evaluate_final")):
+        return False
+    metric = payload.get("primary_metric") if isinstance(payload, Mapping) else None
+    return metric is None or metric in set(UnlabelledMetric)
 
 
 def require_file(path: Path) -> Path:
@@ -254,6 +285,7 @@ def _where(error: BaseException, path: Path) -> str:
 
 _FUNCTIONS = {
     "create_calib_dataloader": (0, "def create_calib_dataloader(): return DataLoader(...)"),
+    "create_score_dataloader": (0, "def create_score_dataloader(): return DataLoader(...)"),
     "evaluate": (1, 'def evaluate(quant_graph): return {"top1": 71.2}'),
     "get_torch_model": (0, "def get_torch_model(): return MyNet().eval()"),
     "collate_fn": (1, "def collate_fn(batch): return batch[0]"),
@@ -261,17 +293,23 @@ _FUNCTIONS = {
     "evaluate_final": (1, 'def evaluate_final(quant_graph): return {"top1": 71.2}'),
     "aggregate": (1, "def aggregate(records): return sum(records) / len(records)"),
 }
-_ALWAYS_NEEDED = ("create_calib_dataloader", "evaluate")
 
 
-def _function_faults(module: ModuleType, model_type: object) -> list[Fault]:
+def _function_faults(module: ModuleType, model_type: object, *, has_evaluate: bool) -> list[Fault]:
+    required = {"create_calib_dataloader"}
+    required |= {"evaluate"} if has_evaluate else set()
+    required |= {"get_torch_model"} if model_type == "torch" else set()
     faults = []
     for name, (arguments, example) in _FUNCTIONS.items():
         expected = f"a function of {arguments} argument{'' if arguments == 1 else 's'}"
         function = getattr(module, name, None)
-        needed = name in _ALWAYS_NEEDED or (name == "get_torch_model" and model_type == "torch")
+        if name == "evaluate" and function is None:
+            expected += (
+                "; or, to score by the float model's own outputs and no label, neither it nor "
+                "primary_metric"
+            )
         if function is None:
-            if needed:
+            if name in required:
                 faults.append(Fault(f"{name}()", "nothing", expected, example))
         elif not callable(function):
             faults.append(Fault(f"{name}()", f"a {type(function).__name__}", expected, example))

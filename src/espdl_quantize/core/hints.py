@@ -152,13 +152,13 @@ class _Python(Spelling):
         Command.COST: "chip.cost_of",
         Command.DEPLOY: "report.deploy",
         Command.DEVICE_LOG: "report.record_log",
-        Command.FINAL: "tune.take_final",
+        Command.FINAL: "tuning.take_final",
         Command.INIT: "contract.starter_contract",
         Command.LINT: "report.lint",
-        Command.REPEAT: "tune.repeat",
+        Command.REPEAT: "tuning.repeat",
         Command.RUN: "iteration.run_iteration",
         Command.SCHEMA: "setting.json_schema",
-        Command.TUNE: "tune.tune",
+        Command.TUNE: "tune",
         Command.VERIFY: "iteration.verify_iteration",
     }
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from espdl_quantize.contract import Batch, Contract, Keeper, read_batches
+from espdl_quantize.contract import Batch, Contract, Keeper, count_samples, read_batches
 from espdl_quantize.core import error_of
+from espdl_quantize.iteration.unlabelled import FloatAgreement, hold_out, without
 from espdl_quantize.ppq import (
     Equivalence,
     FloatModel,
@@ -63,12 +64,18 @@ class Prepared:
     Args:
         contract: whose data and model these are.
         scratch: where to keep the float model's file; None for the system's place.
+
+    Attributes:
+        notes: on the data, for the user to know.
     """
 
     def __init__(self, contract: Contract, scratch: Path | None = None) -> None:
         self.contract = contract
         self._scratch = None if scratch is None else scratch.absolute()
         self._batches: tuple[int, list[Batch], int | None] | None = None
+        self._held_out: list[Batch] = []
+        self._agreement: FloatAgreement | None = None
+        self.notes: list[str] = []
         self._model: tuple[FloatModel, Any] | None = None
         self._equivalence: Equivalence | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -114,8 +121,50 @@ class Prepared:
             self._batches = None  # frees the memory first
             keeper = _OnDisk(self._own_folder())
             batches = read_batches(self.contract, on_batch=note, keeper=keeper)
+            self._agreement, self.notes = None, []
+            if not self.contract.has_evaluate:
+                # What is held out is not left over.
+                length = length if length is not None and len(batches) < length else None
+                batches = self._divided(batches, keeper)
             self._batches = (seed, batches, length)
         return self._batches[1], self._batches[2]
+
+    def _divided(self, batches: list[Batch], keeper: Keeper) -> list[Batch]:
+        """Hold out what scores without labels, and return what calibrates."""
+        if not self.contract.has_score_loader:
+            batches, self._held_out = hold_out(batches)
+            held, left = count_samples(self._held_out), count_samples(batches)
+            self.notes.append(
+                f"{held} samples of create_calib_dataloader() score, and do not calibrate; {left} "
+                "calibrate; with create_score_dataloader() all would"
+            )
+            return batches
+        scoring = read_batches(self.contract, keeper=keeper, purpose="score")
+        self._held_out, removed = without(scoring, batches)
+        if removed:
+            self.notes.append(
+                f"{removed} samples of create_score_dataloader() are calibration samples, and do "
+                "not score"
+            )
+        return batches
+
+    def agreement(self, seed: int) -> FloatAgreement | None:
+        """Return what scores without labels; None where the contract has an evaluate.
+
+        Args:
+            seed: as of :meth:`batches`, which are read here where they were not.
+
+        Raises:
+            ContractError: the held-out samples cannot be read or run.
+        """
+        if self.contract.has_evaluate:
+            return None
+        batches, _ = self.batches(seed, lambda done, total: None)
+        if self._agreement is None:
+            model, graph = self.float_model(batches[0])
+            metric = self.contract.config.primary_metric
+            self._agreement = FloatAgreement(model, graph, self._held_out, metric)
+        return self._agreement
 
     def _own_folder(self) -> Path:
         if self._folder is None:

@@ -212,6 +212,7 @@ def _run_stages(context: Context) -> None:
         batches = drawn(pool, options.draw, options.seed, config.calib_steps)
         notes = warn_of_few(count_samples(batches[: config.calib_steps]))
         notes += note_of_repeats(len(pool), config.calib_steps)
+        notes += context.prepared.notes
         context.warnings += [note for note in notes if note not in context.warnings]
     with context.timed(Stage.PREPARE_FLOAT_MODEL):
         model, float_graph = context.prepared.float_model(batches[0])
@@ -310,6 +311,7 @@ def _run_stages(context: Context) -> None:
             make_watcher=watch,
             final=options.final,
             known=reference.value,
+            unlabelled=context.prepared.agreement(options.seed),
         )
         replicates, order, doubts = resample(contract, context.scored)
         context.warnings += doubts
@@ -440,6 +442,7 @@ def _score_float(
             full=full,
             make_watcher=lambda _: FloatOutputs(model.batch_axes),
             final=final,
+            unlabelled=context.prepared.agreement(context.options.seed),
         )
     context.warnings += [f"float model: {warning}" for warning in scored.warnings]
     reference.store(scored)

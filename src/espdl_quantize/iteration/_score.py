@@ -23,12 +23,16 @@ from espdl_quantize.iteration._signals import SignalMeter, Watcher
 from espdl_quantize.ppq import describe_failure, reads_of, scrambled, watched
 from espdl_quantize.stats import DIGEST, FEWEST, replicate, replicated_interval
 
-Evaluator = Literal["evaluate", "evaluate_fast", "evaluate_final"]
-SEARCHING: tuple[Evaluator, ...] = ("evaluate", "evaluate_fast")
+Evaluator = Literal["evaluate", "evaluate_fast", "evaluate_final", "no_labels"]
+SEARCHING: tuple[Evaluator, ...] = ("evaluate", "evaluate_fast", "no_labels")
 """What a search may score by."""
 
 Known = Callable[[Evaluator], float | None]
 """Returns the float model's value by one function of the contract, where it is known."""
+
+Unlabelled = Callable[[Any], Mapping[str, Any]]
+"""Scores a graph by its agreement with the float model; see
+:class:`espdl_quantize.iteration.unlabelled.FloatAgreement`."""
 
 MakeWatcher = Callable[[Evaluator], Watcher]
 """Makes what sees the forwards of one evaluation."""
@@ -67,11 +71,13 @@ def score(
     make_watcher: MakeWatcher | None = None,
     final: bool = False,
     known: Known | None = None,
+    unlabelled: Unlabelled | None = None,
 ) -> Score:
     """Score a graph, by evaluate_fast where there is one and ``full`` is not set.
 
     An evaluate_fast that fails is replaced by evaluate, with a warning. A final score is by
-    evaluate_final, or by evaluate where there is none.
+    evaluate_final, or by evaluate where there is none. A contract that has no evaluate is scored by
+    ``unlabelled``.
 
     Raises:
         IterationError: evaluate raises, or returns no finite value of the primary metric.
@@ -79,7 +85,14 @@ def score(
     """
     used = evaluator_of(contract, full=full, final=final)
     if used != "evaluate_fast":
-        return score_with(contract, graph, used, make_watcher=make_watcher, known=known)
+        return score_with(
+            contract,
+            graph,
+            used,
+            make_watcher=make_watcher,
+            known=known,
+            unlabelled=unlabelled,
+        )
     try:
         return score_with(contract, graph, used, make_watcher=make_watcher, known=known)
     except IterationError as error:
@@ -95,6 +108,7 @@ def score_float(
     full: bool,
     make_watcher: MakeWatcher | None = None,
     final: bool = False,
+    unlabelled: Unlabelled | None = None,
 ) -> Score:
     """Score the float graph as :func:`score` does the quantized one, before anything long.
 
@@ -102,7 +116,14 @@ def score_float(
         ContractError: no score comes of it, and none would of any quantized graph.
     """
     try:
-        return score(contract, graph, full=full, make_watcher=make_watcher, final=final)
+        return score(
+            contract,
+            graph,
+            full=full,
+            make_watcher=make_watcher,
+            final=final,
+            unlabelled=unlabelled,
+        )
     except IterationError as error:
         raised, hint = error.__cause__, error.hint
         is_known = raised is None or isinstance(raised, NotImplementedError)
@@ -118,6 +139,8 @@ def score_float(
 
 def evaluator_of(contract: Contract, *, full: bool, final: bool) -> Evaluator:
     """Name the function that scores, as long as an evaluate_fast does not fail."""
+    if not contract.has_evaluate:
+        return "no_labels"
     if final:
         return "evaluate_final" if contract.has_evaluate_final else "evaluate"
     return "evaluate_fast" if contract.has_evaluate_fast and not full else "evaluate"
@@ -125,6 +148,8 @@ def evaluator_of(contract: Contract, *, full: bool, final: bool) -> Evaluator:
 
 def final_evaluator(contract: Contract, *, full: bool) -> Evaluator | None:
     """Name the function of the final score; None where the search scores by it all the time."""
+    if not contract.has_evaluate:
+        return None
     if contract.has_evaluate_final:
         return "evaluate_final"
     return "evaluate" if contract.has_evaluate_fast and not full else None
@@ -137,6 +162,7 @@ def score_with(
     *,
     make_watcher: MakeWatcher | None = None,
     known: Known | None = None,
+    unlabelled: Unlabelled | None = None,
 ) -> Score:
     """Score a graph with one function of the contract.
 
@@ -147,6 +173,7 @@ def score_with(
         make_watcher: makes what sees its forwards.
         known: the float model's values. An evaluation that is not seen to run the graph and gives
             another value than the float model's is not called again to find out whether it runs it.
+        unlabelled: scores where the contract has no evaluate.
 
     Raises:
         IterationError: it raises, or returns no finite value of the primary metric.
@@ -162,7 +189,11 @@ def score_with(
 
     try:
         with watched(graph, see), reads_of(graph) as reads:
-            returned = contract.call(used, graph)
+            if used == "no_labels":
+                assert unlabelled is not None
+                returned: Any = unlabelled(graph)
+            else:
+                returned = contract.call(used, graph)
     except Exception as error:
         fault = IterationError(
             f"{used}() raised {describe_failure(error)}",

@@ -37,7 +37,7 @@ from espdl_quantize.record.files import iteration_name
 from espdl_quantize.report import lint, look
 from espdl_quantize.search import Proposal, Stop
 from espdl_quantize.setting import Setting, baseline, parse_setting
-from espdl_quantize.tune import parse_duration
+from espdl_quantize.tuning import parse_duration
 
 Ctx = Context[None, Any]
 Contract = Annotated[str, Field(description="Path of the contract module, user_quant.py.")]

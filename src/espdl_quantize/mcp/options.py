@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from espdl_quantize.mcp.arguments import SETTING_SCHEMA
 from espdl_quantize.record.files import LARGEST_ITERATION
 from espdl_quantize.search.policies import POLICIES
-from espdl_quantize.tune import BUDGET_RULE, parse_duration
+from espdl_quantize.tuning import BUDGET_RULE, parse_duration
 
 IterationNumber = Annotated[int, Field(ge=0, le=LARGEST_ITERATION)]
 Iterations = Annotated[

@@ -49,6 +49,7 @@ from espdl_quantize.record.files import (
 )
 from espdl_quantize.record.float_reference import FloatScore, FloatScores, read_float_scores
 from espdl_quantize.record.iteration_record import (
+    NO_LABELS,
     EngineFallback,
     Iteration,
     IterationRecord,
@@ -66,6 +67,7 @@ from espdl_quantize.record.widths import OpGroup, Widths, write_widths
 __all__ = [
     "ARTIFACTS",
     "GENERATOR",
+    "NO_LABELS",
     "NO_LOSS",
     "Applied",
     "Attempt",

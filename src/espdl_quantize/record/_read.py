@@ -21,7 +21,7 @@ from espdl_quantize.record.files import (
     iteration_number,
 )
 from espdl_quantize.record.float_reference import read_float_scores
-from espdl_quantize.record.iteration_record import Iteration
+from espdl_quantize.record.iteration_record import NO_LABELS, Iteration
 
 GENERATOR = "espdl-quantize"
 """Value of the key ``generated_by`` in every JSON summary that this package writes."""
@@ -280,6 +280,14 @@ def _disagreements(history: History) -> list[HistoryWarning]:
                     record.id,
                 )
             )
+    if judge == NO_LABELS:
+        warnings.append(
+            HistoryWarning(
+                "no-labels",
+                f"no label was used: {history.metric} is agreement with the float model on "
+                "held-out samples, and says nothing of how often either is right",
+            )
+        )
     return warnings + _moved_float_scores(history) + _not_held_out(history)
 
 

@@ -44,6 +44,9 @@ from espdl_quantize.record.lenient import (
 )
 from espdl_quantize.setting import Setting
 
+NO_LABELS = "no_labels"
+"""What an iteration was evaluated by where the contract has no evaluation."""
+
 
 @dataclass(frozen=True, config=CONFIG)
 class LayerError(Lenient):
@@ -219,7 +222,8 @@ class IterationRecord(Lenient):
     """Stands for the contract's code and data alone, so that an edit is seen before anything
     runs."""
     evaluated_by: Text | None = None
-    """`evaluate` or `evaluate_fast`; of a final score `evaluate_final`, too."""
+    """`evaluate` or `evaluate_fast`; of a final score `evaluate_final`, too; `no_labels` where the
+    contract has no evaluation: by agreement with the float model on held-out samples."""
     sample_count: Count | None = None
     """How many samples were scored."""
     sample_count_from: Text | None = None

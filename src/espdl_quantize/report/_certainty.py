@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from espdl_quantize.core import Command, Hint, Json, Option, OutputFolderError, read_json
-from espdl_quantize.record import History, Iteration
+from espdl_quantize.record import NO_LABELS, History, Iteration
 from espdl_quantize.record import comparison as parts
 from espdl_quantize.record.files import CONFIRMED, DRAWS, REPEAT, iteration_name
 from espdl_quantize.report._escape import number, plain
@@ -182,6 +182,12 @@ def score_source(history: History) -> str:
             f"{sentence} For the score of evaluate(), run best/setting.json once more with ",
             Option.USE_FULL_EVAL.of(True),
             ", or take the final score.",
+        )
+    if used == {NO_LABELS}:
+        counted = f"{best.sample_count} " if best.sample_count else ""
+        return (
+            f"No label was used: {best.metric} says how well the outputs agree with the float "
+            f"model's on {counted}held-out samples, not how often they are right."
         )
     if best.evaluated_by is None:
         return "No record says which function of the contract the scores are from."

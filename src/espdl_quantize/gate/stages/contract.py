@@ -102,7 +102,7 @@ def read_loader(context: GateContext) -> Iterator[Finding]:
         context.progress.update(done, total, f"batch {done}")
 
     seed_everything(context.options.seed)
-    if context.reads_all:
+    if context.reads_all or not context.contract.has_evaluate:
         context.batches, _ = context.prepared.batches(context.options.seed, show)
         length = len(context.batches)
         samples = count_samples(context.batches[: config.calib_steps])
@@ -120,6 +120,8 @@ def read_loader(context: GateContext) -> Iterator[Finding]:
             message,
             figures={"samples": samples},
         )
+    for message in context.prepared.notes:
+        yield Finding(FindingKind.NOTE, "held_out", "create_score_dataloader()", message)
     for message in note_of_repeats(length or config.calib_steps, config.calib_steps):
         yield Finding(
             FindingKind.NOTE,

@@ -25,10 +25,15 @@ def score(context: GateContext) -> Iterator[Finding]:
         context.graph,
         full=context.options.full_eval,
         make_watcher=lambda _: ScoredInputs(context.model.batch_axes),
+        unlabelled=context.prepared.agreement(context.options.seed),
     )
     context.score_seconds = time.perf_counter() - started
     context.facts["float_value"] = context.scored.value
-    context.facts["evaluated_by"] = f"{context.scored.used}()"
+    context.facts["evaluated_by"] = (
+        f"{context.scored.used}()"
+        if contract.has_evaluate
+        else "agreement with the float model on held-out samples; no label is used"
+    )
     for message in context.scored.warnings:
         yield _doubt(context, "evaluation_replaced", message)
     # Of the first batches alone: a run looks at all of them.

@@ -30,6 +30,9 @@ _DECISIONS = re.compile(r"top[-_ ]?1|acc(uracy)?", re.I)
 
 def repeat(context: GateContext) -> Iterator[Finding]:
     """Score the float model again: the same samples must come, and the same value."""
+    if not context.contract.has_evaluate:
+        # Agreement with the float model is no code of the contract's.
+        return
     first, used = context.scored, context.scored.used
     seen = first.watcher.digests if first.watcher is not None else []
     whole = context.score_seconds <= SANITY.seconds_of_repeats
@@ -98,7 +101,8 @@ def examine_score(context: GateContext) -> Iterator[Finding]:
 
 def compare_noisy(context: GateContext) -> Iterator[Finding]:
     """Score a copy of the float model with noise in its weights, which must be worse."""
-    if context.score_seconds > SANITY.seconds_of_repeats:
+    is_own = context.contract.has_evaluate
+    if not is_own or context.score_seconds > SANITY.seconds_of_repeats:
         return
     config, used, value = context.contract.config, context.scored.used, context.scored.value
     noisy: Repeat = call_again(

@@ -7,7 +7,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from espdl_quantize.record import History
 from espdl_quantize.report import CompareResult
 from espdl_quantize.search import RankBy
-from espdl_quantize.tune._budget import Budget
+from espdl_quantize.tuning._budget import Budget
 
 
 @dataclass(frozen=True)

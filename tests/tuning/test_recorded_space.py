@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.policies import SHARE, best_known_gain, replay, replay_alone
 from espdl_quantize.search.policies import POLICIES
-from espdl_quantize.tune import Budget, RecordedBackend, TuneOptions, tune
+from espdl_quantize.tuning import Budget, RecordedBackend, TuneOptions, tune
 from tests.search.made_runs import known
 
 TABLE = Path(__file__).parent.parent.parent / "benchmarks/recorded/fashion_mnist_esp32s3.zip"

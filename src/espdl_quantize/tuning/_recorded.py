@@ -27,8 +27,8 @@ from espdl_quantize.record import (
 from espdl_quantize.record.files import FLOAT_REFERENCE, INDEX, SETTING
 from espdl_quantize.search import describe_setting
 from espdl_quantize.setting import Setting, setting_key
-from espdl_quantize.tune._backend import Backend, BackendFacts
-from espdl_quantize.tune._table import Table
+from espdl_quantize.tuning._backend import Backend, BackendFacts
+from espdl_quantize.tuning._table import Table
 
 
 class RecordedBackend:

@@ -9,9 +9,9 @@ from espdl_quantize.record import VariableStats, load_evidence, read_history
 from espdl_quantize.search import find_triggers, sweep_setting
 from espdl_quantize.search.policies import POLICIES
 from espdl_quantize.setting import Setting, baseline, setting_key
-from espdl_quantize.tune import Budget, RecordedBackend, TuneOptions, pack, record, tune
+from espdl_quantize.tuning import Budget, RecordedBackend, TuneOptions, pack, record, tune
 from tests.search.made_runs import EQUALIZED, evidence, history, known, run, trained, write_history
-from tests.tune.fake_backend import FakeBackend, response
+from tests.tuning.fake_backend import FakeBackend, response
 
 SETTINGS = [
     baseline(),

@@ -13,7 +13,7 @@ from espdl_quantize.search import (
     sweep_setting,
 )
 from espdl_quantize.setting import Setting
-from espdl_quantize.tune._budget import Budget
+from espdl_quantize.tuning._budget import Budget
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ import pytest
 from espdl_quantize.core import ContractError, IterationError, OutputFolderError
 from espdl_quantize.record import IterationRecord, locked, read_history
 from espdl_quantize.setting import setting_key
-from espdl_quantize.tune import Budget, Observer, TuneOptions, TuneResult, tune
+from espdl_quantize.tuning import Budget, Observer, TuneOptions, TuneResult, tune
 from tests.search.made_runs import known, run, write_run
-from tests.tune.fake_backend import FLOAT, FakeBackend, mirrored, response
+from tests.tuning.fake_backend import FLOAT, FakeBackend, mirrored, response
 
 
 def search(outputs: Path, backend: FakeBackend | None = None, **options: Any) -> TuneResult:

@@ -34,14 +34,14 @@ from espdl_quantize.search import (
 )
 from espdl_quantize.search.policies import Policy, make_policy
 from espdl_quantize.setting import canonical
-from espdl_quantize.tune._backend import AuxiliaryBackend, Backend
-from espdl_quantize.tune._budget import SearchInterrupt, Spent
-from espdl_quantize.tune._events import Observer, Status
-from espdl_quantize.tune._final import take_final
-from espdl_quantize.tune._guard import check_folder
-from espdl_quantize.tune._options import TuneOptions, TuneResult
-from espdl_quantize.tune._plan import make_plan
-from espdl_quantize.tune._repeat import confirm
+from espdl_quantize.tuning._backend import AuxiliaryBackend, Backend
+from espdl_quantize.tuning._budget import SearchInterrupt, Spent
+from espdl_quantize.tuning._events import Observer, Status
+from espdl_quantize.tuning._final import take_final
+from espdl_quantize.tuning._guard import check_folder
+from espdl_quantize.tuning._options import TuneOptions, TuneResult
+from espdl_quantize.tuning._plan import make_plan
+from espdl_quantize.tuning._repeat import confirm
 from espdl_quantize.worker.costs import keep_costs_apart, lacks_costs
 
 _NEVER = 1_000_000_000

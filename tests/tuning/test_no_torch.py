@@ -16,8 +16,8 @@ class Forbid:
 
 sys.meta_path.insert(0, Forbid())
 from pathlib import Path
-from espdl_quantize.tune import Budget, TuneOptions, tune
-from tests.tune.fake_backend import FakeBackend
+from espdl_quantize.tuning import Budget, TuneOptions, tune
+from tests.tuning.fake_backend import FakeBackend
 print(tune(FakeBackend(), Path(sys.argv[1]), TuneOptions(Budget(10))).category)
 """
 ROOT = Path(__file__).parent.parent.parent

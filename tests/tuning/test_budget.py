@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from espdl_quantize.core import EXIT_USAGE, UsageError
-from espdl_quantize.tune import Budget, parse_duration
+from espdl_quantize.tuning import Budget, parse_duration
 
 
 @pytest.mark.parametrize(

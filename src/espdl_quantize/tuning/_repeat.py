@@ -21,7 +21,7 @@ from espdl_quantize.record import History, Iteration, read_iteration
 from espdl_quantize.record.files import DRAWS, iteration_name
 from espdl_quantize.setting import DEFAULT_BITS, Setting, setting_key, with_calibration
 from espdl_quantize.stats import student_mean
-from espdl_quantize.tune._backend import AuxiliaryBackend
+from espdl_quantize.tuning._backend import AuxiliaryBackend
 
 REPEAT = "repeat"
 """The folder of the draws in an output folder, with a folder per setting."""

@@ -19,9 +19,16 @@ from espdl_quantize.report import compare
 from espdl_quantize.search import SearchState, lint_setting
 from espdl_quantize.search.policies import POLICIES
 from espdl_quantize.setting import PASSES, Setting, canonical, setting_key
-from espdl_quantize.tune import BUDGET_RULE, Budget, SearchInterrupt, TuneOptions, TuneResult, tune
+from espdl_quantize.tuning import (
+    BUDGET_RULE,
+    Budget,
+    SearchInterrupt,
+    TuneOptions,
+    TuneResult,
+    tune,
+)
 from tests.search.made_runs import known, trained
-from tests.tune.fake_backend import FakeBackend
+from tests.tuning.fake_backend import FakeBackend
 
 BLOCKS = (("conv0", "conv1"), ("conv2", "conv3"), ("conv4", "conv5"))
 TRAININGS = ("tqt_optimization", "blockwise_reconstruction")

@@ -8,7 +8,7 @@ from pathlib import Path
 from espdl_quantize.core import Engine, EspdlQuantizeError, OutputFolderError, Progress
 from espdl_quantize.record import History, Iteration
 from espdl_quantize.record.files import FINAL
-from espdl_quantize.tune._backend import AuxiliaryBackend, Backend
+from espdl_quantize.tuning._backend import AuxiliaryBackend, Backend
 
 
 def take_final(

@@ -22,7 +22,7 @@ from espdl_quantize.record import (
 )
 from espdl_quantize.search import int16_ops, split_layers
 from espdl_quantize.setting import Setting, canonical, setting_key
-from espdl_quantize.tune import BackendFacts
+from espdl_quantize.tuning import BackendFacts
 from tests.search.made_runs import evidence, run, weight, write_run
 
 FLOAT = 0.82

@@ -5,8 +5,8 @@ import pytest
 from espdl_quantize.core import ContractError
 from espdl_quantize.record import History
 from espdl_quantize.setting import baseline
-from espdl_quantize.tune import IsolatedBackend
-from espdl_quantize.tune._isolated import derived_limit
+from espdl_quantize.tuning import IsolatedBackend
+from espdl_quantize.tuning._isolated import derived_limit
 from tests.search.made_runs import history, run, trained
 
 

@@ -13,9 +13,9 @@ from espdl_quantize.core import IterationError
 from espdl_quantize.record import read_history
 from espdl_quantize.search.policies import POLICIES
 from espdl_quantize.setting import setting_key
-from espdl_quantize.tune import Budget, TuneOptions, tune
+from espdl_quantize.tuning import Budget, TuneOptions, tune
 from tests.search.made_runs import known
-from tests.tune.fake_backend import FakeBackend, hashed
+from tests.tuning.fake_backend import FakeBackend, hashed
 
 VALUES = st.lists(
     st.one_of(st.none(), st.sampled_from([0.0, 0.5, 0.7]), st.floats(-2, 2, allow_nan=False)),

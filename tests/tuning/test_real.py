@@ -9,7 +9,7 @@ from espdl_quantize.gate import examine_first
 from espdl_quantize.iteration import RunOptions
 from espdl_quantize.record import IterationRecord, record_from_json
 from espdl_quantize.setting import baseline
-from espdl_quantize.tune import BackendFacts, RealBackend, _real
+from espdl_quantize.tuning import BackendFacts, RealBackend, _real
 from tests.contracts import CONFIG, write_contract
 
 

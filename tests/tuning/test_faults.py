@@ -19,9 +19,9 @@ import pytest
 from espdl_quantize.core import EspdlQuantizeError, OutputFolderError
 from espdl_quantize.record import read_history
 from espdl_quantize.report import compare
-from espdl_quantize.tune import TuneOptions, tune
+from espdl_quantize.tuning import TuneOptions, tune
 from tests.faults import DONE, KILLED, REFUSED, Fault, every, operations, run_with_fault
-from tests.tune.fake_backend import FakeBackend
+from tests.tuning.fake_backend import FakeBackend
 from tests.worker.fake_job import ROOT
 
 TARGET = 0.74
@@ -186,7 +186,7 @@ def test_a_search_that_is_killed_again_and_again_ends_as_if_it_had_not_been(
 SEARCH = """
 import sys
 from pathlib import Path
-from espdl_quantize.tune import TuneOptions, tune
+from espdl_quantize.tuning import TuneOptions, tune
 from tests.worker.fake_job import FakeIsolatedBackend
 
 backend = FakeIsolatedBackend(target=float(sys.argv[2]), seconds=0.15)

@@ -13,7 +13,7 @@ from espdl_quantize.iteration import RunOptions
 from espdl_quantize.record import Budgets, History, IterationRecord, read_history
 from espdl_quantize.search import TimeModel, describe_seconds
 from espdl_quantize.setting import Setting
-from espdl_quantize.tune._backend import BackendFacts
+from espdl_quantize.tuning._backend import BackendFacts
 from espdl_quantize.worker import CONTRACT_JOB, Runner
 
 _TIMES = 10.0

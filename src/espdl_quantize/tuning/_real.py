@@ -12,7 +12,7 @@ from espdl_quantize.gate import examine_first
 from espdl_quantize.iteration import Prepared, RunOptions, final_evaluator, run_iteration
 from espdl_quantize.record import IterationRecord, budgets_of
 from espdl_quantize.setting import Setting
-from espdl_quantize.tune._backend import BackendFacts
+from espdl_quantize.tuning._backend import BackendFacts
 
 
 class RealBackend:

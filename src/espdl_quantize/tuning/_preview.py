@@ -8,11 +8,11 @@ from pathlib import Path
 from espdl_quantize.record import History, LazyEvidence, read_history
 from espdl_quantize.search import Proposal, SearchState, Stop, TimeEstimate, decide
 from espdl_quantize.search.policies import Policy, make_policy
-from espdl_quantize.tune._backend import Backend
-from espdl_quantize.tune._guard import check_folder
-from espdl_quantize.tune._loop import Search
-from espdl_quantize.tune._options import TuneOptions
-from espdl_quantize.tune._plan import Plan, make_plan
+from espdl_quantize.tuning._backend import Backend
+from espdl_quantize.tuning._guard import check_folder
+from espdl_quantize.tuning._loop import Search
+from espdl_quantize.tuning._options import TuneOptions
+from espdl_quantize.tuning._plan import Plan, make_plan
 
 
 @dataclass(frozen=True)

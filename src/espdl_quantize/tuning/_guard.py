@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from espdl_quantize.core import Hint, Option, OutputFolderError
 from espdl_quantize.record import History
-from espdl_quantize.tune._backend import BackendFacts
+from espdl_quantize.tuning._backend import BackendFacts
 
 
 def check_folder(history: History, facts: BackendFacts) -> list[str]:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from espdl_quantize.record import History, Iteration
 from espdl_quantize.search import Proposal, TimeEstimate
-from espdl_quantize.tune._budget import Budget
-from espdl_quantize.tune._plan import Plan
+from espdl_quantize.tuning._budget import Budget
+from espdl_quantize.tuning._plan import Plan
 
 
 @dataclass(frozen=True)
