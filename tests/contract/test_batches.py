@@ -1,8 +1,10 @@
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 import torch
+from onnx import TensorProto, helper
 
 from espdl_quantize.contract import (
     FEW,
@@ -142,6 +144,36 @@ def test_other_names_than_the_first_batch_s_are_refused(
 ) -> None:
     with pytest.raises(ContractError, match=message):
         read(tmp_path, TWO.replace("{OTHER}", other), input_shape=[[1, 28, 28], [28]])
+
+
+def test_shapes_without_names_put_a_dict_in_their_order(tmp_path: Path) -> None:
+    calibration = TWO.replace("{OTHER}", '{"row": row, "image": image}')
+    batches = read(tmp_path, calibration, input_shape=[[28], [1, 28, 28]])
+    assert {batch.names for batch in batches} == {("row", "image")}
+    alike = "return [{'b': torch.zeros(16, 5), 'a': torch.ones(16, 5)}] * 4"
+    assert read(tmp_path, alike, input_shape=[[5], [5]])[0].names == ("b", "a")
+
+
+def test_shapes_that_fit_in_two_orders_put_a_dict_in_none(tmp_path: Path) -> None:
+    three = "return [{'a': torch.zeros(16, 5), 'b': torch.zeros(16, 5), 'c': torch.zeros(16)}] * 4"
+    with pytest.raises(ContractError, match="has shape"):
+        read(tmp_path, three, input_shape=[[], [5], [5]])
+
+
+@pytest.mark.parametrize("names", [("b", "a"), ("a", "b")])
+def test_the_file_of_an_onnx_model_has_the_order_of_a_dict(
+    tmp_path: Path, names: tuple[str, str]
+) -> None:
+    """Also where shapes would fit in any order."""
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 5]) for name in "ba"]
+    result = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 5])
+    graph = helper.make_graph([helper.make_node("Sub", ["b", "a"], ["y"])], "sub", values, [result])
+    onnx.save(helper.make_model(graph), str(tmp_path / "two.onnx"))
+    made = ", ".join(f"{name!r}: torch.full((16, 5), {ord(name)}.0)" for name in names)
+    config = {"model_type": "onnx", "onnx_path": "two.onnx", "input_shape": [[5], [5]]}
+    batch = read(tmp_path, f"return [{{{made}}}] * 4", **config)[0]
+    assert batch.names == ("b", "a")
+    assert [int(tensor[0, 0]) for tensor in batch.tensors] == [ord("b"), ord("a")]
 
 
 def test_each_batch_is_told(tmp_path: Path) -> None:

@@ -65,7 +65,12 @@ def check(
     for key, value in report.facts.items():
         say(f"{key.replace('_', ' ')}: {_shown(value)}")
     _print_findings(report.findings, verbose=verbose)
-    print("the contract holds" + ("; evaluate() was not called" if no_score else ""))
+    verdict = ["the contract holds"]
+    if no_score:
+        verdict.append("evaluate() was not called")
+    if "float_mismatch" in report.facts:
+        verdict.append("what is scored is another model than yours")
+    print("; ".join(verdict))
 
 
 def _shown(value: object) -> object:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import itertools
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -12,6 +13,7 @@ from espdl_quantize.contract._blame import first_and_last_line, located
 from espdl_quantize.contract._config import FEWEST_STEPS, InputSpec
 from espdl_quantize.contract._load import Contract
 from espdl_quantize.contract.batch import Batch
+from espdl_quantize.contract.model_file import read_model_file
 from espdl_quantize.core import ContractError, OutputFolderError, remedy_for
 
 if TYPE_CHECKING:
@@ -25,6 +27,9 @@ _LOADERS: dict[Purpose, str] = {
     "calibration": "create_calib_dataloader",
     "score": "create_score_dataloader",
 }
+
+_FEW_INPUTS = 6
+"""Up to so many, every order of the inputs is tried."""
 
 FEW = "calibration reads only"
 """How that warning begins."""
@@ -129,6 +134,7 @@ def read_batches(
     # The analyses read one batch more than analyse_steps says.
     wanted = max(config.calib_steps, config.analyse_steps + 1) if purpose == "calibration" else 1
     function = _LOADERS[purpose]
+    order = _Order(contract)
     batches: list[Batch] = []
     keeper = keeper or Keeper()
     try:
@@ -137,7 +143,7 @@ def read_batches(
             total = len(loader) if hasattr(loader, "__len__") else None
         with contextlib.closing(_iterated(loader, contract)) as raws:
             for raw in raws:
-                batch = _as_inputs(contract.collate(raw), contract)
+                batch = _as_inputs(contract.collate(raw), contract, order)
                 if batches:
                     batch = _named_alike(batch, len(batches), batches[0], purpose)
                 batches.append(_kept(batch, keeper))
@@ -213,7 +219,7 @@ def _hint_inputs(contract: Contract) -> str:
     return "define collate_fn(batch) in the contract to return the model's inputs, without labels"
 
 
-def _as_inputs(batch: Any, contract: Contract) -> Batch:
+def _as_inputs(batch: Any, contract: Contract, order: _Order) -> Batch:
     """Return a batch on the contract's device, of floats and conditions, in the order of its
     inputs."""
     device = contract.config.device
@@ -222,7 +228,7 @@ def _as_inputs(batch: Any, contract: Contract) -> Batch:
     except TypeError as error:
         source = "what collate_fn() returned" if contract.has_collate_fn else "a calibration batch"
         raise ContractError(f"{source} is {error}", _hint_inputs(contract)) from error
-    inputs = _as_named(inputs, contract)
+    inputs = order.of(_as_named(inputs, contract))
     axes = contract.config.batch_axes
     if contract.config.batch_axis == 0 or len(axes) != len(inputs.tensors):
         return inputs
@@ -248,6 +254,50 @@ def _as_named(batch: Batch, contract: Contract) -> Batch:
             "use the names of the model's inputs in both",
         )
     return Batch(tuple(batch.by_name(names).values()), names)
+
+
+class _Order:
+    """Puts dicts into the order of input_shape, where that has no names: the model's own order.
+
+    It is the file's for an ONNX model. The parameters of a torch model are not known before it is
+    made: there the shapes decide, where they fit in one other order alone.
+    """
+
+    def __init__(self, contract: Contract) -> None:
+        self._contract = contract
+        self._names: tuple[str, ...] | None = None
+        self._is_known = False
+
+    def of(self, batch: Batch) -> Batch:
+        """Return a batch in that order; one that is in it, or that cannot be, as it is."""
+        if batch.names is None or self._contract.config.input_names is not None:
+            return batch
+        if not self._is_known:
+            self._names, self._is_known = self._known(batch), True
+        if self._names is None or sorted(batch.names) != sorted(self._names):
+            return batch
+        return Batch(tuple(batch.by_name(self._names).values()), self._names)
+
+    def _known(self, batch: Batch) -> tuple[str, ...] | None:
+        if self._contract.config.model_type == "onnx":
+            try:
+                file = read_model_file(self._contract.onnx_path)
+            except ContractError:
+                # Told where the file is examined.
+                return None
+            return tuple(declared.name for declared in file.inputs)
+        specs, names = self._contract.config.inputs, batch.names or ()
+        if not 1 < len(specs) == len(names) <= _FEW_INPUTS:
+            return None
+        shapes = dict(zip(names, (list(each.shape) for each in batch.tensors), strict=True))
+        fitting = (
+            order
+            for order in itertools.permutations(names)
+            if all(spec.fits(shapes[name]) for spec, name in zip(specs, order, strict=True))
+        )
+        # The first permutation is the batch's own order.
+        found = list(itertools.islice(fitting, 2))
+        return found[0] if found and (len(found) == 1 or found[0] == names) else None
 
 
 def _named_alike(batch: Batch, number: int, first: Batch, purpose: Purpose) -> Batch:

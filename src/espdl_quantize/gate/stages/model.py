@@ -66,6 +66,10 @@ def compare_models(context: GateContext) -> Iterator[Finding]:
     equivalence = context.prepared.equivalence(context.probe())
     if equivalence.largest is not None and isfinite(equivalence.largest):
         context.facts["float_difference"] = equivalence.largest
+    faults = equivalence.faults
+    is_allowed = bool(faults) and context.options.allow_mismatch
+    if is_allowed:
+        context.facts["float_mismatch"] = "; ".join(fault.line for fault in faults)
     for finding in equivalence.findings:
-        is_allowed = finding.is_fault and context.options.allow_mismatch
-        yield replace(finding, kind=FindingKind.WARNING) if is_allowed else finding
+        is_softened = is_allowed and finding.is_fault
+        yield replace(finding, kind=FindingKind.WARNING) if is_softened else finding

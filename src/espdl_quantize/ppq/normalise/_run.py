@@ -208,7 +208,7 @@ class _Run:
         """Take the steps in their order."""
         self._whole("float32", _widened, "esp-ppq computes in float32")
         self._whole("functions", _inlined, "esp-ppq takes ops for ONNX's by their names")
-        self._whole("opset", _raised, f"esp-ppq exports what opset {files.OPSET} says")
+        self._whole("opset", self._raised, f"esp-ppq exports what opset {files.OPSET} says")
         self._whole("dimensions", self._fixed, "open ones are those of input_shape")
         self._whole("shapes", self._folded, "a chip computes no shapes")
         self._simplify()
@@ -271,6 +271,10 @@ class _Run:
         known = before.nodes if before else ()
         self.rewrites[name] = Rewrite(name, tuple(dict.fromkeys([*known, *nodes])), why)
 
+    def _raised(self, model: Any) -> tuple[Any, list[str]]:
+        raised = files.raised(model, self._inputs)
+        return raised, ([] if raised is model else [node.name for node in raised.graph.node])
+
     def _fixed(self, model: Any) -> tuple[Any, list[str]]:
         return model, files.fix_dimensions(model, self._inputs)
 
@@ -307,11 +311,6 @@ def _widened(model: Any) -> tuple[Any, list[str]]:
 def _inlined(model: Any) -> tuple[Any, list[str]]:
     names = [function.name for function in model.functions]
     return files.inlined(model), names
-
-
-def _raised(model: Any) -> tuple[Any, list[str]]:
-    raised = files.raised(model)
-    return raised, ([] if raised is model else [node.name for node in raised.graph.node])
 
 
 def _copied(model: Any) -> Any:

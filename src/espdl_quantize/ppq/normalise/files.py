@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, inliner, numpy_helper, shape_inference, version_converter
+from onnx import TensorProto, helper, inliner, numpy_helper, shape_inference, version_converter
 
 from espdl_quantize.contract import InputSpec
 from espdl_quantize.core import Finding, FindingKind
@@ -22,6 +22,8 @@ from espdl_quantize.ppq.onnx_runs import Feeds, OnnxRun
 
 OPSET = 18
 """The opset that esp_ppq.api.espdl_quantize_torch exports with, and that files are raised to."""
+
+_ONNX = ("", "ai.onnx")
 
 HALF = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
@@ -116,8 +118,12 @@ def inlined(model: Any) -> Any:
     return inliner.inline_local_functions(model) if model.functions else model
 
 
-def raised(model: Any) -> Any:
+def raised(model: Any, inputs: Mapping[str, InputSpec]) -> Any:
     """Return the model in :data:`OPSET`, where it is written in an older one.
+
+    Args:
+        model: an ONNX ``ModelProto``; it may be changed.
+        inputs: what is known of each input.
 
     Raises:
         Exception: ONNX's converter cannot.
@@ -128,6 +134,8 @@ def raised(model: Any) -> Any:
     resized = {
         node.output[0] for node in model.graph.node if node.op_type in ("Upsample", "Resize")
     }
+    if before < _ONE_AXIS:
+        _flatten_softmax(model, inputs)
     model = version_converter.convert_version(model, OPSET)
     if before < 11:
         # What these opsets compute, the newer ones name; the converter leaves it out.
@@ -136,6 +144,81 @@ def raised(model: Any) -> Any:
                 set_attribute(node, "coordinate_transformation_mode", "asymmetric")
                 set_attribute(node, "nearest_mode", "floor")
     return model
+
+
+_ONE_AXIS = 13
+"""The opset from which on a Softmax is taken along its axis alone, not along those behind it."""
+
+_RESHAPE_INPUT = 5
+"""The opset from which on a Reshape's shape is an input."""
+
+
+def _flatten_softmax(model: Any, inputs: Mapping[str, InputSpec]) -> None:
+    """Spell out that a Softmax of an old opset is one of the matrix that its axis makes.
+
+    The converter does so, too, but its Reshape back holds the batch that the file states, and it
+    fails where the file leaves the batch open. Here it takes what the rest leaves.
+
+    Args:
+        model: in an opset below :data:`_ONE_AXIS`; it is changed.
+        inputs: what is known of each input.
+    """
+    kinds = ("Softmax", "LogSoftmax", "Hardmax")
+    if not any(node.op_type in kinds and node.domain in _ONNX for node in model.graph.node):
+        return
+    shapes = _open_shapes(model, inputs)
+    nodes: list[Any] = []
+    for node in model.graph.node:
+        own = onnx.NodeProto()
+        own.CopyFrom(node)
+        nodes.append(own)
+        dims = shapes.get(own.input[0]) if own.op_type in kinds and own.domain in _ONNX else None
+        if dims is None or dims.count(-1) > 1:
+            continue
+        stated = [each.i for each in own.attribute if each.name == "axis"]
+        axis = stated[0] if stated else 1
+        axis += len(dims) if axis < 0 else 0
+        if not 0 < axis < len(dims) - 1:
+            # Along the last axis both mean the same; along the first the batch is mixed.
+            continue
+        name, source, result = own.name or own.output[0], own.input[0], own.output[0]
+        flat, done, target = f"{result}/flat", f"{result}/flat/of", f"{result}/shape"
+        own.input[0], own.output[0] = flat, done
+        set_attribute(own, "axis", 1)
+        before = helper.make_node("Flatten", [source], [flat], f"{name}/flatten", axis=axis)
+        if opset_of(model) < _RESHAPE_INPUT:
+            after = helper.make_node("Reshape", [done], [result], f"{name}/reshape", shape=dims)
+            nodes[-1:] = [before, own, after]
+            continue
+        # Files of old versions declare every initializer as an input; a node needs none.
+        shape = numpy_helper.from_array(np.asarray(dims, np.int64), target)
+        constant = helper.make_node("Constant", [], [target], target, value=shape)
+        after = helper.make_node("Reshape", [done, target], [result], f"{name}/reshape")
+        nodes[-1:] = [before, own, constant, after]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+def _open_shapes(model: Any, inputs: Mapping[str, InputSpec]) -> dict[str, list[int]]:
+    """Return the shapes of tensors with -1 for what depends on the batch, or is not known."""
+    opened = onnx.ModelProto()
+    opened.CopyFrom(model)
+    fix_dimensions(opened, inputs)
+    del opened.graph.value_info[:]
+    for output in opened.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    for value in graph_inputs(opened):
+        dims, spec = dims_of(value), inputs.get(value.name)
+        axis = 0 if spec is None else spec.axis
+        if dims and axis is not None and axis < len(dims):
+            value.type.tensor_type.shape.dim[axis].dim_param = "batch"
+    shapes = {}
+    inferred = shape_inference.infer_shapes(opened, data_prop=True).graph
+    for value in (*inferred.input, *inferred.value_info, *inferred.output):
+        dims = dims_of(value)
+        if dims is not None:
+            shapes[value.name] = [size if isinstance(size, int) else -1 for size in dims]
+    return shapes
 
 
 def fix_dimensions(model: Any, inputs: Mapping[str, InputSpec]) -> list[str]:
