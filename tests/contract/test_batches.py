@@ -170,8 +170,8 @@ def test_the_file_of_an_onnx_model_has_the_order_of_a_dict(
     graph = helper.make_graph([helper.make_node("Sub", ["b", "a"], ["y"])], "sub", values, [result])
     onnx.save(helper.make_model(graph), str(tmp_path / "two.onnx"))
     made = ", ".join(f"{name!r}: torch.full((16, 5), {ord(name)}.0)" for name in names)
-    config = {"model_type": "onnx", "onnx_path": "two.onnx", "input_shape": [[5], [5]]}
-    batch = read(tmp_path, f"return [{{{made}}}] * 4", **config)[0]
+    config: dict[str, Any] = {"onnx_path": "two.onnx", "input_shape": [[5], [5]]}
+    batch = read(tmp_path, f"return [{{{made}}}] * 4", model_type="onnx", **config)[0]
     assert batch.names == ("b", "a")
     assert [int(tensor[0, 0]) for tensor in batch.tensors] == [ord("b"), ord("a")]
 
