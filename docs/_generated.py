@@ -13,7 +13,6 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
-from espdl_quantize.chip.ops import op_table, version_text
 from espdl_quantize.cli import app
 from espdl_quantize.contract import QuantConfig, starter_contract
 from espdl_quantize.contract._config import _EXPECTED
@@ -32,6 +31,7 @@ from espdl_quantize.search import DEFAULT_THRESHOLDS, LEVERS, linear_order
 from espdl_quantize.search.policies import DEFAULT_PARAMETERS
 from espdl_quantize.setting import Setting
 from espdl_quantize.skill._agents import AGENTS
+from espdl_quantize.targets.ops import op_table, version_text
 
 _ROOT = Path(__file__).parent.parent
 

@@ -15,9 +15,9 @@ from espdl_quantize.chip._facts import chip_facts
 from espdl_quantize.chip._model import ChipModel, Node
 from espdl_quantize.chip._model import Tensor as FileTensor
 from espdl_quantize.chip._rules import examine
-from espdl_quantize.chip.ops import op_table, parse_version, remedy_of
 from espdl_quantize.chip.restrictions import merged_dimensions
 from espdl_quantize.core import ContractError
+from espdl_quantize.targets.ops import op_table, parse_version, remedy_of
 from tests.chip.made import Bytes, Export, make_export
 from tests.networks import KINDS
 

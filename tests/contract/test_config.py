@@ -38,6 +38,29 @@ def test_a_drop_beside_a_target_is_a_fault() -> None:
         assert parse_config({**VALID, **one}, TARGETS)[1] == []
 
 
+@pytest.mark.parametrize("given", ["3.3.9", "v3.3.9", " 3.3.9 ", "3.4.0", "3.0.0"])
+def test_a_version_of_esp_dl_is_read(given: str) -> None:
+    config, faults = parse_config({**VALID, "esp_dl_version": given}, TARGETS)
+    assert faults == []
+    assert config is not None
+    assert config.esp_dl_version == given.strip().removeprefix("v")
+    assert config.esp_dl == tuple(map(int, config.esp_dl_version.split(".")))
+    plain, _ = parse_config({**VALID, "esp_dl_version": None}, TARGETS)
+    assert plain is not None
+    assert plain.esp_dl is None
+
+
+@pytest.mark.parametrize(
+    "wrong", ["3", "3.3", "abc", "", "3.3.9-rc1", "3.3.9.1", "2.9.9", "99999.0.0", 3.3, (3, 3, 9)]
+)
+def test_what_is_no_version_of_esp_dl_is_named(wrong: object) -> None:
+    config, (fault,) = parse_config({**VALID, "esp_dl_version": wrong}, TARGETS)
+    assert config is None
+    assert fault.key == 'QUANT_CONFIG["esp_dl_version"]'
+    assert repr(wrong) in fault.found
+    assert "three numbers from 3.0.0 on" in fault.expected
+
+
 def test_every_missing_key_is_reported_at_once() -> None:
     config, faults = parse_config({}, TARGETS)
     assert config is None

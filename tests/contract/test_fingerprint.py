@@ -39,6 +39,17 @@ def test_a_higher_target_or_a_remark_leaves_it(tmp_path: Path, parts: dict[str, 
     assert fingerprint(tmp_path) == fingerprint(tmp_path, **parts)
 
 
+def test_a_version_of_esp_dl_changes_it_wherever_it_is_named(tmp_path: Path) -> None:
+    plain = fingerprint(tmp_path)
+    assert plain == fingerprint(tmp_path, config={**CONFIG, "esp_dl_version": None})
+    named = fingerprint(tmp_path, config={**CONFIG, "esp_dl_version": "3.3.9"})
+    assert plain != named
+    path = write_contract(tmp_path)
+    assert load_contract(path, TARGETS, esp_dl="3.3.9").fingerprint == named
+    path = write_contract(tmp_path, config={**CONFIG, "esp_dl_version": "3.2.0"})
+    assert load_contract(path, TARGETS, esp_dl="3.3.9").config.esp_dl == (3, 3, 9)
+
+
 def test_a_hash_sign_in_a_string_is_no_comment(tmp_path: Path) -> None:
     first = fingerprint(tmp_path, evaluate="return {'top1': len('# a')}")
     assert first != fingerprint(tmp_path, evaluate="return {'top1': len('# ab')}")

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from espdl_quantize.chip._rules import DOUBTS, RULES
-from espdl_quantize.chip.ops import op_table
 from espdl_quantize.record import ARTIFACTS, IterationRecord
+from espdl_quantize.targets.ops import op_table
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -154,6 +154,18 @@ def test_3e_takes_three_at_most() -> None:
     assert len(known(LEVERS["3e"].change(given).dispatching_table)) == 3
 
 
+@pytest.mark.parametrize("kind", ["Resize", "Gelu"])
+def test_3e_leaves_out_what_has_8_bits_alone(kind: str) -> None:
+    layers = (LayerError("up", 0.9), LayerError("conv0", 0.8), LayerError("c1", 0.1))
+    given = context(
+        layerwise=(*layers, LayerError("c2", 0.1)), ops=(GraphOp("up", kind), *evidence().ops)
+    )
+    table = known(LEVERS["3e"].change(given).dispatching_table)
+    assert [entry.op for entry in table] == ["conv0"]
+    alone = context(layerwise=layers[:1], ops=(GraphOp("up", kind),))
+    assert not LEVERS["3e"].applies(alone).applies
+
+
 def test_3e_without_layerwise_errors_is_skipped() -> None:
     assert not LEVERS["3e"].applies(context(layerwise=())).applies
 

@@ -84,6 +84,16 @@ def test_what_leaves_an_add_with_several_exponents_is_named(fields: Any, place: 
     assert lint_setting(setting, SearchState.of(history()))[0].rule == "one-exponent"
 
 
+def test_16_bits_for_what_has_8_alone_are_named() -> None:
+    setting = trained(dispatching_table=[{"op": "a", "bits": 16}, {"op": "b", "bits": 8}])
+    for kinds, is_named in ((("Resize", "Resize"), True), (("Conv", "Resize"), False)):
+        ops = tuple(map(GraphOp, "ab", kinds))
+        found = lint_setting(setting, SearchState.of(swept(*SWEEP), {2: evidence(ops=ops)}))
+        told = [one.found for one in found if one.rule == "no-kernel"]
+        assert bool(told) is is_named
+        assert not told or "'a' is given 16 bits" in told[0]
+
+
 def test_aligned_to_the_output_an_add_has_one_exponent() -> None:
     setting = trained(fusion_alignment={"align_elementwise_to": "Align to Output"})
     assert rules(setting, swept(*SWEEP)) == []

@@ -6,6 +6,7 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from espdl_quantize.ppq import check_installation, target_names
 from espdl_quantize.record import Iteration, iteration_folder, read_history
 from espdl_quantize.record.files import LOG
 from espdl_quantize.setting import Setting, baseline, load_setting, parse_setting
+from espdl_quantize.targets.ops import supported_version, version_text
 from espdl_quantize.tuning import (
     Backend,
     Budget,
@@ -30,6 +32,7 @@ from espdl_quantize.tuning import (
 from espdl_quantize.tuning import tune as search
 
 Evaluation = Callable[[Any], Any]
+_ESP_DL_VERSION = "esp_dl_version"
 
 
 def check(
@@ -75,6 +78,8 @@ def check(
             context.prepared = Prepared(made, context.scratch)
         else:
             context.path = made
+            version = _version(more)
+            context.options = replace(context.options, esp_dl_version=version)
         return CheckResult(examine(context, STAGES))
 
 
@@ -123,7 +128,8 @@ def tune(
         more: with objects, ``metric`` (the key of evaluate()'s dict), ``collate``,
             ``evaluate_final``, and any key of QUANT_CONFIG: metric_direction ("max"),
             target_metric, num_of_bits (8), device ("cpu"), input_shape, batch_size, calib_steps,
-            model_name, ...
+            model_name, ... Of these ``esp_dl_version``, of the ESP-DL on the chip ("3.3.9"), goes
+            with a contract file, too.
 
     Returns:
         The iterations, ranked; ``result.model`` is the best .espdl file.
@@ -153,7 +159,7 @@ def tune(
         if isinstance(made, Contract):
             backend = RealBackend(made, run_options)
         else:
-            backend = stack.enter_context(IsolatedBackend(made, run_options))
+            backend = stack.enter_context(IsolatedBackend(made, run_options, esp_dl=_version(more)))
         ended = search(backend, folder, options, observer=bar, progress=bar)
     return Result.of(folder, (ended.category, ended.detail))
 
@@ -201,7 +207,11 @@ def quantize(
         bar: Any = stack.enter_context(Bar()) if progress else None
         with captured(Path(os.devnull)):
             made = _contract(contract, model, calibration, evaluate, target, more)
-            loaded = made if isinstance(made, Contract) else load_contract(made, target_names())
+            loaded = (
+                made
+                if isinstance(made, Contract)
+                else load_contract(made, target_names(), esp_dl=_version(more))
+            )
         chosen = _setting(setting, loaded.config.num_of_bits)
         known = read_history(folder) if folder.is_dir() else None
         taken = [] if known is None else [each.id for each in known.iterations]
@@ -232,7 +242,9 @@ def _contract(
 ) -> Contract | Path:
     """Return the contract that objects make, or the path of the file that is one."""
     objects = {"model": model, "calibration": calibration, "evaluate": evaluate} | dict(more)
-    given = [name for name, value in objects.items() if value is not None]
+    given = [
+        name for name, value in objects.items() if value is not None and name != _ESP_DL_VERSION
+    ]
     if contract is not None:
         if given or target is not None:
             named = ", ".join([*given, *(["target"] if target is not None else [])])
@@ -262,6 +274,24 @@ def _contract(
         config={"num_of_bits": 8, "device": "cpu", **config, "target": target},
         **parts,
     )
+
+
+def _version(more: Mapping[str, Any]) -> str | None:
+    """Return the version of ESP-DL that stands in for that of a contract file.
+
+    Raises:
+        UsageError: it is no string.
+        ContractError: it is no version.
+    """
+    version = more.get(_ESP_DL_VERSION)
+    if version is None:
+        return None
+    if not isinstance(version, str):
+        raise UsageError(
+            f"{_ESP_DL_VERSION} is {version!r} ({type(version).__name__})",
+            'give a string such as "3.3.9"',
+        )
+    return version_text(supported_version(version))
 
 
 def _setting(setting: Setting | Mapping[str, Any] | str | Path | None, num_of_bits: int) -> Setting:

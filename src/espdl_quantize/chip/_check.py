@@ -11,9 +11,9 @@ from espdl_quantize.chip._facts import chip_facts
 from espdl_quantize.chip._model import ChipModel
 from espdl_quantize.chip._read import UnreadableModelError, read_model
 from espdl_quantize.chip._rules import Fault, examine
-from espdl_quantize.chip.ops import Version, remedy_of
 from espdl_quantize.core import IterationError, Json
 from espdl_quantize.setting import Setting, enabled_passes, unequal_exponents
+from espdl_quantize.targets.ops import Version, remedy_of
 
 _SHOWN = 50
 """Faults that are listed; a model that breaks more breaks them alike."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-from espdl_quantize.chip.ops import Version, op_table
 from espdl_quantize.ppq import has_vector_unit, probe_target
 from espdl_quantize.targets import Rounding
+from espdl_quantize.targets.ops import Version, lacks_16_bits, op_table
 
 
 def _names(text: str) -> frozenset[str]:
@@ -83,12 +83,13 @@ RAW_SUMS = frozenset({"Add", "Sub"})
 COMPARISONS = frozenset({"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"})
 """Ops that compare the integers of their inputs, whatever the exponents are."""
 
-WITH_16_BITS = _names(
+_COMPARED = _names(
     "Add AveragePool Clip Concat Conv ConvTranspose DepthToSpace Elu Exp Flatten Gather Gelu Gemm "
     "GlobalAveragePool HardSigmoid HardSwish Identity InsertZeros LeakyRelu Log MatMul MaxPool Mul "
     "Neg PPQBiasFusedMatMul Pad ReduceMax ReduceMean ReduceMin ReduceSum Relu Reshape Sigmoid "
     "Slice SpaceToDepth Split Sqrt Squeeze Sub Swish Tanh Transpose Unsqueeze"
 )
+WITH_16_BITS = _COMPARED - lacks_16_bits()
 """Ops that are promoted to 16 bits: ESP-DL 3.3.9 has integer kernels of both widths for them, or a
 table takes their place. Resize of int16 is an empty function there. GRU, LSTM and normalisations
 have kernels whose numbers nobody has compared at 16 bits; they stay as they are."""

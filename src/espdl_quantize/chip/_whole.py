@@ -14,6 +14,7 @@ from espdl_quantize.contract import Batch, first_samples
 from espdl_quantize.core import Json
 from espdl_quantize.ppq import QuantizationEngine
 from espdl_quantize.record import OnChip
+from espdl_quantize.targets.ops import Version
 
 if TYPE_CHECKING:
     from espdl_quantize.chip.integers import IntegerCheck
@@ -101,6 +102,7 @@ def check_model(
     samples: int = ALWAYS,
     *,
     engine: QuantizationEngine | None = None,
+    esp_dl: Version | None = None,
 ) -> ChipCheck:
     """Hold a file against its chip's rules, then compute its integers beside the simulation.
 
@@ -114,11 +116,12 @@ def check_model(
         device: where the simulation runs; the integers are computed on the CPU.
         samples: how many.
         engine: runs the ops that have no integer form; None for plain esp-ppq.
+        esp_dl: the version of ESP-DL that it is for; None where it is not known.
 
     Raises:
         OutputFolderError: the file cannot be opened.
     """
-    legality = check_legality(file, chip, graph, layouts)
+    legality = check_legality(file, chip, graph, layouts, esp_dl=esp_dl)
     if not legality.legal or legality.model is None:
         return ChipCheck(legality, problem="the model is illegal")
     if graph is None:

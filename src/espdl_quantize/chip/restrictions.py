@@ -12,7 +12,7 @@ from typing import Any
 
 from espdl_quantize.chip._facts import ChipFacts
 from espdl_quantize.chip._model import ChipModel, Node, Tensor
-from espdl_quantize.chip.ops import op_table, version_text
+from espdl_quantize.targets.ops import is_looked_at, op_table, version_text
 
 _WIDTHS = {"S8": "int8", "S16": "int16", "W8A16": "int16", "F32": "float32"}
 _WIDTH_NOT_READ = frozenset(
@@ -48,7 +48,7 @@ def loadable(model: ChipModel, node: Node, facts: ChipFacts) -> Iterator[str]:
     if entry is None:
         if node.op_type not in table.later:
             yield f"ESP-DL has no kernel for {node.op_type}: a model with it does not load"
-        elif _is_looked_at(facts):
+        elif is_looked_at(facts.esp_dl):
             yield (
                 f"ESP-DL {_version(facts)} has no kernel for {node.op_type}, which "
                 f"{table.later[node.op_type].made_by} makes for a later one"
@@ -62,7 +62,7 @@ def loadable(model: ChipModel, node: Node, facts: ChipFacts) -> Iterator[str]:
 
 def later(model: ChipModel, node: Node, facts: ChipFacts) -> Iterator[str]:
     """What esp-ppq makes on purpose, and no ESP-DL that was looked at has."""
-    if _is_looked_at(facts):
+    if is_looked_at(facts.esp_dl):
         return
     table = op_table()
     for feature in (node.op_type, node.width):
@@ -82,7 +82,7 @@ def no_such_width(model: ChipModel, node: Node, facts: ChipFacts) -> Iterator[st
         return
     if width not in entry.widths:
         yield f"its kernel has no {width}, it has {' and '.join(entry.widths)}"
-    elif node.width == "W8A16" and _is_looked_at(facts):
+    elif node.width == "W8A16" and is_looked_at(facts.esp_dl):
         yield f"ESP-DL {_version(facts)} has no W8A16, which {op_table().later['W8A16'].made_by}"
 
 
@@ -95,10 +95,6 @@ def restriction(model: ChipModel, node: Node, facts: ChipFacts) -> Iterator[str]
         for name, check in _LIMITS.items():
             if name in limit:
                 yield from check(model, node, limit, facts)
-
-
-def _is_looked_at(facts: ChipFacts) -> bool:
-    return facts.esp_dl is not None and facts.esp_dl <= op_table().version
 
 
 def _version(facts: ChipFacts) -> str:

@@ -43,7 +43,7 @@ class ProcessOptions:
         return cls(None if limit is None else parse_duration(limit), in_process)
 
 
-def load(path: Path) -> Contract:
+def load(path: Path, *, esp_dl: str | None = None) -> Contract:
     """Load a contract against the chips of the installed esp-ppq; what that prints is not seen.
 
     Raises:
@@ -54,7 +54,7 @@ def load(path: Path) -> Contract:
 
     with captured(Path(os.devnull)):
         check_installation()
-        return load_contract(path, target_names())
+        return load_contract(path, target_names(), esp_dl=esp_dl)
 
 
 @contextlib.contextmanager
@@ -80,6 +80,8 @@ def backend_of(
     options: RunOptions,
     process: ProcessOptions,
     progress: Progress | None = None,
+    *,
+    esp_dl: str | None = None,
 ) -> Iterator[Backend]:
     """Load the contract where its iterations will run; the end of the block ends that process.
 
@@ -88,11 +90,11 @@ def backend_of(
         InstallationError: esp-ppq is missing or lacks something.
     """
     if process.in_process:
-        yield RealBackend(load(contract), options)
+        yield RealBackend(load(contract, esp_dl=esp_dl), options)
         return
     with (
         _terminated_as_interrupted(),
-        IsolatedBackend(contract, options, process.limit) as backend,
+        IsolatedBackend(contract, options, process.limit, esp_dl=esp_dl) as backend,
     ):
         # Before anything is claimed or made for it.
         with (progress or NoProgress()).stage("load the contract"):

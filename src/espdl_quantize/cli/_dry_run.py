@@ -23,6 +23,7 @@ def preview_iteration(
     setting_path: Path | None,
     options: RunOptions,
     *,
+    esp_dl: str | None,
     as_json: bool,
 ) -> None:
     """Print what ``run`` would run, with the rules applied and an estimate.
@@ -37,11 +38,12 @@ def preview_iteration(
     setting = baseline(num_of_bits=None) if setting_path is None else load_setting(setting_path)
     if number is not None:
         setting = setting.model_copy(update={"iteration_id": number})
-    contract = load(contract_path)
+    contract = load(contract_path, esp_dl=esp_dl)
     config = contract.config
     check_device(config.device)
     setting = with_calibration(setting, config.num_of_bits)
-    resolved = resolve(setting, probe_target(config.target, config.num_of_bits), config.device)
+    target = probe_target(config.target, config.num_of_bits)
+    resolved = resolve(setting, target, config.device, esp_dl=config.esp_dl)
     if is_finished(folder) and not options.overwrite:
         raise OutputFolderError(
             f"{folder} holds a finished iteration",

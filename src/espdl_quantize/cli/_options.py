@@ -8,6 +8,12 @@ from typing import Annotated, Literal
 import typer
 
 from espdl_quantize.core import Engine
+from espdl_quantize.targets.ops import supported_version, version_text
+
+
+def _version_of_esp_dl(text: str | None) -> str | None:
+    return None if text is None else version_text(supported_version(text))
+
 
 ContractPath = Annotated[Path, typer.Argument(metavar="USER_QUANT.PY", help="The contract module.")]
 OutputFolder = Annotated[Path, typer.Option(help="The folder that holds iter_0.")]
@@ -34,6 +40,15 @@ AllowMismatch = Annotated[
     typer.Option(
         "--allow-mismatch",
         help="Go on where what esp-ppq reads is not your model; every report then says so.",
+    ),
+]
+EspDlVersion = Annotated[
+    str | None,
+    typer.Option(
+        metavar="X.Y.Z",
+        help="The version of ESP-DL on the chip, in place of QUANT_CONFIG's esp_dl_version: what "
+        "it lacks is not exported.",
+        callback=_version_of_esp_dl,
     ),
 ]
 NoReuse = Annotated[

@@ -11,7 +11,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from espdl_quantize.cli._options import AllowMismatch, AsJson, ContractPath, ProgressJson
+from espdl_quantize.cli._options import (
+    AllowMismatch,
+    AsJson,
+    ContractPath,
+    EspDlVersion,
+    ProgressJson,
+)
 from espdl_quantize.cli._paths import whole, whole_if_given
 from espdl_quantize.cli._progress import shown
 from espdl_quantize.cli.failing import fail
@@ -26,6 +32,7 @@ def check(
         bool, typer.Option("--no-score", help="Do not call evaluate() on the float model.")
     ] = False,
     allow_mismatch: AllowMismatch = False,
+    esp_dl_version: EspDlVersion = None,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="List each op that was rewritten, and why.")
     ] = False,
@@ -46,7 +53,9 @@ def check(
         tempfile.TemporaryDirectory(prefix="espdl-quantize-") as scratch,
         captured(Path(scratch) / LOG),
     ):
-        options = GateOptions(score=not no_score, allow_mismatch=allow_mismatch)
+        options = GateOptions(
+            score=not no_score, allow_mismatch=allow_mismatch, esp_dl_version=esp_dl_version
+        )
         report = examine(GateContext(path, Path(scratch), options, progress), STAGES)
     if report.error is not None:
         if not as_json:

@@ -17,6 +17,7 @@ from espdl_quantize.cli._options import (
     ContractPath,
     DryRun,
     EngineName,
+    EspDlVersion,
     InProcess,
     IterationLimit,
     NoFloatScore,
@@ -72,6 +73,7 @@ def run(
     dry_run: DryRun = False,
     no_float_score: NoFloatScore = False,
     allow_mismatch: AllowMismatch = False,
+    esp_dl_version: EspDlVersion = None,
     iteration_limit: IterationLimit = None,
     in_process: InProcess = False,
     engine: EngineName = Engine.FAST,
@@ -106,7 +108,9 @@ def run(
     if dry_run:
         from espdl_quantize.cli._dry_run import preview_iteration
 
-        preview_iteration(contract, output_dir, setting, options, as_json=as_json)
+        preview_iteration(
+            contract, output_dir, setting, options, esp_dl=esp_dl_version, as_json=as_json
+        )
         return
     place = whole(output_dir).resolve()
     if setting is None:
@@ -115,7 +119,9 @@ def run(
         chosen = load_setting(setting)
     with (
         shown(whole_if_given(progress_json), as_json=as_json) as progress,
-        _backend.backend_of(whole(contract), options, process, progress) as backend,
+        _backend.backend_of(
+            whole(contract), options, process, progress, esp_dl=esp_dl_version
+        ) as backend,
     ):
         record = backend.run(chosen, place, progress)
     if as_json:

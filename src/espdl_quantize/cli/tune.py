@@ -13,6 +13,7 @@ from espdl_quantize.cli._options import (
     AsJson,
     DryRun,
     EngineName,
+    EspDlVersion,
     InProcess,
     IterationLimit,
     NoFloatScore,
@@ -67,6 +68,7 @@ def tune(
     ] = False,
     no_float_score: NoFloatScore = False,
     allow_mismatch: AllowMismatch = False,
+    esp_dl_version: EspDlVersion = None,
     iteration_limit: IterationLimit = None,
     in_process: InProcess = False,
     engine: EngineName = Engine.FAST,
@@ -143,7 +145,9 @@ def tune(
     progress_lines = whole_if_given(progress_json)
     with contextlib.ExitStack() as held:
         with shown(None, as_json=as_json or progress_lines is not None) as progress:
-            backend = held.enter_context(backend_of(contract, run_options, process, progress))
+            backend = held.enter_context(
+                backend_of(contract, run_options, process, progress, esp_dl=esp_dl_version)
+            )
         if dry_run:
             preview_search(backend, place, options, as_json=as_json, shown_as=output_dir)
             return

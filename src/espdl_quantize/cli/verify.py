@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from espdl_quantize.cli._options import AsJson, ContractPath
+from espdl_quantize.cli._options import AsJson, ContractPath, EspDlVersion
 from espdl_quantize.cli._paths import whole
 from espdl_quantize.cli._progress import TerminalProgress
 from espdl_quantize.cli.terminal import escape
@@ -31,6 +31,7 @@ def verify(
     samples: Annotated[
         int, typer.Option(min=1, help="Calibration samples whose integers are computed.")
     ] = 16,
+    esp_dl_version: EspDlVersion = None,
     as_json: AsJson = False,
 ) -> None:
     """Make an iteration's model again, and hold the file in its folder against it and the chip.
@@ -41,7 +42,7 @@ def verify(
     from espdl_quantize.iteration import verify_iteration
 
     folder = whole(_iteration(output_dir))
-    loaded = load(whole(contract))
+    loaded = load(whole(contract), esp_dl=esp_dl_version)
     with contextlib.nullcontext(NoProgress()) if as_json else TerminalProgress() as progress:
         verification = verify_iteration(loaded, folder, samples, progress)
     if as_json:

@@ -7,10 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from espdl_quantize.contract._faults import Fault
-from espdl_quantize.core import Direction, MetricUnit, Priority, Word
+from espdl_quantize.core import ContractError, Direction, MetricUnit, Priority, Word
+from espdl_quantize.targets.ops import (
+    Version,
+    oldest_version,
+    op_table,
+    parse_version,
+    supported_version,
+    version_text,
+)
 
 FEWEST_STEPS, MOST_STEPS = 2, 5000
 """What esp-ppq's RuntimeCalibrationPass asserts of calib_steps."""
@@ -64,6 +72,14 @@ class InputSpec:
         if self.axis is not None:
             sizes.insert(self.axis, batch)
         return f"[{', '.join(sizes)}]"
+
+
+def _supported(text: str) -> str:
+    """Return a version of ESP-DL as it is written, for pydantic."""
+    try:
+        return version_text(supported_version(text))
+    except ContractError as error:
+        raise ValueError(error.cause) from error
 
 
 def _from_string(words: type[Word]) -> BeforeValidator:
@@ -133,9 +149,17 @@ class QuantConfig(BaseModel):
     """"speed" tries what costs the chip time last; "pc_time" acts as "balanced"."""
     convert_fp16: bool = False
     """Convert an ONNX file's numbers of 16 bits to float32; without it such a file is refused."""
+    esp_dl_version: Annotated[str, AfterValidator(_supported)] | None = None
+    """The version of ESP-DL on the chip; without it, what needs a later one than was looked at is
+    told as a doubt, with it nothing is exported that the version lacks."""
     model_name: str | None = None
     """The name in reports; without it, that of the ONNX file, or of the contract's file, or of its
     folder where the file is called user_quant.py."""
+
+    @property
+    def esp_dl(self) -> Version | None:
+        """The version of ESP-DL as numbers; None where the contract names none."""
+        return None if self.esp_dl_version is None else parse_version(self.esp_dl_version)
 
     @property
     def inputs(self) -> tuple[InputSpec, ...]:
@@ -228,6 +252,10 @@ _EXPECTED: dict[str, tuple[str, str]] = {
     "graphwise_intervening_excess_threshold": ("a number, 0 or more", "0.02"),
     "deploy_runtime_priority": ('"balanced", "speed" or "pc_time"', '"balanced"'),
     "convert_fp16": ("True or False", "True"),
+    "esp_dl_version": (
+        f"a version of ESP-DL, three numbers from {version_text(oldest_version())} on, or None",
+        f'"{version_text(op_table().version)}"',
+    ),
     "model_name": ("a string, or None", '"MobileNetV2"'),
 }
 

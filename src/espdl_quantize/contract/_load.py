@@ -130,12 +130,15 @@ class Contract:
         return self.call("collate_fn", batch) if self.has_collate_fn else batch
 
 
-def load_contract(path: Path, known_targets: Sequence[str]) -> Contract:
+def load_contract(
+    path: Path, known_targets: Sequence[str], *, esp_dl: str | None = None
+) -> Contract:
     """Load a contract and validate everything that can be checked without running the model.
 
     Args:
         path: the contract module.
         known_targets: chip names that the installed esp-ppq accepts.
+        esp_dl: the version of ESP-DL, in place of the contract's own.
 
     Raises:
         ContractError: the file is missing or does not load.
@@ -144,6 +147,9 @@ def load_contract(path: Path, known_targets: Sequence[str]) -> Contract:
     path = require_file(path)
     surroundings = Surroundings(path.parent)
     module = _load_module(path, surroundings)
+    payload = getattr(module, "QUANT_CONFIG", None)
+    if esp_dl is not None and isinstance(payload, Mapping):
+        vars(module)["QUANT_CONFIG"] = {**payload, "esp_dl_version": esp_dl}
     contract = contract_of(module, path, known_targets, surroundings=surroundings)
     return replace(contract, fingerprint=fingerprint(path, contract.config))
 

@@ -45,8 +45,9 @@ def fingerprint(path: Path, config: QuantConfig) -> str:
 
 def config_text(config: QuantConfig) -> bytes:
     """Return the text of what in a config matters to its scores."""
-    # As the versions wrote it that did not know the key.
+    # As the versions wrote it that did not know the keys.
     excluded = NO_PART_IN_THE_SCORE | ({"batch_axis"} if config.batch_axis == 0 else set())
+    excluded |= {"esp_dl_version"} if config.esp_dl_version is None else set()
     return config.model_dump_json(exclude=excluded).encode()
 
 

@@ -25,6 +25,7 @@ class GateOptions:
         seed: of every random generator.
         full_eval: score by evaluate even where the contract has an evaluate_fast.
         engine: quantizes the trial, and runs what is scored.
+        esp_dl_version: in place of the contract's own.
     """
 
     score: bool = True
@@ -33,6 +34,7 @@ class GateOptions:
     seed: int = 0
     full_eval: bool = False
     engine: Engine = Engine.FAST
+    esp_dl_version: str | None = None
 
 
 @dataclass

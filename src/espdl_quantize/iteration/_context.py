@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from espdl_quantize.contract import Contract, Origin
 from espdl_quantize.core import Engine, Progress, Stage
@@ -18,7 +19,8 @@ from espdl_quantize.ppq import QuantizationEngine, ReferenceEngine, ReusedPass
 from espdl_quantize.ppq.measure import Measurements
 from espdl_quantize.record import OnChip
 from espdl_quantize.record.files import REUSE
-from espdl_quantize.setting import Setting
+from espdl_quantize.setting import ResolvedSetting, Setting, fit_to_model
+from espdl_quantize.targets import TargetFacts
 
 
 @dataclass
@@ -76,6 +78,13 @@ class Context:
         options = self.options
         shared = options.reuse and options.engine == Engine.FAST and options.draw == 0
         return self.outputs / REUSE if shared else None
+
+    def fitted(self, resolved: ResolvedSetting, graph: Any, target: TargetFacts) -> ResolvedSetting:
+        """Fit a resolved setting to the float graph, and warn of what that changes."""
+        ops = {op.name: op.type for op in graph.operations.values()}
+        fitted = fit_to_model(resolved, ops, target, esp_dl=self.contract.config.esp_dl)
+        self.warnings += fitted.warnings[len(resolved.warnings) :]
+        return fitted
 
     @contextlib.contextmanager
     def timed(self, stage: Stage) -> Iterator[None]:

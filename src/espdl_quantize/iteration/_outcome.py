@@ -85,6 +85,7 @@ def record_of(
         contract_path=context.contract.command_path,
         model_name=context.contract.model_name,
         target_chip=config.target,
+        esp_dl_version=config.esp_dl_version,
         num_of_bits=config.num_of_bits,
         elapsed_seconds=round(elapsed, 3),
         elapsed_by_stage=dict(context.seconds),

@@ -204,7 +204,7 @@ def _run_stages(context: Context) -> None:
         check_installation()
         check_device(config.device)
         target = probe_target(config.target, config.num_of_bits)
-        resolved = resolve(context.setting, target, config.device)
+        resolved = resolve(context.setting, target, config.device, esp_dl=config.esp_dl)
         context.warnings += resolved.warnings
     seed_everything(options.seed)
     with context.timed(Stage.READ_CALIBRATION):
@@ -216,6 +216,7 @@ def _run_stages(context: Context) -> None:
         context.warnings += [note for note in notes if note not in context.warnings]
     with context.timed(Stage.PREPARE_FLOAT_MODEL):
         model, float_graph = context.prepared.float_model(batches[0])
+        resolved = context.fitted(resolved, float_graph, target)
         reference = FloatReference(context.outputs, contract, model)
         context.float_key = reference.key
         check_compatibility(context.folder, context.origin)
@@ -275,6 +276,7 @@ def _run_stages(context: Context) -> None:
             batches,
             config.device,
             engine=context.engine,
+            esp_dl=config.esp_dl,
         )
         context.on_chip = artifacts.write_chip_check(context.staging, check)
         reject_illegal(check.legality, context.setting)

@@ -22,7 +22,8 @@ from espdl_quantize.ppq import (
 )
 from espdl_quantize.record import read_record
 from espdl_quantize.record.files import LOG, MODEL, SETTING
-from espdl_quantize.setting import load_setting, resolve
+from espdl_quantize.setting import fit_to_model, load_setting, resolve
+from espdl_quantize.targets.ops import parse_version
 
 
 @dataclass(frozen=True)
@@ -88,12 +89,16 @@ def verify_iteration(
             check_installation()
             check_device(config.device)
             target = probe_target(config.target, config.num_of_bits)
-            resolved = resolve(load_setting(folder / SETTING), target, config.device)
+            made_for = record.esp_dl_version
+            esp_dl = None if made_for is None else parse_version(made_for)
+            resolved = resolve(load_setting(folder / SETTING), target, config.device, esp_dl=esp_dl)
             seed_everything(seed)
             with progress.stage(Stage.READ_CALIBRATION):
                 batches, _ = prepared.batches(seed, lambda done, total: None)
             with progress.stage(Stage.PREPARE_FLOAT_MODEL):
-                model, _ = prepared.float_model(batches[0])
+                model, float_graph = prepared.float_model(batches[0])
+                ops = {op.name: op.type for op in float_graph.operations.values()}
+                resolved = fit_to_model(resolved, ops, target, esp_dl=esp_dl)
             with progress.stage(Stage.QUANTIZE):
                 made = quantize(
                     model, config, resolved, batches, progress, engine=engine, seed=seed
@@ -110,6 +115,7 @@ def verify_iteration(
                     config.device,
                     samples,
                     engine=engine,
+                    esp_dl=config.esp_dl or esp_dl,
                 )
         same = fresh.read_bytes() == file.read_bytes()
         return Verification(file, same, check, tuple(engine.warnings))

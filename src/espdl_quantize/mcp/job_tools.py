@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,10 +26,12 @@ from espdl_quantize.mcp.folder_tools import folder_status
 from espdl_quantize.mcp.jobs import JobStore
 from espdl_quantize.mcp.options import (
     Duration,
+    EspDlVersion,
     Iterations,
     RunOptions,
     SettingOrWord,
     TuneOptions,
+    esp_dl_arguments,
     flags_of,
 )
 from espdl_quantize.mcp.texts import shortened
@@ -88,6 +91,7 @@ class JobTools:
         allow_mismatch: Annotated[
             bool, Field(description="Go on where what esp-ppq reads is not the model.")
         ] = False,
+        esp_dl_version: EspDlVersion = None,
         wait_seconds: Wait = 45,
     ) -> Job:
         """Check a contract: form, data, model, a trial quantization and the float model's score.
@@ -100,6 +104,7 @@ class JobTools:
         path = self._file(contract, "contract")
         arguments = ["check", str(path), *([] if score else ["--no-score"])]
         arguments += ["--allow-mismatch"] if allow_mismatch else []
+        arguments += esp_dl_arguments(esp_dl_version)
         job = await _in_thread(lambda: self._store.start("check_contract", arguments))
         return await self._wait(job, wait_seconds, ctx)
 
@@ -217,6 +222,7 @@ class JobTools:
         *,
         contract: Contract,
         output_dir: OutputDir = "outputs",
+        esp_dl_version: EspDlVersion = None,
         wait_seconds: Wait = 0,
     ) -> Job:
         """Make best's model again and hold the file against it, the chip's rules and its integers.
@@ -224,7 +230,10 @@ class JobTools:
         Executes the user's module, as a job, before a model is deployed. Returns a job_id at once;
         call status with it.
         """
-        return await self._of_best("verify", "verify", contract, output_dir, wait_seconds, ctx)
+        more = esp_dl_arguments(esp_dl_version)
+        return await self._of_best(
+            "verify", "verify", contract, output_dir, wait_seconds, ctx, more
+        )
 
     async def _of_best(
         self,
@@ -234,13 +243,14 @@ class JobTools:
         output_dir: str,
         wait_seconds: float,
         ctx: Ctx,
+        more: Sequence[str] = (),
     ) -> Job:
         path, outputs = self._file(contract, "contract"), self._output(output_dir)
         if not outputs.is_dir():
             raise OutputFolderError(
                 f"{outputs} does not exist", "start tune or run_iteration, which make it"
             )
-        arguments = [command, str(path), "--output-dir", str(outputs)]
+        arguments = [command, str(path), "--output-dir", str(outputs), *more]
         job = await _in_thread(lambda: self._store.start(kind, arguments, outputs))
         return await self._wait(job, wait_seconds, ctx)
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from espdl_quantize.mcp.arguments import SETTING_SCHEMA
 from espdl_quantize.record.files import LARGEST_ITERATION
 from espdl_quantize.search.policies import POLICIES
+from espdl_quantize.targets.ops import supported_version, version_text
 from espdl_quantize.tuning import BUDGET_RULE, parse_duration
 
 IterationNumber = Annotated[int, Field(ge=0, le=LARGEST_ITERATION)]
@@ -21,6 +22,13 @@ Duration = Annotated[
         max_length=20,
         json_schema_extra={"pattern": r"^[0-9hHmMsS. ]+$"},
         description="45m, 1h30m, 90s.",
+    ),
+]
+EspDlVersion = Annotated[
+    str | None,
+    Field(
+        max_length=20,
+        description="Of ESP-DL on the chip, such as 3.3.9, in place of the contract's.",
     ),
 ]
 
@@ -37,6 +45,7 @@ class _Advanced(BaseModel):
     allow_mismatch: bool = Field(
         default=False, description="Go on where what esp-ppq reads is not the model."
     )
+    esp_dl_version: EspDlVersion = None
     seed: int = Field(default=0, ge=0, lt=1 << 32, description="Of every random generator.")
     engine: Literal["fast", "reference"] = Field(
         default="fast", description="reference: plain esp-ppq."
@@ -55,6 +64,7 @@ class _Advanced(BaseModel):
             allow_mismatch=self.allow_mismatch,
             no_reuse=self.no_reuse,
         )
+        arguments += esp_dl_arguments(self.esp_dl_version)
         if self.iteration_limit is not None:
             parse_duration(self.iteration_limit)
             arguments.append(f"--iteration-limit={self.iteration_limit}")
@@ -108,6 +118,17 @@ SettingOrWord = Annotated[
         }
     ),
 ]
+
+
+def esp_dl_arguments(version: str | None) -> list[str]:
+    """Return the version of ESP-DL as the command takes it.
+
+    Raises:
+        ContractError: it is none.
+    """
+    if version is None:
+        return []
+    return ["--esp-dl-version", version_text(supported_version(version))]
 
 
 def flags_of(**flags: bool) -> list[str]:

@@ -197,6 +197,8 @@ class IterationRecord(Lenient):
     """From the contract."""
     target_chip: Text | None = None
     """The chip that was quantized for."""
+    esp_dl_version: Text | None = None
+    """The version of ESP-DL that it is for; null where none was named."""
     num_of_bits: Width | None = None
     """The contract's default width."""
     elapsed_seconds: Number = None

@@ -24,6 +24,7 @@ from espdl_quantize.setting import (
     unequal_exponents,
     with_calibration,
 )
+from espdl_quantize.targets.ops import lacks_16_bits
 
 if TYPE_CHECKING:
     from espdl_quantize.search._state import SearchState
@@ -67,7 +68,7 @@ def lint_setting(setting: Setting, state: SearchState) -> list[Violation]:
     """
     history = state.ranking
     setting = with_calibration(setting, state.options.width)
-    violations = _one_exponent(setting, state)
+    violations = _one_exponent(setting, state) + _no_kernel(setting, state)
     point = sweep_point(setting, history)
     if point is not None and point == _next_point(state):
         return []
@@ -106,6 +107,23 @@ def _one_exponent(setting: Setting, state: SearchState) -> list[Violation]:
             f"Sub{example} would have several exponents",
             "leave it out: esp-ppq's default aligns the inputs to the output",
         )
+    ]
+
+
+def _no_kernel(setting: Setting, state: SearchState) -> list[Violation]:
+    """Find ops that are given 16 bits, and that ESP-DL has at 8 bits alone."""
+    newest_first = reversed(state.history.iterations)
+    known = next((ops for iteration in newest_first if (ops := _ops(state, iteration))), ())
+    types = {op.name: op.op_type for op in known}
+    return [
+        Violation(
+            "no-kernel",
+            None,
+            f"{op!r} is given 16 bits, and ESP-DL has no 16-bit kernel of {types[op]}",
+            f"take {op!r} out of dispatching_table",
+        )
+        for op in int16_ops(setting)
+        if types.get(op) in lacks_16_bits()
     ]
 
 

@@ -5,6 +5,7 @@ Nothing here imports torch; :mod:`espdl_quantize.ppq` maps a setting to esp-ppq'
 
 from espdl_quantize.setting._canonical import Change, canonical, diff, setting_key
 from espdl_quantize.setting._cost import RuntimeCost, int16_ops, runtime_cost
+from espdl_quantize.setting._fit import fit_to_model
 from espdl_quantize.setting._model import (
     DEFAULT_BITS,
     Dispatch,
@@ -87,6 +88,7 @@ __all__ = [
     "default_calibration",
     "diff",
     "enabled_passes",
+    "fit_to_model",
     "int16_ops",
     "json_schema",
     "load_setting",

@@ -9,10 +9,11 @@ from typing import Any
 
 from espdl_quantize.core import SettingError
 from espdl_quantize.setting._cost import int16_ops
-from espdl_quantize.setting._model import Setting, activation_bits, width_of
+from espdl_quantize.setting._model import OpWidth, Setting, activation_bits, width_of
 from espdl_quantize.setting._one_exponent import unequal_exponents
 from espdl_quantize.setting.passes import PASSES, TRAINING_PASSES, enabled_passes
 from espdl_quantize.targets import TargetFacts
+from espdl_quantize.targets.ops import Version, is_looked_at, op_table, version_text
 
 
 @dataclass(frozen=True)
@@ -23,22 +24,35 @@ class ResolvedSetting:
     warnings: tuple[str, ...]
 
 
-def resolve(setting: Setting, target: TargetFacts, device: str = "cpu") -> ResolvedSetting:
+def resolve(
+    setting: Setting,
+    target: TargetFacts,
+    device: str = "cpu",
+    *,
+    esp_dl: Version | None = None,
+) -> ResolvedSetting:
     """Apply the rules between passes and the target's facts.
 
     Args:
         setting: as the user or the search asked for; it is not changed.
         target: what the chip's quantizer does.
         device: "cpu" or "cuda", where the quantizer runs.
+        esp_dl: the version of ESP-DL that the model is for; None where it is not known.
 
     Raises:
-        SettingError: passes that exclude each other, a weight split without layers, or a
-            calibration whose scales the target cannot have.
+        SettingError: passes that exclude each other, a weight split without layers, a
+            calibration whose scales the target cannot have, or a width that ESP-DL lacks.
     """
     _reject_exclusive_passes(setting)
+    _reject_width(setting, esp_dl)
     for field, algorithm in _calibrations(setting):
         _reject_calibration(field, algorithm, target)
     warnings: list[str] = list(_width_warnings(setting, target))
+    if esp_dl is not None and not is_looked_at(esp_dl):
+        warnings.append(
+            f"ESP-DL {version_text(esp_dl)} is newer than {version_text(op_table().version)}, the "
+            "newest that was looked at: what it adds is not known, so that nothing is held back"
+        )
     changes: dict[str, Any] = {}
 
     for name in PASSES:
@@ -107,16 +121,34 @@ def _reject_calibration(field: str, algorithm: str, target: TargetFacts) -> None
         )
 
 
+def _widths(setting: Setting) -> Iterator[tuple[str, OpWidth]]:
+    """Yield every width that a setting names, with the field that does."""
+    if setting.width is not None:
+        yield "width", setting.width
+    for entry in setting.dispatching_table or []:
+        yield f"dispatching_table[{entry.op!r}]", entry.bits
+
+
+def _reject_width(setting: Setting, esp_dl: Version | None) -> None:
+    named = [field for field, bits in _widths(setting) if bits == "w8a16"]
+    if named and esp_dl is not None and is_looked_at(esp_dl):
+        raise SettingError(
+            f"{named[0]} is 'w8a16', and ESP-DL {version_text(esp_dl)} has no kernel for 16-bit "
+            "activations with 8-bit weights",
+            "take 16, or 8; or a later ESP-DL that has such kernels, and name its version",
+        )
+
+
 def _width_warnings(setting: Setting, target: TargetFacts) -> Iterator[str]:
     """Warn of what the fields of widths and calibrations may not do as expected."""
     algorithms = [algorithm for field, algorithm in _calibrations(setting) if field[0] == "c"]
     if setting.percentile is not None and "percentile" not in algorithms:
         yield "percentile is given, and no activation is calibrated by percentile: it does nothing"
-    widths = [setting.width, *(entry.bits for entry in setting.dispatching_table or [])]
-    if "w8a16" in widths:
+    if any(bits == "w8a16" for _, bits in _widths(setting)):
+        newest = version_text(op_table().version)
         yield (
-            "w8a16: ESP-DL 3.3.9 has no kernel for 16-bit activations with 8-bit weights; the "
-            "model needs a later version that has one"
+            f"w8a16: ESP-DL {newest}, the newest that was looked at, has no kernel for 16-bit "
+            "activations with 8-bit weights; the model needs a later version that has one"
         )
     is_wide = activation_bits(width_of(setting, target.num_of_bits)) == 16
     if setting.int16_tables and not is_wide and not int16_ops(setting):

@@ -32,20 +32,26 @@ class IsolatedBackend:
         limit: seconds that one iteration may take; None for ten times what was measured before,
             and ten minutes at least, as soon as anything was. The contract may take as long to
             load, where it is given.
+        esp_dl: the version of ESP-DL, in place of the contract's own.
 
     Raises:
         ContractError: there is no such file.
     """
 
     def __init__(
-        self, contract: Path, options: RunOptions | None = None, limit: float | None = None
+        self,
+        contract: Path,
+        options: RunOptions | None = None,
+        limit: float | None = None,
+        *,
+        esp_dl: str | None = None,
     ) -> None:
         path = require_file(contract)
         # Of this process, so that nothing is left of a worker that is killed.
         self._scratch = tempfile.TemporaryDirectory(prefix="espdl-quantize-")
         self._runner = Runner(
             CONTRACT_JOB,
-            {"path": str(path), "scratch": self._scratch.name},
+            {"path": str(path), "scratch": self._scratch.name, "esp_dl": esp_dl},
             asdict(options or RunOptions()),
             describe_seconds,
             limit,

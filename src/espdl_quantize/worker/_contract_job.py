@@ -57,12 +57,13 @@ class ContractJob:
         )
 
 
-def open_contract(path: str, scratch: str) -> ContractJob:
+def open_contract(path: str, scratch: str, esp_dl: str | None = None) -> ContractJob:
     """Load a contract against the chips of the installed esp-ppq.
 
     Args:
         path: of the contract.
         scratch: a folder for what is needed only while the process lives; its parent removes it.
+        esp_dl: the version of ESP-DL, in place of the contract's own.
 
     Raises:
         ContractError: it does not load, or breaks the contract.
@@ -70,4 +71,5 @@ def open_contract(path: str, scratch: str) -> ContractJob:
     """
     with captured(None):
         check_installation()
-        return ContractJob(load_contract(Path(path), target_names()), Path(scratch))
+        contract = load_contract(Path(path), target_names(), esp_dl=esp_dl)
+        return ContractJob(contract, Path(scratch))

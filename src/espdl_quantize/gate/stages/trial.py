@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from espdl_quantize.chip import Fault, check_legality
-from espdl_quantize.chip.ops import remedy_of
-from espdl_quantize.core import Finding, FindingKind
+from espdl_quantize.core import Finding, FindingKind, Hint, Option
 from espdl_quantize.gate._context import GateContext
 from espdl_quantize.ppq import export, quantize, unsupported
 from espdl_quantize.record.files import MODEL
-from espdl_quantize.setting import baseline, resolve
+from espdl_quantize.setting import baseline, fit_to_model, resolve
+from espdl_quantize.targets.ops import op_table, remedy_of, version_text
 
 SAMPLES = 8
 """Of the batch that the trial calibrates with: it asks what is possible, not how accurate it is."""
@@ -28,9 +28,17 @@ def try_out(context: GateContext) -> Iterator[Finding]:
     """Quantize by the baseline's setting, export, and hold the file against the chip's rules."""
     config = context.contract.config
     setting = baseline(0, num_of_bits=config.num_of_bits)
-    resolved = resolve(setting, context.target, config.device)
+    ops = {op.name: op.type for op in context.graph.operations.values()}
+    resolved = fit_to_model(
+        resolve(setting, context.target, config.device, esp_dl=config.esp_dl),
+        ops,
+        context.target,
+        esp_dl=config.esp_dl,
+    )
     batches = [context.batches[0].first(SAMPLES)]
     file = context.scratch / MODEL
+    for message in resolved.warnings:
+        yield Finding(FindingKind.NOTE, "setting_changed", "the baseline's setting", message)
     faults = unsupported(context.graph)
     if faults:
         # The quantizer would stumble over them.
@@ -49,9 +57,21 @@ def try_out(context: GateContext) -> Iterator[Finding]:
     with context.progress.stage("export"):
         layouts = export(quantized, file, engine=context.engine)
     context.trial = quantized
-    legality = check_legality(file, config.target, quantized.graph, layouts)
+    legality = check_legality(file, config.target, quantized.graph, layouts, esp_dl=config.esp_dl)
     for fault in legality.faults:
         yield _finding(fault, config.target)
+    for doubt in legality.doubts:
+        if doubt.rule == "later version":
+            yield _doubt(doubt, config.target)
+
+
+def _doubt(doubt: Fault, chip: str) -> Finding:
+    """Tell of what only a later ESP-DL can load; the iteration warns of it by itself."""
+    where = f"op {doubt.op!r} ({doubt.op_type})"
+    version = Option.ESP_DL_VERSION.of(version_text(op_table().version))
+    hint = Hint(f"{remedy_of(doubt.op_type)}; ", version, " sees to it")
+    message = f"{where} may not load on {chip}: {doubt.cause}"
+    return Finding(FindingKind.NOTE, "needs_later_esp_dl", where, message, hint)
 
 
 def _finding(fault: Fault, chip: str) -> Finding:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from espdl_quantize.record import OpGroup
 from espdl_quantize.search._describe import ratio
 from espdl_quantize.search.levers._base import Judgement, Lever
+from espdl_quantize.search.levers.int16 import may_have_16_bits
 from espdl_quantize.setting import Dispatch, Setting, int16_ops
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ def choose_groups(state: SearchState) -> tuple[ChosenGroup, ...]:
         frozenset(group.ops): 1.0 - group.noise / widths.noise
         for group in widths.promotions
         if group.noise < widths.noise
+        and all(may_have_16_bits(op, state.best_evidence) for op in group.ops)
     }
     order = {frozenset(group.ops): group.ops for group in widths.promotions}
     chosen: list[ChosenGroup] = []

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
+from espdl_quantize.record import Evidence
 from espdl_quantize.search._describe import ratio
 from espdl_quantize.search.levers._base import Judgement, Lever
 from espdl_quantize.search.triggers import outliers
 from espdl_quantize.setting import Dispatch, Setting, int16_ops
+from espdl_quantize.targets.ops import lacks_16_bits
 
 if TYPE_CHECKING:
     from espdl_quantize.search._state import SearchState
@@ -51,6 +54,18 @@ def choose_int16(state: SearchState) -> list[tuple[str, float]]:
     most = limits.int16_max_ops
     if evidence.ops:
         most = min(most, max(1, int(limits.int16_max_share * len(evidence.ops))))
-    chosen, _ = outliers(evidence, limits)
-    candidates = [(op, snr) for op, snr in chosen or evidence.worst(1) if op not in already]
+    outlying, _ = outliers(evidence, limits)
+    fitting = [(op, snr) for op, snr in outlying if may_have_16_bits(op, evidence)]
+    others = (
+        (op, snr)
+        for op, snr in evidence.worst(len(evidence.layerwise))
+        if may_have_16_bits(op, evidence)
+    )
+    candidates = [(op, snr) for op, snr in fitting or [*islice(others, 1)] if op not in already]
     return candidates[:most]
+
+
+def may_have_16_bits(op: str, evidence: Evidence) -> bool:
+    """Tell whether ESP-DL has a 16-bit kernel of an op's type; of an op that nobody knows, too."""
+    node = evidence.op(op)
+    return node is None or node.op_type not in lacks_16_bits()

@@ -11,6 +11,7 @@ from espdl_quantize.core import Phase, SettingError
 from espdl_quantize.search._decisions import Proposal
 from espdl_quantize.search._sweep import DEFAULT_TQT, SWEEP
 from espdl_quantize.search.levers import LEVERS
+from espdl_quantize.search.levers.int16 import may_have_16_bits
 from espdl_quantize.search.policies._rationale import complete
 from espdl_quantize.setting import (
     PASSES,
@@ -124,7 +125,8 @@ def _common(state: SearchState) -> Iterator[Setting]:
     for lr, steps, block_size in product(*_TQT.values()):
         update = {"lr": lr, "steps": steps, "block_size": block_size}
         yield plain.model_copy(update={"tqt_optimization": DEFAULT_TQT.model_copy(update=update)})
-    worst = [op for op, _ in state.best_evidence.worst(_WORST_OPS)]
+    evidence = state.best_evidence
+    worst = [op for op, _ in evidence.worst(_WORST_OPS) if may_have_16_bits(op, evidence)]
     for count in range(1, len(worst) + 1):
         table = [Dispatch(op=op, bits=16) for op in worst[:count]]
         yield plain.model_copy(update={"dispatching_table": table})

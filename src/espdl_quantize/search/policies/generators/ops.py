@@ -9,6 +9,7 @@ from espdl_quantize.search._decisions import Proposal
 from espdl_quantize.search._describe import ratio
 from espdl_quantize.search.levers import LEVERS
 from espdl_quantize.search.levers.groups import choose_groups, describe_groups, promote
+from espdl_quantize.search.levers.int16 import may_have_16_bits
 from espdl_quantize.search.policies._parameters import PolicyParameters
 from espdl_quantize.search.policies.generators._base import Generator
 from espdl_quantize.search.triggers import weight_stats
@@ -70,7 +71,7 @@ def _suspects(state: SearchState, parameters: PolicyParameters) -> Iterator[tupl
         for op in evidence.hot_ops[:most]
     ]
     for op, reason in named:
-        if op and op not in seen:
+        if op and op not in seen and may_have_16_bits(op, evidence):
             seen.add(op)
             yield op, reason
 

@@ -86,7 +86,7 @@ class OpTable:
 @cache
 def op_table() -> OpTable:
     """Return what ``ops.json`` says."""
-    file = resources.files("espdl_quantize.chip").joinpath("ops.json")
+    file = resources.files("espdl_quantize.targets").joinpath("ops.json")
     content = json.loads(file.read_text(encoding="utf-8"))
     return OpTable(
         version=parse_version(content["esp_dl"]),
@@ -122,6 +122,45 @@ def parse_version(text: str) -> Version:
         )
     major, minor, patch = map(int, matched.groups())
     return major, minor, patch
+
+
+def supported_version(text: str) -> Version:
+    """Parse the version of ESP-DL that a model is for.
+
+    One that is newer than the newest that was looked at is taken: what it adds is not known.
+
+    Raises:
+        ContractError: it is none, or one that esp-ppq does not export for.
+    """
+    version, oldest = parse_version(text), oldest_version()
+    if version < oldest:
+        raise ContractError(
+            f"ESP-DL {version_text(version)} cannot load what esp-ppq exports, which needs "
+            f"{version_text(oldest)} or later",
+            "update the component espressif/esp-dl of your project",
+        )
+    return version
+
+
+@cache
+def oldest_version() -> Version:
+    """Return the first version that has the ops of a file that esp-ppq exports."""
+    return min(op.since for op in op_table().ops.values())
+
+
+def is_looked_at(version: Version | None) -> bool:
+    """Tell whether it is known what a version of ESP-DL has and what it lacks."""
+    return version is not None and version <= op_table().version
+
+
+@cache
+def lacks_16_bits() -> frozenset[str]:
+    """Return the types of the ops whose kernels have 8 bits alone."""
+    return frozenset(
+        op.name
+        for op in op_table().ops.values()
+        if "int8" in op.widths and "int16" not in op.widths
+    )
 
 
 def version_text(version: Version) -> str:
