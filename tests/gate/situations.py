@@ -698,7 +698,8 @@ SITUATIONS: dict[str, Situation] = {
         onnx_contract(
             after_conv("AveragePool", kernel_shape=[3, 3], pads=[1, 1, 1, 1], count_include_pad=0)
         ),
-        kind="",
+        ["AveragePool", "count_include_pad"],
+        ["count_include_pad=True"],
     ),
     "MaxPool without strides": Situation(
         onnx_contract(after_conv("MaxPool", kernel_shape=[2, 2])), kind=""

@@ -18,7 +18,7 @@ EXEMPT = {
     "report": "comparison.json repeats keys of the iterations",
     "chip": "writes the content of chip_check.json, which the record repeats in part",
     "contract": "the keys of QUANT_CONFIG, and the fields of an Origin, have the same names",
-    "tune/_repeat.py": "writes repeat.json and confirmed.json",
+    "tuning/_repeat.py": "writes repeat.json and confirmed.json",
     "gate/stages/evaluation.py": "names the facts that check prints",
     "cli/_dry_run.py": "prints JSON of its own",
     "cli/repeat.py": "reads the draws of repeat.json",

@@ -6,21 +6,22 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from espdl_quantize.contract import Batch, Contract, Keeper, count_samples, read_batches
 from espdl_quantize.core import error_of
 from espdl_quantize.iteration.unlabelled import FloatAgreement, hold_out, without
 from espdl_quantize.ppq import (
-    Equivalence,
     FloatModel,
-    compare_with_source,
     is_spilling,
     prepare_float_model,
     probe_float_model,
     spill_batch,
     spilling_to,
 )
+
+if TYPE_CHECKING:
+    from espdl_quantize.ppq.equivalence import Equivalence
 
 IN_MEMORY = 1 << 30
 """Bytes of batches beyond which more are kept on the disk."""
@@ -195,6 +196,9 @@ class Prepared:
         """
         if self._equivalence is None:
             model, graph = self.float_model(batch)
+            # It loads onnx, which the process that watches over a search can do without.
+            from espdl_quantize.ppq.equivalence import compare_with_source
+
             self._equivalence = compare_with_source(self.contract, model, graph, batch)
         return self._equivalence
 

@@ -60,8 +60,6 @@ from espdl_quantize.ppq.engines import (
     ReferenceEngine,
     engine_for,
 )
-from espdl_quantize.ppq.equivalence import Equivalence, compare_with_source
-from espdl_quantize.ppq.normalise import Rewrite
 from espdl_quantize.ppq.patches import PATCHES, Patch
 from espdl_quantize.ppq.same import graph_digest, setting_digest
 from espdl_quantize.ppq.unsupported import unsupported
@@ -69,7 +67,6 @@ from espdl_quantize.ppq.unsupported import unsupported
 __all__ = [
     "PATCHES",
     "SUPPORTED_VERSIONS",
-    "Equivalence",
     "FallbackRecord",
     "FastEngine",
     "FloatModel",
@@ -78,12 +75,10 @@ __all__ = [
     "QuantizedModel",
     "ReferenceEngine",
     "ReusedPass",
-    "Rewrite",
     "SimplifiedOp",
     "batch_digests",
     "check_device",
     "check_installation",
-    "compare_with_source",
     "computing_op_types",
     "configured_variables",
     "content_digest",

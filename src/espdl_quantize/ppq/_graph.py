@@ -7,17 +7,15 @@ import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import onnx
+from typing import TYPE_CHECKING, Any
 
 from espdl_quantize.contract import Batch, Contract, InputSpec, read_model_file
 from espdl_quantize.core import ContractError, Finding, IterationError, remedy_for
-from espdl_quantize.ppq.misreadings import Misreading, misreading_of
-from espdl_quantize.ppq.normalise import OPSET, Rewrite, batch_size_of, normalise
-from espdl_quantize.ppq.normalise.graph import Graph, graph_inputs
-from espdl_quantize.ppq.onnx_runs import Feeds
 from espdl_quantize.record.files import FLOAT_MODEL
+
+if TYPE_CHECKING:
+    from espdl_quantize.ppq.misreadings import Misreading
+    from espdl_quantize.ppq.normalise import Rewrite
 
 _SAMPLES = 2
 """Samples on which the rewrites of a model are verified."""
@@ -86,6 +84,13 @@ def prepare_float_model(contract: Contract, folder: Path, batch: Batch | None = 
             model.
         IterationError: the model cannot be exported.
     """
+    # What only compares iterations loads no onnx.
+    import onnx
+
+    from espdl_quantize.ppq.normalise import batch_size_of, normalise
+    from espdl_quantize.ppq.normalise.graph import graph_inputs
+    from espdl_quantize.ppq.onnx_runs import Feeds
+
     file = folder.resolve() / FLOAT_MODEL
     config = contract.config
     names = config.input_names or (None if batch is None else batch.names)
@@ -176,6 +181,11 @@ def _op_at(error: BaseException) -> Any:
 
 
 def _misreading(model: FloatModel, op: Any) -> Misreading | None:
+    import onnx
+
+    from espdl_quantize.ppq.misreadings import misreading_of
+    from espdl_quantize.ppq.normalise.graph import Graph
+
     graph = Graph(onnx.load(str(model.onnx_file)))
     node = next((node for node in graph.nodes if node.name == op.name), None)
     if node is None or not node.input:
@@ -256,6 +266,8 @@ def load_torch_model(contract: Contract) -> Any:
 def _export_torch(contract: Contract, file: Path, names: Sequence[str] | None) -> None:
     import torch
 
+    from espdl_quantize.ppq.normalise import OPSET
+
     model = load_torch_model(contract)
     config = contract.config
     inputs: tuple[Any, ...] = tuple(
@@ -287,6 +299,8 @@ def _export_torch(contract: Contract, file: Path, names: Sequence[str] | None) -
 
 
 def _read_onnx(contract: Contract) -> Any:
+    import onnx
+
     try:
         return onnx.load(str(contract.onnx_path))
     except OSError:

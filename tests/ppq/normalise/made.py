@@ -16,8 +16,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from espdl_quantize.contract import Batch, Contract, load_contract
 from espdl_quantize.core import EspdlQuantizeError, Finding
-from espdl_quantize.ppq import Equivalence, Rewrite, compare_with_source, prepare_float_model
+from espdl_quantize.ppq import prepare_float_model
 from espdl_quantize.ppq._graph import FloatModel
+from espdl_quantize.ppq.equivalence import Equivalence, compare_with_source
+from espdl_quantize.ppq.normalise import Rewrite
 
 SAMPLES = 3
 
