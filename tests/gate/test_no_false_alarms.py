@@ -25,7 +25,7 @@ SCORE = """import torch
     run = TorchExecutor(graph=quant_graph, device="cpu").forward
     right = []
     with torch.no_grad():
-        for image in held_out_images(64).split(1):
+        for image in held_out_images(64){shaped}.split(1):
             wanted, outputs = network({kind!r})(image), run(image)
             wanted = wanted if isinstance(wanted, tuple) else (wanted,)
             right.append(float(all(
@@ -46,7 +46,7 @@ def doubts(report: GateReport) -> list[str]:
 
 CALIBRATION = """from tests.networks import calibration_images
     from torch.utils.data import DataLoader
-    return DataLoader(calibration_images(64), batch_size={size})"""
+    return DataLoader(calibration_images(64){shaped}, batch_size={size})"""
 STREAMED = """import torch
     from esp_ppq.executor import TorchExecutor
     from tests.networks import held_out_images, network
@@ -61,6 +61,8 @@ STREAMED = """import torch
                 wanted, exact = model(rows, exact, rate)
         right += (logits.argmax(1) == wanted.argmax(1)).float().tolist()
     return {"agreement": sum(right) / len(right), "per_sample": right}"""
+FRAMES = {"causal", "not causal"}
+"""Networks that read an image as frames, [28, 28], without an axis of channels."""
 CASES = [(kind, "esp32s3") for kind in (*KINDS, *SPECIAL) if kind != "streaming"]
 CASES += [("one class", "esp32p4"), ("residual", "esp32p4"), ("lstm", "c")]
 
@@ -69,13 +71,16 @@ CASES += [("one class", "esp32p4"), ("residual", "esp32p4"), ("lstm", "c")]
 def test_a_sound_network_is_not_doubted(kind: str, target: str, tmp_path: Path) -> None:
     # onnxsim bakes the batch size into a Linear on 3-D inputs.
     size = 1 if kind == "transformer" else 16
+    shaped = ".squeeze(1)" if kind in FRAMES else ""
+    shape = [28, 28] if kind in FRAMES else CONFIG["input_shape"]
     config = {"primary_metric": "agreement", "target": target, "batch_size": size}
+    config["input_shape"] = shape
     path = write_contract(
         tmp_path,
         config=CONFIG | config | {"calib_steps": 64 // size},
-        calibration=CALIBRATION.format(size=size),
+        calibration=CALIBRATION.format(size=size, shaped=shaped),
         model=f"from tests.networks import network\n    return network({kind!r})",
-        evaluate=SCORE.format(kind=kind),
+        evaluate=SCORE.format(kind=kind, shaped=shaped),
     )
     report = examined(path, tmp_path / "scratch")
     assert doubts(report) == []
