@@ -101,6 +101,21 @@ def test_a_sound_model_with_a_state_is_not_doubted(tmp_path: Path) -> None:
     assert report.skipped == ()
 
 
+@pytest.mark.parametrize("scale", [0.0, 0.02])
+def test_a_loader_may_begin_with_silence(scale: float, tmp_path: Path) -> None:
+    """The first batches of sequences are their first frames; what calibrates is all of them."""
+    path = write_contract(
+        tmp_path,
+        config=CONFIG | {"primary_metric": "agreement", "batch_size": 32, "calib_steps": 4},
+        calibration="from tests.networks import calibration_images\n"
+        "    parts = list(calibration_images(96).split(32))\n"
+        f"    return [parts[0] * {scale}, *parts]",
+        model="from tests.networks import network\n    return network('depthwise')",
+        evaluate=SCORE.format(kind="depthwise"),
+    )
+    assert doubts(examined(path, tmp_path / "scratch")) == []
+
+
 @pytest.mark.parametrize(
     "name", sorted({path.parent.name for path in EXAMPLES.glob("*/user_quant.py")} - OWN_DATA)
 )

@@ -7,11 +7,31 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from espdl_quantize.contract import Batch, Contract
+from espdl_quantize.contract import Batch, Contract, Keeper, read_batches
 from espdl_quantize.core import Engine, NoProgress, Progress
 from espdl_quantize.iteration import Prepared, Score, ScoreFacts
-from espdl_quantize.ppq import FloatModel, QuantizationEngine, QuantizedModel, engine_for
+from espdl_quantize.ppq import (
+    FloatModel,
+    QuantizationEngine,
+    QuantizedModel,
+    engine_for,
+    seed_everything,
+)
 from espdl_quantize.targets import TargetFacts
+
+FEW_OF_EACH = 8
+"""Samples of a batch that are kept where a draw of all batches is asked for."""
+
+
+class _FewOfEach(Keeper):
+    """Keeps the first samples of each batch."""
+
+    def keep(self, batch: Batch) -> Batch:
+        return super().keep(_few(batch))
+
+
+def _few(batch: Batch) -> Batch:
+    return batch.take(range(min(batch.sample_count, FEW_OF_EACH)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +78,7 @@ class GateContext:
         engine: is installed from the stage that sets it until the examination ends.
         has_device: set where torch can use the contract's device.
         batches: the first calibration batches, collated, on the contract's device.
+        drawn: a few samples of every batch that calibrates, once :meth:`draw` has read them.
         inputs_fit: set where the model declares the inputs that the contract says.
         runs: set where the user's own model runs on a batch.
         model: the float model as esp-ppq reads it.
@@ -82,6 +103,7 @@ class GateContext:
     engine: QuantizationEngine = field(init=False)
     has_device: bool = field(init=False)
     batches: list[Batch] = field(init=False)
+    drawn: list[Batch] = field(init=False)
     inputs_fit: bool = field(init=False)
     runs: bool = field(init=False)
     model: FloatModel = field(init=False)
@@ -106,6 +128,28 @@ class GateContext:
     def has(self, name: str) -> bool:
         """Tell whether a field has been set."""
         return name in vars(self)
+
+    def draw(self) -> bool:
+        """Take a few samples of every batch that calibrates; only the first were read so far.
+
+        The first may be of one kind: the first frames of every sequence with a state of zeros, or
+        one class. So what is odd in them is told once it is odd in all.
+
+        Returns:
+            Whether :attr:`drawn` was not there and now is.
+
+        Raises:
+            ContractError: a later batch breaks the contract.
+        """
+        if self.has("drawn"):
+            return False
+        limit = self.contract.config.calib_steps
+        if self.reads_all or not self.contract.has_evaluate:
+            self.drawn = [_few(batch) for batch in self.batches[:limit]]
+            return True
+        seed_everything(self.options.seed)
+        self.drawn = read_batches(self.contract, limit=limit, keeper=_FewOfEach())
+        return True
 
     def probe(self) -> Batch:
         """Return the first calibration batch; random numbers of its shape where there is none."""

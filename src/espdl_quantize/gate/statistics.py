@@ -289,4 +289,6 @@ def spread(parts: Sequence[Tensor]) -> Tensor:
     wanted = max(min(SAMPLES, _BYTES // bytes_of_one), SANITY.fewest_samples)
     # All of a short loader: a draw of a batch or two says little.
     each = -(-wanted // len(parts))
-    return torch.cat([part[:each] for part in parts[:wanted]])
+    # Of a long one not the beginning, which may be one sequence, or one class.
+    count = min(len(parts), wanted)
+    return torch.cat([parts[place * len(parts) // count][:each] for place in range(count)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from espdl_quantize.core import Finding, FindingKind
@@ -30,8 +30,15 @@ def examine_calibration(context: GateContext) -> Iterator[Finding]:
     """Look for calibration that is constant, all zero, or too small for any exponent.
 
     An input of zeros among others may be a state, and a constant a rate: all inputs together must
-    hold something.
+    hold something. The first batches of sequences may well hold nothing, and all are read then.
     """
+    findings = list(_nothing(context))
+    if findings and context.draw():
+        findings = list(_nothing(context))
+    yield from findings
+
+
+def _nothing(context: GateContext) -> Iterator[Finding]:
     inputs = _calibration(context)
     all_statistics = [statistics_of(values) for values in inputs.values()]
     largest = max(each.largest for each in all_statistics)
@@ -63,9 +70,19 @@ def examine_calibration(context: GateContext) -> Iterator[Finding]:
 
 
 def compare_inputs(context: GateContext) -> Iterator[Finding]:
-    """Hold what is scored against what calibrates, input by input."""
+    """Hold what is scored against what calibrates, input by input.
+
+    What is odd in the first batches is looked for in all of them before it is told.
+    """
     watcher = context.scored.watcher
     drawn = watcher.drawn() if isinstance(watcher, ScoredInputs) else []
+    findings = list(_differences(context, drawn))
+    if findings and context.draw():
+        findings = list(_differences(context, drawn))
+    yield from findings
+
+
+def _differences(context: GateContext, drawn: Sequence[Tensor]) -> Iterator[Finding]:
     inputs = _calibration(context)
     if len(drawn) != len(inputs):
         return
@@ -99,7 +116,7 @@ def _calibration(context: GateContext) -> dict[str, Tensor]:
                 batch.by_name(names).items(), batch.axes_by_name(names), strict=True
             )
         }
-        for batch in context.batches
+        for batch in (context.drawn if context.has("drawn") else context.batches)
     ]
     return {name: spread([each[name] for each in by_name]) for name in by_name[0]}
 

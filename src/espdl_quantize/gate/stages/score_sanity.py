@@ -12,6 +12,7 @@ from espdl_quantize.contract import Batch, first_samples
 from espdl_quantize.core import Direction, Finding, FindingKind, MetricUnit
 from espdl_quantize.gate._context import GateContext
 from espdl_quantize.gate.repeats import Repeat, call_again
+from espdl_quantize.gate.stages.trial import quantize_trial
 from espdl_quantize.gate.statistics import ScoredInputs
 from espdl_quantize.gate.thresholds import SANITY
 from espdl_quantize.ppq import run_graph, with_noise
@@ -147,16 +148,15 @@ def compare_trial(context: GateContext) -> Iterator[Finding]:
         )
         for place in range(min(_COMPARED, max(map(len, drawn))))
     ]
-    # One by one, for a graph whose batch size is fixed.
-    calibration = first_samples(context.batches, _COMPARED)
-    noises = [_noise(context, batches, device) for batches in (calibration, scored)]
-    if any(noise is None for noise in noises):
+    noises = _healthy_and_useless(context, context.trial.graph, scored)
+    if noises is not None and (context.draw() or context.has("drawn")):
+        # The trial may have seen no state but zeros.
+        steps = max(len(context.drawn) // _DRAWN, 1)
+        trial = quantize_trial(context, context.drawn[::steps])
+        noises = _healthy_and_useless(context, trial.graph, scored)
+    if noises is None:
         return
     on_calibration, on_scored = noises
-    assert on_calibration is not None
-    assert on_scored is not None
-    if on_calibration > SANITY.healthy_noise or on_scored < SANITY.useless_noise:
-        return
     yield Finding(
         FindingKind.WARNING,
         "healthy_and_useless",
@@ -172,6 +172,24 @@ def compare_trial(context: GateContext) -> Iterator[Finding]:
 _COMPARED = 4
 """Samples of each side that the trial is run on."""
 
+_DRAWN = 16
+"""Batches, of all that calibrate, by which a doubtful trial is quantized again."""
+
+
+def _healthy_and_useless(
+    context: GateContext, graph: Any, scored: list[Batch]
+) -> tuple[float, float] | None:
+    """Return noise:signal on calibration and on scored samples where only the first is healthy."""
+    # One by one, for a graph whose batch size is fixed.
+    calibration = first_samples(context.batches, _COMPARED)
+    noises = [_noise(context, graph, batches) for batches in (calibration, scored)]
+    on_calibration, on_scored = noises
+    if on_calibration is None or on_scored is None:
+        return None
+    if on_calibration > SANITY.healthy_noise or on_scored < SANITY.useless_noise:
+        return None
+    return on_calibration, on_scored
+
 
 def _as_batch(values: Tensor, axis: int | None, place: int) -> Tensor:
     """Return one of the samples, which lie first, as a batch of one with its samples at an axis."""
@@ -181,12 +199,13 @@ def _as_batch(values: Tensor, axis: int | None, place: int) -> Tensor:
     return values[place : place + 1].movedim(0, axis)
 
 
-def _noise(context: GateContext, batches: list[Batch], device: str) -> float | None:
+def _noise(context: GateContext, graph: Any, batches: list[Batch]) -> float | None:
     """Return noise:signal power over all outputs; None where they have no signal."""
+    device = context.contract.config.device
     noise = signal = 0.0
     for batch in batches:
         exact = run_graph(context.graph, batch, device)
-        outputs = run_graph(context.trial.graph, batch, device)
+        outputs = run_graph(graph, batch, device)
         for wanted, found in zip(exact, outputs, strict=True):
             signal += float((wanted.double() ** 2).sum())
             noise += float(((found.double() - wanted.double()) ** 2).sum())

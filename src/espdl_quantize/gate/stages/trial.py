@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from espdl_quantize.chip import Fault, check_legality
+from espdl_quantize.contract import Batch
 from espdl_quantize.core import Finding, FindingKind, Hint, Option
 from espdl_quantize.gate._context import GateContext
-from espdl_quantize.ppq import export, quantize, unsupported
+from espdl_quantize.ppq import QuantizedModel, export, quantize, unsupported
 from espdl_quantize.record.files import MODEL
-from espdl_quantize.setting import baseline, fit_to_model, resolve
+from espdl_quantize.setting import ResolvedSetting, baseline, fit_to_model, resolve
 from espdl_quantize.targets.ops import op_table, remedy_of, version_text
 
 SAMPLES = 8
@@ -27,14 +28,7 @@ so that what breaks them here is a warning."""
 def try_out(context: GateContext) -> Iterator[Finding]:
     """Quantize by the baseline's setting, export, and hold the file against the chip's rules."""
     config = context.contract.config
-    setting = baseline(0, num_of_bits=config.num_of_bits)
-    ops = {op.name: op.type for op in context.graph.operations.values()}
-    resolved = fit_to_model(
-        resolve(setting, context.target, config.device, esp_dl=config.esp_dl),
-        ops,
-        context.target,
-        esp_dl=config.esp_dl,
-    )
+    resolved = _resolved(context)
     batches = [context.batches[0].first(SAMPLES)]
     file = context.scratch / MODEL
     for message in resolved.warnings:
@@ -45,15 +39,7 @@ def try_out(context: GateContext) -> Iterator[Finding]:
         yield from faults
         return
     with context.progress.stage("quantize on one batch"):
-        quantized = quantize(
-            context.model,
-            config.model_copy(update={"calib_steps": STEPS}),
-            resolved,
-            batches,
-            context.progress,
-            engine=context.engine,
-            seed=context.options.seed,
-        )
+        quantized = quantize_trial(context, batches)
     with context.progress.stage("export"):
         layouts = export(quantized, file, engine=context.engine)
     context.trial = quantized
@@ -72,6 +58,32 @@ def _doubt(doubt: Fault, chip: str) -> Finding:
     hint = Hint(f"{remedy_of(doubt.op_type)}; ", version, " sees to it")
     message = f"{where} may not load on {chip}: {doubt.cause}"
     return Finding(FindingKind.NOTE, "needs_later_esp_dl", where, message, hint)
+
+
+def quantize_trial(context: GateContext, batches: list[Batch]) -> QuantizedModel:
+    """Quantize by the baseline's setting, calibrated by these few batches."""
+    config = context.contract.config
+    return quantize(
+        context.model,
+        config.model_copy(update={"calib_steps": max(STEPS, len(batches))}),
+        _resolved(context),
+        batches,
+        context.progress,
+        engine=context.engine,
+        seed=context.options.seed,
+    )
+
+
+def _resolved(context: GateContext) -> ResolvedSetting:
+    """Return what the baseline's setting comes to for this model."""
+    config = context.contract.config
+    setting = baseline(0, num_of_bits=config.num_of_bits)
+    return fit_to_model(
+        resolve(setting, context.target, config.device, esp_dl=config.esp_dl),
+        {op.name: op.type for op in context.graph.operations.values()},
+        context.target,
+        esp_dl=config.esp_dl,
+    )
 
 
 def _finding(fault: Fault, chip: str) -> Finding:
