@@ -47,7 +47,11 @@ def wanted() -> dict[Path, str]:
         assets / "user_quant_onnx_example.py": starter_contract("onnx"),
         assets / "extra_requirements.txt": _requirements(),
     }
-    for name, folder in (("classifier", "fashion_mnist"), ("detector", "scene_detector")):
+    for name, folder in (
+        ("classifier", "fashion_mnist"),
+        ("detector", "scene_detector"),
+        ("recurrent", "fashion_gru"),
+    ):
         source = ROOT / "examples" / folder / "user_quant.py"
         found[assets / f"example_{name}.py"] = source.read_text(encoding="utf-8")
     for path in sorted((SKILL / "references").glob("*.md")):

@@ -96,6 +96,7 @@ def test_what_is_generated_is_up_to_date() -> None:
         "extra_requirements.txt",
         "example_classifier.py",
         "example_detector.py",
+        "example_recurrent.py",
         "setting_json_schema.md",
         "contract.md",
         "decision_playbook.md",

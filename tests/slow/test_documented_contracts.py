@@ -74,3 +74,21 @@ def test_the_detector_and_its_page(tmp_path: Path) -> None:
     fields = vars(IterationRecord)["__pydantic_fields__"].items()
     described = {field.serialization_alias or name for name, field in fields}
     assert set(index) <= described | {"status"}
+
+
+def test_the_recurrent_model_and_its_page(tmp_path: Path) -> None:
+    folder = tmp_path / "iter_0"
+    contract = "examples/fashion_gru/user_quant.py"
+    printed = command("run", contract, "--output-dir", str(folder), "--baseline")
+    (shown,) = blocks(PAGES["docs/how-to/several-inputs.md"], "text")
+    assert missing(shown, printed) == []
+    index = json.loads((folder / "iteration_index.json").read_text())
+    # Frames are paired within their sequences: nearly all of 28 rows of 1,000 images.
+    assert index["signals"]["samples"] > 27_000
+    # A board copies the state's integers back as they are.
+    card = json.loads((folder / "model_card.json").read_text())
+    shape = [1, 1, 64]
+    ends = [end for end in (*card["inputs"], *card["outputs"]) if end["shape"] == shape]
+    assert [end["exponent"] for end in ends] == [-7, -7]
+    command("deploy", str(folder), "--project", str(tmp_path / "board"))
+    assert (tmp_path / "board" / "main" / "model.espdl").is_file()

@@ -15,7 +15,11 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.parametrize(
     ("name", "metric", "least"),
-    [("fashion_mnist", "top1", 91.0), ("scene_detector", "map50", 70.0)],
+    [
+        ("fashion_mnist", "top1", 91.0),
+        ("scene_detector", "map50", 70.0),
+        ("fashion_gru", "top1", 87.0),
+    ],
 )
 def test_an_example_holds(command: Command, name: str, metric: str, least: float) -> None:
     done = command("check", EXAMPLES / name / "user_quant.py", "--json")
