@@ -7,7 +7,7 @@ from espdl_quantize.contract import load_contract
 from espdl_quantize.core import Direction, NoProgress, Priority
 from espdl_quantize.gate import examine_first
 from espdl_quantize.iteration import RunOptions
-from espdl_quantize.record import IterationRecord, record_from_json
+from espdl_quantize.record import Budgets, IterationRecord, record_from_json
 from espdl_quantize.setting import baseline
 from espdl_quantize.tuning import BackendFacts, RealBackend, _real
 from tests.contracts import CONFIG, write_contract
@@ -30,6 +30,7 @@ def test_the_real_backend_is_run_iteration_with_a_contract(
         priority=Priority.SPEED,
         contract_key=contract.fingerprint,
         num_of_bits=8,
+        budgets=Budgets(),
     )
     called: list[tuple[Any, ...]] = []
 
