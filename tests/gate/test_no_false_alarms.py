@@ -111,7 +111,7 @@ def test_a_loader_may_begin_with_silence(scale: float, tmp_path: Path) -> None:
         "    parts = list(calibration_images(96).split(32))\n"
         f"    return [parts[0] * {scale}, *parts]",
         model="from tests.networks import network\n    return network('depthwise')",
-        evaluate=SCORE.format(kind="depthwise"),
+        evaluate=SCORE.format(kind="depthwise", shaped=""),
     )
     assert doubts(examined(path, tmp_path / "scratch")) == []
 
