@@ -24,7 +24,7 @@ def command(*arguments: str) -> str:
         capture_output=True,
         text=True,
         cwd=ROOT,
-        env={**os.environ, "COLUMNS": "150"},
+        env={**os.environ, "COLUMNS": "160"},
         check=False,
     )
     assert done.returncode == 0, done.stderr
