@@ -45,6 +45,7 @@ def check(
     """
     from espdl_quantize.gate import STAGES, GateContext, GateOptions, examine
     from espdl_quantize.iteration import captured
+    from espdl_quantize.record import FLOAT_MISMATCH
     from espdl_quantize.record.files import LOG
 
     path, progress_lines = whole(contract), whole_if_given(progress_json)
@@ -77,7 +78,7 @@ def check(
     verdict = ["the contract holds"]
     if no_score:
         verdict.append("evaluate() was not called")
-    if "float_mismatch" in report.facts:
+    if FLOAT_MISMATCH in report.facts:
         verdict.append("what is scored is another model than yours")
     print("; ".join(verdict))
 

@@ -49,6 +49,7 @@ from espdl_quantize.record.files import (
 )
 from espdl_quantize.record.float_reference import FloatScore, FloatScores, read_float_scores
 from espdl_quantize.record.iteration_record import (
+    FLOAT_MISMATCH,
     NO_LABELS,
     EngineFallback,
     Iteration,
@@ -66,6 +67,7 @@ from espdl_quantize.record.widths import OpGroup, Widths, write_widths
 
 __all__ = [
     "ARTIFACTS",
+    "FLOAT_MISMATCH",
     "GENERATOR",
     "NO_LABELS",
     "NO_LOSS",

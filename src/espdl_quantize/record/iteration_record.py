@@ -174,6 +174,11 @@ Width = Annotated[Integer, AfterValidator(_width)]
 """A width that a contract may state."""
 
 
+FLOAT_MISMATCH = "float_mismatch"
+"""The key of what differs between the contract's model and esp-ppq's reading, where that was
+allowed; check says it under the same name."""
+
+
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class IterationRecord(Lenient):
     """The content of iteration_index.json.

@@ -10,6 +10,7 @@ from espdl_quantize.contract import contradictions, read_model_file
 from espdl_quantize.core import Finding, FindingKind
 from espdl_quantize.gate._context import GateContext
 from espdl_quantize.ppq import probe_torch_model
+from espdl_quantize.record import FLOAT_MISMATCH
 
 
 def hold_inputs(context: GateContext) -> Iterator[Finding]:
@@ -69,7 +70,7 @@ def compare_models(context: GateContext) -> Iterator[Finding]:
     faults = equivalence.faults
     is_allowed = bool(faults) and context.options.allow_mismatch
     if is_allowed:
-        context.facts["float_mismatch"] = "; ".join(fault.line for fault in faults)
+        context.facts[FLOAT_MISMATCH] = "; ".join(fault.line for fault in faults)
     for finding in equivalence.findings:
         is_softened = is_allowed and finding.is_fault
         yield replace(finding, kind=FindingKind.WARNING) if is_softened else finding
