@@ -109,6 +109,14 @@ def test_a_folder_shows_itself(searched: eq.Result) -> None:
     assert page.is_file() and "<html" in page.read_text()
 
 
+def test_a_search_becomes_a_data_frame(searched: eq.Result) -> None:
+    pytest.importorskip("pandas")
+    frame = searched.to_pandas()
+    assert searched.best is not None
+    assert frame.loc[searched.best.id, "primary_value"] == searched.best.value
+    assert "signals" not in frame.columns
+
+
 def test_a_check_says_what_holds() -> None:
     checked = eq.check(
         model=depthwise_cnn(),

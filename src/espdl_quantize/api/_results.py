@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,11 +90,10 @@ class Result:
             import pandas
         except ImportError as error:
             raise InstallationError("to_pandas() needs pandas", "pip install pandas") from error
-        columns = [field.name for field in fields(ComparedIteration)]
         scalar = (str, int, float, bool, type(None))
         kept = [
             name
-            for name in columns
+            for name in ComparedIteration.model_fields
             if all(isinstance(getattr(row, name), scalar) for row in self.rows)
         ]
         return pandas.DataFrame(
