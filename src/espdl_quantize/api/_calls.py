@@ -1,22 +1,22 @@
-"""The functions: check, quantize, tune, load."""
+"""The functions: check, quantize, tune, load, and forward for an evaluation."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from espdl_quantize.api._results import CheckResult, Result
 from espdl_quantize.api.progress import Bar
-from espdl_quantize.contract import Contract, contract_of_objects, load_contract
+from espdl_quantize.contract import Batch, Contract, contract_of_objects, load_contract
 from espdl_quantize.core import Engine, NoProgress, UsageError
 from espdl_quantize.gate import STAGES, GateContext, GateOptions, examine
 from espdl_quantize.iteration import Prepared, RunOptions, captured, run_iteration
-from espdl_quantize.ppq import check_installation, target_names
+from espdl_quantize.ppq import check_installation, forwards, target_names
 from espdl_quantize.record import Iteration, iteration_folder, read_history
 from espdl_quantize.record.files import LOG
 from espdl_quantize.setting import Setting, baseline, load_setting, parse_setting
@@ -30,6 +30,9 @@ from espdl_quantize.tuning import (
     parse_duration,
 )
 from espdl_quantize.tuning import tune as search
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Evaluation = Callable[[Any], Any]
 _ESP_DL_VERSION = "esp_dl_version"
@@ -213,10 +216,7 @@ def quantize(
                 else load_contract(made, target_names(), esp_dl=_version(more))
             )
         chosen = _setting(setting, loaded.config.num_of_bits)
-        known = read_history(folder) if folder.is_dir() else None
-        taken = [] if known is None else [each.id for each in known.iterations]
-        taken += [] if known is None else [*known.reserved_ids]
-        place = iteration_folder(folder, max(taken, default=-1) + 1)
+        place = iteration_folder(folder, read_history(folder).next_id)
         options = RunOptions(seed=seed, engine=Engine(engine))
         run_iteration(loaded, chosen, place, options, bar or NoProgress())
     history = read_history(folder)
@@ -230,6 +230,33 @@ def load(outputs: str | Path = "outputs") -> Result:
         OutputFolderError: it cannot be read.
     """
     return Result.of(Path(outputs).absolute())
+
+
+def forward(graph: Any, batches: Iterable[Any], *, device: str = "cpu") -> Iterator[list[Tensor]]:
+    """Run the graph that evaluate() is given, float or quantized, on batch after batch.
+
+    ::
+
+        def evaluate(graph):
+            right = total = 0
+            for (logits,), labels in zip(eq.forward(graph, images), labels):
+                right += (logits.argmax(1) == labels).sum().item()
+                total += len(labels)
+            return 100 * right / total
+
+    Args:
+        graph: what evaluate() received.
+        batches: of each the inputs: a tensor ``[batch, ...]``, a list of them in the order of the
+            graph's inputs, or a dict by input name.
+        device: of the search.
+
+    Yields:
+        The outputs of each batch, in the order of the graph's outputs.
+
+    Raises:
+        TypeError: a batch is none.
+    """
+    yield from forwards(graph, map(Batch.of, batches), device)
 
 
 def _contract(

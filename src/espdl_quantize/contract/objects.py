@@ -10,6 +10,7 @@ import numbers
 import pickle
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
@@ -80,8 +81,7 @@ def contract_of_objects(
     take = collate or (lambda batch: _first_parts(batch, inputs))
     if any(key not in values for key in _DERIVED):
         values = _described(loader_of, take) | values
-    metric_name = metric or METRIC
-    values.setdefault("primary_metric", metric_name)
+    values.setdefault("primary_metric", metric or METRIC)
     values.setdefault("metric_direction", "max")
     steps = values["calib_steps"]
     functions["create_calib_dataloader"] = (
@@ -103,15 +103,7 @@ def contract_of_objects(
     digest = hashlib.sha256(config_text(contract.config))
     for function in given:
         digest.update(_code_of(function))
-    return Contract(
-        place,
-        contract.config,
-        contract.ignored_keys,
-        module,
-        digest.hexdigest(),
-        surroundings=contract.surroundings,
-        is_file=False,
-    )
+    return replace(contract, fingerprint=digest.hexdigest())
 
 
 def _in_eval_mode(model: Any) -> Any:
