@@ -7,6 +7,7 @@ from typing import Any
 
 from espdl_quantize.core import Finding, IterationError, error_of
 from espdl_quantize.ppq._targets import exported_op_types
+from espdl_quantize.targets.ops import op_table
 
 _NUMBER_OF_INPUTS = {"GRU": 6, "LSTM": 7}
 """Inputs of a recurrent op up to its last initial state (ONNX operator schemas, opset 14)."""
@@ -15,15 +16,6 @@ _ELSEWHERE = (
     "leave it out of the model: let the model put out what it reads, and compute it in the program "
     "on the chip and in evaluate()"
 )
-_REMEDIES = {
-    "InstanceNormalization": "train the model with BatchNorm2d, which is folded into its Conv, or "
-    "with LayerNorm (GroupNorm and InstanceNorm are both exported as InstanceNormalization)",
-    "GroupNormalization": "train the model with BatchNorm2d, which is folded into its Conv",
-    "Reciprocal": "write it as a Div of a constant by its input, such as torch.div(one, x) with "
-    "one a buffer of the model (1 / x is exported as Reciprocal)",
-    "Einsum": "write it as matmul and transpose",
-}
-"""By type of op, what to write instead."""
 
 
 def unsupported(graph: Any) -> list[Finding]:
@@ -58,7 +50,7 @@ def without_form(graph: Any) -> list[Finding]:
         Finding.of_error(
             IterationError(
                 f"op {op.name!r} ({op.type}) has no ESP-DL form: esp-ppq cannot export it",
-                _REMEDIES.get(op.type, _ELSEWHERE),
+                op_table().remedies.get(op.type, _ELSEWHERE),
             ),
             "no_espdl_form",
             f"op {op.name!r} ({op.type})",
