@@ -394,9 +394,5 @@ def clean_constants(graph: Graph) -> Iterator[str]:
         name, target = node.name, node.output[0]
         constant = graph.add_constant(target, value)
         graph.replace(node, [])
-        for reader in graph.nodes:
-            for place, each in enumerate(reader.input):
-                if each == target:
-                    reader.input[place] = constant
-        graph.forget()
+        graph.read_instead(target, constant)
         yield name

@@ -164,10 +164,14 @@ class Graph:
             self.replace(node, [self.node("Identity", [source], [target], node)])
             return
         self.replace(node, [])
+        self.read_instead(target, source)
+
+    def read_instead(self, name: str, other: str) -> None:
+        """Let all that read one tensor read another."""
         for reader in self.nodes:
-            for place, name in enumerate(reader.input):
-                if name == target:
-                    reader.input[place] = source
+            for place, each in enumerate(reader.input):
+                if each == name:
+                    reader.input[place] = other
         self.forget()
 
     def forget(self) -> None:
