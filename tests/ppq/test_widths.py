@@ -10,7 +10,8 @@ import pytest
 from espdl_quantize.chip import WITH_16_BITS
 from espdl_quantize.contract import Batch
 from espdl_quantize.core import NoProgress
-from espdl_quantize.ppq.measure.widths import MeasuredGroup, MeasuredWidths, measure_widths
+from espdl_quantize.ppq.measure.widths import MeasuredWidths, measure_widths
+from espdl_quantize.record import OpGroup
 from tests.chip.made import Export, make_export
 
 
@@ -39,7 +40,7 @@ def widths(plain: Export) -> MeasuredWidths:
     return measured(plain)
 
 
-def the_group(widths: MeasuredWidths, *ops: str) -> MeasuredGroup:
+def the_group(widths: MeasuredWidths, *ops: str) -> OpGroup:
     return next(group for group in widths.promotions if set(ops) == set(group.ops))
 
 

@@ -20,7 +20,7 @@ from espdl_quantize.ppq import (
     esp_ppq_version,
 )
 from espdl_quantize.ppq.measure import Measurements
-from espdl_quantize.record import OnChip, OpGroup, Widths, read_history, write_applied, write_widths
+from espdl_quantize.record import OnChip, Widths, read_history, write_applied, write_widths
 from espdl_quantize.record.files import (
     ALL_STATISTICS,
     CHIP_CHECK,
@@ -134,13 +134,16 @@ def write_widths_of(
     except Exception as error:
         traceback.print_exc()
         return [f"what 16 bits would win was not measured: {describe_failure(error)}"]
-    promotions, demotions = (
-        tuple(OpGroup(group.ops, group.noise, group.cuts) for group in groups)
-        for groups in (found.promotions, found.demotions)
-    )
     write_widths(
         folder,
-        Widths(found.noise, found.samples, bool(beyond), promotions, demotions, conversions),
+        Widths(
+            found.noise,
+            found.samples,
+            bool(beyond),
+            found.promotions,
+            found.demotions,
+            conversions,
+        ),
     )
     return []
 

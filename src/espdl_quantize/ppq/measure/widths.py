@@ -31,24 +31,10 @@ from espdl_quantize.ppq.fast import (
     store,
 )
 from espdl_quantize.ppq.measure.plan import Plan
+from espdl_quantize.record import OpGroup
 
 MOST_GROUPS = 60
 """Of more groups, those of the ops with the largest errors are measured."""
-
-
-@dataclass(frozen=True)
-class MeasuredGroup:
-    """Ops whose width is changed together.
-
-    Attributes:
-        ops: their names, in the order in which they run.
-        noise: noise power over signal power of the outputs with the changed width.
-        cuts: the activations that are cut to 8 bits behind the group.
-    """
-
-    ops: tuple[str, ...]
-    noise: float
-    cuts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,8 +50,8 @@ class MeasuredWidths:
 
     noise: float
     samples: int
-    promotions: tuple[MeasuredGroup, ...]
-    demotions: tuple[MeasuredGroup, ...]
+    promotions: tuple[OpGroup, ...]
+    demotions: tuple[OpGroup, ...]
 
 
 def measure_widths(
@@ -84,7 +70,7 @@ def measure_widths(
         device: where the graph runs.
         widest: types of the ops that the chip computes with 16 bits.
         errors: by computing op, the error at the outputs where it alone is quantized.
-        progress: told of each group.
+        progress: notified of each group.
     """
     plan = Plan.of(graph)
     inputs = feed(graph, batch)
@@ -94,14 +80,14 @@ def measure_widths(
         groups = Groups(plan, widest)
         promotions = groups.promotions(errors)
         demotions = groups.demotions()
-        measured: list[MeasuredGroup] = []
+        measured: list[OpGroup] = []
         for number, ops in enumerate((*promotions, *demotions)):
             total = len(promotions) + len(demotions)
             progress.update(number, total, f"group {number + 1} of {total}")
             narrow = number >= len(promotions)
             cuts = () if narrow else groups.cuts(ops)
             noise = trial.noise_with(ops, to_8_bits=narrow)
-            measured.append(MeasuredGroup(groups.in_order(ops), noise, cuts))
+            measured.append(OpGroup(groups.in_order(ops), noise, cuts))
     return MeasuredWidths(
         trial.noise,
         batch.sample_count,
@@ -113,7 +99,7 @@ def measure_widths(
 class Groups:
     """Which ops of a quantized graph change their width together.
 
-    A cluster is what cannot be told apart: a Conv and the Relu that its output is rounded behind,
+    A cluster is what has one width: a Conv and the Relu that its output is rounded behind,
     ops that hand integers on and what wrote these, an Add and the convolutions whose outputs have
     its scale. A group is a cluster with all the clusters that read what it puts out, and what
     those hand on through ops of one value, products and sums, up to the next ops with weights.
