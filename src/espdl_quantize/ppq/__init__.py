@@ -43,7 +43,6 @@ from espdl_quantize.ppq._targets import (
     exported_op_types,
     has_vector_unit,
     probe_target,
-    quantized_op_types,
     target_names,
 )
 from espdl_quantize.ppq._unseen import reads_of, scrambled, with_noise
@@ -102,7 +101,6 @@ __all__ = [
     "probe_target",
     "probe_torch_model",
     "quantize",
-    "quantized_op_types",
     "reads_of",
     "run_forward",
     "run_graph",

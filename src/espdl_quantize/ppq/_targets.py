@@ -93,19 +93,6 @@ def _one_conv_graph() -> tuple[Any, Any]:
 
 
 @cache
-def quantized_op_types(chip: str) -> frozenset[str]:
-    """Return the types of the ops that esp-ppq's quantizer for a chip quantizes."""
-    import esp_ppq.lib as ppq_lib
-    from esp_ppq.api import get_target_platform
-    from esp_ppq.core import NetworkFramework
-    from esp_ppq.IR import BaseGraph
-
-    empty = BaseGraph(name="probe", built_from=NetworkFramework.ONNX)
-    types: Any = ppq_lib.Quantizer(get_target_platform(chip, 8), empty).quant_operation_types
-    return frozenset(types)
-
-
-@cache
 def exported_op_types() -> frozenset[str]:
     """Return the types of the ops whose layout esp-ppq's exporter knows by name."""
     from esp_ppq.parser.espdl import espdl_typedef as sets
