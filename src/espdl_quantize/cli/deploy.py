@@ -96,15 +96,19 @@ def device_log(
     from espdl_quantize.core import dumps
     from espdl_quantize.report import record_log
 
-    told = record_log(output_dir, log, iteration, board=board)
-    measurement = told.measurement
+    stored = record_log(output_dir, log, iteration, board=board)
+    measurement = stored.measurement
     if as_json:
-        form = {"iteration": told.iteration.id, "path": str(told.path), "notes": list(told.notes)}
+        form = {
+            "iteration": stored.iteration.id,
+            "path": str(stored.path),
+            "notes": list(stored.notes),
+        }
         holds = not measurement.is_against_the_model
         print(dumps({"holds": holds, **form, "measured": measurement.as_json()}), end="")
     else:
-        _print(told.iteration.name, told.path, measurement)
-        for note in told.notes:
+        _print(stored.iteration.name, stored.path, measurement)
+        for note in stored.notes:
             say(f"note: {note}")
     sys.exit(EXIT_REFUSED if measurement.is_against_the_model else EXIT_OK)
 

@@ -283,7 +283,7 @@ class _Order:
             try:
                 file = read_model_file(self._contract.onnx_path)
             except ContractError:
-                # Told where the file is examined.
+                # The stage that examines the file names it.
                 return None
             return tuple(declared.name for declared in file.inputs)
         specs, names = self._contract.config.inputs, batch.names or ()

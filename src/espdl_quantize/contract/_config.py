@@ -151,7 +151,7 @@ class QuantConfig(BaseModel):
     """Convert an ONNX file's numbers of 16 bits to float32; without it such a file is refused."""
     esp_dl_version: Annotated[str, AfterValidator(_supported)] | None = None
     """The version of ESP-DL on the chip; without it, what needs a later one than was looked at is
-    told as a doubt, with it nothing is exported that the version lacks."""
+    a doubt, with it nothing is exported that the version lacks."""
     model_name: str | None = None
     """The name in reports; without it, that of the ONNX file, or of the contract's file, or of its
     folder where the file is called user_quant.py."""

@@ -69,7 +69,7 @@ class GateContext:
         scratch: a folder for files that may be removed after the examination.
         options: what is examined.
         progress: receives the stages.
-        facts: what is told of a contract that holds, by name, in the order of their stages.
+        facts: what is known of a contract that holds, by name, in the order of their stages.
         reads_all: read the whole calibration data, for the iteration that follows.
         faulty: keys and functions of the contract that harmless ones stand in for.
         contract: the loaded module.
@@ -133,7 +133,7 @@ class GateContext:
         """Take a few samples of every batch that calibrates; only the first were read so far.
 
         The first may be of one kind: the first frames of every sequence with a state of zeros, or
-        one class. So what is odd in them is told once it is odd in all.
+        one class. So what is odd in them is reported once it is odd in all.
 
         Returns:
             Whether :attr:`drawn` was not there and now is.

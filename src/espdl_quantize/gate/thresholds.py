@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class SanityThresholds:
-    """When data or a score is told as odd."""
+    """When data or a score counts as odd."""
 
     std_ratio: float = 1.8
     """Of the standard deviations of calibration and scoring inputs. Pixels in 0..1 against those in

@@ -161,7 +161,7 @@ class IterationCost(BaseModel):
         default=None, description="Activations, and weights that are copied."
     )
     flash_bytes: int | None = None
-    problem: str | None = Field(default=None, description="Why nothing can be told of it.")
+    problem: str | None = Field(default=None, description="Why nothing is known of it.")
 
 
 class LayerTime(BaseModel):

@@ -96,7 +96,7 @@ class JobTools:
     ) -> Job:
         """Check a contract: form, data, model, a trial quantization and the float model's score.
 
-        All faults that can be seen are told in one go, each with its remedy.
+        All faults that can be seen are named in one go, each with its remedy.
 
         Executes the user's module, as a job. Waits up to wait_seconds for its end; then call status
         with the job_id. Next: run_iteration or tune. The same check twice is one job.

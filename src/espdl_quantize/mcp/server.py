@@ -83,7 +83,7 @@ class Server(MCPServer[None]):
             if failure is None:
                 raise
             return _refusal(failure)
-        return _told(result, size) if isinstance(result, CallToolResult) else result
+        return _presented(result, size) if isinstance(result, CallToolResult) else result
 
     async def run_stdio_async(self) -> None:
         """Serve stdin and stdout until the client closes them, or SIGINT comes."""
@@ -111,7 +111,7 @@ class Server(MCPServer[None]):
         return self._known[name]
 
     def _as_error(self, name: str, cause: BaseException | None) -> EspdlQuantizeError | None:
-        """Return what a client is told of an error; None where it is a fault of ours."""
+        """Return what a client gets of an error; None where it is a fault of ours."""
         if isinstance(cause, EspdlQuantizeError):
             return cause
         if isinstance(cause, ValidationError):
@@ -209,16 +209,16 @@ def _asked_size(arguments: dict[str, Any]) -> int:
 
 def _refusal(error: EspdlQuantizeError) -> CallToolResult:
     form = error.to_json(MCP)
-    told = {
+    shown = {
         key: form[key] for key in ("kind", "message", "hint", "exit_code", "faults") if key in form
     }
-    if not told["hint"]:
-        told["hint"] = "guide has the order of calls"
-    content, _ = texts.fitted(texts.cleaned({"ok": False, "error": told}), texts.DEFAULT_SIZE // 2)
+    if not shown["hint"]:
+        shown["hint"] = "guide has the order of calls"
+    content, _ = texts.fitted(texts.cleaned({"ok": False, "error": shown}), texts.DEFAULT_SIZE // 2)
     return CallToolResult(content=[_text(texts.dumped(content))], is_error=True)
 
 
-def _told(result: CallToolResult, size: int) -> CallToolResult:
+def _presented(result: CallToolResult, size: int) -> CallToolResult:
     """Return a result clean, within its size, and its text in few words."""
     if result.structured_content is None:
         found = "\n".join(part.text for part in result.content if isinstance(part, TextContent))

@@ -1,4 +1,4 @@
-"""What a client's model is given to read: clean, short, and with its source told.
+"""What a client's model is given to read: clean, short, and with its source named.
 
 Names of ops, messages and logs come from the user's module and model, and so from anybody.
 """

@@ -25,7 +25,7 @@ _LARGEST = 16 << 20
 """Bytes of a line; a setting takes some thousand."""
 _AT_ONCE = 1 << 16
 _PATIENCE = 3.0
-"""Seconds for calls that run when the server is told to end."""
+"""Seconds for calls that run when the server is asked to end."""
 
 
 def fault_of(line: bytes) -> dict[str, Any] | None:
@@ -79,7 +79,7 @@ class Output:
         self._lock = anyio.Lock()
 
     async def write(self, text: str) -> None:
-        """Write a line; a client that has gone is told nothing."""
+        """Write a line; a client that has gone gets nothing."""
         async with self._lock:
             await anyio.to_thread.run_sync(self._write, text.encode("utf-8", "replace"))
 

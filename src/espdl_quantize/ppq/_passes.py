@@ -38,7 +38,7 @@ def prepare_passes(
 
     Args:
         quantizer: of esp-ppq.
-        progress: told of each pass.
+        progress: notified of each pass.
         engine: has parts of its own.
         memory: the engine takes what it knows of from it.
         percentile: of the calibration of activations that goes by it; None for esp-ppq's own.

@@ -30,11 +30,11 @@ def probe_torch_model(contract: Contract, batch: Batch) -> None:
         except Exception as error:
             raise ContractError(
                 f"the torch model fails on {name}: {describe_failure(error)}",
-                _mend(model, inputs, error),
+                _hint_torch(model, inputs, error),
             ) from error
 
 
-def _mend(model: Any, inputs: Batch, error: BaseException) -> str:
+def _hint_torch(model: Any, inputs: Batch, error: BaseException) -> str:
     """Say what is most likely wrong: numbers of another type, or a batch size that is built in."""
     first = inputs.tensors[0]
     weight = next(iter(model.parameters()), None)

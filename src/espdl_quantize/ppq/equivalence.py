@@ -209,7 +209,7 @@ class Place:
 
 
 def _worst_sample(inputs: Batch, outputs: Mapping[str, Any], wanted: Sequence[Any]) -> Batch:
-    """Return the sample whose outputs differ most; the first one where that cannot be told."""
+    """Return the sample whose outputs differ most; the first one where that is not known."""
     count = inputs.sample_count
     errors = np.zeros(count)
     for value, theirs in zip(outputs.values(), wanted, strict=True):

@@ -328,7 +328,7 @@ class History:
 
     @cached_property
     def cheapest_near_best(self) -> Iteration | None:
-        """The quickest that cannot be told from best; None where it is best, or none is known."""
+        """The quickest that is best within noise; None where it is best, or none is known."""
         best = self.best
         time = None if best is None else self.prices.time(best)
         if best is None or time is None:

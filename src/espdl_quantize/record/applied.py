@@ -109,8 +109,8 @@ def load_applied(iteration: Iteration) -> Applied:
     except SettingError:
         setting = iteration.setting
     warnings = summary.get("warnings")
-    told = warnings if isinstance(warnings, list) else []
-    return Applied(setting, bits or DEFAULT_BITS, tuple(text(warning) or "" for warning in told))
+    listed = warnings if isinstance(warnings, list) else []
+    return Applied(setting, bits or DEFAULT_BITS, tuple(text(warning) or "" for warning in listed))
 
 
 def applied_width(folder: Path) -> int | None:

@@ -33,7 +33,8 @@ _OURS = (*FILES, *EXTRAS, DESCRIPTION)
 def write_best(outputs: Path, best: Iteration) -> list[str]:
     """Swap in a new ``best/``; a reader sees the old folder or the new one.
 
-    Files of the user's in the old folder are kept, a folder that is not ours is moved aside.
+    Files of the user's in the old folder are kept, a folder that is not ours is
+    renamed.
 
     Returns:
         What the reader should know.
@@ -58,7 +59,7 @@ def write_front(outputs: Path, others: Sequence[Iteration]) -> list[str]:
     """Swap in a new ``front/`` with a folder for each iteration; without any, there is none.
 
     What is no longer on the front goes. Files of the user's are kept, a folder that is not ours is
-    moved aside.
+    kept under another name.
 
     Args:
         outputs: the output folder.
@@ -136,9 +137,9 @@ def _swap_in(
             if _is_empty(folder):
                 folder.rmdir()
             elif folder.is_symlink() or not (folder / mark).is_file():
-                aside = free_name(outputs, f"{name}.foreign")
-                folder.rename(aside)
-                notes.append(f"{name}/ was not written by this tool; it is now {aside.name}")
+                renamed = free_name(outputs, f"{name}.foreign")
+                folder.rename(renamed)
+                notes.append(f"{name}/ was not written by this tool; it is now {renamed.name}")
             else:
                 keep(folder, fresh)
                 folder.rename(retired)

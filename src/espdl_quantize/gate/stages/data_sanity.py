@@ -72,7 +72,7 @@ def _nothing(context: GateContext) -> Iterator[Finding]:
 def compare_inputs(context: GateContext) -> Iterator[Finding]:
     """Hold what is scored against what calibrates, input by input.
 
-    What is odd in the first batches is looked for in all of them before it is told.
+    What is odd in the first batches is looked for in all of them before it is reported.
     """
     watcher = context.scored.watcher
     drawn = watcher.drawn() if isinstance(watcher, ScoredInputs) else []

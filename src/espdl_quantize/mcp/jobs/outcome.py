@@ -160,7 +160,7 @@ def _printed_error(value: dict[str, Any]) -> ErrorInfo | None:
     _respell(error)
     form = {"message": "", "hint": "", "exit_code": 1, **error, "faults": value.get("faults", [])}
     if isinstance(form["faults"], list) and form["faults"]:
-        # Each is told on its own.
+        # Each has an entry of its own.
         count = len(form["faults"])
         form["message"] = f"the contract has {count} fault{'s' if count > 1 else ''}, see faults"
     # Of check, which prints them beside the error; a run has its faults within.

@@ -114,8 +114,8 @@ def _ranking(step: Step) -> Iterator[str]:
             f"  iter_{best.highest_score} scored higher, within noise; ties go to what costs "
             "the chip less, then to noise at the outputs that is less beyond chance"
         )
-    for told in comparison.cost_lines:
-        yield f"  {plain(told, 600)}"
+    for line in comparison.cost_lines:
+        yield f"  {plain(line, 600)}"
     if len(iterations) > _SHOWN:
         yield f"  ... {len(iterations) - _SHOWN} earlier iterations are in comparison.json"
     for record in iterations[-_SHOWN:]:
