@@ -24,7 +24,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> IterationRecord:
     write_run(tmp_path / "made", row, model_name="net")
     record = read_record(tmp_path / "made/iter_0")
     backend = SimpleNamespace(run=lambda *_: record)
-    monkeypatch.setattr(_backend, "backend_of", lambda *_: nullcontext(backend))
+    monkeypatch.setattr(_backend, "backend_of", lambda *_, **__: nullcontext(backend))
     write_contract(tmp_path)
     (tmp_path / "my.json").write_text(json.dumps({**baseline(1).model_dump(exclude_none=True)}))
     return record
