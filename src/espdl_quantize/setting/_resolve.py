@@ -147,8 +147,8 @@ def _width_warnings(setting: Setting, target: TargetFacts) -> Iterator[str]:
     if any(bits == "w8a16" for _, bits in _widths(setting)):
         newest = version_text(op_table().version)
         yield (
-            f"w8a16: ESP-DL {newest} has no kernel for 16-bit activations with 8-bit weights; it is "
-            "the newest that was looked at, and the model needs a later version that has one"
+            f"w8a16: ESP-DL {newest} has no kernel for 16-bit activations with 8-bit weights; it "
+            "is the newest that was looked at, and the model needs a later version that has one"
         )
     is_wide = activation_bits(width_of(setting, target.num_of_bits)) == 16
     if setting.int16_tables and not is_wide and not int16_ops(setting):
