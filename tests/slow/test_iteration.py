@@ -150,6 +150,10 @@ def test_everything_equals_plain_esp_ppq(
         setting.tqt_optimization_setting.steps = TQT["steps"]
         setting.tqt_optimization_setting.lr = TQT["lr"]
         setting.tqt_optimization_setting.collecting_device = "cpu"
+    elif target == "esp32p4":
+        # kl leaves a channel of the demo that this chip would have to shift left.
+        fields = {"calib_algorithm": "minmax"}
+        setting.quantize_activation_setting.calib_algorithm = "minmax"
     folder = tmp_path / "outputs" / "iter_1"
     index = run(path, folder, RunOptions(engine=engine), **fields)
 
@@ -352,18 +356,24 @@ def test_the_float_model_is_scored_once_per_folder(
         "    return {'top1': agreement(quant_graph, 64)}"
     )
     contract = write_contract(tmp_path, evaluate=evaluate)
-    for number in range(2):
-        index = run(contract, tmp_path / "outputs" / f"iter_{number}")
-        assert index["float_value"] == 100.0
-    assert len((tmp_path / "calls").read_text()) == 3  # float once, quantized twice
+
+    def calls() -> int:
+        return len((tmp_path / "calls").read_text())
+
+    outputs = tmp_path / "outputs"
+    assert run(contract, outputs / "iter_0")["float_value"] == 100.0
+    before = calls()
+    # Another setting: one that changes nothing would not be scored at all.
+    assert run(contract, outputs / "iter_1", calib_algorithm="minmax")["float_value"] == 100.0
+    assert calls() == before + 1
     model = "from tests.networks import network\n    return network('residual')"
     contract = write_contract(tmp_path, evaluate=evaluate, model=model)
     with pytest.raises(OutputFolderError, match="was edited since"):
-        run(contract, tmp_path / "outputs" / "iter_2")
-    assert not (tmp_path / "outputs" / "iter_2").exists()
-    assert len((tmp_path / "calls").read_text()) == 3
+        run(contract, outputs / "iter_2")
+    assert not (outputs / "iter_2").exists()
+    assert calls() == before + 1
     assert run(contract, tmp_path / "others" / "iter_0")["float_value"] < 100.0
-    assert len((tmp_path / "calls").read_text()) == 5
+    assert calls() >= before + 3
 
 
 def test_full_eval_compares_with_the_full_float_score(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from espdl_quantize.contract import contradictions, read_model_file
 from espdl_quantize.core import Finding, FindingKind
 from espdl_quantize.gate._context import GateContext
 from espdl_quantize.ppq import probe_torch_model
+from espdl_quantize.ppq.unsupported import unsupported
 from espdl_quantize.record import FLOAT_MISMATCH
 
 
@@ -64,6 +65,10 @@ def read_model(context: GateContext) -> Iterator[Finding]:
 
 def compare_models(context: GateContext) -> Iterator[Finding]:
     """Compare what esp-ppq reads with the user's own model."""
+    if unsupported(context.graph):
+        # The trial names these ops. A recurrent one without a state reads otherwise as well, of
+        # which the cause would be guessed.
+        return
     equivalence = context.prepared.equivalence(context.probe())
     if equivalence.largest is not None and isfinite(equivalence.largest):
         context.facts["float_difference"] = equivalence.largest
