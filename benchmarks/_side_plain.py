@@ -17,7 +17,7 @@ from esp_ppq.quantization.analyse import (
 
 from benchmarks._side import Clock, contract_of, exponents_of, read_job, write_result
 from espdl_quantize.contract import Contract
-from espdl_quantize.ppq import probe_target
+from espdl_quantize.ppq import prepare_device, probe_target
 from espdl_quantize.ppq._quantize import to_esp_ppq
 from espdl_quantize.ppq.patches import When, installed
 from espdl_quantize.setting import parse_setting, resolve
@@ -25,6 +25,8 @@ from espdl_quantize.setting import parse_setting, resolve
 
 def _iterate(contract: Contract, fields: dict[str, Any], clock: Clock) -> dict[str, Any]:
     config = contract.config
+    # Full float32 on a GPU, as the other side computes.
+    prepare_device(config.device)
     resolved = resolve(parse_setting({"iteration_id": 0, **fields}), probe_target(config.target))
     setting, _ = to_esp_ppq(resolved.setting, config.target, config.num_of_bits)
     loader = contract.call("create_calib_dataloader")

@@ -6,7 +6,7 @@ import pytest
 
 import espdl_quantize
 from espdl_quantize.core import InstallationError
-from espdl_quantize.ppq import PATCHES, check_device, check_installation, esp_ppq_version
+from espdl_quantize.ppq import PATCHES, check_installation, esp_ppq_version, prepare_device
 from espdl_quantize.ppq._installation import (
     ANY_VERSION,
     REQUIRED,
@@ -36,9 +36,9 @@ def test_a_cuda_device_that_is_not_there_is_told() -> None:
 
     if torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")
-    check_device("cpu")
+    prepare_device("cpu")
     with pytest.raises(InstallationError, match="no CUDA device"):
-        check_device("cuda")
+        prepare_device("cuda")
 
 
 @pytest.mark.parametrize("version", ["1.3.11", "1.3.12rc1", "1.2", "1.4", "1.4.0rc1", "2.0.1"])

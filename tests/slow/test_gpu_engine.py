@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from espdl_quantize.cli.engines import TOLERANCE, largest_difference
+from espdl_quantize.ppq import prepare_device
 from espdl_quantize.ppq.fast import _gpu
 from tests.slow.test_fast_engine import ENGINES, Case, same_weights, scales
 
@@ -31,6 +32,13 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def test_the_kernels_give_torchs_numbers() -> None:
     assert _gpu.kernels() is not None
+
+
+def test_a_convolution_computes_in_float32() -> None:
+    prepare_device("cuda")
+    x, weight = torch.randn(8, 64, 32, 32), torch.randn(64, 64, 3, 3)
+    here = torch.nn.functional.conv2d(x.cuda(), weight.cuda()).cpu()
+    assert (here - torch.nn.functional.conv2d(x, weight)).norm() < 1e-5 * here.norm()
 
 
 @on_every_network

@@ -31,7 +31,7 @@ def preview_iteration(
     Raises:
         EspdlQuantizeError: what would be refused before anything runs.
     """
-    from espdl_quantize.ppq import check_device, probe_target
+    from espdl_quantize.ppq import prepare_device, probe_target
 
     contract_path, folder = whole(contract_path), whole(folder).resolve()
     number = iteration_number(folder)
@@ -40,7 +40,7 @@ def preview_iteration(
         setting = setting.model_copy(update={"iteration_id": number})
     contract = load(contract_path, esp_dl=esp_dl)
     config = contract.config
-    check_device(config.device)
+    prepare_device(config.device)
     setting = with_calibration(setting, config.num_of_bits)
     target = probe_target(config.target, config.num_of_bits)
     resolved = resolve(setting, target, config.device, esp_dl=config.esp_dl)

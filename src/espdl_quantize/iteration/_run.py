@@ -54,12 +54,12 @@ from espdl_quantize.ppq import (
     FloatModel,
     QuantizedModel,
     batch_digests,
-    check_device,
     check_installation,
     describe_failure,
     engine_for,
     export,
     graph_digest,
+    prepare_device,
     probe_target,
     quantize,
     run_forward,
@@ -202,7 +202,7 @@ def _run_stages(context: Context) -> None:
     context.warnings += [f"QUANT_CONFIG[{key!r}] is ignored" for key in contract.ignored_keys]
     with context.timed(Stage.CHECK_INSTALLATION):
         check_installation()
-        check_device(config.device)
+        prepare_device(config.device)
         target = probe_target(config.target, config.num_of_bits)
         resolved = resolve(context.setting, target, config.device, esp_dl=config.esp_dl)
         context.warnings += resolved.warnings

@@ -12,10 +12,10 @@ from espdl_quantize.core import Engine, Json, OutputFolderError, Progress, Stage
 from espdl_quantize.iteration._console import captured
 from espdl_quantize.iteration._prepared import Prepared
 from espdl_quantize.ppq import (
-    check_device,
     check_installation,
     engine_for,
     export,
+    prepare_device,
     probe_target,
     quantize,
     seed_everything,
@@ -87,7 +87,7 @@ def verify_iteration(
         fresh = Path(scratch) / MODEL
         with captured(Path(scratch) / LOG), engine.install():
             check_installation()
-            check_device(config.device)
+            prepare_device(config.device)
             target = probe_target(config.target, config.num_of_bits)
             made_for = record.esp_dl_version
             esp_dl = None if made_for is None else parse_version(made_for)

@@ -18,9 +18,9 @@ from espdl_quantize.ppq._graph import (
 )
 from espdl_quantize.ppq._installation import (
     SUPPORTED_VERSIONS,
-    check_device,
     check_installation,
     esp_ppq_version,
+    prepare_device,
 )
 from espdl_quantize.ppq._passes import field_of_pass
 from espdl_quantize.ppq._probe import (
@@ -76,7 +76,6 @@ __all__ = [
     "ReusedPass",
     "SimplifiedOp",
     "batch_digests",
-    "check_device",
     "check_installation",
     "computing_op_types",
     "configured_variables",
@@ -96,6 +95,7 @@ __all__ = [
     "is_spilling",
     "load_torch_model",
     "parse_onnx",
+    "prepare_device",
     "prepare_float_model",
     "probe_float_model",
     "probe_target",

@@ -17,8 +17,8 @@ from espdl_quantize.core import Finding, FindingKind
 from espdl_quantize.gate._context import GateContext
 from espdl_quantize.iteration import Prepared
 from espdl_quantize.ppq import (
-    check_device,
     check_installation,
+    prepare_device,
     probe_target,
     seed_everything,
     target_names,
@@ -80,7 +80,7 @@ def probe_chip(context: GateContext) -> Iterator[Finding]:
     """Look at the device, and at what the chip's quantizer does."""
     config = context.contract.config
     context.facts["model"] = context.contract.model_name
-    check_device(config.device)
+    prepare_device(config.device)
     context.has_device = True
     if not context.faulty & OF_THE_CHIP:
         target = context.target = probe_target(config.target, config.num_of_bits)
