@@ -96,17 +96,17 @@ def test_numbers_beyond_a_float_are_no_parameters(number: str, tmp_path: Path) -
         load_setting(file)
 
 
-def test_a_million_ops_are_read_in_seconds(tmp_path: Path) -> None:
+def test_two_hundred_thousand_ops_are_read_in_seconds(tmp_path: Path) -> None:
     write_history(tmp_path, swept(*SWEEP), evidence())
     op = {"name": "x", "op_type": "Conv", "inputs": ["a"], "outputs": ["b"]}
-    ops = ",".join(json.dumps(op | {"name": f"conv{number}"}) for number in range(1_000_000))
+    ops = ",".join(json.dumps(op | {"name": f"conv{number}"}) for number in range(200_000))
     best = read_history(tmp_path).best
     assert best is not None
-    (best.folder / "simplified_ops.json").write_text(f'{{"count": 1000000, "ops": [{ops}]}}')
+    (best.folder / "simplified_ops.json").write_text(f'{{"count": 200000, "ops": [{ops}]}}')
     started = time.perf_counter()
     result = compare(tmp_path)
     assert result.exit_code == 0
-    assert time.perf_counter() - started < 60
+    assert time.perf_counter() - started < 30
 
 
 def test_names_in_files_lead_nowhere(tmp_path: Path) -> None:

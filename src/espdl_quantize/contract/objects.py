@@ -7,7 +7,6 @@ import inspect
 import itertools
 import math
 import numbers
-import pickle
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -274,4 +273,4 @@ def _instructions(code: CodeType) -> Iterator[bytes]:
         else:
             # A set's order, and so its repr, changes from process to process.
             ordered = sorted(map(repr, constant)) if isinstance(constant, frozenset) else constant
-            yield pickle.dumps(ordered, protocol=4)
+            yield repr(ordered).encode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from espdl_quantize.record._history import History
@@ -121,11 +122,35 @@ class Evidence:
 
     def op(self, name: str) -> GraphOp | None:
         """Return an op of the simplified graph by its name."""
-        return next((op for op in self.ops if op.name == name), None)
+        return self._ops_by_name.get(name)
+
+    def readers(self, variable: str) -> list[GraphOp]:
+        """Return the ops of the simplified graph that read a variable."""
+        return self._readers.get(variable, [])
 
     def rows(self, op: str) -> list[VariableStats]:
         """Return the statistics of the variables of one op."""
-        return [row for row in self.stats if row.op == op]
+        return self._rows_by_op.get(op, [])
+
+    # A graph may have thousands of ops, each of which is looked up.
+    @cached_property
+    def _ops_by_name(self) -> dict[str, GraphOp]:
+        return {op.name: op for op in reversed(self.ops)}
+
+    @cached_property
+    def _readers(self) -> dict[str, list[GraphOp]]:
+        readers: dict[str, list[GraphOp]] = {}
+        for op in self.ops:
+            for variable in dict.fromkeys(op.inputs):
+                readers.setdefault(variable, []).append(op)
+        return readers
+
+    @cached_property
+    def _rows_by_op(self) -> dict[str, list[VariableStats]]:
+        rows: dict[str, list[VariableStats]] = {}
+        for row in self.stats:
+            rows.setdefault(row.op, []).append(row)
+        return rows
 
 
 def load_evidence(iteration: Iteration) -> Evidence:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal
 from espdl_quantize.search._describe import ratio
 from espdl_quantize.search.levers._base import Judgement, Lever
 from espdl_quantize.search.triggers import (
-    has_layer_behind,
     largest_weight,
+    layers_followed,
     next_conv,
     weight_stats,
 )
@@ -72,13 +72,14 @@ class SplitChannels(Lever):
 def _choose(state: SearchState) -> tuple[str, str, str, float] | None:
     """Return the pair of highest kurtosis, that kurtosis in words, and the threshold."""
     evidence = state.best_evidence
+    followed = layers_followed(evidence, _OPT_LEVEL)
     pairs = []
     for op in dict.fromkeys(stats.op for stats in evidence.stats if stats.op_type == "Conv"):
         weight, partner = weight_stats(evidence, op), next_conv(evidence, op)
         kurtosis = weight.float_kurtosis if weight else None
         if (
             partner is None
-            or not has_layer_behind(evidence, op, _OPT_LEVEL)
+            or op not in followed
             or kurtosis is None
             or kurtosis <= state.options.thresholds.split_kurtosis
         ):

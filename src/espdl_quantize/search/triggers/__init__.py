@@ -17,11 +17,11 @@ from espdl_quantize.search.triggers._distributions import (
 )
 from espdl_quantize.search.triggers._finding import Finding, has_bias, weight_stats, worst_ops
 from espdl_quantize.search.triggers._idle import (
-    has_layer_behind,
     idle_bias_correction,
     idle_equalization,
     is_surely_below,
     largest_weight,
+    layers_followed,
 )
 from espdl_quantize.search.triggers._layers import (
     R8Verdict,
@@ -85,12 +85,12 @@ __all__ = [
     "find_triggers",
     "gap_points",
     "has_bias",
-    "has_layer_behind",
     "idle_bias_correction",
     "idle_equalization",
     "is_surely_below",
     "judge_r8",
     "largest_weight",
+    "layers_followed",
     "next_conv",
     "outliers",
     "r1_heavy_tail",

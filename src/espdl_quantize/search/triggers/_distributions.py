@@ -148,8 +148,8 @@ def next_conv(evidence: Evidence, op: str) -> str | None:
     if node is None or node.op_type not in _CONVS:
         return None
     for _ in range(2):
-        outputs = set(node.outputs)
-        followers = [other for other in evidence.ops if outputs & set(other.inputs)]
+        readers = (reader for name in node.outputs for reader in evidence.readers(name))
+        followers = list(dict.fromkeys(readers))
         if len(followers) != 1:
             return None
         node = followers[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from espdl_quantize.record import Evidence
+from espdl_quantize.record import Evidence, GraphOp
 from espdl_quantize.search._describe import ratio
 from espdl_quantize.search.triggers._finding import weight_stats
 
@@ -49,7 +49,7 @@ def idle_equalization(evidence: Evidence, threshold: float, level: int) -> str |
     if not evidence.ops:
         return None
     weighted = [op for op in evidence.ops if op.op_type in _WEIGHTED]
-    if not any(has_layer_behind(evidence, op.name, level) for op in weighted):
+    if not layers_followed(evidence, level):
         return "no layer with weights follows another one across ops that equalization crosses"
     largest = [largest_weight(evidence, op.name) for op in weighted]
     known = sorted((value for value in largest if value is not None), reverse=True)
@@ -70,27 +70,27 @@ def idle_bias_correction(evidence: Evidence) -> str | None:
     return "no Conv, ConvTranspose or Gemm has a bias to correct"
 
 
-def has_layer_behind(evidence: Evidence, name: str, level: int) -> bool:
-    """Tell whether a layer with weights follows an op across ops that equalization crosses.
+def layers_followed(evidence: Evidence, level: int) -> frozenset[str]:
+    """Return the layers with weights that another one follows across ops that equalization crosses.
 
     Args:
         evidence: has the graph.
-        name: of an op of it.
         level: ``opt_level`` of the pass.
     """
-    crossed = _CROSSED[level]
-    readers: dict[str, list[str]] = {}
-    ops = {op.name: op for op in evidence.ops}
+    writers: dict[str, list[GraphOp]] = {}
     for op in evidence.ops:
-        for variable in op.inputs:
-            readers.setdefault(variable, []).append(op.name)
-    left, seen = [name], {name}
+        for variable in op.outputs:
+            writers.setdefault(variable, []).append(op)
+    followed: set[str] = set()
+    # From every layer backwards, each tensor once: a graph may have thousands of layers.
+    left = [name for op in evidence.ops if op.op_type in _WEIGHTED for name in op.inputs]
+    seen = set(left)
     while left:
-        for variable in ops[left.pop()].outputs:
-            for reader in readers.get(variable, ()):
-                if ops[reader].op_type in _WEIGHTED:
-                    return True
-                if ops[reader].op_type in crossed and reader not in seen:
-                    seen.add(reader)
-                    left.append(reader)
-    return False
+        for op in writers.get(left.pop(), ()):
+            if op.op_type in _WEIGHTED:
+                followed.add(op.name)
+            elif op.op_type in _CROSSED[level]:
+                new = set(op.inputs) - seen
+                seen |= new
+                left += new
+    return frozenset(followed)
