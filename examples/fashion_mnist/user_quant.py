@@ -29,7 +29,7 @@ QUANT_CONFIG: dict[str, Any] = {
     "batch_size": BATCH,
     "target": os.environ.get("ESPDL_TARGET", "esp32s3"),
     "num_of_bits": 8,
-    "device": "cpu",
+    "device": os.environ.get("ESPDL_DEVICE", "cpu"),
     "calib_steps": 8,
     "primary_metric": "top1",
     "metric_direction": "max",
@@ -73,9 +73,10 @@ def evaluate_final(quant_graph: BaseGraph) -> dict[str, Any]:
 def _score(quant_graph: BaseGraph, part: slice) -> dict[str, Any]:
     from esp_ppq.executor import TorchExecutor
 
-    images = normalise(_load("test_images")[part])
-    labels = _load("test_labels")[part].long()
-    executor = TorchExecutor(graph=quant_graph, device="cpu")
+    device = QUANT_CONFIG["device"]
+    images = normalise(_load("test_images")[part]).to(device)
+    labels = _load("test_labels")[part].long().to(device)
+    executor = TorchExecutor(graph=quant_graph, device=device)
     right = []
     with torch.no_grad():
         for start in range(0, len(labels), SCORE_BATCH):
