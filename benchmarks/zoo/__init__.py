@@ -1,0 +1,1 @@
+"""Several strategies search real networks for the same wall time: ``python -m benchmarks.zoo``."""

