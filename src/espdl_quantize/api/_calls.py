@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from espdl_quantize.api._results import CheckResult, Result
 from espdl_quantize.api.progress import Bar
 from espdl_quantize.contract import Batch, Contract, contract_of_objects, load_contract
-from espdl_quantize.core import Engine, NoProgress, UsageError
+from espdl_quantize.core import Engine, NoProgress, Strategy, UsageError
 from espdl_quantize.gate import STAGES, GateContext, GateOptions, examine
 from espdl_quantize.iteration import Prepared, RunOptions, captured, run_iteration
 from espdl_quantize.ppq import check_installation, forwards, target_names
@@ -96,6 +96,7 @@ def tune(
     outputs: str | Path = "outputs",
     iterations: int | None = None,
     time: str | float | None = None,
+    strategy: str | None = None,
     policy: str = "evidence",
     seed: int = 0,
     ignore_plateau: bool = False,
@@ -122,6 +123,8 @@ def tune(
         outputs: the folder of the search.
         iterations: how many this call may run.
         time: how long this call may take: seconds, or such as "20m" or "1h30m".
+        strategy: whose rules decide the next step, "seed" or "swift"; None for that of the output
+            folder, which is "seed" for a new one.
         policy: who explores once the levers are used up: "evidence" or "optuna".
         seed: of every random generator.
         ignore_plateau: go on where the metric has stopped moving.
@@ -147,12 +150,13 @@ def tune(
     seconds = parse_duration(str(time)) if time is not None else None
     options = TuneOptions(
         Budget(iterations, seconds),
+        strategy=None if strategy is None else _strategy(strategy),
         policy=policy,
         seed=seed,
         ignore_plateau=ignore_plateau,
         final=final,
     )
-    run_options = RunOptions(seed=seed, engine=Engine(engine))
+    run_options = RunOptions(seed=seed, engine=Engine(engine), strategy=options.strategy)
     folder = Path(outputs).absolute()
     with contextlib.ExitStack() as stack:
         bar = stack.enter_context(Bar()) if progress else None
@@ -301,6 +305,17 @@ def _contract(
         config={"num_of_bits": 8, "device": "cpu", **config, "target": target},
         **parts,
     )
+
+
+def _strategy(name: str) -> Strategy:
+    """Return the strategy of that name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in tuple(Strategy):
+        raise UsageError(f"there is no strategy {name!r}", f"choose one of {', '.join(Strategy)}")
+    return Strategy(name)
 
 
 def _version(more: Mapping[str, Any]) -> str | None:

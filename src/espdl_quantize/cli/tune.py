@@ -24,7 +24,7 @@ from espdl_quantize.cli._options import (
 )
 from espdl_quantize.cli._paths import whole, whole_if_given
 from espdl_quantize.cli._progress import shown
-from espdl_quantize.core import Engine
+from espdl_quantize.core import Engine, Strategy
 
 
 def tune(
@@ -44,6 +44,14 @@ def tune(
     time: Annotated[
         str | None,
         typer.Option(help="How long this call may take: 45m, 1h30m, 90s, or seconds."),
+    ] = None,
+    strategy: Annotated[
+        Strategy | None,
+        typer.Option(
+            help="Whose rules decide the next step: seed pairs each calibration with training; "
+            "swift tries what is cheap first and trains what came out of it. Without it, the "
+            "strategy of the output folder; seed in a new one."
+        ),
     ] = None,
     policy: Annotated[
         str, typer.Option(help="Who explores once the levers are used up: evidence or optuna.")
@@ -108,6 +116,7 @@ def tune(
         ignore_plateau=ignore_plateau,
         final=not no_final,
         rank_by=RankBy(search_by),
+        strategy=strategy,
         confirm_draws=confirm_draws,
     )
     if (contract is None) == (recorded is None):
@@ -117,7 +126,7 @@ def tune(
     process = ProcessOptions.of(iteration_limit, in_process=in_process)
     explorer = make_policy(options.policy)
     if recorded is not None:
-        replay = RecordedBackend(recorded, pace=pace)
+        replay = RecordedBackend(recorded, pace=pace, strategy=strategy)
         if dry_run:
             preview_search(replay, output_dir, options, as_json=as_json)
             return
@@ -136,6 +145,7 @@ def tune(
     run_options = RunOptions(
         full_eval=use_full_eval,
         seed=seed,
+        strategy=strategy,
         engine=engine,
         score_float=not no_float_score,
         allow_mismatch=allow_mismatch,

@@ -23,6 +23,7 @@ from espdl_quantize.core.enums import (
     Phase,
     Priority,
     Stage,
+    Strategy,
     Verdict,
     Word,
 )
@@ -114,6 +115,7 @@ __all__ = [
     "SettingError",
     "Spelling",
     "Stage",
+    "Strategy",
     "UsageError",
     "Verdict",
     "Word",

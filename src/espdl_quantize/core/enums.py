@@ -48,6 +48,13 @@ class Priority(Word):
     PC_TIME = "pc_time"
 
 
+class Strategy(Word):
+    """Which decision procedure proposes the next step of a search."""
+
+    SEED = "seed"
+    SWIFT = "swift"
+
+
 class Verdict(Word):
     """What a comparison of two scores says."""
 

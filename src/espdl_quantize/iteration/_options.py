@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from espdl_quantize.core import Engine
+from espdl_quantize.core import Engine, Strategy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +28,7 @@ class RunOptions:
         stop_without_effect: end where the quantized graph is that of an earlier iteration, whose
             score and artifacts count; nothing is analysed, exported or scored.
         allow_mismatch: go on where the float model that esp-ppq reads is not the contract's own.
+        strategy: of the search that runs it; None where none was asked for.
         test_values: leave model_test.espdl, the model with a recorded input and output, too.
     """
 
@@ -46,10 +47,13 @@ class RunOptions:
     allow_mismatch: bool = False
     test_values: bool = True
     stop_without_effect: bool = True
+    strategy: Strategy | None = None
 
     def __post_init__(self) -> None:
         # It may come from JSON.
         object.__setattr__(self, "engine", Engine(self.engine))
+        if self.strategy is not None:
+            object.__setattr__(self, "strategy", Strategy(self.strategy))
 
     @property
     def is_auxiliary(self) -> bool:

@@ -111,6 +111,7 @@ def record_of(
         top_5_error_layers=tuple(LayerError(op, float(snr)) for op, snr in worst),
         warnings=tuple(context.all_warnings),
         seed=options.seed,
+        strategy=options.strategy,
         engine=Engine(options.engine),
         engine_fallbacks=tuple(
             EngineFallback(each.part, each.layer, each.reason) for each in context.engine.records

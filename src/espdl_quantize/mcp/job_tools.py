@@ -191,6 +191,7 @@ class JobTools:
             ("--iterations", iterations),
             ("--time", time),
             ("--pace", options.pace),
+            ("--strategy", options.strategy),
         ):
             if value is not None:
                 arguments.append(f"{option}={value}")

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
+from espdl_quantize.core import Strategy
 from espdl_quantize.mcp.arguments import SETTING_SCHEMA
 from espdl_quantize.record.files import LARGEST_ITERATION
 from espdl_quantize.search.policies import POLICIES
@@ -90,6 +91,11 @@ class RunOptions(_Advanced):
 class TuneOptions(_Advanced):
     """Of tune."""
 
+    strategy: Literal["seed", "swift"] | None = Field(
+        default=None,
+        description="Whose rules decide the next step: seed pairs each calibration with training; "
+        "swift tries what is cheap first. Without it, that of the folder; seed in a new one.",
+    )
     policy: Literal["evidence", "optuna", "random"] = Field(
         default="evidence", description="Who explores once the levers are used up."
     )
@@ -108,6 +114,7 @@ class TuneOptions(_Advanced):
     )
 
 
+assert {"seed", "swift"} == set(Strategy)
 assert set(get_args(TuneOptions.model_fields["policy"].annotation)) == set(POLICIES)
 SettingOrWord = Annotated[
     Any,

@@ -23,6 +23,7 @@ from espdl_quantize.core import (
     Json,
     MetricUnit,
     Priority,
+    Strategy,
     read_json,
     write_json,
 )
@@ -288,6 +289,8 @@ class IterationRecord(Lenient):
     """Everything that was warned of."""
     seed: Integer | None = None
     """Of every random generator."""
+    strategy: Strategy | None = None
+    """Of the search that proposed it: `seed` or `swift`; null where none was asked for."""
     engine: Engine | None = None
     """`fast`, or `reference` for plain esp-ppq."""
     engine_fallbacks: tuple[EngineFallback, ...] = ()

@@ -17,7 +17,7 @@ from espdl_quantize.search._describe import (
     describe_setting,
 )
 from espdl_quantize.search._lint import Violation, cited_iterations, lint_setting
-from espdl_quantize.search._options import SearchOptions
+from espdl_quantize.search._options import DEFAULT_STRATEGY, SearchOptions
 from espdl_quantize.search._ranking import RankBy, RankedBySignal
 from espdl_quantize.search._seconds import TimeEstimate, TimeModel
 from espdl_quantize.search._state import SearchState, decide
@@ -39,13 +39,18 @@ from espdl_quantize.search._sweep import (
 from espdl_quantize.search._thresholds import DEFAULT_THRESHOLDS, Thresholds
 from espdl_quantize.search.levers import LEVERS, Judgement, Lever, linear_order
 from espdl_quantize.search.phase5 import Phase5Signals
+from espdl_quantize.search.swift import LONG_TQT, SCREENED, SHORT_TQT, Stretch, stretches_left
 from espdl_quantize.search.triggers import Finding, find_triggers
 from espdl_quantize.setting import RuntimeCost, int16_ops, runtime_cost, split_layers
 
 __all__ = [
     "CRASH_LIMIT",
+    "DEFAULT_STRATEGY",
     "DEFAULT_THRESHOLDS",
     "LEVERS",
+    "LONG_TQT",
+    "SCREENED",
+    "SHORT_TQT",
     "SWEEP",
     "Crash",
     "CrashedPass",
@@ -65,6 +70,7 @@ __all__ = [
     "SkippedLever",
     "Stop",
     "StopCategory",
+    "Stretch",
     "SweepPoint",
     "Thresholds",
     "TimeEstimate",
@@ -88,6 +94,7 @@ __all__ = [
     "relative_loss",
     "runtime_cost",
     "split_layers",
+    "stretches_left",
     "sweep_complete_after",
     "sweep_point",
     "sweep_setting",

@@ -9,7 +9,7 @@ from espdl_quantize.core import Phase
 from espdl_quantize.search.phase5 import Phase5Signals
 from espdl_quantize.setting import Setting
 
-StopCategory = Literal["target_reached", "plateau"]
+StopCategory = Literal["target_reached", "plateau", "coverage_exhausted"]
 
 
 @dataclass(frozen=True)

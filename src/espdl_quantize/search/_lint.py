@@ -18,6 +18,7 @@ from espdl_quantize.setting import (
     PASSES,
     Change,
     Setting,
+    canonical,
     diff,
     int16_ops,
     split_layers,
@@ -72,6 +73,8 @@ def lint_setting(setting: Setting, state: SearchState) -> list[Violation]:
     point = sweep_point(setting, history)
     if point is not None and point == _next_point(state):
         return []
+    if _is_next_of_swift(setting, state):
+        return violations
     is_open = state.opened_after >= 0
     violations += _stacked(setting, state, is_open=is_open)
     violations += _crashed(setting, state)
@@ -80,6 +83,13 @@ def lint_setting(setting: Setting, state: SearchState) -> list[Violation]:
     if not is_open:
         violations += _phase3_limits(setting, state)
     return violations
+
+
+def _is_next_of_swift(setting: Setting, state: SearchState) -> bool:
+    """Tell whether the strategy "swift", which judges without training, asks for just this."""
+    if not state.is_swift or not isinstance(state.ruling, Proposal):
+        return False
+    return canonical(setting) == canonical(state.ruling.setting)
 
 
 def _next_point(state: SearchState) -> str | None:
@@ -250,6 +260,8 @@ def _calibration_alone(setting: Setting, state: SearchState) -> list[Violation]:
     name = calibration(setting)
     best = state.best
     if best is None or best.setting is None or calibration(best.setting) == name:
+        return []
+    if state.is_swift:
         return []
     if _trains(setting) or bars_sweep(state.crashes, "kl") is not None:
         return []

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from espdl_quantize.core import Priority
+from espdl_quantize.core import Priority, Strategy
 from espdl_quantize.record import Budgets
 from espdl_quantize.search._ranking import RankBy
 from espdl_quantize.search._thresholds import DEFAULT_THRESHOLDS, Thresholds
 from espdl_quantize.setting import DEFAULT_BITS, Setting
+
+DEFAULT_STRATEGY = Strategy.SEED
+"""Taken where neither the caller nor an iteration says whose rules to go by."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +28,7 @@ class SearchOptions:
         budgets: what the model may cost on the chip and lose to the float model.
         num_of_bits: the contract's default width, by which the baseline differs. It stays None
             where neither the caller nor an iteration says.
+        strategy: whose rules decide the next step; None for that of the iterations.
         seed: of whatever a policy draws.
         seconds_left: what is left of a budget of time.
         pool: the only settings that can be run; None for no limit.
@@ -39,10 +43,15 @@ class SearchOptions:
     rank_by: RankBy = RankBy.METRIC
     budgets: Budgets | None = None
     num_of_bits: int | None = None
+    strategy: Strategy | None = None
     seed: int = 0
     seconds_left: float | None = None
     pool: tuple[Setting, ...] | None = None
     disciplined: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.strategy is not None:
+            object.__setattr__(self, "strategy", Strategy(self.strategy))
 
     @property
     def width(self) -> int:

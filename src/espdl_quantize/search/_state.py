@@ -6,18 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from espdl_quantize.core import Priority
+from espdl_quantize.core import Priority, Strategy
 from espdl_quantize.record import Evidence, History, Iteration
 from espdl_quantize.search._advice import find_matching
 from espdl_quantize.search._crashes import Crashes
 from espdl_quantize.search._decisions import Decision, Proposal, SkippedLever, Stop
 from espdl_quantize.search._lint import lint_setting
-from espdl_quantize.search._options import SearchOptions
+from espdl_quantize.search._options import DEFAULT_STRATEGY, SearchOptions
 from espdl_quantize.search._ranking import RankBy, ranked, ranked_value
 from espdl_quantize.search._seconds import TimeModel
 from espdl_quantize.search._sweep import SweepPoint, missing_sweep, sweep_complete_after
 from espdl_quantize.search.phase5 import Phase5Signals, gather_signals
 from espdl_quantize.search.rules import decide_by_rules, judge_levers, open_exploration
+from espdl_quantize.search.swift import decide_swiftly, program_ended_after
 from espdl_quantize.search.triggers import Finding
 from espdl_quantize.setting import Setting, baseline, setting_key, unequal_exponents
 
@@ -53,6 +54,7 @@ class SearchState:
             options,
             target=history.target if options.target is None else options.target,
             priority=Priority(options.priority or history.priority),
+            strategy=options.strategy or history.strategy or DEFAULT_STRATEGY,
             num_of_bits=options.num_of_bits or history.num_of_bits,
             rank_by=RankBy.METRIC if order is history else options.rank_by,
         )
@@ -143,8 +145,13 @@ class SearchState:
 
     @cached_property
     def ruling(self) -> Proposal | Stop | None:
-        """What the rules of phases 1 to 4 say; None where they leave the search open."""
-        return decide_by_rules(self)
+        """What the strategy's rules say; None where they leave the search open."""
+        return decide_swiftly(self) if self.is_swift else decide_by_rules(self)
+
+    @property
+    def is_swift(self) -> bool:
+        """Return whether the rules are those of the strategy "swift"."""
+        return self.options.strategy is Strategy.SWIFT
 
     @cached_property
     def opened_after(self) -> int:
@@ -153,6 +160,9 @@ class SearchState:
         The decisions are replayed on the history as it grew, since nothing about them is stored.
         """
         iterations, start = self.history.iterations, self.sweep_complete_after
+        if self.is_swift:
+            ended = program_ended_after(self)
+            return -1 if ended is None else iterations[ended - 1].id
         if start is None:
             return -1
         for count in range(start, len(iterations) + 1):

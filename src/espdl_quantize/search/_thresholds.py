@@ -57,6 +57,9 @@ class Thresholds:
         r8_veto_ratio: an activation that is worse by this factor makes the error its own.
         r8_veto_top: the veto looks at so many of the worst non-computing ops.
         r10_gap_points: the target is further away than this, in points of the metric.
+        swift_rivals: so many calibrations beside the best are trained for a short time.
+        swift_rival_noise: what is trained beside the best has at most so many times the noise at
+            its outputs.
     """
 
     plateau_window: int = 3
@@ -101,6 +104,9 @@ class Thresholds:
     r8_veto_ratio: float = 1.2
     r8_veto_top: int = 3
     r10_gap_points: float = 5.0
+
+    swift_rivals: int = 1
+    swift_rival_noise: float = 1.5
 
 
 DEFAULT_THRESHOLDS = Thresholds()

@@ -42,15 +42,15 @@ def decide_by_rules(state: SearchState) -> Proposal | Stop | None:
 
 def open_exploration(state: SearchState) -> Open:
     """Say what open exploration has to go by."""
-    since = _levers_since_sweep(state)
-    reason = "no lever is left"
+    since = None if state.is_swift else _levers_since_sweep(state)
+    reason = "the strategy is through" if state.is_swift else "no lever is left"
     if since is not None:
         reason = f"{since} iterations were run since the calibration sweep"
     return Open(
         signals=state.signals,
         advice=advice_when_open(state, reason),
         skipped=state.levers[1],
-        notes=(*_crash_notes(state), *_nothing_to_gain(state)),
+        notes=(*crash_notes(state), *_nothing_to_gain(state)),
         is_exhausted=_is_exhausted(state),
     )
 
@@ -87,7 +87,8 @@ def pull(lever: Lever, state: SearchState) -> Setting:
     return state.without_crashed_layers(lever.change(state))
 
 
-def _baseline_first(state: SearchState) -> Proposal | None:
+def baseline_first(state: SearchState) -> Proposal | None:
+    """Begin with esp-ppq's default setting."""
     if state.history.iterations:
         return None
     setting = baseline(state.history.next_id, state.options.num_of_bits)
@@ -100,7 +101,7 @@ def _baseline_first(state: SearchState) -> Proposal | None:
     )
 
 
-def _target_met(state: SearchState) -> Stop | None:
+def target_met(state: SearchState) -> Stop | None:
     """End the search where an iteration reaches the target, whatever the rules rank by."""
     reached = target_reached(state.history, state.options.target)
     if reached is None:
@@ -109,7 +110,7 @@ def _target_met(state: SearchState) -> Stop | None:
     return Stop(
         category="target_reached",
         detail=f"{score}, the target is {state.options.target:.6g}",
-        notes=tuple(_crash_notes(state)),
+        notes=tuple(crash_notes(state)),
     )
 
 
@@ -137,7 +138,7 @@ def _sweep(state: SearchState) -> Proposal | None:
             "not predict it."
         ),
         calibration=calibration,
-        notes=(*_crash_notes(state), *near_misses(state.history), *_nothing_to_gain(state)),
+        notes=(*crash_notes(state), *near_misses(state.history), *_nothing_to_gain(state)),
     )
 
 
@@ -167,12 +168,12 @@ def _flat(state: SearchState) -> Stop | None:
     )
     if best is not None and state.best_value is not None:
         detail += f" ({scores}; best {best.name} {state.best_value:.6g})"
-    return Stop(category="plateau", detail=detail, notes=tuple(_crash_notes(state)))
+    return Stop(category="plateau", detail=detail, notes=tuple(crash_notes(state)))
 
 
 _BEFORE_THE_CAP: tuple[Callable[[SearchState], Proposal | Stop | None], ...] = (
-    _baseline_first,
-    _target_met,
+    baseline_first,
+    target_met,
     _sweep,
     _steady_the_training,
     _flat,
@@ -236,7 +237,7 @@ def _proposal(
         lever=lever.id,
         citations=(best.id,),
         skipped=skipped,
-        notes=(*_crash_notes(state), *_nothing_to_gain(state)),
+        notes=(*crash_notes(state), *_nothing_to_gain(state)),
     )
 
 
@@ -269,7 +270,7 @@ def _left_out(state: SearchState) -> str:
     return f"Left out: {'; '.join(places)}"
 
 
-def _crash_notes(state: SearchState) -> Iterator[str]:
+def crash_notes(state: SearchState) -> Iterator[str]:
     """Say which passes crashed, and what is left out of the next settings for it."""
     for crashed in state.crashes.passes:
         yield crashed.reason

@@ -132,6 +132,7 @@ class Search:
             user_budget=self._options.budget.is_set,
             thresholds=thresholds,
             rank_by=self._options.rank_by,
+            strategy=self._options.strategy,
             num_of_bits=self._facts.num_of_bits,
             budgets=self._facts.budgets,
             seed=self._options.seed,

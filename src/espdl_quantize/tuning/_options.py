@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass, field
 
+from espdl_quantize.core import Strategy
 from espdl_quantize.record import History
 from espdl_quantize.report import CompareResult
 from espdl_quantize.search import RankBy
@@ -24,6 +25,8 @@ class TuneOptions:
             without.
         confirm_draws: so many draws of the calibration data for best and its nearest rival once the
             search is over; 0 for none.
+        strategy: whose rules decide the next step; None for that of the folder's iterations, and
+            "seed" where they name none.
         rank_by: what the rules rank by; best/ and the target are judged by the metric.
         final: score best and the baseline on the data of the final score once the search is over.
     """
@@ -35,8 +38,13 @@ class TuneOptions:
     ignore_plateau: bool = False
     same_failures: int = 2
     final: bool = True
+    strategy: Strategy | None = None
     rank_by: RankBy = RankBy.METRIC
     confirm_draws: int = 0
+
+    def __post_init__(self) -> None:
+        if self.strategy is not None:
+            object.__setattr__(self, "strategy", Strategy(self.strategy))
 
 
 @dataclass(frozen=True)

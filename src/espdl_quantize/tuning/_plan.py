@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from espdl_quantize.search import (
@@ -10,6 +11,7 @@ from espdl_quantize.search import (
     TimeEstimate,
     TimeModel,
     decide,
+    stretches_left,
     sweep_setting,
 )
 from espdl_quantize.setting import Setting
@@ -85,22 +87,31 @@ def make_plan(state: SearchState, budget: Budget) -> Plan:
     steps = []
     if not history.iterations:
         steps.append(PlanStep("baseline", 1))
-    if missing:
+    if state.is_swift:
+        steps += _swift_steps(state)
+    if missing and not state.is_swift:
         name = f"calibration sweep ({', '.join(missing)}, each with TQT)"
         estimate = _times(times, sweep_setting(missing[0]), len(missing))
         steps.append(PlanStep(name, len(missing), time=estimate))
-    if not isinstance(decide(state), Open):
+    if not isinstance(decide(state), Open) and not state.is_swift:
         cap = state.options.thresholds.phase3_cap
         if not missing:
             cap -= len(history.iterations) - (state.sweep_complete_after or 0)
         estimate = _times(times, best or sweep_setting("kl"), cap)
         steps.append(PlanStep("levers, one change at a time", cap, at_most=True, time=estimate))
-    steps.append(PlanStep("open exploration", None))
+    if budget.is_set or not state.is_swift:
+        steps.append(PlanStep("open exploration", None))
     measured = "training" if times.knows_training else "baseline" if history.scored else "nothing"
     per_iteration = times.estimate(best or sweep_setting("kl"))
     if measured == "baseline":
         per_iteration = times.estimate(sweep_setting("kl"))
     return Plan(tuple(steps), budget, per_iteration, measured)
+
+
+def _swift_steps(state: SearchState) -> Iterator[PlanStep]:
+    for stretch in stretches_left(state):
+        estimate = _times(state.times, stretch.setting, stretch.iterations)
+        yield PlanStep(stretch.name, stretch.iterations, at_most=True, time=estimate)
 
 
 def _times(times: TimeModel, setting: Setting, count: int) -> TimeEstimate | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +13,7 @@ from espdl_quantize.core import (
     NoProgress,
     Progress,
     SettingError,
+    Strategy,
     UsageError,
     write_json,
 )
@@ -38,6 +40,7 @@ class RecordedBackend:
         path: what :func:`pack` wrote.
         unknown: what a setting that is not in the table is: an "error"; or "unavailable", so that
             only the recorded ones are proposed.
+        strategy: of the search, which is recorded in its iterations.
         pace: replay at so many times the recorded speed; None for as fast as it goes.
 
     Raises:
@@ -51,6 +54,7 @@ class RecordedBackend:
         *,
         unknown: Literal["error", "unavailable"] = "unavailable",
         pace: float | None = None,
+        strategy: Strategy | None = None,
     ) -> None:
         if pace is not None and not (math.isfinite(pace) and pace > 0):
             raise UsageError(f"the pace is {pace:g}", "give more than zero: 1 is as it was")
@@ -58,6 +62,7 @@ class RecordedBackend:
         self._pace = pace
         self._path = path
         self._unknown = unknown
+        self._strategy = strategy
         self._seconds = 0.0
 
     @property
@@ -98,6 +103,9 @@ class RecordedBackend:
         files[SETTING] = {**files[SETTING], **changed}
         files[INDEX] = {**files[INDEX], **changed}
         record = record_from_json(files[INDEX])
+        if self._strategy is not None:
+            record = replace(record, strategy=self._strategy)
+            files[INDEX] = record.to_json()
         seconds = record.elapsed_seconds or 0.0
         with (
             progress.stage("replay"),

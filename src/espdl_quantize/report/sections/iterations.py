@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from espdl_quantize.core import Strategy
 from espdl_quantize.record import Evidence, Iteration
 from espdl_quantize.report._blocks import (
     Block,
     Cell,
     Column,
+    Paragraph,
     Step,
     Table,
     TableRow,
@@ -33,9 +35,15 @@ from espdl_quantize.report.figures import (
     lever_figure,
     metric_figure,
 )
-from espdl_quantize.search import int16_ops
+from espdl_quantize.search import DEFAULT_STRATEGY, int16_ops
 
 _RATIONALE = 1500
+_STRATEGIES = {
+    Strategy.SEED: "Strategy: seed. Each calibration is paired with training, then one lever "
+    "follows another.",
+    Strategy.SWIFT: "Strategy: swift. Calibrations and levers are tried without training first; "
+    "what came out best is trained.",
+}
 _COSTS = (
     Column("predicted ms", is_number=True, is_name=True),
     Column("RAM, KiB", is_number=True, is_name=True),
@@ -46,6 +54,7 @@ _COSTS = (
 @section("How the search went", html=20, markdown=None, terminal=None)
 def search(step: Step) -> Iterator[Block]:
     """Draw the metric, the gain of every change, and what accuracy costs."""
+    yield Paragraph(_STRATEGIES[step.situation.options.strategy or DEFAULT_STRATEGY], "source")
     yield metric_figure(step.situation)
     yield lever_figure(step.history)
     yield cost_figure(step.situation)

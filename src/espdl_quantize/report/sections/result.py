@@ -80,6 +80,7 @@ def summary(step: Step) -> Iterator[Block]:
     lines.append(f"Iterations: {len(history.iterations)}, {len(history.failed)} of them failed")
     if seconds:
         lines.append(f"Time on the PC: {seconds / 60:.1f} minutes")
+    lines.append(f"Strategy of the search: {step.situation.options.strategy}")
     engine = engine_of(history)
     if engine:
         lines.append(f"Engine: {plain(engine, 300)}")
