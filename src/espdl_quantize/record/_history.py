@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from espdl_quantize.core import Direction, Priority, Strategy, Verdict
+from espdl_quantize.core import Direction, Priority, Verdict
 from espdl_quantize.record._noise import Noise
 from espdl_quantize.record.cost import EQUAL_TIMES, Budgets
 from espdl_quantize.record.iteration_record import Iteration
@@ -195,12 +195,6 @@ class History:
             ),
             Priority.BALANCED,
         )
-
-    @cached_property
-    def strategy(self) -> Strategy | None:
-        """The strategy of the search, from the latest iteration that states it."""
-        records = reversed(self.iterations)
-        return next((record.strategy for record in records if record.strategy), None)
 
     @cached_property
     def num_of_bits(self) -> int | None:

@@ -54,7 +54,7 @@ class SearchState:
             options,
             target=history.target if options.target is None else options.target,
             priority=Priority(options.priority or history.priority),
-            strategy=options.strategy or history.strategy or DEFAULT_STRATEGY,
+            strategy=options.strategy or _stated_strategy(history) or DEFAULT_STRATEGY,
             num_of_bits=options.num_of_bits or history.num_of_bits,
             rank_by=RankBy.METRIC if order is history else options.rank_by,
         )
@@ -228,6 +228,12 @@ class SearchState:
         if disciplined is None:
             disciplined = self.ruling is None
         return not disciplined or not lint_setting(setting, self)
+
+
+def _stated_strategy(history: History) -> Strategy | None:
+    """Return the strategy of the latest iteration that states one."""
+    stated = (iteration.strategy for iteration in reversed(history.iterations))
+    return next((strategy for strategy in stated if strategy is not None), None)
 
 
 def decide(state: SearchState) -> Decision:
