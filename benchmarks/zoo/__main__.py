@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.zoo.clock import CLOCKS, WALL
 from benchmarks.zoo.networks import NETWORKS, ROOT, Job, Network
 from benchmarks.zoo.results import Result, append, read
 from benchmarks.zoo.table import markdown, to_json
@@ -31,8 +32,8 @@ from espdl_quantize.tuning import parse_duration
 
 STRATEGIES = ("seed", "swift", "autoquant")
 GRACE = 20 * 60.0
-"""Seconds beyond its time after which a strategy is ended from outside: for its last iteration, and
-for the scores on held-out samples."""
+"""Seconds beyond four times its time after which a strategy is ended from outside: for its last
+iteration, and for the scores on held-out samples."""
 
 
 def pending(
@@ -41,6 +42,7 @@ def pending(
     strategies: Sequence[str],
     seconds: float,
     *,
+    clock: str = WALL,
     retry: bool = False,
 ) -> list[tuple[str, str]]:
     """Return what is to run, network by network.
@@ -49,7 +51,8 @@ def pending(
         results: what was found before.
         networks: names.
         strategies: names.
-        seconds: the wall time of each.
+        seconds: the time of each.
+        clock: what it is counted by.
         retry: run again what found nothing.
 
     Raises:
@@ -57,11 +60,11 @@ def pending(
     """
     done: dict[tuple[str, str], Result] = {(each.network, each.strategy): each for each in results}
     for (network, strategy), each in done.items():
-        if network in networks and each.budget != seconds:
+        if network in networks and (each.budget, each.clock) != (seconds, clock):
             raise UsageError(
-                f"{strategy} had {each.budget:g} s on {network} in these results, and "
-                f"{seconds:g} s are given",
-                f"give --time {each.budget:g}s, another file, or other --networks",
+                f"{strategy} had {each.budget:g} s ({each.clock}) on {network} in these results, "
+                f"and {seconds:g} s ({clock}) are given",
+                f"give --time {each.budget:g}s --clock {each.clock}, or another file",
             )
     return [
         (network, strategy)
@@ -71,9 +74,11 @@ def pending(
     ]
 
 
-def run_one(network: Network, strategy: str, seconds: float, folder: Path) -> Result:
+def run_one(
+    network: Network, strategy: str, seconds: float, folder: Path, clock: str = WALL
+) -> Result:
     """Run one strategy on one network in a process of its own, and say how far it is."""
-    job = Job(network.name, strategy, str(network.contract), str(folder), seconds)
+    job = Job(network.name, strategy, str(network.contract), str(folder), seconds, clock)
     path = os.pathsep.join(filter(None, (str(ROOT / "src"), os.environ.get("PYTHONPATH"))))
     environment = {**os.environ, **network.environment, "PYTHONPATH": path}
     label = f"{network.name}, {strategy}"
@@ -95,7 +100,7 @@ def run_one(network: Network, strategy: str, seconds: float, folder: Path) -> Re
     log = folder / "job.log"
     last = log.read_text(encoding="utf-8", errors="replace").strip()[-300:] if log.is_file() else ""
     why = f"its process ended with exit code {process.returncode}: {' '.join(last.split())}"
-    return Result(network.name, strategy, seconds, error=why, took=time.monotonic() - begun)
+    return Result(network.name, strategy, seconds, clock, error=why, took=time.monotonic() - begun)
 
 
 def _follow(
@@ -104,7 +109,7 @@ def _follow(
     assert process.stdout is not None
     import threading
 
-    alarm = threading.Timer(seconds + GRACE, process.kill)
+    alarm = threading.Timer(4 * seconds + GRACE, process.kill)
     alarm.daemon = True
     alarm.start()
     found = None
@@ -152,6 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--strategies", default=",".join(STRATEGIES))
     parser.add_argument("--time", default="4m", help="of each strategy on each network")
+    parser.add_argument("--clock", choices=CLOCKS, default=WALL, help="cpu: of the processor")
     parser.add_argument("--networks", default=",".join(NETWORKS), help="by name, with commas")
     parser.add_argument("--results", type=Path, default=Path("zoo.jsonl"), help="it only grows")
     parser.add_argument("--json", action="store_true", help="print the table as JSON")
@@ -167,7 +173,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         todo = (
             []
             if chosen.table
-            else pending(results, networks, strategies, seconds, retry=chosen.retry)
+            else pending(
+                results,
+                networks,
+                strategies,
+                seconds,
+                clock=chosen.clock,
+                retry=chosen.retry,
+            )
         )
     except UsageError as error:
         print(f"error: {error}\n  hint: {error.hint}", file=sys.stderr)
@@ -187,7 +200,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
             folder = (chosen.keep or Path(scratch)) / f"{name}-{strategy}-{int(time.time())}"
             folder.mkdir(parents=True)
-            append(chosen.results, run_one(NETWORKS[name], strategy, seconds, folder.resolve()))
+            one = run_one(NETWORKS[name], strategy, seconds, folder.resolve(), chosen.clock)
+            append(chosen.results, one)
     results = read(chosen.results)
     if chosen.json:
         print(json.dumps(to_json(results), indent=2))

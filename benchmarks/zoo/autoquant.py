@@ -30,7 +30,7 @@ def search(job: Job, evaluations: Evaluations, told: Told) -> Result:
     higher = config.metric_direction == Direction.MAX
     incumbents: list[Incumbent] = []
     scored: list[float] = []
-    clock, last = Clock(job.seconds), 0.0
+    clock, last = Clock(job.seconds, job.clock), 0.0
     runs = folder / "autoquant"
 
     def evaluate(graph: Any) -> tuple[float, dict[str, float]]:
@@ -92,6 +92,7 @@ def search(job: Job, evaluations: Evaluations, told: Told) -> Result:
         job.network,
         job.strategy,
         job.seconds,
+        job.clock,
         chip=config.target,
         metric=evaluations.metric,
         higher=higher,

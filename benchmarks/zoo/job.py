@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any, TextIO
 
+from benchmarks.zoo.clock import CPU, count_processor_time
 from benchmarks.zoo.networks import Job
 from benchmarks.zoo.results import Result, Score
 from espdl_quantize.contract import Contract, load_contract
@@ -137,6 +138,8 @@ def main() -> None:
         told = Told(stream)
         with captured(folder / "job.log"):
             begun = time.monotonic()
+            if job.clock == CPU:
+                count_processor_time()
             try:
                 result = run(job, told)
             except Exception as error:
@@ -147,8 +150,9 @@ def main() -> None:
                     job.network,
                     job.strategy,
                     job.seconds,
+                    job.clock,
                     error=short(error),
-                    took=time.monotonic() - begun,
+                    took=max(time.monotonic() - begun, 0.0),
                 )
         told(result=result.to_json())
 

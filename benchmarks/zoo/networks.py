@@ -51,7 +51,8 @@ class Job:
         strategy: its name.
         contract: the contract's file.
         folder: for what is made on the way; empty.
-        seconds: the wall time.
+        seconds: how long it may search.
+        clock: "wall", or "cpu" for seconds of the processor.
     """
 
     network: str
@@ -59,6 +60,7 @@ class Job:
     contract: str
     folder: str
     seconds: float
+    clock: str = "wall"
 
 
 _S3, _P4 = {"ESPDL_TARGET": "esp32s3"}, {"ESPDL_TARGET": "esp32p4"}

@@ -157,7 +157,8 @@ class Result:
     Attributes:
         network: its name.
         strategy: "seed", "swift" or "autoquant".
-        budget: the wall time that it had, in seconds.
+        budget: the time that it had, in seconds.
+        clock: "wall", or "cpu" for seconds of the processor; all times are by it.
         chip: the target.
         metric: its name.
         higher: whether more is better.
@@ -175,6 +176,7 @@ class Result:
     network: str
     strategy: str
     budget: float
+    clock: str = "wall"
     chip: str = ""
     metric: str = ""
     higher: bool = True
@@ -229,7 +231,17 @@ class Result:
 
 
 _PLAIN = (
-    *("network", "strategy", "budget", "chip", "metric", "higher", "float_search", "float_final"),
+    *(
+        "network",
+        "strategy",
+        "budget",
+        "clock",
+        "chip",
+        "metric",
+        "higher",
+        "float_search",
+        "float_final",
+    ),
     *("iterations", "took", "ended", "error"),
 )
 

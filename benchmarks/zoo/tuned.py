@@ -85,6 +85,7 @@ def search(job: Job, evaluations: Evaluations, told: Told) -> Result:
         job.network,
         job.strategy,
         job.seconds,
+        job.clock,
         chip=config.target,
         metric=evaluations.metric,
         higher=config.metric_direction == "max",

@@ -35,6 +35,7 @@ def result(strategy: str, *found: tuple[float, int], network: str = "demo") -> R
         network,
         strategy,
         60.0,
+        "cpu",
         chip="esp32s3",
         metric="top1",
         float_search=99.0,
@@ -101,7 +102,9 @@ def test_a_killed_run_goes_on(
 ) -> None:
     ran: list[tuple[str, str]] = []
 
-    def run_one(network: Network, strategy: str, seconds: float, folder: Path) -> Result:
+    def run_one(
+        network: Network, strategy: str, seconds: float, folder: Path, clock: str
+    ) -> Result:
         if len(ran) == 2:
             raise KeyboardInterrupt
         ran.append((network.name, strategy))
@@ -110,6 +113,7 @@ def test_a_killed_run_goes_on(
     monkeypatch.setattr(command, "run_one", run_one)
     file = tmp_path / "zoo.jsonl"
     given = [*("--networks", "demo,gru", "--strategies", "seed,autoquant"), "--results", str(file)]
+    given += ["--clock", "cpu"]
     with pytest.raises(KeyboardInterrupt):
         command.main([*given, "--time", "60s"])
     assert ran == [("demo", "seed"), ("demo", "autoquant")]
@@ -122,7 +126,7 @@ def test_a_killed_run_goes_on(
     assert command.main([*given, "--time", "1m", "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["rows"]) == 6
     assert command.main([*given, "--time", "2m"]) == 2
-    assert "give --time 60s" in capsys.readouterr().err
+    assert "give --time 60s --clock cpu" in capsys.readouterr().err
     assert not ran
 
 
@@ -130,10 +134,15 @@ def test_what_is_left_to_run() -> None:
     done = [result("seed", (1, 300)), result("swift")]
     names = ["demo", "gru"], ["seed", "swift"]
     left = [("gru", "seed"), ("gru", "swift")]
-    assert command.pending(done, *names, 60.0) == left
-    assert command.pending(done, *names, 60.0, retry=True) == [("demo", "swift"), *left]
+    assert command.pending(done, *names, 60.0, clock="cpu") == left
+    assert command.pending(done, *names, 60.0, clock="cpu", retry=True) == [
+        ("demo", "swift"),
+        *left,
+    ]
     assert command.pending(done, ["gru"], ["seed"], 90.0) == [("gru", "seed")]
-    with pytest.raises(UsageError, match="had 60 s on demo"):
+    with pytest.raises(UsageError, match="60 s \\(wall\\) are given"):
+        command.pending(done, *names, 60.0)
+    with pytest.raises(UsageError, match=r"had 60 s \(cpu\) on demo"):
         command.pending(done, *names, 90.0)
 
 
@@ -192,13 +201,24 @@ def test_one_strategy_against_another() -> None:
     assert held.median == 0.1
 
 
-def test_a_clock_ends_what_runs_and_may_pause() -> None:
-    clock = Clock(0.1)
+@pytest.mark.parametrize("kind", ["wall", "cpu"])
+def test_a_clock_ends_what_runs_and_may_pause(kind: str) -> None:
+    clock = Clock(0.1, kind)
+
+    def work() -> None:
+        since = time.process_time()
+        while time.process_time() - since < 0.15:
+            pass
+
     with pytest.raises(TimeUpError), clock:
-        clock.outside(lambda: time.sleep(0.15))
+        clock.outside(work)
         assert clock.seconds < 0.1
-        time.sleep(1)
-    assert 0.09 < clock.seconds < 0.5
+        if kind == "cpu":
+            # What others do meanwhile does not count.
+            time.sleep(0.15)
+        for _ in range(20):
+            work()
+    assert 0.09 < clock.seconds < 2
 
 
 def test_every_contract_is_there() -> None:
