@@ -57,7 +57,8 @@ def search(job: Job, evaluations: Evaluations, told: Told) -> Result:
     steps, error = _Steps(evaluations, told, job.seconds), ""
     ended = ""
     try:
-        result = tune(backend, outputs, options, observer=steps)
+        # Named here, since it may be of the processor: the default is that of the import.
+        result = tune(backend, outputs, options, observer=steps, clock=time.monotonic)
         ended = f"{result.category}: {result.detail}"
     except EspdlQuantizeError as raised:
         error = short(raised)
