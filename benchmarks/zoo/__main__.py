@@ -18,6 +18,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -107,8 +108,6 @@ def _follow(
     process: subprocess.Popen[str], label: str, seconds: float, begun: float
 ) -> Result | None:
     assert process.stdout is not None
-    import threading
-
     alarm = threading.Timer(4 * seconds + GRACE, process.kill)
     alarm.daemon = True
     alarm.start()
@@ -122,21 +121,25 @@ def _follow(
             if "result" in told:
                 found = Result.from_json(told["result"])
             elif "note" in told:
-                print(f"  {label}: {told['note']}", flush=True)
+                _say(f"  {label}: {told['note']}")
             else:
                 best = "none" if told["best"] is None else f"{told['best']:.4g}"
-                print(
+                _say(
                     f"  {label}: {told['seconds']:.0f} of {seconds:.0f} s, "
-                    f"{told['iterations']} scored, best {best}",
-                    flush=True,
+                    f"{told['iterations']} scored, best {best}"
                 )
         process.wait()
     finally:
         alarm.cancel()
     if found is not None:
         said = found.error or f"{found.iterations} models in {found.took:.0f} s"
-        print(f"  {label}: {said} ({time.monotonic() - begun:.0f} s in all)", flush=True)
+        _say(f"  {label}: {said} ({time.monotonic() - begun:.0f} s in all)")
     return found
+
+
+def _say(text: str) -> None:
+    """Tell how far it is, apart from the table."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def _names(text: str, known: Sequence[str], what: str) -> list[str]:
@@ -183,21 +186,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
         )
     except UsageError as error:
-        print(f"error: {error}\n  hint: {error.hint}", file=sys.stderr)
+        _say(f"error: {error}\n  hint: {error.hint}")
         return 2
-    shown = sys.stderr if chosen.json else sys.stdout
     missing = {name: NETWORKS[name].missing() for name, _ in todo if NETWORKS[name].missing()}
     for name, variables in missing.items():
-        print(f"{name} is left out: set {' and '.join(variables)}", file=shown)
+        _say(f"{name} is left out: set {' and '.join(variables)}")
     todo = [(network, strategy) for network, strategy in todo if network not in missing]
     with tempfile.TemporaryDirectory(prefix="espdl-zoo-") as scratch:
         for number, (name, strategy) in enumerate(todo, 1):
             left = (len(todo) - number + 1) * seconds / 60
-            print(
-                f"{number} of {len(todo)}: {strategy} on {name}; at least {left:.0f} min left",
-                file=shown,
-                flush=True,
-            )
+            _say(f"{number} of {len(todo)}: {strategy} on {name}; at least {left:.0f} min left")
             folder = (chosen.keep or Path(scratch)) / f"{name}-{strategy}-{int(time.time())}"
             folder.mkdir(parents=True)
             one = run_one(NETWORKS[name], strategy, seconds, folder.resolve(), chosen.clock)

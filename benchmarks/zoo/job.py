@@ -63,7 +63,7 @@ class Evaluations:
     def last(self, name: str, value: float | None) -> dict[str, Any] | None:
         """Return what a function returned last with that value of the metric."""
         kept = reversed(self._returned.get(name, []))
-        fitting = (each for each in kept if value is None or float(each[self.metric]) == value)
+        fitting = (each for each in kept if value is None or each.get(self.metric) == value)
         return next(fitting, None)
 
     def score(self, returned: dict[str, Any] | None) -> Score | None:

@@ -153,7 +153,7 @@ def test_a_network_without_its_data_is_left_out(
         monkeypatch.delenv(name, raising=False)
     file = str(tmp_path / "zoo.jsonl")
     assert command.main(["--networks", "espdet", "--results", file]) == 0
-    assert "espdet is left out: set ESPDL_ZOO_SITE and ESPDL_ESPDET" in capsys.readouterr().out
+    assert "espdet is left out: set ESPDL_ZOO_SITE and ESPDL_ESPDET" in capsys.readouterr().err
     assert command.main(["--networks", "resnet", "--results", file]) == 2
     assert "there is no network 'resnet'" in capsys.readouterr().err
 
