@@ -27,7 +27,7 @@ from typing import Any
 from benchmarks.zoo.clock import CLOCKS, WALL
 from benchmarks.zoo.networks import NETWORKS, ROOT, Job, Network
 from benchmarks.zoo.results import Result, append, read
-from benchmarks.zoo.table import markdown, to_json
+from benchmarks.zoo.table import front, markdown, to_json
 from espdl_quantize.core import UsageError
 from espdl_quantize.tuning import parse_duration
 
@@ -167,6 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--retry", action="store_true", help="run again what found nothing")
     parser.add_argument("--keep", type=Path, help="keep all models and logs in this folder")
     parser.add_argument("--table", action="store_true", help="run nothing")
+    parser.add_argument("--front", action="store_true", help="run nothing; a row per network")
     chosen = parser.parse_args(arguments)
     try:
         strategies = _names(chosen.strategies, STRATEGIES, "strategy")
@@ -175,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         results = read(chosen.results)
         todo = (
             []
-            if chosen.table
+            if chosen.table or chosen.front
             else pending(
                 results,
                 networks,
@@ -203,6 +204,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     results = read(chosen.results)
     if chosen.json:
         print(json.dumps(to_json(results), indent=2))
+    elif chosen.front:
+        print(front(results), end="")
     else:
         print("\n" + markdown(results), end="")
     return 0

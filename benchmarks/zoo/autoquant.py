@@ -17,7 +17,7 @@ from esp_ppq.autoquant import AutoQuantSearchSetting, espdl_auto_quantize_onnx
 from benchmarks.zoo.clock import Clock, TimeUpError
 from benchmarks.zoo.job import Evaluations, Told, short
 from benchmarks.zoo.networks import Job
-from benchmarks.zoo.results import Incumbent, Result, Score
+from benchmarks.zoo.results import NOTHING, Incumbent, Result, Score
 from espdl_quantize.chip.cost import cost_of
 from espdl_quantize.contract import Contract
 from espdl_quantize.core import Direction, EspdlQuantizeError
@@ -87,7 +87,7 @@ def search(job: Job, evaluations: Evaluations, told: Told) -> Result:
     if named:
         error = ""
     elif not error:
-        error = f"no model was scored within {job.seconds:.0f} s"
+        error = f"{NOTHING} {job.seconds:.0f} s"
     return Result(
         job.network,
         job.strategy,

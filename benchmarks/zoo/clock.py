@@ -53,7 +53,7 @@ class Clock:
     def __enter__(self) -> Clock:
         self._since, self.is_running = self._now(), True
         signal.signal(self._signal, self._up)
-        signal.setitimer(self._timer, max(self._limit - self._spent, 1e-3))
+        self._arm()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -68,6 +68,15 @@ class Clock:
         finally:
             self.__enter__()
 
-    @staticmethod
-    def _up(*_: object) -> None:
+    def _arm(self) -> None:
+        signal.setitimer(self._timer, max(self._limit - self.seconds, 1e-3))
+
+    def _up(self, *_: object) -> None:
+        if not self.is_running:
+            # It came just as the clock was paused, and comes again.
+            return
+        if self.seconds < self._limit:
+            # The timer of the processor counts in ticks, and may be early.
+            self._arm()
+            return
         raise TimeUpError

@@ -26,6 +26,9 @@ from espdl_quantize.stats import (
 DRAWS = 1000
 """Resamples of a score that are kept: the ends of a 95 % interval rest on 25 on either side."""
 
+NOTHING = "no model was scored within"
+"""How the error begins of a strategy that had too little time."""
+
 
 @dataclass(frozen=True)
 class Score:

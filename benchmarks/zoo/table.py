@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.zoo.networks import NETWORKS
-from benchmarks.zoo.results import Incumbent, Result, Score, best_of
+from benchmarks.zoo.results import NOTHING, Incumbent, Result, Score, best_of
 
 BASELINE = "baseline"
 HEAD = (
@@ -191,6 +191,39 @@ def markdown(results: Sequence[Result]) -> str:
     notes = [_note(row) for row in rows if row.error or "failed" in row.ended]
     lines += ["", *notes] if notes else []
     lines += ["", *_machines(results)]
+    return "\n".join(lines) + "\n"
+
+
+def front(results: Sequence[Result]) -> str:
+    """Return a table of a row per network: the held-out score of every strategy's best.
+
+    The best of a row, and what cannot be told from it, is set in bold; the float model is apart.
+    """
+    order = ("autoquant", "seed", "swift")
+    columns = [name for name in order if any(each.strategy == name for each in results)]
+    titles = {"autoquant": "AutoQuant", "seed": "`--strategy seed`", "swift": "`--strategy swift`"}
+    head = ["network", "metric", "float", "esp-ppq's default", *(titles[each] for each in columns)]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for _, group in itertools.groupby(rows_of(results), key=lambda row: row.network):
+        rows = list(group)
+        by_strategy = {row.strategy: row.best for row in rows}
+        found = [best.score for best in by_strategy.values() if best is not None]
+        sign = 1 if rows[0].higher else -1
+        top = max(found, key=lambda score: sign * score.value, default=None)
+        cells = _cells(rows[0])[:2]
+        reference = rows[0].float_final if rows[0].float_final is not None else rows[0].float_search
+        cells.append("-" if reference is None else _number(reference))
+        for name in (BASELINE, *columns):
+            best = by_strategy.get(name)
+            if best is None or top is None:
+                ran = next((row for row in rows if row.strategy == name), None)
+                late = ran is not None and ran.error.startswith(NOTHING)
+                cells.append("-" if ran is None else "none in time" if late else "fails")
+                continue
+            value = _number(best.score.value)
+            is_top = not best.score.is_worse(top, higher=rows[0].higher)
+            cells.append(f"**{value}**" if is_top else value)
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 

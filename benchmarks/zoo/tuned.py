@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.zoo.job import Evaluations, Told, short
 from benchmarks.zoo.networks import Job
-from benchmarks.zoo.results import Incumbent, Result, Score
+from benchmarks.zoo.results import NOTHING, Incumbent, Result, Score
 from espdl_quantize.core import EspdlQuantizeError, NoProgress
 from espdl_quantize.iteration import RunOptions
 from espdl_quantize.record import History, Iteration, read_history
@@ -81,7 +81,7 @@ def search(job: Job, evaluations: Evaluations, told: Told) -> Result:
     if incumbents:
         error = ""
     elif not error:
-        error = f"no model was scored within {job.seconds:.0f} s"
+        error = f"{NOTHING} {job.seconds:.0f} s"
     return Result(
         job.network,
         job.strategy,
