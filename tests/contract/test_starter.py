@@ -81,6 +81,19 @@ def test_a_starter_of_a_function_calls_it(tmp_path: Path) -> None:
     assert type(contract.call("get_torch_model")).__name__ == "ReLU"
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_name_in_a_file_is_never_run(tmp_path: Path, count: int) -> None:
+    evil = '"model_type": "onnx", "batch_size": 32,\n    raise SystemExit  # \u2028 😀\\'
+    file, path = tmp_path / "a\"b'c.onnx", tmp_path / "user_quant.py"
+    _export(file, {f"{evil}{number}": [f"n{evil}", 3, 8, 8] for number in range(count)})
+    path.write_text(starter_from(str(file), path))
+    contract = load_contract(path, ("esp32s3",))
+    assert contract.onnx_path == file
+    assert contract.model_name == file.stem
+    if count > 1:
+        assert contract.config.input_names == tuple(f"{evil}{number}" for number in range(count))
+
+
 def test_a_starter_of_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"'missing\.onnx' is no file"):
         starter_from("missing.onnx", tmp_path / "user_quant.py")

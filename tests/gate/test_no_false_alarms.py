@@ -123,3 +123,16 @@ def test_an_example_is_not_doubted(name: str, tmp_path: Path) -> None:
     report = examined(EXAMPLES / name / "user_quant.py", tmp_path / "scratch")
     assert doubts(report) == []
     assert report.skipped == ()
+
+
+def test_a_metric_of_records_need_not_be_a_share_of_the_samples(tmp_path: Path) -> None:
+    evaluate = SCORE.format(kind="depthwise", shaped="").replace(
+        '"agreement": sum(right) / len(right), "per_sample": right',
+        '"agreement": aggregate(records), "per_sample": records',
+    )
+    evaluate = evaluate.replace("    return", "    records = [[each] for each in right]\n    return")
+    config = CONFIG | {"primary_metric": "agreement", "metric_unit": "fraction"}
+    aggregate = "def aggregate(records):\n    return (sum(r[0] for r in records) + 0.3) / 65\n"
+    path = write_contract(tmp_path, config=config, evaluate=evaluate, extra=aggregate)
+    report = examined(path, tmp_path / "scratch")
+    assert not [each for each in report.findings if each.code == "score_facts"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from importlib import resources
@@ -71,39 +72,56 @@ def _of_onnx(file: Path, contract: Path) -> str:
         if each.shape is None
         or any(not isinstance(size, int) for at, size in enumerate(each.shape) if at != spec.axis)
     ]
-    lines = [f"    # The file's outputs: {', '.join(declared.outputs)}."]
+    lines = [_comment(f"The file's outputs: {', '.join(declared.outputs)}.")]
     if open_sizes:
-        lines.append(f"    # TODO: the file leaves sizes open: {', '.join(open_sizes)}.")
+        lines.append(_comment(f"TODO: the file leaves sizes open: {', '.join(open_sizes)}."))
     if len(specs) == 1 and specs[0].axis == 0:
         lines.append(f'    "input_shape": {list(specs[0].shape)},')
     else:
-        shapes = ", ".join(f'"{spec.name}": {list(spec.shape)}' for spec in specs)
+        shapes = ", ".join(f"{_literal(spec.name)}: {list(spec.shape)}" for spec in specs)
         lines.append(f'    "input_shape": {{{shapes}}},')
-        axes = ", ".join(f'"{spec.name}": {spec.axis}' for spec in specs if spec.axis != 0)
+        axes = ", ".join(f"{_literal(spec.name)}: {spec.axis}" for spec in specs if spec.axis != 0)
         if axes:
             lines.append("    # The axis that holds the samples; None for one that is for all.")
             lines.append(f'    "batch_axis": {{{axes}}},')
-    source = starter_contract("onnx")
-    source = source.replace(
-        '"onnx_path": "model.onnx",', f'"onnx_path": {path!r},'.replace("'", '"')
-    )
-    source = source.replace('    "input_shape": [3, 224, 224],', "\n".join(lines))
-    source = source.replace(
-        '"model_type": "onnx",', f'"model_type": "onnx",\n    "model_name": "{file.stem}",'
-    )
+    # What is foreign goes in last: nothing is looked for in it.
+    source = _with_data(starter_contract("onnx"), specs)
     batch = _fixed_batch(declared.inputs, specs)
     if batch > 1:
         source = source.replace('"batch_size": 32,', f'"batch_size": {batch},')
+    source = source.replace('"onnx_path": "model.onnx",', f'"onnx_path": {_literal(path)},')
+    source = source.replace(
+        '"model_type": "onnx",', f'"model_type": "onnx",\n    "model_name": {_literal(file.stem)},'
+    )
+    return source.replace('    "input_shape": [3, 224, 224],', "\n".join(lines))
+
+
+def _with_data(source: str, specs: list[InputSpec]) -> str:
     tensors = [f"torch.empty({', '.join(map(str, spec.batched(0)))})" for spec in specs]
     if len(specs) == 1:
         return source.replace("torch.empty(0, 3, 224, 224)", tensors[0])
-    named = ", ".join(f'"{spec.name}": {each}' for spec, each in zip(specs, tensors, strict=True))
+    pairs = zip(specs, tensors, strict=True)
+    named = ", ".join(f"{_literal(spec.name)}: {tensor}" for spec, tensor in pairs)
     start = source.index("    images = torch.empty")
     end = source.index("\n\n\n", start)
     return (
         f"{source[:start]}    # TODO: load your calibration data, a dict of the inputs per batch\n"
         f"    return [{{{named}}}]{source[end:]}"
     )
+
+
+def _literal(text: str | None) -> str:
+    """Return a string as Python source. Names in a file are anybody's, and a contract is run."""
+    text = text or ""
+    if text.isprintable():
+        return json.dumps(text, ensure_ascii=False)
+    escaped = text.encode("unicode_escape").decode("ascii").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _comment(text: str) -> str:
+    """Return a line of comment that nothing in it can end."""
+    return "    # " + "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
 def _spec_of(declared: DeclaredInput) -> InputSpec:

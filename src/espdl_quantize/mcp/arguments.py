@@ -5,6 +5,7 @@ What a tool does not know is refused: a misspelt argument that is dropped runs s
 
 from __future__ import annotations
 
+import copy
 import difflib
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +18,10 @@ from espdl_quantize.setting import Setting
 
 Schema = dict[str, Any]
 _SHOWN = 60
+_LEADS_ON = ("job_id", "state", "next")
+"""Of a result that several tools return: what the others show of it."""
+_WORTH_A_LOOK = 4
+_IN_EVERY_RESULT = ("untrusted", "cut")
 _OTHER_NAMES = {
     "max_iterations": "iterations",
     "n_iterations": "iterations",
@@ -57,6 +62,12 @@ def _compact(schema: Any, definitions: Mapping[str, Any]) -> Any:
         made = {**_compact(choices[0], definitions), **made}
     elif choices:
         made["anyOf"] = [_compact(choice, definitions) for choice in choices]
+    if "enum" in made:
+        made.pop("type", None)
+    if made.get("additionalProperties") is True:
+        del made["additionalProperties"]
+    if "description" in made:
+        made["description"] = " ".join(made["description"].split())
     if made.get("default", 0) is None:
         del made["default"]
     if made.get("default") == "" or made.get("default") == {}:
@@ -74,25 +85,21 @@ def _compact(schema: Any, definitions: Mapping[str, Any]) -> Any:
 
 
 def compact_output(schema: Schema) -> Schema:
-    """Return the schema of a result: its fields, and of what lies deeper only its type.
+    """Return the schema of a result: the names, types and choices of its fields.
 
-    Nothing is required, since what is empty is left out.
+    Nothing is required, since what is empty is left out. What a field means is said by its name,
+    by the tool and by the guide; only choices are explained here.
     """
-    return _shallow(compact(schema), 1)
+    fields = compact(schema)["properties"]
+    return {"type": "object", "properties": {name: _shape(one) for name, one in fields.items()}}
 
 
-def _shallow(schema: Schema, depth: int) -> Schema:
-    made = {key: value for key, value in schema.items() if key not in ("required", "default")}
-    if isinstance(made.get("items"), dict):
-        made["items"] = _shallow(made["items"], depth)
-    if isinstance(made.get("anyOf"), list):
-        made["anyOf"] = [_shallow(choice, depth) for choice in made["anyOf"]]
-    if "properties" in made:
-        del made["additionalProperties"]
-        inner = made.pop("properties")
-        if depth > 0:
-            made["properties"] = {name: _shallow(one, depth - 1) for name, one in inner.items()}
-    return made
+def _shape(schema: Schema) -> Schema:
+    if "enum" in schema:
+        return {key: schema[key] for key in ("enum", "description") if key in schema}
+    if "anyOf" in schema:
+        return {"anyOf": [_shape(choice) for choice in schema["anyOf"]]}
+    return {key: schema[key] for key in ("type",) if key in schema}
 
 
 def _setting_schema() -> Schema:
@@ -101,22 +108,103 @@ def _setting_schema() -> Schema:
     del schema["required"]
     properties = schema["properties"]
     properties["iteration_id"]["description"] = "May be left out."
-    seen: set[str] = set()
-    for section in properties.values():
+    explained: set[str] = set()
+    sections: dict[str, Schema] = {}
+    for name, section in properties.items():
+        section.pop("propertyNames", None)
         fields = section.get("properties", {})
         if "enabled" in fields:
             fields["enabled"] = {"type": "boolean", "default": False}
         for one in fields.values():
             text = one.pop("description", "").partition(". ")[0].rstrip(".")
             # What several passes have is explained once.
-            if text and text not in seen:
+            if text and text not in explained:
                 one["description"] = text
-            seen.add(text)
+            explained.add(text)
+        alike = _most_alike(fields, sections)
+        if fields:
+            sections[name] = copy.deepcopy(fields)
+        if alike is not None:
+            _refer(section, alike, sections[alike])
     return schema
 
 
+def _refer(section: Schema, name: str, others: Schema) -> None:
+    """Leave out what the fields of a section have as those of an earlier one have it."""
+    fields = section["properties"]
+    for field in _alike(fields, others):
+        fields[field] = {}
+    own = " where nothing is said" if any(fields.values()) else ""
+    text = section["description"].rstrip(".")
+    section["description"] = f"{text}; types and defaults{own} as in {name}."
+
+
+def _most_alike(fields: Schema, sections: Mapping[str, Schema]) -> str | None:
+    """Return the earlier section that says most of the same, if that is worth a look at it."""
+    counts = {name: len(_alike(fields, others)) for name, others in sections.items()}
+    name = max(counts, key=counts.__getitem__, default=None)
+    return name if name is not None and counts[name] >= _WORTH_A_LOOK else None
+
+
+def _alike(fields: Schema, others: Schema) -> list[str]:
+    """Return the fields that have the same types, ranges and defaults in both."""
+    return [
+        name
+        for name, field in fields.items()
+        if name in others and _silent(field) == _silent(others[name])
+    ]
+
+
+def _silent(schema: Schema) -> Schema:
+    return {key: value for key, value in schema.items() if key != "description"}
+
+
 SETTING_SCHEMA = _setting_schema()
-"""Of a setting, from its model."""
+"""Of a setting, from its model: types, ranges, units, defaults and choices. One tool shows it."""
+SETTING_NAMES: Schema = {
+    "type": "object",
+    "description": "A setting, as run_iteration's schema has it.",
+    "properties": {name: {} for name in SETTING_SCHEMA["properties"]},
+    "additionalProperties": False,
+}
+"""The same for a second tool of the same list: the names alone."""
+
+SETTING_FILE: Schema = {
+    "type": "string",
+    "pattern": r"\.json$",
+    "description": "Path of one, or of a quant_setting.json that esp-ppq saved.",
+}
+
+
+def say_once(tools: Mapping[str, tuple[Schema, Schema | None]]) -> None:
+    """Leave out what an earlier tool of the same list says, since a list is read as a whole.
+
+    Args:
+        tools: by name the schemas of arguments and result, in the list's order; they are changed.
+            Grouped options refer to an earlier tool's where they are the same. A result that an
+            earlier tool has, too, keeps the fields that lead on, and what every result has is said
+            once.
+    """
+    groups: dict[str, Schema] = {}
+    results: list[Schema] = []
+    for tool, (arguments, result) in tools.items():
+        options = arguments.get("properties", {}).get("options")
+        if options is not None:
+            options.pop("default", None)
+            fields = copy.deepcopy(options["properties"])
+            alike = _most_alike(fields, groups)
+            if alike is not None:
+                _refer(options, f"{alike}'s options", groups[alike])
+            groups[tool] = fields
+        if result is None:
+            continue
+        seen = result in results
+        results.append(copy.deepcopy(result))
+        if seen:
+            result["properties"] = {name: {"type": "string"} for name in _LEADS_ON}
+        elif len(results) > 1:
+            for name in _IN_EVERY_RESULT:
+                result["properties"].pop(name, None)
 
 
 def refuse_unknown(tool: str, arguments: Mapping[str, Any], schema: Schema) -> None:

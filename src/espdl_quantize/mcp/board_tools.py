@@ -15,7 +15,7 @@ from espdl_quantize.mcp.options import IterationNumber
 from espdl_quantize.record.files import LARGEST_ITERATION, iteration_name
 from espdl_quantize.report import record_log
 
-OutputDir = Annotated[str, Field(description="The output folder, which holds iter_0.")]
+OutputDir = Annotated[str, Field(description="Output folder, which holds iter_0.")]
 _SLOWEST = 10
 
 

@@ -31,7 +31,7 @@ class CostTool:
         self,
         *,
         output_dir: Annotated[
-            str, Field(description="The output folder, which holds iter_0.")
+            str, Field(description="Output folder, which holds iter_0.")
         ] = "outputs",
         iteration: Annotated[
             IterationNumber | Literal["best"] | None,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, WithJsonSchema
 
-from espdl_quantize.core import EspdlQuantizeError, OutputFolderError
+from espdl_quantize.core import EspdlQuantizeError, OutputFolderError, UsageError
 from espdl_quantize.mcp._models import (
     ArtifactPage,
     BoardSummary,
@@ -22,11 +22,11 @@ from espdl_quantize.mcp._models import (
 from espdl_quantize.mcp._roots import Roots
 from espdl_quantize.mcp._spelling import MCP
 from espdl_quantize.mcp._tool import ENDS, READS, Tool
-from espdl_quantize.mcp.arguments import SETTING_SCHEMA
+from espdl_quantize.mcp.arguments import SETTING_FILE, SETTING_NAMES
 from espdl_quantize.mcp.artifacts import first_that_fit, lines_of, list_folder, read_page
 from espdl_quantize.mcp.jobs import JobStore
 from espdl_quantize.mcp.options import IterationNumber
-from espdl_quantize.mcp.texts import DEFAULT_SIZE, LARGEST_SIZE, quoted
+from espdl_quantize.mcp.texts import DEFAULT_SIZE, LARGEST_SIZE, quoted, shortened
 from espdl_quantize.record import Iteration, locked
 from espdl_quantize.record.comparison import ComparedIteration
 from espdl_quantize.record.evidence import COLUMNS
@@ -43,9 +43,9 @@ from espdl_quantize.record.files import (
 from espdl_quantize.report import certainty_lines, compare, look
 from espdl_quantize.report import lint as lint_folder
 from espdl_quantize.search import Open, Proposal, Stop
-from espdl_quantize.setting import parse_setting
+from espdl_quantize.setting import load_setting, parse_setting
 
-OutputDir = Annotated[str, Field(description="The output folder, which holds iter_0.")]
+OutputDir = Annotated[str, Field(description="Output folder, which holds iter_0.")]
 Offset = Annotated[int, Field(ge=0, le=10**9, description="The first row or line.")]
 MaxCharacters = Annotated[
     int, Field(ge=1000, le=LARGEST_SIZE, description="At most so many are returned.")
@@ -110,7 +110,15 @@ class FolderTools:
 
     def lint_setting(
         self,
-        setting: Annotated[dict[str, Any], WithJsonSchema(SETTING_SCHEMA)],
+        setting: Annotated[
+            dict[str, Any] | str,
+            WithJsonSchema(
+                {
+                    "anyOf": [SETTING_FILE, SETTING_NAMES],
+                    "description": "As run_iteration takes it.",
+                }
+            ),
+        ],
         output_dir: OutputDir = "outputs",
     ) -> LintResult:
         """Check a hand-written setting against the rules of the search and the model's ops.
@@ -118,6 +126,7 @@ class FolderTools:
         Returns each rule that it breaks with what to do; none are needed before the first
         iteration. Then call run_iteration with the setting.
         """
+        setting = given_setting(setting, self._roots)
         outputs = self._roots.resolve(output_dir, "output_dir")
         if not outputs.is_dir():
             # Before the first iteration there is only its form.
@@ -323,6 +332,24 @@ def _engine(record: ComparedIteration) -> str | None:
     if record.engine is None or not parts:
         return record.engine
     return f"{record.engine}, and plain esp-ppq for {'; '.join(parts)}"
+
+
+def given_setting(setting: Mapping[str, Any] | str, roots: Roots) -> dict[str, Any]:
+    """Return a setting as fields; a text is the path of its file.
+
+    Raises:
+        SettingError: the file is no setting.
+        UsageError: there is no such file.
+    """
+    if not isinstance(setting, str):
+        return dict(setting)
+    file = roots.resolve(setting, "setting")
+    if not file.is_file() or file.suffix != ".json":
+        raise UsageError(
+            f"setting is {shortened(repr(setting), 60)}, which is no JSON file",
+            "give its fields, or the path of a file inside the root",
+        )
+    return load_setting(file).model_dump(exclude_none=True)
 
 
 def folder_status(outputs: Path) -> FolderStatus:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from espdl_quantize.contract import starter_contract
+from espdl_quantize.contract import starter_contract, starter_from
 from espdl_quantize.core import EspdlQuantizeError, UsageError
 from espdl_quantize.mcp._models import Written
 from espdl_quantize.mcp._roots import Roots
@@ -132,7 +132,11 @@ class StartTools:
         *,
         model: Annotated[
             str | None,
-            Field(description="An ONNX file that it is for; without one, for a torch model."),
+            Field(
+                max_length=1000,
+                description="An ONNX file, or module:function that returns a torch model; its "
+                "shapes and names are filled in. Without it: for a torch model, empty.",
+            ),
         ] = None,
         contract: Annotated[str, Field(description="Where to write it; must be new.")] = (
             "user_quant.py"
@@ -154,19 +158,22 @@ class StartTools:
         text = self._contract(model, target)
         with target.open("x", encoding="utf-8") as file:
             file.write(text)
+        open_in_it = "data and evaluate" if model is not None else "model, data and evaluate"
         return Written(
             path=str(target),
-            next="have the user fill in model, data and evaluate, then call check_contract; "
-            "reference {topic: contract} has the rules",
+            next=f"have the user fill in {open_in_it}, then call check_contract; reference "
+            "{topic: contract} has the rules",
         )
 
     def _contract(self, model: str | None, target: Path) -> str:
         if model is None:
             return starter_contract("torch")
+        if ":" in model and not model.endswith(".onnx"):
+            return starter_from(model, target)
         file = self._roots.resolve(model, "model")
         if not file.is_file() or file.suffix != ".onnx":
             raise UsageError(
                 f"model {model!r}: {file} is no ONNX file",
-                "give a .onnx file, or leave it out for a torch model",
+                "give a .onnx file or module:function; leave it out for an empty torch contract",
             )
-        return starter_contract("onnx")
+        return starter_from(str(file), target)

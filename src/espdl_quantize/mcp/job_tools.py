@@ -22,7 +22,7 @@ from espdl_quantize.core import (
 from espdl_quantize.mcp._models import LIVE, Job, Status
 from espdl_quantize.mcp._roots import Roots
 from espdl_quantize.mcp._tool import ENDS, READS, REPLACES, RUNS, Tool
-from espdl_quantize.mcp.folder_tools import folder_status
+from espdl_quantize.mcp.folder_tools import folder_status, given_setting
 from espdl_quantize.mcp.jobs import JobStore
 from espdl_quantize.mcp.options import (
     Duration,
@@ -44,13 +44,13 @@ from espdl_quantize.tuning import parse_duration
 
 Ctx = Context[None, Any]
 Contract = Annotated[str, Field(description="Path of the contract module, user_quant.py.")]
-OutputDir = Annotated[str, Field(description="The output folder, which holds iter_0.")]
+OutputDir = Annotated[str, Field(description="Output folder, which holds iter_0.")]
 Wait = Annotated[
     float,
     Field(
         ge=0,
         le=3600,
-        description="Wait so many seconds for the job's end; it goes on in any case.",
+        description="Wait so many seconds for its end; it goes on in any case.",
     ),
 ]
 JobId = Annotated[str, Field(description="As the tool that started it returned it.")]
@@ -129,6 +129,8 @@ class JobTools:
         path = self._file(contract, "contract")
         outputs = self._output(output_dir)
         number = options.iteration
+        if isinstance(setting, str) and setting.endswith(".json"):
+            setting = await _in_thread(lambda: given_setting(setting, self._roots))
         chosen = await _in_thread(lambda: _choose(outputs, setting, number))
         folder = self._roots.resolve(
             outputs / iteration_name(chosen.iteration_id), "the iteration's folder"

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from espdl_quantize.core import Strategy
-from espdl_quantize.mcp.arguments import SETTING_SCHEMA
+from espdl_quantize.mcp.arguments import SETTING_FILE, SETTING_SCHEMA
 from espdl_quantize.record.files import LARGEST_ITERATION
 from espdl_quantize.search.policies import POLICIES
 from espdl_quantize.targets.ops import supported_version, version_text
@@ -120,7 +120,7 @@ SettingOrWord = Annotated[
     Any,
     WithJsonSchema(
         {
-            "anyOf": [{"enum": ["next", "baseline"]}, SETTING_SCHEMA],
+            "anyOf": [{"enum": ["next", "baseline"]}, SETTING_FILE, SETTING_SCHEMA],
             "description": "next: what the search asks for; baseline; or a whole setting.",
         }
     ),

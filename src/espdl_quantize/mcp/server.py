@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from copy import deepcopy
 from difflib import get_close_matches
 from inspect import getdoc
 from typing import Any
@@ -25,10 +26,12 @@ from espdl_quantize.mcp._roots import Roots
 from espdl_quantize.mcp._spelling import MCP
 from espdl_quantize.mcp._tool import Tool
 from espdl_quantize.mcp.arguments import (
+    SETTING_SCHEMA,
     compact,
     compact_output,
     describe_faults,
     refuse_unknown,
+    say_once,
 )
 from espdl_quantize.mcp.board_tools import BoardTools
 from espdl_quantize.mcp.cost_tool import CostTool
@@ -153,6 +156,7 @@ def make_server(roots: Roots, store: JobStore, *, read_only: bool = False) -> MC
             hidden.add(tool.function.__name__)
         else:
             offered[tool.function.__name__] = _sdk_tool(tool)
+    _say_once(offered)
     server = Server(
         offered,
         frozenset(hidden),
@@ -183,6 +187,17 @@ def _sdk_tool(tool: Tool) -> SdkTool:
         schema = TypeAdapter[Any](model).json_schema(mode="serialization")
         made.fn_metadata.output_schema = compact_output(schema)
     return made
+
+
+def _say_once(offered: Mapping[str, SdkTool]) -> None:
+    """Explain each thing once in the list of tools, which a model reads whole."""
+    if "run_iteration" not in offered:
+        # A setting's fields stand there, else where a setting is checked.
+        choices = offered["lint_setting"].parameters["properties"]["setting"]["anyOf"]
+        choices[-1] = deepcopy(SETTING_SCHEMA)
+    say_once(
+        {name: (tool.parameters, tool.fn_metadata.output_schema) for name, tool in offered.items()}
+    )
 
 
 async def _tend(store: JobStore) -> None:

@@ -26,7 +26,7 @@ from espdl_quantize.setting._model import (
     with_calibration,
 )
 from espdl_quantize.setting._one_exponent import ONE_EXPONENT_OPS, unequal_exponents
-from espdl_quantize.setting._parse import load_setting, nearest, parse_setting
+from espdl_quantize.setting._parse import load_setting, parse_setting
 from espdl_quantize.setting._resolve import (
     ResolvedSetting,
     UnknownOp,
@@ -34,6 +34,7 @@ from espdl_quantize.setting._resolve import (
     unknown_op_warnings,
     unknown_ops,
 )
+from espdl_quantize.setting._section import nearest
 from espdl_quantize.setting.passes import (
     BLOCK_PASSES,
     PASSES,

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,10 +12,16 @@ from pydantic import BaseModel, ValidationError
 
 from espdl_quantize.core import Command, Hint, Option, OutputFolderError, SettingError, read_json
 from espdl_quantize.setting._model import Setting
+from espdl_quantize.setting._section import nearest
+from espdl_quantize.setting.esp_ppq_form import from_esp_ppq_form, is_esp_ppq_form
 
 
 def parse_setting(payload: Mapping[str, Any]) -> Setting:
     """Validate a payload; it is not changed.
+
+    Args:
+        payload: the fields of a :class:`Setting`, or what esp-ppq's
+            ``QuantizationSetting.to_json`` wrote, such as a quant_setting.json.
 
     Raises:
         SettingError: names every wrong field, what was found, and the nearest valid name.
@@ -25,6 +30,8 @@ def parse_setting(payload: Mapping[str, Any]) -> Setting:
         # 1e400 is JSON, and Python reads it as infinity.
         if not math.isfinite(value):
             raise SettingError(f"the setting is not valid: {place!r} is {value}, no finite number")
+    if is_esp_ppq_form(payload):
+        payload = from_esp_ppq_form(payload)
     try:
         return Setting.model_validate(copy.deepcopy(dict(payload)))
     except ValidationError as error:
@@ -59,14 +66,6 @@ def _numbers(value: Any, place: str) -> Iterator[tuple[str, float]]:
     elif isinstance(value, list):
         for number, item in enumerate(value):
             yield from _numbers(item, f"{place}.{number}")
-
-
-def nearest(name: str, valid: Iterable[str]) -> str | None:
-    """Return the valid name that looks most like ``name``, if any looks like it."""
-    names = list(valid)
-    close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.4)
-    close += [candidate for candidate in names if candidate.startswith(name.lower())]
-    return close[0] if close else None
 
 
 def _setting_in(comparison: Mapping[str, Any]) -> str:

@@ -40,7 +40,9 @@ def score(context: GateContext) -> Iterator[Finding]:
     names = list(context.graph.inputs)
     batches = context.batches if context.has("batches") else []
     calibration = {digest for batch in batches for digest in batch_digests(batch, names)}
-    context.score_facts, doubts = facts_of(context.scored, calibration, config)
+    context.score_facts, doubts = facts_of(
+        context.scored, calibration, config, is_resampled=bool(context.scored.records)
+    )
     for message in doubts:
         yield _doubt(context, "score_facts", message)
 
