@@ -130,7 +130,9 @@ def test_a_metric_of_records_need_not_be_a_share_of_the_samples(tmp_path: Path) 
         '"agreement": sum(right) / len(right), "per_sample": right',
         '"agreement": aggregate(records), "per_sample": records',
     )
-    evaluate = evaluate.replace("    return", "    records = [[each] for each in right]\n    return")
+    evaluate = evaluate.replace(
+        "    return", "    records = [[each] for each in right]\n    return"
+    )
     config = CONFIG | {"primary_metric": "agreement", "metric_unit": "fraction"}
     aggregate = "def aggregate(records):\n    return (sum(r[0] for r in records) + 0.3) / 65\n"
     path = write_contract(tmp_path, config=config, evaluate=evaluate, extra=aggregate)

@@ -8,12 +8,19 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from espdl_quantize.setting import canonical, load_setting
+from espdl_quantize.gate import STAGES, GateContext, GateOptions, examine
+from espdl_quantize.iteration import captured
+from espdl_quantize.ppq import probe_target
+from espdl_quantize.record import read_history
+from espdl_quantize.record.files import LOG
+from espdl_quantize.setting import canonical, load_setting, parse_setting, resolve
 from espdl_quantize.skill import skill_source
 from espdl_quantize.tuning import Budget, RecordedBackend, TuneOptions, tune
+from tests.contracts import CONFIG, EVALUATE, write_contract
 
 ROOT = Path(__file__).parent.parent.parent
 SKILL = skill_source()
@@ -90,6 +97,83 @@ def test_phase_5_says_that_the_setting_is_the_agents(tmp_path: Path) -> None:
     assert not (tmp_path / "next.json").exists()
     assert compare(tmp_path, "--finalize").returncode == 1
     assert compare(tmp_path, "--finalize", "--force-finalize").returncode == 0
+
+
+def test_a_budget_of_time_is_kept_and_best_says_what_it_costs(tmp_path: Path) -> None:
+    """Case 3: one tune with --time, a better best, and whether the chip pays for it."""
+    done = run(
+        tmp_path,
+        *("-m", "espdl_quantize", "tune", "--recorded", str(RECORDED)),
+        *("--output-dir", "outputs", "--time", "5m"),
+    )
+    assert done.returncode == 0, done.stderr
+    history = read_history(tmp_path / "outputs")
+    assert sum(record.elapsed_seconds or 0 for record in history.iterations) <= 300
+    first, best = history.get(0), history.best
+    assert first is not None and best is not None
+    assert first.value is not None and best.value is not None and best.value > first.value
+    report = (tmp_path / "outputs/final_report.md").read_text()
+    assert (tmp_path / "outputs/best").is_dir()
+    assert f"iter_{best.id}" in report and "budget" in report
+    assert re.search(r"on the chip|affects inference", report)
+
+
+def test_two_changes_in_phase_3_are_refused_and_one_is_not(tmp_path: Path) -> None:
+    """Case 5: the rule is named, with what to do; each alone keeps it."""
+    replay(tmp_path, 5)
+    best = read_history(tmp_path / "outputs").best
+    assert best is not None and best.setting is not None
+    base = {**best.setting.model_dump(exclude_none=True), "iteration_id": 5}
+    both = {
+        "equalization": {"enabled": True, "opt_level": 2},
+        "bias_correct": {"enabled": True},
+    }
+
+    def linted(change: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+        (tmp_path / "next.json").write_text(json.dumps({**base, **change}))
+        return run(tmp_path, "-m", "espdl_quantize", "lint", "next.json", "--output-dir", "outputs")
+
+    refused = linted(both)
+    assert refused.returncode == 1
+    assert "one-change" in refused.stdout and "->" in refused.stdout
+    for name, section in both.items():
+        alone = linted({name: section})
+        assert alone.returncode == 0, alone.stdout
+    bare = parse_setting({**base, "equalization": {"enabled": True}})
+    told = resolve(bare, probe_target("esp32p4")).warnings
+    assert any("opt_level is not given" in warning for warning in told)
+
+
+def test_a_score_that_nobody_expects_ends_it_before_it_begins(tmp_path: Path) -> None:
+    """Case 6: check gives the float score, and doubts it; nothing was run, nothing was changed."""
+    evaluate = EVALUATE.replace("agreement(quant_graph, 256)", "10.0") + "  # of shuffled labels"
+    evaluate = evaluate.replace("return", "agreement(quant_graph, 8)\n    return")
+    config = CONFIG | {"metric_unit": "percent", "target_metric": 92.0}
+    contract = write_contract(tmp_path, config=config, evaluate=evaluate)
+    before = contract.read_bytes()
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    with captured(scratch / LOG):
+        report = examine(GateContext(contract, scratch, GateOptions()), STAGES)
+    assert report.facts["float_value"] == 10.0
+    doubted = [each for each in report.findings if each.code == "score_at_chance"]
+    assert doubted and doubted[0].hint
+    assert contract.read_bytes() == before
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_lsq_is_switched_off_and_tqt_named(tmp_path: Path) -> None:
+    """Case 7: why it cannot train here, and what does, before and when it runs."""
+    setting = parse_setting({"iteration_id": 1, "lsq_optimization": {"enabled": True}})
+    resolved = resolve(setting, probe_target("esp32p4"))
+    assert resolved.setting.lsq_optimization is None
+    told = " ".join(resolved.warnings)
+    assert "cannot train a scale" in told and "tqt_optimization" in told
+    replay(tmp_path, 1)
+    (tmp_path / "next.json").write_text(setting.model_dump_json(exclude_none=True))
+    linted = run(tmp_path, "-m", "espdl_quantize", "lint", "next.json", "--output-dir", "outputs")
+    assert linted.returncode == 1
+    assert "lsq_optimization" in linted.stdout and "tqt_optimization" in linted.stdout
 
 
 @pytest.mark.slow

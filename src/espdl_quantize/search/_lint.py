@@ -20,6 +20,7 @@ from espdl_quantize.setting import (
     Setting,
     canonical,
     diff,
+    enabled_passes,
     int16_ops,
     split_layers,
     unequal_exponents,
@@ -69,7 +70,7 @@ def lint_setting(setting: Setting, state: SearchState) -> list[Violation]:
     """
     history = state.ranking
     setting = with_calibration(setting, state.options.width)
-    violations = _one_exponent(setting, state) + _no_kernel(setting, state)
+    violations = _one_exponent(setting, state) + _no_kernel(setting, state) + _off(setting)
     point = sweep_point(setting, history)
     if point is not None and point == _next_point(state):
         return []
@@ -134,6 +135,21 @@ def _no_kernel(setting: Setting, state: SearchState) -> list[Violation]:
         )
         for op in int16_ops(setting)
         if types.get(op) in lacks_16_bits()
+    ]
+
+
+def _off(setting: Setting) -> list[Violation]:
+    """Find passes that are switched off before they run: ESP-DL's scales are powers of two."""
+    return [
+        Violation(
+            "pass-off",
+            None,
+            f"{spec.field} is switched off on ESP-DL's chips, whose scales are powers of two: "
+            f"{spec.why_off.partition('; ')[0]}",
+            spec.why_off.partition("; ")[2] or f"leave {spec.field} out",
+        )
+        for spec, _ in enabled_passes(setting)
+        if spec.on_power_of_two == "off"
     ]
 
 
