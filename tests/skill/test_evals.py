@@ -17,7 +17,14 @@ from espdl_quantize.iteration import captured
 from espdl_quantize.ppq import probe_target
 from espdl_quantize.record import read_history
 from espdl_quantize.record.files import LOG
-from espdl_quantize.setting import canonical, load_setting, parse_setting, resolve
+from espdl_quantize.report import lint
+from espdl_quantize.setting import (
+    canonical,
+    enabled_passes,
+    load_setting,
+    parse_setting,
+    resolve,
+)
 from espdl_quantize.skill import skill_source
 from espdl_quantize.tuning import Budget, RecordedBackend, TuneOptions, tune
 from tests.contracts import CONFIG, EVALUATE, write_contract
@@ -124,21 +131,16 @@ def test_two_changes_in_phase_3_are_refused_and_one_is_not(tmp_path: Path) -> No
     best = read_history(tmp_path / "outputs").best
     assert best is not None and best.setting is not None
     base = {**best.setting.model_dump(exclude_none=True), "iteration_id": 5}
-    both = {
+    both: dict[str, Any] = {
         "equalization": {"enabled": True, "opt_level": 2},
         "bias_correct": {"enabled": True},
     }
-
-    def linted(change: dict[str, Any]) -> subprocess.CompletedProcess[str]:
-        (tmp_path / "next.json").write_text(json.dumps({**base, **change}))
-        return run(tmp_path, "-m", "espdl_quantize", "lint", "next.json", "--output-dir", "outputs")
-
-    refused = linted(both)
+    (tmp_path / "next.json").write_text(json.dumps({**base, **both}))
+    refused = run(tmp_path, "-m", "espdl_quantize", "lint", "next.json", "--output-dir", "outputs")
     assert refused.returncode == 1
     assert "one-change" in refused.stdout and "->" in refused.stdout
     for name, section in both.items():
-        alone = linted({name: section})
-        assert alone.returncode == 0, alone.stdout
+        assert lint(tmp_path / "outputs", parse_setting({**base, name: section})) == []
     bare = parse_setting({**base, "equalization": {"enabled": True}})
     told = resolve(bare, probe_target("esp32p4")).warnings
     assert any("opt_level is not given" in warning for warning in told)
@@ -166,14 +168,12 @@ def test_lsq_is_switched_off_and_tqt_named(tmp_path: Path) -> None:
     """Case 7: why it cannot train here, and what does, before and when it runs."""
     setting = parse_setting({"iteration_id": 1, "lsq_optimization": {"enabled": True}})
     resolved = resolve(setting, probe_target("esp32p4"))
-    assert resolved.setting.lsq_optimization is None
+    assert not list(enabled_passes(resolved.setting))
     told = " ".join(resolved.warnings)
     assert "cannot train a scale" in told and "tqt_optimization" in told
     replay(tmp_path, 1)
-    (tmp_path / "next.json").write_text(setting.model_dump_json(exclude_none=True))
-    linted = run(tmp_path, "-m", "espdl_quantize", "lint", "next.json", "--output-dir", "outputs")
-    assert linted.returncode == 1
-    assert "lsq_optimization" in linted.stdout and "tqt_optimization" in linted.stdout
+    off = [each for each in lint(tmp_path / "outputs", setting) if each.rule == "pass-off"]
+    assert "lsq_optimization" in off[0].found and "tqt_optimization" in off[0].hint
 
 
 @pytest.mark.slow

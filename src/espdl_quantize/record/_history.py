@@ -172,7 +172,10 @@ class History:
         return self.excess(record) == 0
 
     def _eligible(self, records: tuple[Iteration, ...]) -> tuple[Iteration, ...]:
-        """Return those that keep the budgets; where none does, the nearest."""
+        """Return those that keep the budgets; where none does, the nearest.
+
+        What is as near within a hundredth is equally near: files differ by a few bytes.
+        """
         if not self.budgets.bounds:
             return records
         known = [
@@ -181,7 +184,8 @@ class History:
         if not known:
             return records
         least = min(excess for excess, _ in known)
-        return tuple(record for excess, record in known if excess <= least)
+        most = least + (EQUAL_TIMES * (1 + least) if least > 0 else 0)
+        return tuple(record for excess, record in known if excess <= most)
 
     @cached_property
     def priority(self) -> Priority:

@@ -62,6 +62,10 @@ def build_comparison(
     )
 
 
+OVER_BUDGET = "over budget"
+"""Of an iteration that scores higher and is not best, since it costs the chip too much."""
+
+
 def rank_of(history: History, record: Iteration) -> int | str:
     """Return the dense rank, "-" for a failed iteration."""
     rank = history.ranks[record.id]
@@ -92,8 +96,13 @@ def outcome_of(history: History, record: Iteration) -> str:
     if gain is None:
         return "first score"
     prior = history.prior_best[record.id]
+    if prior is not None and history.excess(prior) and history.took_over(record):
+        # Whatever its score: it keeps the budgets, or comes nearer.
+        return "new best"
     if prior is not None and record.value != prior.value and history.is_chance(record, prior):
         return "within noise"
+    if gain > 0 and not history.took_over(record) and history.excess(record) != 0:
+        return OVER_BUDGET
     return "new best" if gain > 0 else "worse" if gain < 0 else "no change"
 
 

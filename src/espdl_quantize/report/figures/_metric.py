@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from espdl_quantize.record import History, Iteration
-from espdl_quantize.report._comparison import changes_of, delta_of, outcome_of
+from espdl_quantize.report._comparison import OVER_BUDGET, changes_of, delta_of, outcome_of
 from espdl_quantize.report._escape import number, plain
 from espdl_quantize.report.figures._base import Figure, Json, axis, hover, label, layout
 from espdl_quantize.search import SearchState
@@ -20,6 +20,7 @@ _OUTCOMES = (
     ("worse", "@loss", "circle-open"),
     ("no change", "@muted", "circle-open"),
     ("within noise", "@muted", "circle"),
+    (OVER_BUDGET, "@muted", "diamond-open"),
 )
 _LETTER = 7 / 900
 """Width of a letter as a share of the chart's, on a desk and on a phone."""
