@@ -32,10 +32,19 @@ async def test_unknown_arguments_are_refused_with_the_nearest_name(root: Path) -
         ("lint_setting", {"setting": {"tqt_optimization": {"enable": True}}}, "'enabled'"),
         ("lint_setting", {"setting": {"iteration_id": 10**30}}, "iteration_id"),
         ("lint_setting", {"setting": {"calib_algorithm": "magic"}}, "magic"),
+        ("lint_setting", {"setting": 3}, "setting is 3: input should be a valid dictionary or"),
+        ("lint_setting", {"setting": "none.json"}, "no JSON file"),
+        ("lint_setting", {"setting": "ppq.json"}, "did you mean 'tqt_optimization'"),
+        ("run_iteration", {"contract": "c.py", "setting": "ppq.json"}, "'tqt_optimisation'"),
+        ("init", {"contract": "x\u202e.py"}, "direction marks"),
+        ("init", {"model": "a:b; import os"}, "no function of a module"),
+        ("cost", {"output_dir": "nowhere"}, "does not exist"),
+        ("device_log", {"log": "nowhere"}, "is no file"),
         ("worst_ops", {"x" * 200_000: 1}, "200002 characters"),
         ("run_iteration", {"contract": "c.py", "setting": "nxt"}, "'nxt'"),
     ]
     (root / "c.py").write_text("")
+    (root / "ppq.json").write_text('{"dispatcher": "allin", "tqt_optimisation": true}')
     async with connect(root) as client:
         for name, arguments, told in cases:
             result = await client.call_tool(name, arguments)
@@ -184,11 +193,21 @@ async def test_a_contract_is_written_once_and_linted_before_the_first_run(root: 
     async with connect(root) as client:
         made = await call(client, "init")
         twice = await refused(client, "init")
+        filled = await call(client, "init", model="my_net:make", contract="small.py")
+        (root / "saved.json").write_text('{"dispatcher": "allin", "equalization": true}')
+        saved = await call(client, "lint_setting", setting="saved.json")
+        # Nothing was run yet, and a setting of one's own may be the first.
+        first = await call(
+            client, "run_iteration", contract="small.py", setting="saved.json", dry_run=True
+        )
+        await call(client, "cancel", job_id=first["job_id"], wait_seconds=60)
         outside = await refused(client, "init", contract="../user_quant.py")
         kept = await call(client, "lint_setting", setting={"calib_algorithm": "mse"})
         guide = await client.get_prompt("guide")
     assert "def evaluate" in Path(made["path"]).read_text()
     assert "exists" in twice["message"]
     assert "outside of the roots" in outside["message"]
-    assert kept == {"ok": True}
+    assert kept == saved == {"ok": True}
+    assert "from my_net import make" in Path(filled["path"]).read_text()
+    assert first["kind"] == "run_iteration"
     assert "phase" in guide.messages[0].content.text  # type: ignore[union-attr]

@@ -14,7 +14,9 @@ from espdl_quantize.cli._options import AsJson
 from espdl_quantize.cli.terminal import escape
 from espdl_quantize.core import (
     EspdlQuantizeError,
+    Hint,
     Json,
+    Option,
     OutputFolderError,
     UsageError,
     dumps,
@@ -103,13 +105,14 @@ def _chip(model: Path, target: str | None, constants: Constants | None) -> str:
         stated = read_record(folder).target_chip
     if target is not None and stated is not None and target != stated:
         raise UsageError(
-            f"--target is {target}, but {folder} was exported for {stated}", "leave --target out"
+            f"target {target} is asked for, and {folder} was exported for {stated}",
+            Hint("leave out ", Option.TARGET),
         )
     chip = target or stated or (constants.chip if constants else None)
     if chip is None:
         raise UsageError(
             f"{model} does not say which chip it is for",
-            f"give --target: one of {', '.join(cost_chips())}",
+            Hint("give ", Option.TARGET, f": one of {', '.join(cost_chips())}"),
         )
     return chip
 

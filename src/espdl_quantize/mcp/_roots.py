@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from espdl_quantize.core import EspdlQuantizeError, UsageError
+from espdl_quantize.mcp.texts import clean, shortened
 
 
 class Roots:
@@ -44,6 +45,12 @@ class Roots:
         """
         if not str(path) or "\0" in str(path):
             raise UsageError(f"{what} is {str(path)!r}", f"give a path inside {self}")
+        if clean(str(path)) != str(path) or set("\n\t") & set(str(path)):
+            # What is shown of it would be another path.
+            raise UsageError(
+                f"{what} {shortened(ascii(str(path)), 200)} has control or direction marks in it",
+                "give a path without them",
+            )
         target = (self.first / path).resolve()
         if not any(target.is_relative_to(folder) for folder in self.folders):
             raise EspdlQuantizeError(

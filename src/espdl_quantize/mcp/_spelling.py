@@ -16,7 +16,7 @@ TOOLS = {
     Command.INIT: "init",
     Command.LINT: "lint_setting",
     Command.RUN: "run_iteration",
-    Command.SCHEMA: "the input schema of lint_setting",
+    Command.SCHEMA: "the input schema of run_iteration",
     Command.TUNE: "tune",
     Command.VERIFY: "verify",
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import difflib
 from collections.abc import Mapping
+from itertools import groupby
 from typing import Any
 
 from pydantic import ValidationError
@@ -248,11 +249,28 @@ def _nearest(name: str, known: list[str]) -> str | None:
 
 def describe_faults(tool: str, error: ValidationError, schema: Schema) -> UsageError:
     """Return what is wrong with arguments, in the words of the tool's schema."""
-    faults = list(dict.fromkeys(_fault(fault, schema) for fault in error.errors()))
+    faults = []
+    for name, several in groupby(error.errors(), lambda fault: fault["loc"][0]):
+        found = list(several)
+        choices = [fault for fault in found if _is_choice(fault, schema)]
+        faults += [_fault(fault, schema) for fault in found if fault not in choices]
+        if choices:
+            value = shortened(repr(choices[0]["input"]), _SHOWN)
+            wanted = " or ".join(
+                _lower(fault["msg"]).removeprefix("input should be ") for fault in choices
+            )
+            faults.append(f"{name} is {value}: input should be {wanted}")
+    faults = list(dict.fromkeys(faults))
     return UsageError(
         shortened(f"{tool}: {'; '.join(faults[:5])}", 800),
         f"the input schema of {tool} has types, ranges and choices",
     )
+
+
+def _is_choice(fault: Any, schema: Schema) -> bool:
+    """Tell whether a fault is of one of several forms that an argument may have."""
+    named = schema.get("properties", {}).get(fault["loc"][0], {})
+    return len(fault["loc"]) == 2 and "anyOf" in named
 
 
 def _fault(fault: Any, schema: Schema) -> str:

@@ -6,12 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from espdl_quantize.core import UsageError
 from espdl_quantize.deploy import ESP_DL
 from espdl_quantize.mcp._command import run_command
 from espdl_quantize.mcp._models import BoardLog, BoardProject, BoardSummary
 from espdl_quantize.mcp._roots import Roots
 from espdl_quantize.mcp._tool import ENDS, WRITES, Tool
 from espdl_quantize.mcp.options import IterationNumber
+from espdl_quantize.mcp.texts import shortened
 from espdl_quantize.record.files import LARGEST_ITERATION, iteration_name
 from espdl_quantize.report import record_log
 
@@ -100,7 +102,13 @@ class BoardTools:
         folder's times are predicted by the board from then on.
         """
         outputs = self._roots.resolve(output_dir, "output_dir")
-        stored = record_log(outputs, self._roots.resolve(log, "log"), iteration, board=board)
+        file = self._roots.resolve(log, "log")
+        if not file.is_file():
+            raise UsageError(
+                f"log {shortened(repr(log), 200)}: {shortened(str(file), 200)} is no file",
+                "have the user save what the board printed, and give the path of that file",
+            )
+        stored = record_log(outputs, file, iteration, board=board)
         measurement = stored.measurement
         slowest = sorted(measurement.layers, key=lambda layer: -layer.us)[:_SLOWEST]
         return BoardLog(

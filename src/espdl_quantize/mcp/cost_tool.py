@@ -55,6 +55,10 @@ class CostTool:
         interval that holds nine of ten models; they are no measurement.
         """
         outputs = self._roots.resolve(output_dir, "output_dir")
+        if not outputs.is_dir():
+            raise OutputFolderError(
+                f"{outputs} does not exist", "tune and run_iteration make it; or give another one"
+            )
         if iteration is None:
             source, models = outputs, sorted(outputs.glob(f"iter_*/{MODEL}"))
         else:

@@ -23,26 +23,30 @@ quantizes once with one setting, analyses and scores it, and leaves <output_dir>
 the baseline. The output folder is the whole state of a search: same folder, same search.
 
 Order of calls
-1. init writes a contract where there is none; the user fills it in. check_contract finds its
-   faults and scores the float model. Is that score what the user expects? If not, stop: nothing
-   after it would mean anything.
+1. init writes a contract where there is none, with what a model says of itself; the user fills in
+   the rest. check_contract finds its faults and scores the float model. Is that score what the
+   user expects? If not, stop: nothing after it would mean anything. esp_dl_version says which
+   ESP-DL the firmware has; what it lacks is not exported.
 2. Either tune {contract, iterations or time}: the whole search as one job, with report and best/.
    Or step by step: run_iteration {contract} (setting "next" is the default: the baseline first,
    then what the search asks for), status {job_id, wait_seconds: 45} until it has ended, next_step,
    and again.
 3. worst_ops, why, compare_iterations and settings say where the error is and what was tried.
-4. finalize writes best/, final_report.md and report.html; tune has done so. final_score scores best
+4. finalize writes best/, front/ (what is quicker than best or scores higher), final_report.md and
+   report.html; tune has done so. final_score scores best
    on images that the search never used, verify holds the file against what was scored; finalize
    again puts both into the report. report reads it.
-5. cost predicts time and memory on the chip; deploy writes a project for the board.
+5. cost predicts time and memory on the chip; max_latency_ms, max_ram_kb and max_flash_kb in the
+   contract bound them. deploy writes a project for the board.
 
 Words
 - phase 1: the baseline. Phase 2: kl, mse and percentile calibration, each with the default TQT.
   Phase 3: levers, one change each from the best setting. Phase 4: the end, by target or plateau.
 - lever: one prescribed change, such as 3b, bias correction. next_step names it and has its setting.
 - open exploration (phase 5): the levers are used up. next_step has no setting then; it says what
-  gained, what lost and what is untried. Copy best's setting (settings {iteration: "best"}), change
-  it, cite in rationale the iter_<N> that speaks for each change, lint_setting, run_iteration.
+  gained, what lost and what is untried, 16 bits for groups of ops among it. Copy best's setting
+  (settings {iteration: "best"}), change it, cite in rationale the iter_<N> that speaks for each
+  change, lint_setting, run_iteration.
 - TQT trains scales and weights block by block; SNR here is noise to signal, so less is better, and
   0.05 needs work.
 
@@ -62,15 +66,22 @@ Topic = Literal[
     "artifacts",
     "contract",
     "decision_playbook",
+    "exploration",
     "ppq_methods",
     "setting_json_schema",
     "troubleshooting",
     "example_torch",
     "example_onnx",
+    "example_classifier",
+    "example_detector",
+    "example_recurrent",
 ]
 _EXAMPLES = {
     "example_torch": "user_quant_torch_example.py",
     "example_onnx": "user_quant_onnx_example.py",
+    "example_classifier": "example_classifier.py",
+    "example_detector": "example_detector.py",
+    "example_recurrent": "example_recurrent.py",
 }
 
 
@@ -98,8 +109,8 @@ class StartTools:
             Topic,
             Field(
                 description="contract: its keys and functions; decision_playbook: from errors to "
-                "methods; ppq_methods: the passes; artifacts: files and fields; example_*: whole "
-                "contracts."
+                "methods; exploration: phase 5; ppq_methods: the passes; artifacts: files and "
+                "fields; example_*: whole contracts."
             ),
         ],
         offset: Annotated[int, Field(ge=0, le=10**6, description="The first line.")] = 0,

@@ -141,7 +141,7 @@ class JobTools:
                 Hint("leave out ", Option.ITERATION, " for the next, or pass ")
                 + Hint(Option.OVERWRITE.of(True)),
             )
-        if not isinstance(setting, str) and not options.allow:
+        if not isinstance(setting, str) and not options.allow and outputs.is_dir():
             await _in_thread(lambda: _lint(outputs, chosen))
         arguments = ["run", str(path), "--output-dir", str(folder)]
         arguments += options.arguments("allow", "info", "native")
@@ -379,7 +379,8 @@ def _choose(outputs: Path, setting: Any, iteration: int | None) -> Setting:
         return parse_setting({**setting, "iteration_id": number})
     if setting != "next":
         raise UsageError(
-            f"setting is {shortened(repr(setting), 60)}", 'give "next", "baseline" or an object'
+            f"setting is {shortened(repr(setting), 60)}",
+            'give "next", "baseline", an object, or the path of a .json file',
         )
     decision = look(outputs).decision
     if not isinstance(decision, Proposal):

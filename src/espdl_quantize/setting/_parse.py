@@ -29,7 +29,10 @@ def parse_setting(payload: Mapping[str, Any]) -> Setting:
     for place, value in _numbers(payload, ""):
         # 1e400 is JSON, and Python reads it as infinity.
         if not math.isfinite(value):
-            raise SettingError(f"the setting is not valid: {place!r} is {value}, no finite number")
+            raise SettingError(
+                f"the setting is not valid: {place!r} is {value}, no finite number",
+                "give a number, or leave it out",
+            )
     if is_esp_ppq_form(payload):
         payload = from_esp_ppq_form(payload)
     try:

@@ -31,6 +31,7 @@ WIDTHS: Mapping[int, int | str] = {
 """Of an op, by the number of its platform: ESP-DL's in ``esp_ppq.core.TargetPlatform``."""
 
 _ENUM = "__ppq_enum__"
+_SHOWN = 10
 _SIGNATURE = ("version", "signature")
 _OWN = ("iteration_id", "rationale")
 _ACTIVATIONS, _WEIGHTS = "quantize_activation_setting", "quantize_parameter_setting"
@@ -61,7 +62,8 @@ def from_esp_ppq_form(payload: Mapping[str, Any]) -> dict[str, Any]:
     faults = list(_faults(payload, _defaults(), ""))
     if faults:
         raise SettingError(
-            f"the file is no setting of esp-ppq {_defaults()['version']}: {'; '.join(faults)}",
+            f"this is no setting of esp-ppq: {'; '.join(faults[:_SHOWN])}"
+            + (f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""),
             "save it anew by QuantizationSetting.to_json(), or leave out what is named",
         )
     differing = dict(_differing(payload, _defaults(), ""))
