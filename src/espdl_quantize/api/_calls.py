@@ -188,7 +188,8 @@ def quantize(
     """Run one iteration with a setting: quantize, analyse, export, score.
 
     Args:
-        setting: a dict such as ``{"calib_algorithm": "minmax"}``, or the path of its file; None
+        setting: a dict such as ``{"calib_algorithm": "minmax"}``, or the path of its file, which
+            may be a quant_setting.json that esp-ppq saved; None
             for the baseline.
         contract: as of :func:`tune`, like everything that is not named here.
         model: see there.

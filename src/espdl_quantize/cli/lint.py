@@ -14,7 +14,9 @@ from espdl_quantize.core import EXIT_OK, EXIT_REFUSED
 
 def lint(
     *,
-    setting: Annotated[Path, typer.Argument(help="A JSON setting.")],
+    setting: Annotated[
+        Path, typer.Argument(help="A JSON setting, or a quant_setting.json that esp-ppq saved.")
+    ],
     output_dir: OutputFolder = Path("outputs"),
     as_json: AsJson = False,
 ) -> None:

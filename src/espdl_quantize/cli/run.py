@@ -44,7 +44,10 @@ def run(
     baseline: Annotated[
         bool, typer.Option("--baseline", help="esp-ppq's default setting and nothing else.")
     ] = False,
-    setting: Annotated[Path | None, typer.Option(help="A JSON setting.")] = None,
+    setting: Annotated[
+        Path | None,
+        typer.Option(help="A JSON setting, or a quant_setting.json that esp-ppq saved."),
+    ] = None,
     use_full_eval: Annotated[
         bool, typer.Option("--use-full-eval", help="Score by evaluate, not by evaluate_fast.")
     ] = False,
