@@ -44,6 +44,8 @@ HELLO = {
         (b'{"jsonrpc":"2.0","id":"x"}', -32600, "x"),
         (b'{"jsonrpc":"2.0","id":5,"method":6}', -32600, 5),
         (b'{"jsonrpc":"2.0","id":5,"method":"ping","params":[]}', -32602, 5),
+        (b'{"jsonrpc":"2.0","id":5,"method":"' + b"m" * 200_000 + b'"}', -32601, 5),
+        (b'{"jsonrpc":"2.0","id":"' + b"i" * 200_000 + b'","method":"ping"}', -32600, None),
     ],
 )
 def test_what_is_no_message_is_answered(line: bytes, code: int, known: Any) -> None:
@@ -51,6 +53,7 @@ def test_what_is_no_message_is_answered(line: bytes, code: int, known: Any) -> N
     assert fault is not None
     assert (fault["error"]["code"], fault["id"]) == (code, known)
     assert fault["error"]["message"]
+    assert len(json.dumps(fault)) < 1000
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any
 
 import anyio
 import pytest
+from mcp.shared.exceptions import MCPError
 
 from tests.mcp.client import call, connect, job_of, read, record_of, refused, until
 
@@ -204,6 +205,8 @@ async def test_a_contract_is_written_once_and_linted_before_the_first_run(root: 
         outside = await refused(client, "init", contract="../user_quant.py")
         kept = await call(client, "lint_setting", setting={"calib_algorithm": "mse"})
         guide = await client.get_prompt("guide")
+        with pytest.raises(MCPError, match="there is no prompt"):
+            await client.get_prompt("gude")
     assert "def evaluate" in Path(made["path"]).read_text()
     assert "exists" in twice["message"]
     assert "outside of the roots" in outside["message"]

@@ -107,3 +107,15 @@ def test_a_relu_goes_with_its_conv(tmp_path: Path) -> None:
             readers = [reader for reader in output.dest_ops if reader.type == "Relu"]
             if export.graph.operations[op].type == "Conv" and len(output.dest_ops) == 1:
                 assert {reader.name for reader in readers} <= set(group.ops)
+
+
+def test_of_a_large_network_fewer_groups_are_measured(
+    plain: Export, widths: MeasuredWidths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = "espdl_quantize.ppq.measure.widths"
+    monkeypatch.setattr(f"{module}.MOST_WORK", 0.0)
+    monkeypatch.setattr(f"{module}.LEAST_GROUPS", 3)
+    few = measured(plain)
+    assert len(few.promotions) == 3 < len(widths.promotions)
+    assert the_group(few, *plain.graph.operations)
+    assert set(few.promotions) <= set(widths.promotions)

@@ -19,10 +19,13 @@ import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 PARSE_ERROR, INVALID_REQUEST, INVALID_PARAMS = -32700, -32600, -32602
+METHOD_NOT_FOUND = -32601
 """Codes of JSON-RPC 2.0."""
 
 _LARGEST = 16 << 20
 """Bytes of a line; a setting takes some thousand."""
+_LONGEST_NAME = 200
+"""Characters of a method or an id: an answer repeats them."""
 _AT_ONCE = 1 << 16
 _PATIENCE = 3.0
 """Seconds for calls that run when the server is asked to end."""
@@ -43,6 +46,8 @@ def fault_of(line: bytes) -> dict[str, Any] | None:
     if not isinstance(message, dict):
         return _error(None, INVALID_REQUEST, "a message is a JSON object")
     has_id = isinstance(message.get("id"), (str, int)) and not isinstance(message["id"], bool)
+    if len(str(message.get("id", ""))) > _LONGEST_NAME:
+        return _error(None, INVALID_REQUEST, f"an id has at most {_LONGEST_NAME} characters")
     known = message["id"] if has_id else None
     if message.get("jsonrpc") != "2.0":
         return _error(known, INVALID_REQUEST, 'jsonrpc is to be "2.0"')
@@ -54,6 +59,8 @@ def fault_of(line: bytes) -> dict[str, Any] | None:
         return _error(known, INVALID_REQUEST, "a message has a method, a result or an error")
     if not isinstance(message["method"], str):
         return _error(known, INVALID_REQUEST, "the method is to be a string")
+    if len(message["method"]) > _LONGEST_NAME:
+        return _error(known, METHOD_NOT_FOUND, "there is no method with so long a name")
     if not isinstance(message.get("params", {}), dict) and has_id:
         return _error(known, INVALID_PARAMS, "params are to be an object")
     return None

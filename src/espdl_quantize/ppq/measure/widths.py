@@ -36,6 +36,16 @@ from espdl_quantize.record import OpGroup
 MOST_GROUPS = 60
 """Of more groups, those of the ops with the largest errors are measured."""
 
+MOST_WORK = 1e11
+"""Multiplications that all trials of an iteration may take, which are some ten seconds of a core:
+of a large network fewer groups are measured, those with the largest errors."""
+
+LEAST_GROUPS = 12
+"""So many are measured whatever they take."""
+
+_ELEMENTWISE = 20.0
+"""What an element takes beside multiplications of weights, in these: it is rounded, too."""
+
 
 @dataclass(frozen=True)
 class MeasuredWidths:
@@ -78,8 +88,8 @@ def measure_widths(
         wanted = _float_outputs(plan, device, inputs)
         trial = _Trial(plan, device, inputs, wanted)
         groups = Groups(plan, widest)
-        promotions = groups.promotions(errors)
-        demotions = groups.demotions()
+        promotions = trial.affordable(groups.promotions(errors), MOST_WORK)
+        demotions = trial.affordable(groups.demotions(), MOST_WORK / 4)
         measured: list[OpGroup] = []
         for number, ops in enumerate((*promotions, *demotions)):
             total = len(promotions) + len(demotions)
@@ -266,6 +276,45 @@ class _Trial:
         for op in plan.order:
             store(op, self._as_it_is.run(op, inputs_of(op, self._values)), self._values)
         self.noise = self._noise({})
+
+    def affordable(self, groups: Sequence[frozenset[str]], most: float) -> list[frozenset[str]]:
+        """Return the first groups that may be measured for so many multiplications.
+
+        The largest is among them: it says what there is to win at all.
+        """
+        kept: list[frozenset[str]] = []
+        spent = 0.0
+        largest = max(groups, key=len, default=None)
+        for ops in sorted(groups, key=lambda ops: ops != largest):
+            spent += sum(self._work(op) for op in self._affected(ops))
+            if spent > most and len(kept) >= LEAST_GROUPS:
+                break
+            kept.append(ops)
+        return [ops for ops in groups if ops in kept]
+
+    def _affected(self, ops: Collection[str]) -> Iterator[Any]:
+        """Yield what has to run again where these ops change."""
+        changed: set[str] = set()
+        for op in self._plan.order:
+            if op.name in ops or any(variable.name in changed for variable in op.inputs):
+                changed.update(variable.name for variable in op.outputs)
+                yield op
+
+    def _work(self, op: Any) -> float:
+        """Return about how many multiplications an op takes."""
+        total = 0.0
+        for variable in op.outputs:
+            value = self._values.get(variable.name)
+            if not isinstance(value, Tensor):
+                continue
+            each = _ELEMENTWISE
+            for parameter in op.inputs:
+                weight = parameter.value
+                if op.is_computing_op and isinstance(weight, Tensor) and weight.dim() > 1:
+                    channels = value.shape[1 if "Conv" in op.type else -1]
+                    each += weight.numel() / max(channels, 1)
+            total += value.numel() * each
+        return total
 
     def noise_with(self, ops: Collection[str], *, to_8_bits: bool = False) -> float:
         """Return the noise of the outputs where these ops have 16 bits, or 8 in place of 16.
