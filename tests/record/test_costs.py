@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from espdl_quantize.core import Direction, MetricUnit
 from espdl_quantize.record import Budgets, Cost, History, LayerPrice, Measurement, read_history
 from espdl_quantize.record.cost import Flash, Latency, Ram, read_cost
-from espdl_quantize.report._comparison import outcome_of
 from espdl_quantize.search import SearchOptions, SearchState, Stop, decide
 from tests.search.made_runs import (
     SWEEP,
@@ -118,15 +117,6 @@ def test_files_that_differ_by_a_few_bytes_are_as_near() -> None:
     assert best(under(past, max_flash_kb=1000.0)) == 1
     # What keeps them has to keep them.
     assert best(under(past, max_flash_kb=2000.0)) == 0
-
-
-def test_an_outcome_says_what_the_budget_made_of_it() -> None:
-    past = of((0.9, cost(30.0)), (0.7, cost(15.0)), (0.95, cost(21.0)), (0.8, cost(19.0)))
-    bounded = under(past, max_latency_ms=20.0)
-    told = [outcome_of(bounded, record) for record in bounded.iterations]
-    assert told == ["first score", "new best", "over budget", "new best"]
-    plain = [outcome_of(past, record) for record in past.iterations]
-    assert plain == ["first score", "worse", "new best", "worse"]
 
 
 def test_what_nobody_knows_binds_nothing() -> None:

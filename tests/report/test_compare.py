@@ -11,8 +11,10 @@ from espdl_quantize.core import SHELL, EspdlQuantizeError, Json, OutputFolderErr
 from espdl_quantize.record import History
 from espdl_quantize.report import MARKER, CompareResult, compare, lint
 from espdl_quantize.report._commands import program
+from espdl_quantize.report._comparison import outcome_of
 from espdl_quantize.search import Proposal
 from espdl_quantize.setting import Setting, load_setting, parse_setting
+from tests.record.test_costs import cost, of, under
 from tests.search.made_runs import (
     EQUALIZED,
     SWEEP,
@@ -517,3 +519,12 @@ def test_which_engine_did_what_is_said_wherever_results_are_read(tmp_path: Path)
     said = "plain esp-ppq did what the fast engine failed at in iter_1"
     assert said in (tmp_path / "final_report.md").read_text().replace("\\", "")
     assert said in (tmp_path / "report.html").read_text()
+
+
+def test_an_outcome_says_what_the_budget_made_of_it() -> None:
+    past = of((0.9, cost(30.0)), (0.7, cost(15.0)), (0.95, cost(21.0)), (0.8, cost(19.0)))
+    bounded = under(past, max_latency_ms=20.0)
+    told = [outcome_of(bounded, record) for record in bounded.iterations]
+    assert told == ["first score", "new best", "over budget", "new best"]
+    plain = [outcome_of(past, record) for record in past.iterations]
+    assert plain == ["first score", "worse", "new best", "worse"]
