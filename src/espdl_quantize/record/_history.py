@@ -172,10 +172,7 @@ class History:
         return self.excess(record) == 0
 
     def _eligible(self, records: tuple[Iteration, ...]) -> tuple[Iteration, ...]:
-        """Return those that keep the budgets; where none does, the nearest.
-
-        What is as near within a hundredth is equally near: files differ by a few bytes.
-        """
+        """Return those that keep the budgets; else the nearest: files differ by a few bytes."""
         if not self.budgets.bounds:
             return records
         known = [
