@@ -263,10 +263,10 @@ def levers() -> str:
     """Every lever, in the order it is pulled."""
     order = [lever.id for lever in linear_order(Priority.BALANCED)]
     rows = [
-        (lever.id, lever.title, _what(lever), lever.tier, lever.cost)
+        (lever.id, lever.name, lever.title, _what(lever), lever.tier, lever.cost)
         for lever in sorted(LEVERS.values(), key=lambda lever: (*order, lever.id).index(lever.id))
     ]
-    return _table(("id", "change to best", "what it is", "tier", "cost on the chip"), rows)
+    return _table(("id", "name", "change to best", "what it is", "tier", "cost on the chip"), rows)
 
 
 def _what(lever: Any) -> str:

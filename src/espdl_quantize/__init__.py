@@ -16,8 +16,9 @@
     result.report()  # writes report.html
 
 ``check`` names every fault of model, data and evaluation before anything long, ``quantize`` runs
-one setting, ``tune`` searches, ``load`` reads the folder of a search. Each takes objects, or the
-path of a contract file. The command ``espdl-quantize`` does the same, and more.
+one setting, ``tune`` searches, ``load`` reads the folder of a search, ``diff`` compares two of
+them. The first three take objects, or the path of a contract file. The command ``espdl-quantize``
+does the same, and more.
 
 Importing this package stays cheap: torch and esp-ppq load only where a model is quantized.
 """
@@ -25,10 +26,30 @@ Importing this package stays cheap: torch and esp-ppq load only where a model is
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from espdl_quantize.api import CheckResult, Result, check, forward, load, quantize, tune
+    from espdl_quantize.api import (
+        CheckResult,
+        Diff,
+        Result,
+        check,
+        diff,
+        forward,
+        load,
+        quantize,
+        tune,
+    )
 
 __version__ = "0.1.0"
-__all__ = ["CheckResult", "Result", "check", "forward", "load", "quantize", "tune"]
+__all__ = [
+    "CheckResult",
+    "Diff",
+    "Result",
+    "check",
+    "diff",
+    "forward",
+    "load",
+    "quantize",
+    "tune",
+]
 
 
 def __getattr__(name: str) -> Any:

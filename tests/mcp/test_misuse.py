@@ -76,6 +76,7 @@ async def test_every_read_fits_and_says_where_its_words_are_from(root: Path) -> 
             "why": {"op": "/stem/stem.0/Conv"},
             "settings": {},
             "compare_iterations": {"first": 1, "second": "best"},
+            "compare_folders": {"first": "outputs", "second": "outputs"},
             "report": {},
             "artifacts": {"iteration": 1, "file": "layer_stats_full.json", "limit": 500},
             "guide": {},

@@ -42,6 +42,8 @@ async def test_what_is_offered(root: Path) -> None:
         "worst_ops",
         "why",
         "compare_iterations",
+        "compare_folders",
+        "render_report",
         "settings",
         "check_contract",
         "run_iteration",
@@ -275,6 +277,8 @@ async def test_paths_outside_of_the_roots_are_refused(root: Path, tmp_path: Path
                 "artifacts": {"output_dir": path},
                 "finalize": {"output_dir": path},
                 "report": {"output_dir": path},
+                "render_report": {"output_dir": path},
+                "compare_folders": {"first": path, "second": path},
             }
             for tool, arguments in calls.items():
                 error = await refused(client, tool, **arguments)

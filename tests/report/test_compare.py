@@ -332,8 +332,8 @@ def test_finalize_in_phase_5_is_refused(tmp_path: Path) -> None:
     assert "finalize_reason" not in hint(result)
     assert written(tmp_path) == {"comparison.json"}
     text = "\n".join(result.lines)
-    assert "untried_phase5_patterns: 5alpha, 5beta, 5gamma, 5delta" in text
-    assert "untried_phase3_levers: 3a-1, 3d, 3e, 3g" in text
+    assert "untried_phase5_patterns: 5alpha: turn a pass or int16 on, 5beta: change" in text
+    assert "untried_phase3_levers: 3a-1: train longer, 3d: equalize channels, 3e: 16" in text
     assert "untried_5beta_reapply: none" in text
     assert "--force-finalize" in SHELL.spell(result.lines[-1])
     assert hint(result)["phase5_signals"]["untried_phase3_levers"] == ["3a-1", "3d", "3e", "3g"]

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from espdl_quantize.api._results import CheckResult, Result
+from espdl_quantize.api._results import CheckResult, Diff, Result
 from espdl_quantize.api.progress import Bar
 from espdl_quantize.contract import Batch, Contract, contract_of_objects, load_contract
 from espdl_quantize.core import Engine, NoProgress, Strategy, UsageError
@@ -19,6 +19,7 @@ from espdl_quantize.iteration import Prepared, RunOptions, captured, run_iterati
 from espdl_quantize.ppq import check_installation, forwards, target_names
 from espdl_quantize.record import Iteration, iteration_folder, read_history
 from espdl_quantize.record.files import LOG
+from espdl_quantize.report import diff_folders
 from espdl_quantize.setting import Setting, baseline, load_setting, parse_setting
 from espdl_quantize.targets.ops import supported_version, version_text
 from espdl_quantize.tuning import (
@@ -235,6 +236,15 @@ def load(outputs: str | Path = "outputs") -> Result:
         OutputFolderError: it cannot be read.
     """
     return Result.of(Path(outputs).absolute())
+
+
+def diff(first: str | Path, second: str | Path) -> Diff:
+    """Compare two output folders: two chips, two models, or a model of two dates.
+
+    Raises:
+        OutputFolderError: one of them cannot be read.
+    """
+    return Diff(diff_folders(Path(first), Path(second)))
 
 
 def forward(graph: Any, batches: Iterable[Any], *, device: str = "cpu") -> Iterator[list[Tensor]]:

@@ -12,8 +12,15 @@ from espdl_quantize.core import InstallationError
 from espdl_quantize.gate import GateReport
 from espdl_quantize.record import History, Iteration
 from espdl_quantize.record.comparison import ComparedIteration, ScoreInterval
-from espdl_quantize.record.files import BEST, HTML_REPORT, MODEL
-from espdl_quantize.report import certainty_lines, final_lines, look, render_html, write_html
+from espdl_quantize.record.files import BEST, MODEL
+from espdl_quantize.report import (
+    FolderDiff,
+    certainty_lines,
+    final_lines,
+    folder_names,
+    look,
+    render_again,
+)
 
 if TYPE_CHECKING:
     import pandas
@@ -76,9 +83,7 @@ class Result:
         Raises:
             OutputFolderError: it cannot be written.
         """
-        standing, path = look(self.folder), self.folder / HTML_REPORT
-        write_html(path, render_html(standing.state, standing.decision, None))
-        return path
+        return render_again(self.folder).html
 
     def to_pandas(self) -> pandas.DataFrame:
         """Return a row per iteration, all columns of comparison.json that hold one value.
@@ -132,6 +137,32 @@ class Result:
             for row in self.rows
         ]
         return _table(heads, cells) + _lines(self.summary())
+
+
+@dataclass(frozen=True)
+class Diff:
+    """Two output folders side by side.
+
+    In a notebook it shows itself as a table.
+
+    Attributes:
+        content: line by line: ``content.facts``, ``content.layers``, ``content.settings``.
+    """
+
+    content: FolderDiff
+
+    def html(self) -> str:
+        """Return a whole page."""
+        return self.content.html()
+
+    def __repr__(self) -> str:
+        lines = [f"{fact.name}: {fact.first} | {fact.second}" for fact in self.content.facts]
+        return "\n".join([self.content.verdict, *lines, *self.content.notes])
+
+    def _repr_html_(self) -> str:
+        rows = [(fact.name, fact.first, fact.second, fact.change) for fact in self.content.facts]
+        heads = ("", *folder_names(self.content.folders), "change")
+        return _lines(self.content.verdict) + _table(heads, rows)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from espdl_quantize.cli.init import init, schema
 from espdl_quantize.cli.lint import lint
 from espdl_quantize.cli.mcp import mcp
 from espdl_quantize.cli.repeat import repeat
+from espdl_quantize.cli.report import diff, report
 from espdl_quantize.cli.run import run
 from espdl_quantize.cli.skill import skill_app
 from espdl_quantize.cli.tune import tune
@@ -73,6 +74,8 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
     engines,
     verify,
     compare,
+    report,
+    diff,
     lint,
     cost,
     deploy,

@@ -107,9 +107,9 @@ class TerminalProgress:
             stage = self._stages[-1]
             stage.done, stage.total, stage.detail = done, total, detail
 
-    def say(self, text: str) -> None:
+    def say(self, text: str, style: str = "") -> None:
         """Leave a line that stays."""
-        self._console.print(Text(printable(text)))
+        self._console.print(Text(printable(text), style))
 
     def _render(self) -> Group:
         from rich.progress_bar import ProgressBar

@@ -9,14 +9,16 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from espdl_quantize.cli._paths import whole
 from espdl_quantize.cli._progress import ProgressLines, TerminalProgress, shown
-from espdl_quantize.cli.terminal import escape
+from espdl_quantize.cli.tables import fitted_table
+from espdl_quantize.cli.terminal import printable
 from espdl_quantize.core import Hint, InterruptedSearchError, Progress, describe_seconds, dumps
 from espdl_quantize.record import NO_LOSS, History, Iteration
 from espdl_quantize.record.comparison import ComparedIteration
-from espdl_quantize.record.files import HTML_REPORT, REPORT
+from espdl_quantize.record.files import BEST, HTML_REPORT, REPORT
 from espdl_quantize.report import (
     certainty_lines,
     cost_lines,
@@ -24,7 +26,9 @@ from espdl_quantize.report import (
     final_lines,
     gap_words,
     outcome_of,
+    why_best,
 )
+from espdl_quantize.search.plain_names import explain_triggers, phase_name, proposal_name
 from espdl_quantize.search.policies import Policy
 from espdl_quantize.tuning import (
     Backend,
@@ -95,10 +99,13 @@ class _Watcher(Observer):
 
     def __init__(self, progress: TerminalProgress) -> None:
         self._progress = progress
+        self._has_planned = False
 
     def planned(self, plan: Plan) -> None:
         """Print the plan."""
-        self._progress.say("\n".join(["expected:", *plan.lines()]))
+        head = "expected now:" if self._has_planned else "expected:"
+        self._has_planned = True
+        self._progress.say("\n".join([head, *plan.lines()]), "dim")
 
     def iteration_started(self, status: Status) -> None:
         """Say where the search stands."""
@@ -108,7 +115,7 @@ class _Watcher(Observer):
     def iteration_ended(self, row: Iteration, history: History) -> None:
         """Say what came of it."""
         if row.failure is not None:
-            self._progress.say(f"{row.name} failed: {row.failure}")
+            self._progress.say(f"{row.name} failed: {row.failure}", "red")
             return
         if row.is_without_effect:
             self._progress.say(f"{row.name} had no effect: its graph is that of iter_{row.same_as}")
@@ -117,12 +124,15 @@ class _Watcher(Observer):
         change = "" if delta is None else f" ({delta:+.4g} against the best before: {outcome})"
         noise = row.signals.noise_signal if row.signals is not None else None
         change += "" if noise is None else f", output noise {noise:.3g}"
-        news = ", the best now" if delta is not None and history.best is row else ""
-        self._progress.say(f"{row.name}: {history.metric} {row.value:.6g}{change}{news}")
+        is_best = history.best is row
+        why = why_best(history, row)
+        news = f"; best now: {why}" if why else ""
+        style = "bold green" if is_best else ""
+        self._progress.say(f"{row.name}: {history.metric} {row.value:.6g}{change}{news}", style)
 
     def notice(self, text: str) -> None:
         """Pass it on."""
-        self._progress.say(f"note: {text}")
+        self._progress.say(f"note: {explain_triggers(text)}", "yellow")
 
 
 class _LineWriter(Observer):
@@ -185,7 +195,7 @@ def describe_status(status: Status) -> str:
     """Write phase, move, best, gap closed, place in the budget and the time left."""
     history, budget = status.history, status.budget
     of = f" of {budget.iterations}" if budget.iterations is not None else ""
-    parts = [status.proposal.phase, status.proposal.pattern]
+    parts = [phase_name(status.proposal.phase), proposal_name(status.proposal)]
     best = history.best
     if best is not None:
         parts.append(f"best {best.value:.6g} ({best.name})")
@@ -223,13 +233,18 @@ def _summary(result: TuneResult) -> dict[str, Any]:
     }
 
 
-_SECONDARY = ("95 %", "noise", "agrees", "flash, KiB")
-_WIDE = 110
-"""Characters of a terminal that has room for every column."""
+_DROPPED = ("flash, KiB", "agrees", "RAM, KiB", "noise", "rank", "95 %", "ms", "slower on chip")
+"""Columns that give way where a terminal is narrow, the first to go first."""
 
 
-def result_table(result: TuneResult, width: int) -> Table:
-    """Return a row per iteration, less the columns that are empty or that have no room."""
+def result_table(result: TuneResult, width: int, star: str = "\u2605") -> Table:
+    """Return a row per iteration, less the columns that are empty or that have no room.
+
+    Args:
+        result: of the search.
+        width: characters of the terminal.
+        star: what marks the best.
+    """
     history, metric = result.history, result.history.metric or "metric"
     first = ("iter", "changed", metric, "95 %", "delta", "outcome")
     heads = (*first, "noise", "agrees", "rank", "ms", "RAM, KiB", "flash, KiB", "slower on chip")
@@ -251,44 +266,60 @@ def result_table(result: TuneResult, width: int) -> Table:
                 record.affects_inference_speed,
             )
         )
-    table = Table(title=f"{len(history.iterations)} iterations", title_justify="left")
-    places = [at for at, head in enumerate(heads) if width >= _WIDE or head not in _SECONDARY]
-    shown = [at for at in places if any(row[at] for row in rows)]
-    for at in shown:
-        table.add_column(escape(heads[at]), overflow="fold")
-    for row in rows:
-        table.add_row(*(escape(row[at]) for at in shown))
-    return table
+    best = None if history.best is None else history.best.id
+    starred = [at for at, row in enumerate(rows) if row[0] == str(best)]
+    title = f"{len(rows)} iteration{'' if len(rows) == 1 else 's'}; {star} marks the best"
+    return fitted_table(
+        heads, rows, width, droppable=_DROPPED, starred=starred, title=title, star=star
+    )
 
 
 def _print_result(result: TuneResult, outputs: Path) -> None:
     console, history = Console(highlight=False), result.history
-    console.print(result_table(result, console.width))
+    star = "\u2605" if console.encoding.startswith("utf") else "*"
+    console.print(result_table(result, console.width, star))
+    lines = []
     if result.iterations_run == 0:
-        console.print("nothing was run: the search in this folder has ended already")
-    console.print(escape(f"stopped ({result.category}): {result.detail}"))
-    best = history.best
-    if best is not None and best.value is not None:
-        summary = f"best: {best.name}, {history.metric} {best.value:.6g}"
-        reference = history.float_value(best)
-        if reference is not None:
-            summary += f" (float {reference:.6g})"
-        if history.gap_closed is not None:
-            share = gap_words(history.gap_closed)
-            summary += f"; {share} of the drop from float to baseline came back"
-        elif history.no_gap == NO_LOSS:
-            summary += f"; {NO_LOSS}"
-        console.print(escape(summary))
-        for line in (
-            *certainty_lines(history),
-            *final_lines(history),
-            *cost_lines(history),
-        ):
-            console.print(escape(line))
+        lines.append("nothing was run: the search in this folder has ended already")
+    lines.append(f"stopped ({result.category}): {result.detail}")
+    if history.best is not None:
+        lines += [*certainty_lines(history), *final_lines(history), *cost_lines(history)]
     if result.category == "plateau":
-        console.print("the metric has stopped moving; --ignore-plateau goes on all the same")
-    console.print(escape(f"model:  {outputs / 'best'}"))
-    console.print(escape(f"report: {outputs / HTML_REPORT} (as text: {REPORT})"))
+        lines.append("the metric has stopped moving; --ignore-plateau goes on all the same")
+    for line in lines:
+        console.print(Text(printable(line)))
+    # Paths are copied: no line break is put into them.
+    console.print(Text(printable(f"model:  {outputs / BEST}")), soft_wrap=True)
+    report = f"report: {outputs / HTML_REPORT} (as text: {REPORT})"
+    console.print(Text(printable(report)), soft_wrap=True)
+    console.print(Text(printable(summary_line(history)), "bold"))
+
+
+def summary_line(history: History) -> str:
+    """Say in one line what came of a search."""
+    best = history.best
+    count = len(history.iterations)
+    tried = f"{count} iteration{'' if count == 1 else 's'}"
+    tried += f", {len(history.failed)} failed" if history.failed else ""
+    if best is None or best.value is None:
+        return f"no result: {tried}"
+    summary = f"best: {best.name}, {history.metric} {best.value:.6g}"
+    notes = []
+    reference, first = history.float_value(best), history.baseline
+    if reference is not None:
+        notes.append(f"float {reference:.6g}")
+    if first is not None and first is not best and first.value is not None:
+        notes.append(f"baseline {first.value:.6g}")
+    summary += f" ({', '.join(notes)})" if notes else ""
+    final = history.finals.get(best.id)
+    if final is not None and final.score.value is not None:
+        summary += f", held out {final.score.value:.6g}"
+    if history.gap_closed is not None:
+        share = gap_words(history.gap_closed)
+        summary += f"; {share} of the drop from float to baseline came back"
+    elif history.no_gap == NO_LOSS:
+        summary += f"; {NO_LOSS}"
+    return f"{summary}; {tried}"
 
 
 def _costs(record: ComparedIteration) -> tuple[str, str, str]:

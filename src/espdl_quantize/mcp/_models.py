@@ -403,6 +403,32 @@ class Difference(Result):
     on_chip: list[str] = Field(default=[], description="Whether it slows the chip, of each.")
 
 
+class FolderDifference(Result):
+    """What differs between two output folders."""
+
+    verdict: str
+    facts: list[dict[str, Any]] = Field(
+        description="Line by line: name, first, second, change, differs."
+    )
+    layers: list[dict[str, Any]] = Field(
+        default=[], description="The worst layers of either best: noise:signal in both."
+    )
+    settings: list[dict[str, Any]] = Field(
+        default=[], description="Settings that both ran, with the score in each."
+    )
+    notes: list[str] = []
+
+
+class RenderedReport(Result):
+    """Reports that were rendered again."""
+
+    report_html: str
+    report: str | None = Field(
+        default=None, description="None where the search has not ended, or an edited one was kept."
+    )
+    notes: list[str] = []
+
+
 class Settings(Result):
     """The setting of an iteration: what was asked for, and what ran."""
 

@@ -13,9 +13,11 @@ from espdl_quantize.mcp._models import (
     ArtifactPage,
     BoardSummary,
     Finalized,
+    FolderDifference,
     FolderStatus,
     LintResult,
     NextStep,
+    RenderedReport,
     Row,
     Violation,
 )
@@ -40,7 +42,7 @@ from espdl_quantize.record.files import (
     REPORT,
     iteration_name,
 )
-from espdl_quantize.report import certainty_lines, compare, look
+from espdl_quantize.report import certainty_lines, compare, diff_folders, look, render_again
 from espdl_quantize.report import lint as lint_folder
 from espdl_quantize.search import Open, Proposal, Stop
 from espdl_quantize.setting import load_setting, parse_setting
@@ -71,6 +73,8 @@ class FolderTools:
             Tool(self.artifacts, "Read the files of an iteration", READS),
             Tool(self.finalize, "End a search", ENDS),
             Tool(self.report, "Read the final report", READS, is_text=True),
+            Tool(self.render_report, "Render the reports again", ENDS),
+            Tool(self.compare_folders, "Compare two output folders", READS),
         )
 
     def next_step(self, output_dir: OutputDir = "outputs") -> NextStep:
@@ -279,6 +283,41 @@ class FolderTools:
         if end < len(lines):
             head[0] += f", here {offset} to {end}; go on with offset {end}"
         return "\n".join([*head, "", quoted(shown)])
+
+    def render_report(self, output_dir: OutputDir = "outputs") -> RenderedReport:
+        """Write report.html of a folder as it is now, for the user to open; decides nothing.
+
+        final_report.md is written, too, where the search has ended; an edited one is kept.
+        """
+        outputs = self._folder(output_dir)
+        self._store.check_free(outputs)
+        with locked(outputs):
+            rendered = render_again(outputs)
+        return RenderedReport(
+            report_html=str(rendered.html),
+            report=None if rendered.report is None else str(rendered.report),
+            notes=list(map(MCP.spell, rendered.notes)),
+        )
+
+    def compare_folders(
+        self,
+        *,
+        first: Annotated[str, Field(description="An output folder, which holds iter_0.")],
+        second: Annotated[str, Field(description="The one to compare with it.")],
+    ) -> FolderDifference:
+        """Compare two searches: two chips, two models, or a model of two dates.
+
+        Returns origin, scores with their noise, cost on the chip and best's setting side by side.
+        """
+        compared = diff_folders(self._folder(first), self._folder(second)).to_json()
+        return FolderDifference(
+            verdict=compared["verdict"],
+            facts=compared["facts"],
+            layers=compared["layers"],
+            settings=compared["settings"],
+            notes=compared["notes"],
+            untrusted=["facts", "layers", "settings", "notes"],
+        )
 
     def _folder(self, output_dir: str) -> Path:
         outputs = self._roots.resolve(output_dir, "output_dir")

@@ -22,7 +22,12 @@ from espdl_quantize.record.applied import (
     write_applied,
     write_setting,
 )
-from espdl_quantize.record.comparison import FolderComparison, ready_to_save, write_comparison
+from espdl_quantize.record.comparison import (
+    FolderComparison,
+    read_comparison,
+    ready_to_save,
+    write_comparison,
+)
 from espdl_quantize.record.cost import Budgets, Cost, LayerPrice, budgets_of
 from espdl_quantize.record.device import (
     LayerTime,
@@ -118,6 +123,7 @@ __all__ = [
     "locked",
     "model_digest",
     "parse_measurement",
+    "read_comparison",
     "read_float_scores",
     "read_history",
     "read_iteration",

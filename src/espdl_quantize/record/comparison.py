@@ -18,7 +18,7 @@ from pydantic import (
     model_serializer,
 )
 
-from espdl_quantize.core import Json, to_jsonable, write_json
+from espdl_quantize.core import Json, OutputFolderError, read_json, to_jsonable, write_json
 from espdl_quantize.setting import Setting
 
 COMPARISON = "comparison.json"
@@ -391,6 +391,14 @@ def write_comparison(outputs: Path, comparison: FolderComparison) -> None:
         OSError: it cannot be written.
     """
     write_json(outputs / COMPARISON, comparison.to_json())
+
+
+def read_comparison(outputs: Path) -> FolderComparison | None:
+    """Read comparison.json; None where there is none, or one that this version did not write."""
+    try:
+        return FolderComparison.model_validate(read_json(outputs / COMPARISON))
+    except (OutputFolderError, ValueError):
+        return None
 
 
 def ready_to_save(setting: Setting) -> Json:

@@ -6,7 +6,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from espdl_quantize.core import Command, Hint, Json, Option, OutputFolderError, read_json
+from espdl_quantize.core import (
+    Command,
+    Hint,
+    Json,
+    Option,
+    OutputFolderError,
+    Verdict,
+    read_json,
+)
 from espdl_quantize.record import NO_LABELS, History, Iteration
 from espdl_quantize.record import comparison as parts
 from espdl_quantize.record.files import CONFIRMED, DRAWS, REPEAT, iteration_name
@@ -62,6 +70,35 @@ def verdict_of(history: History, record: Iteration) -> str:
     if versus is not None:
         return versus.verdict
     return f"outputs alike, {UNKNOWN}" if history.is_chance(record, history.best) else UNKNOWN
+
+
+def why_best(history: History, record: Iteration) -> str:
+    """Say why the best changed with an iteration; empty where it did not.
+
+    Args:
+        history: up to and with the iteration.
+        record: the newest iteration.
+    """
+    best, prior = history.best, history.prior_best[record.id]
+    if best is None or best is prior:
+        return ""
+    name = "" if best is record else f"{best.name}, "
+    if prior is None:
+        return f"{name}the first score"
+    gain = history.height(best) - history.height(prior)
+    budgets = history.budgets.bounds
+    if budgets and history.keeps_budgets(best) and not history.keeps_budgets(prior):
+        return f"{name}it keeps the budgets of the chip, which {prior.name} does not"
+    versus = history.versus(best, prior)
+    if versus is None:
+        return f"{name}a better score than {prior.name}, {UNKNOWN}"
+    if versus.verdict == Verdict.BETTER:
+        return f"{name}better than {prior.name} beyond noise"
+    if prior not in history.prices.cheapest((best, prior)):
+        return f"{name}as good as {prior.name} within noise, and it costs the chip less"
+    if gain > 0:
+        return f"{name}it scores higher than {prior.name}, within noise"
+    return f"{name}as good as {prior.name} within noise, with less noise at its outputs"
 
 
 def certainty_lines(history: History) -> list[str]:

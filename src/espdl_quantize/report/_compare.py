@@ -23,6 +23,7 @@ from espdl_quantize.record import (
     History,
     LazyEvidence,
     is_foreign_comparison,
+    read_comparison,
     read_history,
     ready_to_save,
     write_comparison,
@@ -35,7 +36,12 @@ from espdl_quantize.report._commands import next_command
 from espdl_quantize.report._comparison import build_comparison
 from espdl_quantize.report._engine import engine_warnings
 from espdl_quantize.report._final_report import markdown_report, write_report
-from espdl_quantize.report._finalize import FinalizePlan, RunStop, plan_finalize
+from espdl_quantize.report._finalize import (
+    FinalizePlan,
+    FinalizeReason,
+    RunStop,
+    plan_finalize,
+)
 from espdl_quantize.report._html import html_page, write_html
 from espdl_quantize.report._render import terminal_lines
 from espdl_quantize.search import (
@@ -126,6 +132,7 @@ def compare(
     write_best: bool = False,
     write_next: Path | None = None,
     run_stop: RunStop | None = None,
+    page: bool = False,
     options: SearchOptions | None = None,
 ) -> CompareResult:
     """Rank the iterations, decide the next step, and write comparison.json.
@@ -138,6 +145,7 @@ def compare(
         write_best: write best/ alone.
         write_next: write the next setting to this file, where there is one.
         run_stop: why an automatic run ends the search here.
+        page: write report.html, too, where the search goes on.
         options: as for :func:`espdl_quantize.search.decide`.
 
     Raises:
@@ -159,6 +167,9 @@ def compare(
     )
     step = make_step(judged, decision, plan)
     done, written = _finalize(step, force=force)
+    if page and "html" not in written:
+        done += write_html(outputs / HTML_REPORT, html_page(step))
+        written["html"] = outputs / HTML_REPORT
     done += _write_comparison(outputs, step.comparison)
     refused = bool(plan.refusal)
     if write_next is not None and isinstance(decision, Proposal):
@@ -177,6 +188,66 @@ def compare(
         report=written.get("report"),
         html=written.get("html"),
     )
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """The reports of a folder, rendered again.
+
+    Attributes:
+        html: report.html.
+        report: final_report.md; None where the search has not ended, or an edited one was kept.
+        notes: what the reader should know.
+    """
+
+    html: Path
+    report: Path | None = None
+    notes: tuple[str, ...] = ()
+
+
+def render_again(outputs: Path, *, force: bool = False) -> Rendered:
+    """Write report.html of what is in a folder, and final_report.md where its search has ended.
+
+    Args:
+        outputs: the folder that holds iter_0.
+        force: overwrite a report that lost its marker line.
+
+    Raises:
+        OutputFolderError: the folder cannot be read or written, or holds no iteration.
+    """
+    outputs = Path(outputs)
+    standing = look(outputs)
+    history, decision = standing.history, standing.decision
+    if not (history.iterations or history.excluded):
+        raise OutputFolderError(
+            f"{outputs} holds no iteration",
+            Hint("give the folder that holds iter_0, or make one with ", Command.TUNE),
+        )
+    reason = _last_reason(outputs, history)
+    if reason is None and history.best is not None:
+        # A search that ends by itself has ended for this reader, too.
+        reason = plan_finalize(history, decision).reason
+    step = make_step(standing.state.by_metric, decision, FinalizePlan(reason=reason))
+    notes = list(write_html(outputs / HTML_REPORT, html_page(step)))
+    report = None
+    if reason is not None and history.best is not None:
+        path = outputs / REPORT
+        if write_report(path, markdown_report(step), force=force):
+            report = path
+        else:
+            notes.append(f"kept {REPORT}: its marker line is gone, so it was edited")
+    return Rendered(outputs / HTML_REPORT, report, tuple(notes))
+
+
+def _last_reason(outputs: Path, history: History) -> FinalizeReason | None:
+    """Return why the search was ended, where nothing was run since."""
+    before = read_comparison(outputs)
+    if before is None or before.next_step_hint.finalize_reason is None:
+        return None
+    ids = [each.iteration_id for each in before.iterations]
+    if ids != [record.id for record in history.iterations]:
+        return None
+    return FinalizeReason.from_entry(before.next_step_hint.finalize_reason)
 
 
 def lint(outputs: Path, setting: Setting, options: SearchOptions | None = None) -> list[Violation]:

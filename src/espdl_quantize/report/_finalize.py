@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from espdl_quantize.record import History
+from espdl_quantize.record.comparison import FinalizeEntry
 from espdl_quantize.search import Decision, Open, Stop, describe_score
 
 Category = Literal[
@@ -35,6 +36,13 @@ class FinalizeReason:
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
         return asdict(self)
+
+    @classmethod
+    def from_entry(cls, entry: FinalizeEntry) -> FinalizeReason | None:
+        """Return what comparison.json tells of; None where this version has no such category."""
+        if entry.category not in get_args(Category):
+            return None
+        return cls(**entry.model_dump())
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,9 @@ import hashlib
 import json
 import os
 from collections import Counter
-from functools import lru_cache
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,12 @@ from espdl_quantize.core import OutputFolderError, to_jsonable
 from espdl_quantize.record import GENERATOR, History
 from espdl_quantize.report import sections
 from espdl_quantize.report._best_folder import free_name
-from espdl_quantize.report._blocks import Medium, Step, make_step, sections_of
+from espdl_quantize.report._blocks import Block, Medium, Step, make_step, sections_of
 from espdl_quantize.report._engine import engine_of
 from espdl_quantize.report._escape import duration, plain
 from espdl_quantize.report._finalize import FinalizePlan, FinalizeReason
 from espdl_quantize.report._text_file import write_text
+from espdl_quantize.report.figures import Figure
 from espdl_quantize.search import Decision, SearchState
 
 HTML_MARK = f"<!-- {GENERATOR}:report.html"
@@ -41,8 +44,61 @@ def render_html(situation: SearchState, decision: Decision, reason: FinalizeReas
     return html_page(make_step(situation, decision, FinalizePlan(reason=reason)))
 
 
+@dataclass(frozen=True)
+class PageSection:
+    """A section of a page; its title is for screen readers alone where it is hidden."""
+
+    id: str
+    title: str
+    blocks: Sequence[Block]
+    is_title_hidden: bool = False
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a page shows, from top to bottom.
+
+    Attributes:
+        kicker: what kind of page it is.
+        title: heading.
+        subtitle: behind it, in a lighter colour.
+        verdict: the main thing in a sentence.
+        sections: the rest.
+        facts: name and value of what stands at the bottom.
+        mark: a comment in the first lines.
+    """
+
+    kicker: str
+    title: str
+    subtitle: str
+    verdict: str
+    sections: Sequence[PageSection]
+    facts: Sequence[tuple[str, str]] = ()
+    mark: str = f"{HTML_MARK} -->"
+
+
 def html_page(step: Step) -> str:
-    """Write the page; jinja2 and plotly are imported here and nowhere else."""
+    """Write the report as one page."""
+    history = step.history
+    sections_shown = [
+        PageSection(entry.id, entry.title, blocks, entry.is_title_hidden)
+        for entry, blocks in sections_of(step, Medium.HTML)
+    ]
+    return render_page(
+        Page(
+            "Quantization report",
+            _stated(history, "model_name") or "model",
+            f"on {_stated(history, 'target_chip') or 'unknown chip'}",
+            sections.result.verdict_sentence(history),
+            sections_shown,
+            _facts(history),
+            f"{HTML_MARK} - rewritten by every finalize; copy it to keep your edits. -->",
+        )
+    )
+
+
+def render_page(page: Page) -> str:
+    """Write any page; jinja2 is imported here and nowhere else."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup, escape
 
@@ -55,21 +111,19 @@ def html_page(step: Step) -> str:
         # Whatever a section let through, no control character is on the page.
         finalize=lambda value: value if isinstance(value, Markup) else plain(value, _LONGEST),
     )
-    plotly, script = _plotly(), _asset("report.js")
-    # Only these two scripts may run: text that slipped through the escaping would stay text.
-    allowed = " ".join(f"'sha256-{_digest(source)}'" for source in (plotly, script))
+    blocks = [block for section in page.sections for block in section.blocks]
+    is_drawn = any(isinstance(block, Figure) and block.data for block in blocks)
+    scripts = [_asset("plotly-basic.min.js")] if is_drawn else []
+    scripts.append(_asset("report.js"))
+    # Only these scripts may run: text that slipped through the escaping would stay text.
+    allowed = " ".join(f"'sha256-{_digest(source)}'" for source in scripts)
     return environment.get_template("report.html.j2").render(
-        name=_stated(step.history, "model_name") or "model",
-        chip=_stated(step.history, "target_chip") or "unknown chip",
-        verdict=sections.result.verdict_sentence(step.history),
-        sections=list(sections_of(step, Medium.HTML)),
-        facts=_facts(step.history),
-        mark=Markup(f"{HTML_MARK} - rewritten by every finalize; copy it to keep your edits. -->"),
+        page=page,
+        mark=Markup(page.mark),
         generator=GENERATOR,
         allowed_scripts=Markup(allowed),
         css=Markup(_asset("report.css")),
-        plotly=Markup(plotly),
-        script=Markup(script),
+        scripts=list(map(Markup, scripts)),
         script_json=lambda value: Markup(script_json(value)),
         preformatted=lambda text: Markup(escape(text)),
     )
@@ -115,18 +169,12 @@ def _is_ours(path: Path) -> bool:
         return False
 
 
-@lru_cache(maxsize=1)
-def _plotly() -> str:
-    from plotly.offline import get_plotlyjs
-
-    source = str(get_plotlyjs())
-    # The HTML parser reads line ends as "\n", and the digest is taken of what it read.
-    return source.replace("\r\n", "\n").replace("\r", "\n")
-
-
+@cache
 def _asset(name: str) -> str:
     folder = resources.files("espdl_quantize.report") / "templates"
-    return (folder / name).read_text(encoding="utf-8")
+    # The HTML parser reads line ends as "\n", and the digest is taken of what it read.
+    source = (folder / name).read_text(encoding="utf-8")
+    return source.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _digest(source: str) -> str:

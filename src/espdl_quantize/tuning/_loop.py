@@ -44,6 +44,8 @@ from espdl_quantize.tuning._plan import make_plan
 from espdl_quantize.tuning._repeat import confirm
 from espdl_quantize.worker.costs import keep_costs_apart, lacks_costs
 
+_MUCH = 1.5
+"""By which factor the time of an iteration has to change for the plan to be told anew."""
 _NEVER = 1_000_000_000
 """A plateau over more iterations than anybody runs."""
 
@@ -118,6 +120,7 @@ class Search:
         self._ran = self._counted = self._done = 0
         self._saved: tuple[float | None, ...] | None = None
         self._measured = ""
+        self._pace: float | None = None
         self._forgiven: set[int] = set()
         self._noted: set[str] = set()
 
@@ -189,7 +192,7 @@ class Search:
         return _repetition(_to_try_again(state), decide(state)) or self._next(state)
 
     def _compare(self, run_stop: RunStop | None = None) -> CompareResult:
-        return compare(self._outputs, run_stop=run_stop, options=self.options())
+        return compare(self._outputs, run_stop=run_stop, page=True, options=self.options())
 
     def _take_final(self, history: History) -> int:
         count, notice = 0, self._observer.notice
@@ -321,8 +324,11 @@ class Search:
 
     def _plan(self, state: SearchState) -> None:
         plan = make_plan(state, self._options.budget)
-        if plan.measured != self._measured and not isinstance(decide(state), Stop):
-            self._measured = plan.measured
+        if isinstance(decide(state), Stop):
+            return
+        pace = None if plan.per_iteration is None else plan.per_iteration.seconds
+        if plan.measured != self._measured or _differ_much(pace, self._pace):
+            self._measured, self._pace = plan.measured, pace
             self._observer.planned(plan)
 
     def _is_spent(self, proposal: Proposal | None) -> bool:
@@ -346,6 +352,12 @@ class Search:
     def _seconds_left(self) -> float | None:
         seconds = self._options.budget.seconds
         return None if seconds is None else seconds - (self._clock() - self._started)
+
+
+def _differ_much(pace: float | None, before: float | None) -> bool:
+    if not pace or not before:
+        return False
+    return max(pace, before) / min(pace, before) > _MUCH
 
 
 def _is_for_good(failure: EspdlQuantizeError, iteration: Iteration | None) -> bool:

@@ -10,6 +10,7 @@ from espdl_quantize.report._blocks import Block, Lines, Step, section
 from espdl_quantize.report._certainty import final_lines, score_source
 from espdl_quantize.report._escape import number, plain
 from espdl_quantize.search import Open, Proposal, Stop
+from espdl_quantize.search.plain_names import explain_triggers, lever_name, move_name, phase_name
 
 _SHOWN = 12
 _ADVICE = 4000
@@ -51,7 +52,10 @@ def refusal(step: Step) -> Iterator[Block]:
     yield Lines(
         (
             "best/ and final_report.md were not written; comparison.json was",
-            *(f"  {name}: {', '.join(getattr(signals, name)) or 'none'}" for name in names),
+            *(
+                f"  {name}: {', '.join(map(move_name, getattr(signals, name))) or 'none'}"
+                for name in names
+            ),
             Hint(
                 "either run further iterations, or add ",
                 Option.FORCE_FINALIZE.of(True),
@@ -87,12 +91,13 @@ def _goes_on(step: Step) -> bool:
 def _next_step(step: Step) -> Iterator[str]:
     decision = step.decision
     lever = decision.lever if isinstance(decision, Proposal) else None
-    yield f"phase: {decision.phase}" + (f", lever {lever}" if lever else "")
-    yield f"next: {plain(step.comparison.next_step_hint.advice, _ADVICE)}"
+    name = phase_name(decision.phase).partition(" (")[0]
+    yield f"phase: {decision.phase} ({name})" + (f", {lever_name(lever)}" if lever else "")
+    yield f"next: {explain_triggers(plain(step.comparison.next_step_hint.advice, _ADVICE))}"
     for skip in decision.skipped:
-        yield f"skipped {skip.lever}: {plain(skip.reason)}"
+        yield f"skipped {move_name(skip.lever)}: {explain_triggers(plain(skip.reason))}"
     for note in decision.notes:
-        yield f"note: {plain(note, 600)}"
+        yield f"note: {explain_triggers(plain(note, 600))}"
 
 
 def _ranking(step: Step) -> Iterator[str]:

@@ -27,13 +27,15 @@ class Lever(ABC):
     A new lever is a subclass in a file of its own and a line in :data:`LEVERS`.
 
     Attributes:
-        id: the name in hints and reports.
+        id: the code in hints and reports.
+        name: what it does, in a few plain words.
         tier: "A" costs nothing on the chip, "B" does, "C" is the last resort.
         cost: "+" where the deployed model runs slower for it.
         title: the change in words.
     """
 
     id: ClassVar[str]
+    name: ClassVar[str]
     tier: ClassVar[Literal["A", "B", "C"]]
     cost: ClassVar[Literal["0", "+"]] = "0"
     title: ClassVar[str]

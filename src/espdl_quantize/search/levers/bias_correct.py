@@ -16,6 +16,7 @@ class CorrectBias(Lever):
     """Adds the mean output error of each block back into its biases."""
 
     id = "3b"
+    name = "correct biases"
     tier = "A"
     title = "bias_correct, block_size 4, steps 32"
 

@@ -16,6 +16,7 @@ class ReconstructBlocks(Lever):
     """Trains weights with frozen scales on top of everything that best has; long on the PC."""
 
     id = "3g"
+    name = "reconstruct block by block"
     tier = "C"
     title = "blockwise_reconstruction, lr 1e-3, steps 5000"
 

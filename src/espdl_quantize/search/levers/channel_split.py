@@ -32,6 +32,7 @@ class SplitChannels(Lever):
     """
 
     id = "3h"
+    name = "split channels"
     tier = "B"
     cost = "+"
     title = "channel_split on one pair of Convs, iterations 1"

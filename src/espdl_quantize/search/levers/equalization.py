@@ -22,6 +22,7 @@ class Equalize(Lever):
     """Moves a factor per channel from one convolution to the next."""
 
     id = "3d"
+    name = "equalize channels"
     tier = "A"
     title = "equalization, iterations 10, value_threshold 0.5, opt_level 2"
 

@@ -31,6 +31,7 @@ class AlignInputs(Lever):
     """Aligns the kind of op that R8 fires on."""
 
     id = "3c"
+    name = "align the ranges that are joined"
     tier = "A"
     title = "fusion alignment to the largest input range"
 

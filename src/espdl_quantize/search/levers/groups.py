@@ -44,6 +44,7 @@ class PromoteGroups(Lever):
     """
 
     id = "3i"
+    name = "16 bits for groups of ops"
     tier = "B"
     cost = "+"
     title = "int16 on groups of ops, with minmax and tables"
@@ -73,6 +74,7 @@ class DemoteIdle(Lever):
     """Gives ops with 16 bits that no longer pay their 8 bits back."""
 
     id = "3j"
+    name = "8 bits again where 16 win nothing"
     tier = "A"
     title = "8 bits again for ops whose 16 bits win nothing"
 

@@ -20,6 +20,7 @@ class PromoteWorst(Lever):
     """Gives the worst ops 16 bits, at about twice the cycles and activation memory each."""
 
     id = "3e"
+    name = "16 bits for the worst ops"
     tier = "B"
     cost = "+"
     title = "int16 on the worst ops"

@@ -41,6 +41,7 @@ class LongerTqt(_TqtLever):
     """3a-1: twice the steps at the same rate."""
 
     id = "3a-1"
+    name = "train longer"
     title = "TQT steps 1000, lr 1e-5"
 
     def marks(self, setting: Setting) -> bool:
@@ -57,6 +58,7 @@ class StrongerTqt(_TqtLever):
     """3a-2: the end of the escalation; steeper schedules were seen to lose accuracy."""
 
     id = "3a-2"
+    name = "train harder"
     title = "TQT lr 5e-5, steps 2000"
 
     def marks(self, setting: Setting) -> bool:
@@ -93,6 +95,7 @@ class SmallerBlocks(_TqtLever):
     """3a-3: blocks of 2, closer to layer by layer and more stable. Not in the linear order."""
 
     id = "3a-3"
+    name = "train in smaller blocks"
     title = "TQT block_size 2"
 
     def marks(self, setting: Setting) -> bool:

@@ -20,6 +20,7 @@ class SplitOutliers(Lever):
     """Halves outlying weights of one Conv into two parallel ones, at one more Add on the chip."""
 
     id = "3f"
+    name = "split outlier weights"
     tier = "B"
     cost = "+"
     title = "weight_split on one Conv, value_threshold 1.5"
