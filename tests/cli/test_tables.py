@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -21,7 +22,7 @@ ROWS = [
 ]
 
 
-def lines(width: int, rows: list[tuple[str, ...]] = ROWS, **options: object) -> list[str]:
+def lines(width: int, rows: Sequence[tuple[str, ...]] = ROWS, **options: object) -> list[str]:
     table = fitted_table(HEADS, rows, width, droppable=("slower on chip",), starred={1})
     stream = io.StringIO()
     Console(file=stream, width=width, **options).print(table)  # type: ignore[arg-type]
