@@ -243,10 +243,10 @@ def test_no_share_of_a_loss_that_is_none(tmp_path: Path, reference: float) -> No
     page = with_float(tmp_path, (170, 174), reference, 0.97)
     history = read_history(tmp_path)
     assert (history.gap_closed, history.no_gap) == (None, NO_LOSS)
-    assert "Quantization loses nothing measurable on these images: float" in page
+    assert "Quantization loses nothing measurable on these samples: float" in page
     assert "came back" not in page
     text = (tmp_path / "final_report.md").read_text()
-    assert "Quantization loses nothing measurable on these images." in text
+    assert "Quantization loses nothing measurable on these samples." in text
     assert "of the way to the float model" not in text
 
 

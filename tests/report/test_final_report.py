@@ -191,7 +191,7 @@ def test_key_findings_cite_the_data(tmp_path: Path) -> None:
         "iter_0 0.5 -> iter_2 0.7, 62% of the way to the float model's 0.82",
         "Gained against the best before: iter_1 +0.1 (tqt_optimization)",
         "Lost against the best before: iter_3 -0.05",
-        "R8: Add add_1 has max SNR 0.264",
+        "R8 (branches of unequal range that are joined): Add add_1 has max SNR 0.264",
         "Between conv0 and conv1 the error grows by 0.03",
         "Failed: iter_4: quantize: out of memory",
         "one alone may look worse although the whole is better",

@@ -82,7 +82,7 @@ def shown(text: str) -> str:
 class Outline(HTMLParser):
     """The elements of a page; fails where one is not closed in its order."""
 
-    VOID = ("meta", "br", "link", "img")
+    VOID = ("meta", "br", "link", "img", "input")
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -165,11 +165,11 @@ def test_a_whole_page(tmp_path: Path) -> None:
         "Baseline (iter_0) 0.5 -0.32 to the float model",
         "Best (iter_7) 0.7605 +0.2605 to the baseline -0.0595 to the float model target 0.9 missed",
         "81% of the accuracy lost to quantization came back, for 2 ops in int16.",
-        "Lost accuracy that came back 81%",
+        "Of the accuracy lost to quantization, came back 81%",
         "Slower on the chip Yes int16 on 2 ops: conv0, conv1",
         "Ended by hand while the search was open",
         "The same function chose the best of 8 scored iterations",
-        "R8: Add add_1 has max SNR 0.264",
+        "R8 (branches of unequal range that are joined): Add add_1 has max SNR 0.264",
         "Between conv0 and conv1 the error grows by 0.03",
         "Remaining gap",
         "Failed: iter_5: quantize: out of memory -> take a smaller batch.",
@@ -210,7 +210,7 @@ def test_a_screen_reader_finds_its_way(tmp_path: Path) -> None:
     assert tags.count("caption") == tags.count("table") == 2
     assert all("scope" in attributes for attributes in outline.named("th"))
     plots = [attributes for attributes in outline.named("div") if attributes.get("role") == "img"]
-    assert [attributes["id"] for attributes in plots] == CHARTS
+    assert [attributes["id"] for attributes in plots if "id" in attributes] == CHARTS
     assert all(attributes["aria-label"] for attributes in plots)
     ids = [attributes["id"] for _, attributes in outline.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
@@ -247,7 +247,7 @@ def test_hostile_names_are_text_everywhere(tmp_path: Path) -> None:
     outline = Outline(text)
     assert not outline.named("img") + outline.named("b")
     # Two that run, one per chart; the name has added none.
-    assert len(outline.named("script")) == 2 + len(CHARTS)
+    assert len(outline.named("script")) == 2 + len(CHARTS) + len(re.findall("data-graph=", text))
     assert text.count("alert(1)") > 20
     assert "<script>alert" not in text
     assert "\u202e" not in text
@@ -287,7 +287,10 @@ def test_all_failed(tmp_path: Path) -> None:
     write_history(tmp_path, history(run(0, None), run(1, None, sweep_setting("kl"))))
     text = page_of_folder(tmp_path)
     shown_text = Outline(text).text
-    assert "No iteration has a score yet." in shown_text
+    assert (
+        "All 2 iterations failed; no model was made. The last cause: out of memory." in shown_text
+    )
+    assert "The likely cause 2 of 2 iterations: quantize: out of memory" in shown_text
     assert "The search is not ended" in shown_text
     assert charts(text) == {}
     assert "The setting of the best iteration cannot be read." in shown_text
@@ -310,10 +313,11 @@ def test_a_metric_to_be_lowered(tmp_path: Path) -> None:
     shown_text = Outline(text).text
     assert "(lower is better)" in shown_text
     assert (
-        "89% of the accuracy lost to quantization came back, at no cost on the chip." in shown_text
+        "89% of the top1 that quantization added is gone again, at no cost on the chip."
+        in shown_text
     )
     figures = valid_figures(text)
-    assert figures["chart-levers"]["data"][0]["x"] == pytest.approx([0.2, 0.1, -0.2, 0.1])
+    assert figures["chart-levers"]["data"][0]["x"] == pytest.approx([-0.2, -0.1, 0.2, -0.1])
     best = next(row for row in figures["chart-metric"]["data"] if row["name"] == "Best so far")
     assert best["y"] == [0.5, 0.3, 0.2, 0.2, 0.1]
 

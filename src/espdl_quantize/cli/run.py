@@ -208,7 +208,7 @@ def print_summary(record: IterationRecord, folder: Path) -> None:
         table.add_row("difference", f"{loss:+.4g}")
     console.print(table)
     if reference is not None and (loss if record.direction == Direction.MAX else -loss) >= 0:
-        console.print("quantization loses nothing on these images: nothing is left to gain")
+        console.print("quantization loses nothing on these samples: nothing is left to gain")
     if record.top_5_error_layers:
         console.print("worst layers, each quantized alone", style="bold")
         worst = Table()

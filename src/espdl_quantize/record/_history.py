@@ -18,7 +18,7 @@ from espdl_quantize.stats import Comparison
 DEFAULT_DIRECTION = Direction.MAX
 """Taken where no folder says which way the metric goes; the history then carries a warning."""
 
-NO_LOSS = "quantization loses nothing measurable on these images"
+NO_LOSS = "quantization loses nothing measurable on these samples"
 """Said where the baseline is not below the float model, or not by more than chance."""
 
 

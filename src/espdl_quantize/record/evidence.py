@@ -59,6 +59,9 @@ class VariableStats:
     float_max: float | None = None
     float_min: float | None = None
     float_hist: tuple[float, ...] = ()
+    quantized_max: float | None = None
+    quantized_min: float | None = None
+    quantized_hist: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -213,8 +216,6 @@ def _worst_first(value: Mapping[str, Any]) -> tuple[LayerError, ...]:
 
 
 def _stats(row: Mapping[str, Any]) -> VariableStats:
-    hist = row.get("Float Hist")
-    bins = [number(count) or 0.0 for count in hist] if isinstance(hist, list) else []
     return VariableStats(
         op=text(row.get("Op name")) or "",
         op_type=text(row.get("Op type")) or "",
@@ -231,8 +232,15 @@ def _stats(row: Mapping[str, Any]) -> VariableStats:
         float_kurtosis=number(row.get("Float Kurtosis")),
         float_max=number(row.get("Float Max")),
         float_min=number(row.get("Float Min")),
-        float_hist=tuple(bins),
+        float_hist=_bins(row.get("Float Hist")),
+        quantized_max=number(row.get("Quantized Max")),
+        quantized_min=number(row.get("Quantized Min")),
+        quantized_hist=_bins(row.get("Quantized Hist")),
     )
+
+
+def _bins(value: object) -> tuple[float, ...]:
+    return tuple(number(count) or 0.0 for count in value) if isinstance(value, list) else ()
 
 
 def _hot_ops(value: object) -> list[HotOp]:

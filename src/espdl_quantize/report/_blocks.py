@@ -17,7 +17,7 @@ from espdl_quantize.record.files import HTML_REPORT, REPORT
 from espdl_quantize.report._comparison import build_comparison
 from espdl_quantize.report._engine import engine_warnings
 from espdl_quantize.report._finalize import FinalizePlan, FinalizeReason
-from espdl_quantize.report.figures import Figure
+from espdl_quantize.report.figures import Figure, GraphMap
 from espdl_quantize.search import Decision, SearchState
 
 LAST = 90
@@ -135,13 +135,18 @@ class Code:
 
 @dataclass(frozen=True)
 class Column:
-    """A column; ``is_name`` keeps its title as it is, ``page_only`` leaves it to the page."""
+    """A column; ``is_name`` keeps its title as it is.
+
+    ``page_only`` leaves it to the page; ``text_only`` to the others, where the page has its content
+    beneath that of another column.
+    """
 
     title: str
     kind: str = ""
     is_number: bool = False
     is_name: bool = False
     page_only: bool = False
+    text_only: bool = False
 
     @property
     def page_title(self) -> str:
@@ -157,6 +162,7 @@ class Cell:
     badge: str = ""
     problems: tuple[str, ...] = ()
     details: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -178,8 +184,25 @@ class Table:
     rows: tuple[TableRow, ...]
     empty: str = ""
 
+    @property
+    def shown(self) -> tuple[int, ...]:
+        """The places of the columns that the page shows: those that say anything in any row."""
+        return tuple(
+            at
+            for at, column in enumerate(self.columns)
+            if not column.text_only
+            and (
+                at == 0
+                or not self.rows
+                or any(
+                    row.cells[at].text not in ("", "-") or row.cells[at].problems
+                    for row in self.rows
+                )
+            )
+        )
 
-Block: TypeAlias = Paragraph | Lines | Bullets | Tiles | Code | Table | Figure
+
+Block: TypeAlias = Paragraph | Lines | Bullets | Tiles | Code | Table | Figure | GraphMap
 Build: TypeAlias = Callable[[Step], Iterator[Block]]
 
 

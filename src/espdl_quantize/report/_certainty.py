@@ -19,6 +19,7 @@ from espdl_quantize.record import NO_LABELS, History, Iteration
 from espdl_quantize.record import comparison as parts
 from espdl_quantize.record.files import CONFIRMED, DRAWS, REPEAT, iteration_name
 from espdl_quantize.report._escape import number, plain
+from espdl_quantize.report.scores import decides_classes, show_score
 from espdl_quantize.setting import setting_key
 from espdl_quantize.stats import Comparison, Interval
 
@@ -112,8 +113,8 @@ def certainty_lines(history: History) -> list[str]:
         lines.append(no_interval(best))
     else:
         lines.append(
-            f"{best.name} {number(best.value)}, 95 % interval {show_interval(interval)} "
-            f"({interval.method}, {best.sample_count} samples)."
+            f"{best.name} {show_score(history, best.value)}, 95 % interval "
+            f"{show_interval(interval)} ({interval.method}, {best.sample_count} samples)."
         )
     if first.id != best.id and (versus := history.versus(best, first)) is not None:
         lines.append(f"Against the baseline {first.name}: {tell(versus)}.")
@@ -124,7 +125,7 @@ def certainty_lines(history: History) -> list[str]:
         noise, agreement = show_signals(best)
         sentence = f"On {best.signals.samples} held-out samples the outputs of {best.name} have "
         sentence += f"noise:signal {noise} against the float model"
-        if best.signals.agreement is not None:
+        if best.signals.agreement is not None and decides_classes(history):
             sentence += f" and the same largest class on {agreement}"
         lines.append(f"{sentence}.")
     return lines

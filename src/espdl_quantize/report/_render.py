@@ -19,7 +19,7 @@ from espdl_quantize.report._blocks import (
     sections_of,
 )
 from espdl_quantize.report._escape import md, plain
-from espdl_quantize.report.figures import Figure
+from espdl_quantize.report.figures import Figure, GraphMap
 
 __all__ = ["markdown_sections", "sections", "terminal_lines"]
 
@@ -58,8 +58,8 @@ def markdown_block(block: Block) -> str:
             return f"```{block.language}\n{_fenced(block)}\n```"
         case Table():
             return _markdown_table(block)
-        case Figure():
-            return _md(block.alt or block.empty)
+        case Figure() | GraphMap():
+            return _md(_alt(block))
 
 
 def _md(text: str) -> str:
@@ -101,8 +101,12 @@ def _printed(block: Block) -> Iterator[str]:
             for row in block.rows:
                 cells = (f"{block.columns[at].title} {row.cells[at].text}" for at in places)
                 yield f"  {plain(', '.join(cells), _LONGEST)}"
-        case Figure():
-            yield f"  {plain(block.alt or block.empty, _LONGEST)}"
+        case Figure() | GraphMap():
+            yield f"  {plain(_alt(block), _LONGEST)}"
+
+
+def _alt(block: Figure | GraphMap) -> str:
+    return block.alt or (block.empty if isinstance(block, Figure) else "")
 
 
 def _tiles(block: Tiles) -> Iterator[str]:

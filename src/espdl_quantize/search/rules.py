@@ -284,5 +284,5 @@ def _nothing_to_gain(state: SearchState) -> Iterator[str]:
         return
     yield (
         f"{describe_score(history, best)}, the float model {reference:.6g}: quantization loses "
-        "nothing on these images, so nothing is left to gain; more or harder images would tell more"
+        "nothing on these samples, so nothing is left to gain; more or harder ones would tell more"
     )

@@ -2,6 +2,7 @@
 
 from espdl_quantize.report.figures._base import Figure, label
 from espdl_quantize.report.figures._cost import cost_figure
+from espdl_quantize.report.figures._histograms import histogram_figures
 from espdl_quantize.report.figures._layers import (
     TRAINED_TOGETHER,
     LayerRow,
@@ -10,12 +11,16 @@ from espdl_quantize.report.figures._layers import (
 )
 from espdl_quantize.report.figures._levers import lever_figure
 from espdl_quantize.report.figures._metric import metric_figure, phase_of
+from espdl_quantize.report.figures.graph import GraphMap, graph_map
 
 __all__ = [
     "TRAINED_TOGETHER",
     "Figure",
+    "GraphMap",
     "LayerRow",
     "cost_figure",
+    "graph_map",
+    "histogram_figures",
     "label",
     "layer_figure",
     "layer_rows",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import textwrap
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -125,6 +126,41 @@ def labels_above(texts: list[str], bars: int, shared: int) -> Json:
             }
             for place, text in enumerate(texts)
         ],
+    }
+
+
+def error_bars(
+    name: str,
+    values: Sequence[float | None],
+    spans: Iterable[tuple[float, float] | None],
+    color: str,
+) -> Json:
+    """Return the key of a trace for intervals that need not be even; empty where none is known.
+
+    Args:
+        name: "error_x" or "error_y".
+        values: the middles.
+        spans: the two ends of each; None where they are not known.
+        color: of the bars.
+    """
+    known = list(spans)
+    if not any(known):
+        return {}
+    above, below = [], []
+    for value, span in zip(values, known, strict=True):
+        middle = value or 0.0
+        above.append(0.0 if span is None else max(span[1] - middle, 0.0))
+        below.append(0.0 if span is None else max(middle - span[0], 0.0))
+    return {
+        name: {
+            "type": "data",
+            "symmetric": False,
+            "array": above,
+            "arrayminus": below,
+            "color": color,
+            "thickness": 1,
+            "width": 3,
+        }
     }
 
 

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from espdl_quantize.record import History, Iteration
 from espdl_quantize.report._comparison import cost_of
 from espdl_quantize.report._escape import number, plain
 from espdl_quantize.report.costs import show_flash, show_ms, show_ram
-from espdl_quantize.report.figures._base import Figure, Json, axis, hover, label, layout
+from espdl_quantize.report.figures._base import (
+    Figure,
+    Json,
+    axis,
+    error_bars,
+    hover,
+    label,
+    layout,
+)
 from espdl_quantize.search import SearchState, relative_loss
 
 
@@ -204,36 +212,11 @@ def _points(
             }
             spans = [history.noise.interval(row) for row in shown]
             bars = [None if span is None else (span.low, span.high) for span in spans]
-            trace |= _bars("error_y", [row.value for row in shown], bars, color)
-            trace |= _bars("error_x", [cost for cost, _ in rows], map(scale.interval, shown), color)
+            trace |= error_bars("error_y", [row.value for row in shown], bars, color)
+            trace |= error_bars(
+                "error_x", [cost for cost, _ in rows], map(scale.interval, shown), color
+            )
             yield trace
-
-
-def _bars(
-    name: str,
-    values: Sequence[float | None],
-    spans: Iterable[tuple[float, float] | None],
-    color: str,
-) -> Json:
-    known = list(spans)
-    if not any(known):
-        return {}
-    above, below = [], []
-    for value, span in zip(values, known, strict=True):
-        middle = value or 0.0
-        above.append(0.0 if span is None else max(span[1] - middle, 0.0))
-        below.append(0.0 if span is None else max(middle - span[0], 0.0))
-    return {
-        name: {
-            "type": "data",
-            "symmetric": False,
-            "array": above,
-            "arrayminus": below,
-            "color": color,
-            "thickness": 1,
-            "width": 3,
-        }
-    }
 
 
 def _bounds(history: History, priced: list[tuple[float, Iteration]]) -> Iterator[Json]:

@@ -8,8 +8,17 @@ from itertools import groupby
 
 from espdl_quantize.record import History, Iteration
 from espdl_quantize.report._comparison import OVER_BUDGET, changes_of, delta_of, outcome_of
-from espdl_quantize.report._escape import number, plain
-from espdl_quantize.report.figures._base import Figure, Json, axis, hover, label, layout
+from espdl_quantize.report._escape import plain
+from espdl_quantize.report.figures._base import (
+    Figure,
+    Json,
+    axis,
+    error_bars,
+    hover,
+    label,
+    layout,
+)
+from espdl_quantize.report.scores import show_score
 from espdl_quantize.search import SearchState
 
 PHASE_NAMES = {1: "Baseline", 2: "Calibration sweep", 3: "Levers", 5: "Open search"}
@@ -44,7 +53,12 @@ def metric_figure(situation: SearchState) -> Figure:
         title,
         f"{'Higher' if history.direction == 'max' else 'Lower'} is better. Shaded bands: "
         + ", ".join(f"{phase} {name.lower()}" for phase, name in PHASE_NAMES.items())
-        + ". A cross at the bottom is a run that failed.",
+        + ". A cross at the bottom is a run that failed."
+        + (
+            " Thin bars are 95 % intervals."
+            if any(history.noise.interval(row) for row in history.scored)
+            else " The scores' noise is not known, so small differences may be chance."
+        ),
         _alt(history, metric),
         [*_lines(situation), *_points(history)],
         layout(
@@ -103,22 +117,17 @@ def _lines(situation: SearchState) -> Iterator[Json]:
             yield {
                 "type": "scatter",
                 "mode": "lines",
-                "name": f"{name} {number(value)}",
+                "name": f"{name} {show_score(history, value)}",
                 "x": ends,
                 "y": [value, value],
                 "line": {"color": color, "dash": dash, "width": 2},
                 "hoverinfo": "name",
             }
-    places, values = [], []
-    so_far: Iteration | None = None
-    for place, row in enumerate(history.iterations):
-        if row.value is not None and (
-            so_far is None or history.height(row) > history.height(so_far)
-        ):
-            so_far = row
-        if so_far is not None:
-            places.append(place)
-            values.append(so_far.value)
+    # The tool's own best, which of equals within noise is the cheaper or the quieter one.
+    bests = [history.prior_best[row.id] for row in history.iterations[1:]] + [best]
+    known = [(place, row) for place, row in enumerate(bests) if row is not None]
+    places = [place for place, _ in known]
+    values = [row.value for _, row in known]
     yield {
         "type": "scatter",
         "mode": "lines",
@@ -152,12 +161,16 @@ def _points(history: History) -> Iterator[Json]:
 def _markers(
     history: History, rows: list[tuple[int, Iteration]], name: str, color: str, symbol: str
 ) -> Json:
+    values = [row.value for _, row in rows]
+    spans = [history.noise.interval(row) for _, row in rows]
+    ends = [None if span is None else (span.low, span.high) for span in spans]
     return {
+        **error_bars("error_y", values, ends, color),
         "type": "scatter",
         "mode": "markers",
         "name": name,
         "x": [place for place, _ in rows],
-        "y": [row.value for _, row in rows],
+        "y": values,
         "marker": {
             "color": color,
             "symbol": symbol,
@@ -175,11 +188,13 @@ def _told(history: History, row: Iteration) -> str:
     if row.value is None:
         return hover(f"{row.name}: failed", changes_of(history, row), str(row.failure or ""))
     delta = delta_of(history, row)
-    scored = f"{history.metric or 'metric'} {number(row.value)}"
+    scored = f"{history.metric or 'metric'} {show_score(history, row.value)}"
     if delta is not None:
-        scored += f" ({number(delta, sign=True)} against the best before)"
+        scored += f" ({show_score(history, delta, sign=True)} against the best before)"
+    span = history.noise.interval(row)
+    interval = "" if span is None else f"95 % interval {span.low:.4g} to {span.high:.4g}"
     title = f"{row.name}: {outcome_of(history, row)}"
-    return hover(title, scored, changes_of(history, row))
+    return hover(title, scored, interval, changes_of(history, row))
 
 
 def _bands(phases: list[int]) -> list[Json]:
@@ -236,6 +251,6 @@ def _alt(history: History, metric: str) -> str:
     if best is None:
         return f"{text}."
     return (
-        f"{text}. The first score is {number(first.value)} ({first.name}), "
-        f"the best {number(best.value)} ({best.name})."
+        f"{text}. The first score is {show_score(history, first.value)} ({first.name}), "
+        f"the best {show_score(history, best.value)} ({best.name})."
     )

@@ -12,6 +12,7 @@ from espdl_quantize.report._escape import number, plain
 from espdl_quantize.report._gap import gap_words
 from espdl_quantize.report.costs import cost_lines
 from espdl_quantize.report.figures import TRAINED_TOGETHER
+from espdl_quantize.report.scores import show_score
 from espdl_quantize.search import (
     Crashes,
     Open,
@@ -20,6 +21,7 @@ from espdl_quantize.search import (
     relative_loss,
 )
 from espdl_quantize.search.phase5 import lever_effects
+from espdl_quantize.search.plain_names import TRIGGERS, explain_triggers, move_name
 from espdl_quantize.search.triggers import gap_points
 from espdl_quantize.setting import enabled_passes
 
@@ -80,9 +82,9 @@ def _ways_on(step: Step) -> Iterator[str]:
             ("Calibrations not yet on best's stack", signals.untried_calib_swaps),
         ):
             if untried:
-                yield f"{name}: {', '.join(untried)}."
+                yield f"{name}: {', '.join(map(move_name, untried))}."
     elif isinstance(decision, Proposal):
-        yield f"The search would go on: {plain(decision.advice, 600)}"
+        yield f"The search would go on: {explain_triggers(plain(decision.advice, 600))}"
 
 
 def _findings(step: Step, best: Iteration) -> Iterator[str]:
@@ -98,7 +100,9 @@ def _findings(step: Step, best: Iteration) -> Iterator[str]:
             + (f" {TRAINED_TOGETHER}" if is_trained else "")
         )
     for finding in step.situation.findings:
-        yield f"{finding.rule}: {plain(finding.text)}; speaks for {plain(finding.method)}."
+        sign = TRIGGERS.get(finding.rule, "")
+        named = f"{finding.rule} ({sign})" if sign else finding.rule
+        yield f"{named}: {plain(finding.text)}; speaks for {plain(finding.method)}."
     for jump in evidence.jumps[:3]:
         between = ", ".join(plain(op) for op in jump.between[:5]) or "nothing"
         yield (
@@ -130,13 +134,15 @@ def _findings(step: Step, best: Iteration) -> Iterator[str]:
 def _gains(history: History, best: Iteration) -> Iterator[str]:
     first = history.scored[0]
     if first.id != best.id and first.value is not None and best.value is not None:
-        gain = f"{first.name} {number(first.value)} -> {best.name} {number(best.value)}"
+        scores = [show_score(history, record.value) for record in (first, best)]
+        gain = f"{first.name} {scores[0]} -> {best.name} {scores[1]}"
         reference = history.float_value(best)
         # Of a loss that is chance, or none, there is no share.
         lost = reference is not None and history.gap_to(first, reference) > 0
         if reference is not None and lost and history.no_gap is None:
             share = (best.value - first.value) / (reference - first.value)
-            gain += f", {gap_words(share)} of the way to the float model's {number(reference)}"
+            goal = show_score(history, reference)
+            gain += f", {gap_words(share)} of the way to the float model's {goal}"
         yield f"{gain}."
     if history.no_gap == NO_LOSS:
         yield f"{NO_LOSS.capitalize()}."
@@ -147,7 +153,7 @@ def _gains(history: History, best: Iteration) -> Iterator[str]:
     ):
         if chosen:
             changes = "; ".join(
-                f"iter_{effect.iter} {number(effect.delta_vs_prior_best, sign=True)} "
+                f"iter_{effect.iter} {show_score(history, effect.delta_vs_prior_best, sign=True)} "
                 f"({plain(effect.added_pass)})"
                 for effect in chosen
             )

@@ -25,16 +25,19 @@ from espdl_quantize.report._comparison import (
     outcome_of,
     rank_of,
 )
-from espdl_quantize.report._escape import duration, number, plain
+from espdl_quantize.report._escape import duration, plain
 from espdl_quantize.report.costs import show_flash, show_ms_interval, show_ram
 from espdl_quantize.report.figures import (
     LayerRow,
     cost_figure,
+    graph_map,
+    histogram_figures,
     layer_figure,
     layer_rows,
     lever_figure,
     metric_figure,
 )
+from espdl_quantize.report.scores import decides_classes, show_score
 from espdl_quantize.search import DEFAULT_STRATEGY, int16_ops
 
 _RATIONALE = 1500
@@ -44,10 +47,11 @@ _STRATEGIES = {
     Strategy.SWIFT: "Strategy: swift. Calibrations and levers are tried without training first; "
     "what came out best is trained.",
 }
+_AGREES = Column("agrees with float", is_number=True, text_only=True)
 _COSTS = (
     Column("predicted ms", is_number=True, is_name=True),
-    Column("RAM, KiB", is_number=True, is_name=True),
-    Column("flash, KiB", is_number=True, is_name=True),
+    Column("RAM, KiB", is_number=True, is_name=True, text_only=True),
+    Column("flash, KiB", is_number=True, is_name=True, text_only=True),
 )
 
 
@@ -71,12 +75,12 @@ def iteration_history(step: Step) -> Iterator[Block]:
             Column("iter", is_number=True),
             Column("method changed", "changed"),
             Column(plain(step.history.metric or "metric", 60), "any", is_number=True, is_name=True),
-            Column("95 % interval", is_number=True),
+            Column("95 % interval", is_number=True, text_only=True),
             Column("delta", is_number=True),
             Column("outcome"),
-            Column("against best"),
+            Column("against best", text_only=True),
             Column("output noise:signal", is_number=True),
-            Column("agrees with float", is_number=True),
+            *((_AGREES,) if _agree(step) else ()),
             Column("rank", is_number=True),
             Column("affects inference speed", "price"),
             *(_COSTS if _has_costs(step) else ()),
@@ -100,13 +104,20 @@ def _record(step: Step, record: Iteration) -> TableRow:
                 problems=tuple(problem for problem in problems if problem),
                 details=plain(record.rationale, _RATIONALE),
             ),
-            Cell(number(record.value)),
+            Cell(
+                show_score(history, record.value),
+                notes=_only(show_interval(history.noise.interval(record)), ""),
+            ),
             Cell(show_interval(history.noise.interval(record))),
-            Cell(number(delta_of(history, record), sign=True)),
-            Cell(outcome, badge=outcome.replace(" ", "-")),
+            Cell(show_score(history, delta_of(history, record), sign=True)),
+            Cell(
+                outcome,
+                badge=outcome.replace(" ", "-"),
+                notes=_only(verdict_of(history, record), "against best: "),
+            ),
             Cell(verdict_of(history, record)),
-            Cell(noise),
-            Cell(agreement),
+            Cell(noise, notes=_only(agreement if _agree(step) else "-", "", " alike")),
+            *((Cell(agreement),) if _agree(step) else ()),
             Cell(str(rank_of(history, record))),
             Cell(plain(cost_of(history, record))),
             *(_costs(record) if _has_costs(step) else ()),
@@ -116,13 +127,23 @@ def _record(step: Step, record: Iteration) -> TableRow:
     )
 
 
+def _agree(step: Step) -> bool:
+    return decides_classes(step.history)
+
+
 def _has_costs(step: Step) -> bool:
     return any(record.cost is not None for record in step.history.iterations)
 
 
 def _costs(record: Iteration) -> tuple[Cell, Cell, Cell]:
     cost = record.cost
-    return Cell(show_ms_interval(cost)), Cell(show_ram(cost)), Cell(show_flash(cost))
+    ram, flash = show_ram(cost), show_flash(cost)
+    notes = (*_only(ram, "RAM ", " KiB"), *_only(flash, "flash ", " KiB"))
+    return Cell(show_ms_interval(cost), notes=notes), Cell(ram), Cell(flash)
+
+
+def _only(text: str, before: str, behind: str = "") -> tuple[str, ...]:
+    return () if text == "-" else (f"{before}{text}{behind}",)
 
 
 @section("Where the error is", html=50, markdown=None, terminal=None)
@@ -133,6 +154,13 @@ def layers(step: Step) -> Iterator[Block]:
     first_name, best_name = (record.name if record else "" for record in (first, best))
     needs_work = step.situation.options.thresholds.layer_snr
     yield layer_figure(worst, first_name, best_name, needs_work)
+    before = None
+    if first is not None and first is not best:
+        before = step.situation.evidence.get(first.id)
+    drawn = graph_map(step.situation.best_evidence, before, needs_work)
+    if drawn is not None:
+        yield drawn
+    yield from histogram_figures(step.situation.best_evidence, best_name)
     if not worst:
         return
     yield Table(

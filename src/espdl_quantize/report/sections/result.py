@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from espdl_quantize.core import Direction, Verdict
@@ -21,8 +22,19 @@ from espdl_quantize.report._engine import engine_of
 from espdl_quantize.report._escape import number, plain
 from espdl_quantize.report._finalize import Category, FinalizeReason
 from espdl_quantize.report._gap import gap_words
+from espdl_quantize.report.scores import (
+    came_back,
+    held_out,
+    held_out_float,
+    loss_name,
+    show_score,
+)
+from espdl_quantize.search.plain_names import move_name
 
 _FREE = "at no cost on the chip"
+_ENOUGH, _LITTLE, _LARGE = 3, 0.1, 0.1
+"""A search has failed where so many scores have won less than this share of a drop back, and best
+is still behind the float model by this share of its score."""
 _STOPS: dict[Category, str] = {
     "target_reached": "The target is reached",
     "plateau": "The score stopped moving",
@@ -41,6 +53,9 @@ def result(step: Step) -> Iterator[Block]:
     metric = plain(history.metric or "metric", 60)
     direction = "higher" if Direction(history.direction) is Direction.MAX else "lower"
     yield Paragraph(f"Metric: {metric} ({direction} is better)", "metric")
+    causes = tuple(likely_causes(step))
+    if causes:
+        yield Bullets(causes, title="The likely cause", kind="warnings")
     yield Tiles((*_scores(step), *_share(history), _cost(history, step.best), _ending(step.reason)))
     sentences = _certainty(history)
     if sentences:
@@ -54,17 +69,19 @@ def summary(step: Step) -> Iterator[Block]:
     history, target, best = step.history, step.situation.options.target, step.best
     if best is None:
         return
+    yield Paragraph(verdict_sentence(history))
     metric = plain(history.metric or "metric")
     aim = "not set" if target is None else number(target)
     lines = [
         f"Best iteration: {best.name}",
-        f"{metric}: {number(best.value)} (target: {aim}; {history.direction} is better)",
+        f"{metric}: {show_score(history, best.value)} (target: {aim}; "
+        f"{history.direction} is better)",
     ]
     reference = history.float_value(best)
     if reference is not None and best.value is not None:
         lines.append(
-            f"Float model: {number(reference)} "
-            f"(quantized: {number(best.value - reference, sign=True)})"
+            f"Float model: {show_score(history, reference)} "
+            f"(quantized: {show_score(history, best.value - reference, sign=True)})"
         )
     lines += _certainty(history)
     lines.append(plain(score_source(history), 600))
@@ -73,6 +90,8 @@ def summary(step: Step) -> Iterator[Block]:
         f"{plain(key)} {plain(number(value) if isinstance(value, float) else value)}"
         for key, value in best.metrics.items()
         if key not in (history.metric, "metric_direction")
+        # Lists and the like are no figures to read.
+        and isinstance(value, (str, int, float))
     ]
     if others:
         lines.append(f"Other metrics: {', '.join(others[:30])}")
@@ -100,29 +119,142 @@ def stop_reason(step: Step) -> Iterator[Block]:
 def verdict_sentence(history: History) -> str:
     """Say in a sentence what the search has brought, and at which cost."""
     best, first = history.best, history.baseline
-    share = gap_share(history)
     if best is None or first is None:
-        return "No iteration has a score yet."
+        return _without_score(history)
+    if held_out(history, best) is not None:
+        return _held_out_verdict(history, best, first)
+    share = gap_share(history)
     at_cost = _at_cost(history, best)
     versus = None if best.id == first.id else history.versus(best, first)
-    if versus is not None and Verdict(versus.verdict) is Verdict.WITHIN_NOISE:
+    is_chance = versus is not None and Verdict(versus.verdict) is Verdict.WITHIN_NOISE
+    if is_chance:
         at_cost += "; against the baseline that is within noise"
     if history.no_gap == NO_LOSS:
         reference = history.float_value(first)
         return (
-            f"{NO_LOSS.capitalize()}: float {number(reference)}, baseline {number(first.value)}, "
-            f"best {number(best.value)}."
+            f"{NO_LOSS.capitalize()}: float {show_score(history, reference)}, baseline "
+            f"{show_score(history, first.value)}, best {show_score(history, best.value)}."
         )
     if share is not None and best.id != first.id and share > 0:
-        words = gap_words(share)
-        words = words[0].upper() + words[1:]
-        return f"{words} of the accuracy lost to quantization came back, {at_cost}."
+        if has_failed(history):
+            return f"Failed: {_lost(history, share)}"
+        return f"{_share_of(history, share)}, {at_cost}."
+    if has_failed(history):
+        return f"Failed: {_lost(history, share or 0.0)}"
     if best.id == first.id and len(history.scored) > 1:
         return "No change beat the baseline."
     if best.id == first.id:
         return "One setting has a score so far."
     gain = history.height(best) - history.height(first)
-    return f"{number(gain)} better than the baseline, {at_cost}."
+    if gain <= 0:
+        return f"No setting scores better than the baseline; {best.name} is as good, {at_cost}."
+    return f"{show_score(history, gain)} better than the baseline, {at_cost}."
+
+
+def has_failed(history: History) -> bool:
+    """Tell whether all that was tried won next to nothing of a large loss back."""
+    best, first, share = history.best, history.baseline, history.gap_closed
+    if best is None or first is None or share is None or len(history.scored) < _ENOUGH:
+        return False
+    reference = history.float_value(best)
+    if reference is None or not reference:
+        return False
+    return share < _LITTLE and history.gap_to(best, reference) / abs(reference) > _LARGE
+
+
+def likely_causes(step: Step) -> Iterator[str]:
+    """Name what a failure most likely comes of, from what the artifacts show."""
+    history, worst = step.history, step.situation.best_evidence.worst(1)
+    if not history.scored:
+        counts = Counter(str(record.failure or "no score") for record in history.failed)
+        for cause, count in counts.most_common(3):
+            yield f"{count} of {len(history.iterations)} iterations: {plain(cause, 600)}"
+        return
+    best = history.best
+    if not has_failed(history) or best is None or not worst:
+        return
+    limit = step.situation.options.thresholds.layer_snr
+    op, snr = worst[0]
+    if snr < limit:
+        yield (
+            f"Every layer alone is well (the worst, {plain(op)}, has noise:signal {snr:.2g}, and "
+            f"{limit:g} needs work), and the score is not. That is mostly so where calibration and "
+            "scoring preprocess their samples differently, or where the score reads an output in "
+            "a way that the quantized model does not keep. Compare both in the contract first."
+        )
+    else:
+        yield (
+            f"Layers are bad even alone: {plain(op)} has noise:signal {snr:.3g}, where {limit:g} "
+            "needs work. See where the error is, below: 16 bits for that layer, other calibration "
+            "samples, or another op in its place."
+        )
+
+
+def _without_score(history: History) -> str:
+    if history.failed:
+        first = history.failed[-1]
+        cause = plain("no score" if first.failure is None else first.failure.cause, 300)
+        count = len(history.failed)
+        every = "The only iteration" if count == 1 else f"All {count} iterations"
+        return f"{every} failed; no model was made. The last cause: {cause}."
+    return "No iteration has a score yet."
+
+
+def _lost(history: History, share: float) -> str:
+    best, first = history.best, history.baseline
+    reference = None if best is None else history.float_value(best)
+    back = "nothing" if share <= 0 else f"only {gap_words(share)}"
+    parts = [f"float {show_score(history, reference)}"]
+    if first is not None and first is not best:
+        parts.append(f"baseline {show_score(history, first.value)}")
+    if best is not None:
+        parts.append(f"best {show_score(history, best.value)}")
+    return f"{back} of {loss_name(history)} {came_back(history)} ({', '.join(parts)})."
+
+
+def _share_of(history: History, share: float) -> str:
+    words = gap_words(share)
+    return f"{words[0].upper()}{words[1:]} of {loss_name(history)} {came_back(history)}"
+
+
+def _held_out_verdict(history: History, best: Iteration, first: Iteration) -> str:
+    value, reference = held_out(history, best), held_out_float(history)
+    base = None if best is first else held_out(history, first)
+    metric = plain(history.metric or "metric", 60)
+    scores = [f"{metric} {show_score(history, value)} on held-out samples"]
+    if base is not None:
+        scores.append(f"baseline {show_score(history, base)}")
+    if reference is not None:
+        scores.append(f"float {show_score(history, reference)}")
+    told = ", ".join(scores)
+    at_cost = _at_cost(history, best)
+    versus = history.final_versus_baseline()
+    if versus is not None and Verdict(versus.verdict) is Verdict.WITHIN_NOISE:
+        return f"{told}: within noise of the baseline, {at_cost}."
+    share = held_out_share(history)
+    if share is None:
+        return f"{told}; {at_cost}."
+    if has_failed(history) or share <= 0:
+        back = "nothing" if share <= 0 else f"only {gap_words(share)}"
+        return f"Failed: {back} of {loss_name(history)} {came_back(history)} ({told})."
+    return f"{_share_of(history, share)}, {at_cost}: {told}."
+
+
+def held_out_share(history: History) -> float | None:
+    """Return the share of the drop that came back on samples that took no part in the search."""
+    best, first = history.best, history.baseline
+    if best is None or first is None or best is first:
+        return None
+    value, base = held_out(history, best), held_out(history, first)
+    reference = held_out_float(history)
+    if value is None or base is None or reference is None:
+        return None
+    drop = reference - base
+    lost = drop if Direction(history.direction) is Direction.MAX else -drop
+    score = history.finals[first.id].score
+    if lost <= 0 or history.final_noise.is_chance_drop(score, reference):
+        return None
+    return (value - base) / drop
 
 
 def gap_share(history: History) -> float | None:
@@ -155,35 +287,75 @@ def _at_cost(history: History, best: Iteration) -> str:
 
 
 def _scores(step: Step) -> Iterator[Tile]:
+    """Show the held-out scores where there are any, and the search's beside them."""
     history, target = step.history, step.situation.options.target
     best, first = step.best, history.baseline
     if best is None or first is None or best.value is None or first.value is None:
         return
     reference = history.float_value(best)
-    if reference is not None:
-        yield Tile("float", "Float model", number(reference))
-    lost = None if reference is None else first.value - reference
-    to_float = () if lost is None else (f"{number(lost, sign=True)} to the float model",)
-    yield Tile("base", f"Baseline ({first.name})", number(first.value), to_float)
-    notes = []
-    if best.id != first.id:
-        notes.append(f"{number(best.value - first.value, sign=True)} to the baseline")
-    if reference is not None:
-        notes.append(f"{number(best.value - reference, sign=True)} to the float model")
+    final, final_float = held_out(history, best), held_out_float(history)
+    final_base = held_out(history, first)
+    searched = "on the samples of the search"
+
+    def shown(value: float | None) -> str:
+        return show_score(history, value)
+
+    if final is not None and final_float is not None:
+        notes = () if reference is None else (f"{shown(reference)} {searched}",)
+        yield Tile("float", "Float model, held out", shown(final_float), notes)
+    elif reference is not None:
+        yield Tile("float", "Float model", shown(reference))
+    if final is not None and final_base is not None:
+        beside = [f"{shown(first.value)} {searched}"]
+        if final_float is not None:
+            change = show_score(history, final_base - final_float, sign=True)
+            beside.insert(0, f"{change} to the float model")
+        title = f"Baseline ({first.name}), held out"
+        yield Tile("base", title, shown(final_base), tuple(beside))
+    else:
+        lost = None if reference is None else first.value - reference
+        change = show_score(history, lost, sign=True)
+        notes = () if lost is None else (f"{change} to the float model",)
+        yield Tile("base", f"Baseline ({first.name})", shown(first.value), notes)
+    yield Tile(
+        "best",
+        f"Best ({best.name})" + ("" if final is None else ", held out"),
+        shown(best.value if final is None else final),
+        tuple(_notes_of_best(history, best, first, target)),
+    )
+
+
+def _notes_of_best(
+    history: History, best: Iteration, first: Iteration, target: float | None
+) -> Iterator[str]:
+    final = held_out(history, best)
+    value = best.value if final is None else final
+    base = first.value if final is None else held_out(history, first)
+    reference = history.float_value(best) if final is None else held_out_float(history)
+    if best.id != first.id and value is not None and base is not None:
+        yield f"{show_score(history, value - base, sign=True)} to the baseline"
+    if reference is not None and value is not None:
+        yield f"{show_score(history, value - reference, sign=True)} to the float model"
+    if final is not None:
+        yield f"{show_score(history, best.value)} on the samples of the search, which chose it"
     if target is not None:
         verdict = "reached" if history.meets(best, target) else "missed"
-        notes.append(f"target {number(target)} {verdict}")
-    yield Tile("best", f"Best ({best.name})", number(best.value), tuple(notes))
+        yield f"target {show_score(history, target)} {verdict}"
 
 
 def _share(history: History) -> Iterator[Tile]:
-    share = gap_share(history)
+    share, where = held_out_share(history), "on held-out samples, "
+    if share is None:
+        share = gap_share(history)
+        has_final = held_out(history, history.best) is not None
+        where = "on the samples of the search, " if has_final else ""
     if share is not None:
+        lost = loss_name(history)
         yield Tile(
             "share",
-            "Lost accuracy that came back",
-            gap_words(share),
-            ("from the baseline towards the float model",),
+            f"Of {lost}, {came_back(history).removesuffix(' again')}",
+            gap_words(share) if share > 0 else "nothing",
+            (f"{where}from the baseline towards the float model",),
             # What does not fit on the bar is still in the number.
             share=round(100 * min(max(share, 0.0), 1.0), 1),
         )
@@ -213,4 +385,4 @@ def _untried(reason: FinalizeReason, reapply: str) -> Iterator[str]:
         (reapply, reason.untried_5beta_reapply),
     ):
         if untried:
-            yield f"{name}: {', '.join(untried)}"
+            yield f"{name}: {', '.join(map(move_name, untried))}"

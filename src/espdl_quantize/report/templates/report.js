@@ -56,7 +56,7 @@
     var box = document.getElementById(holder.getAttribute("data-chart"));
     charts.push({ box: box, figure: JSON.parse(holder.textContent), narrow: null });
   });
-  drawAll();
+  if (charts.length) { drawAll(); }
 
   window.addEventListener("resize", function () {
     charts.forEach(function (chart) {
@@ -67,6 +67,225 @@
   /* Paper is white, whatever the screen is. */
   window.addEventListener("beforeprint", function () { root.classList.add("print"); drawAll(); });
   window.addEventListener("afterprint", function () { root.classList.remove("print"); drawAll(); });
+
+  /* The map of the graph: ops in layers below what they read. Only what is in view is drawn, so
+     that thousands of ops stay quick. */
+  var BOX = { w: 148, h: 30, x: 18, y: 22 };
+
+  function map(holder) {
+    var graph = JSON.parse(holder.textContent), ops = graph.ops;
+    var frame = document.querySelector('[data-map="' + holder.getAttribute("data-graph") + '"]');
+    var scroll = frame.querySelector(".map-scroll"), canvas = frame.querySelector("canvas");
+    var space = frame.querySelector(".map-space"), tip = frame.querySelector(".map-tip");
+    var input = frame.querySelector("input"), select = frame.querySelector("select");
+    var status = frame.querySelector(".map-found");
+    var open = {}, view = 0, nodes = [], edges = [], size = { w: 0, h: 0 }, hit = -1, hits = [];
+    var members = {};
+    frame.hidden = false;
+    ops.forEach(function (op, at) { (members[op[2]] = members[op[2]] || []).push(at); });
+    graph.groups.forEach(function (name, at) { open[at] = ops.length <= 60 || members[at].length === 1; });
+    graph.views.forEach(function (name, at) {
+      var option = document.createElement("option");
+      option.value = String(at);
+      option.textContent = name;
+      select.appendChild(option);
+    });
+
+    function error(op) { return op[4 + view]; }
+
+    function lay() {
+      var of = [], layers = [];
+      nodes = [];
+      edges = [];
+      ops.forEach(function (op, at) {
+        var last = nodes[nodes.length - 1];
+        /* A run of ops of a closed group is one block; a group that is left and entered again is
+           two, so that the layers stay in order. */
+        if (!open[op[2]] && last && last.group === op[2] && !last.single) {
+          last.ops.push(at);
+        } else {
+          nodes.push({ group: op[2], ops: [at], single: open[op[2]], depth: 0, reads: {} });
+        }
+        of[at] = nodes.length - 1;
+      });
+      nodes.forEach(function (node, self) {
+        node.worst = null;
+        node.ops.forEach(function (at) {
+          var value = error(ops[at]);
+          if (value !== null && (node.worst === null || value > node.worst)) { node.worst = value; }
+          ops[at][3].forEach(function (from) {
+            if (of[from] !== self) { node.reads[of[from]] = true; }
+          });
+        });
+        Object.keys(node.reads).forEach(function (from) {
+          node.depth = Math.max(node.depth, nodes[from].depth + 1);
+          edges.push([Number(from), self]);
+        });
+        (layers[node.depth] = layers[node.depth] || []).push(node);
+      });
+      var wide = 1;
+      layers.forEach(function (layer) { wide = Math.max(wide, layer.length); });
+      size.w = Math.max(wide * (BOX.w + BOX.x) + BOX.x, scroll.clientWidth);
+      size.h = layers.length * (BOX.h + BOX.y) + BOX.y;
+      layers.forEach(function (layer, depth) {
+        var step = BOX.w + BOX.x, start = (size.w - layer.length * step + BOX.x) / 2;
+        layer.forEach(function (node, at) {
+          node.x = start + at * step;
+          node.y = BOX.y + depth * (BOX.h + BOX.y);
+        });
+      });
+      edges.sort(function (a, b) { return nodes[a[0]].y - nodes[b[0]].y; });
+      space.style.height = size.h + "px";
+      space.style.width = size.w + "px";
+      scroll.style.height = Math.min(480, size.h + 4) + "px";
+      find(false);
+      paint();
+    }
+
+    function colour(value) {
+      if (value === null) { return null; }
+      /* From a hundredth of the limit, green, over the limit, yellow, to a hundred times, red. */
+      var at = value <= 0 ? 0 : (Math.log(value / graph.limit) / Math.LN10 + 2) / 4;
+      at = Math.min(1, Math.max(0, at));
+      return "hsl(" + Math.round(140 - 135 * at) + ", 62%, 46%)";
+    }
+
+    function label(node) {
+      if (!node.single) { return (graph.groups[node.group] || "the rest") + " (" + node.ops.length + ")"; }
+      var op = ops[node.ops[0]], name = op[0].split("/").pop();
+      return op[1] === name ? name : op[1] + " " + name;
+    }
+
+    function paint() {
+      var ratio = window.devicePixelRatio || 1, w = scroll.clientWidth, h = scroll.clientHeight;
+      var style = getComputedStyle(root), left = scroll.scrollLeft, top = scroll.scrollTop;
+      var pen = canvas.getContext("2d");
+      canvas.width = w * ratio;
+      canvas.height = h * ratio;
+      canvas.style.width = w + "px";
+      canvas.style.height = h + "px";
+      pen.setTransform(ratio, 0, 0, ratio, -left * ratio, -top * ratio);
+      pen.strokeStyle = style.getPropertyValue("--line").trim();
+      pen.lineWidth = 1;
+      pen.beginPath();
+      edges.forEach(function (edge) {
+        var from = nodes[edge[0]], to = nodes[edge[1]];
+        if (from.y + BOX.h > top + h || to.y < top) { return; }
+        var x = from.x + BOX.w / 2, y = from.y + BOX.h, u = to.x + BOX.w / 2, v = to.y;
+        pen.moveTo(x, y);
+        pen.bezierCurveTo(x, y + BOX.y, u, v - BOX.y, u, v);
+      });
+      pen.stroke();
+      pen.font = "12px system-ui, sans-serif";
+      pen.textBaseline = "middle";
+      nodes.forEach(function (node, at) {
+        if (node.y > top + h || node.y + BOX.h < top || node.x > left + w || node.x + BOX.w < left) {
+          return;
+        }
+        var fill = colour(node.worst), text = label(node);
+        pen.fillStyle = fill || style.getPropertyValue("--card").trim();
+        pen.fillRect(node.x, node.y, BOX.w, BOX.h);
+        var found = hits.indexOf(at) >= 0;
+        pen.strokeStyle = style.getPropertyValue(found ? "--text" : "--line").trim();
+        pen.lineWidth = at === hit ? 4 : found ? 2 : 1;
+        pen.strokeRect(node.x, node.y, BOX.w, BOX.h);
+        if (!node.single) { pen.strokeRect(node.x + 3, node.y + 3, BOX.w - 6, BOX.h - 6); }
+        pen.fillStyle = fill ? "#ffffff" : style.getPropertyValue("--text").trim();
+        while (text.length > 4 && pen.measureText(text).width > BOX.w - 16) {
+          text = text.slice(0, -2).replace(/\u2026$/, "") + "\u2026";
+        }
+        pen.fillText(text, node.x + 8, node.y + BOX.h / 2);
+      });
+    }
+
+    function at(event) {
+      var box = scroll.getBoundingClientRect();
+      var x = event.clientX - box.left + scroll.scrollLeft, y = event.clientY - box.top + scroll.scrollTop;
+      for (var i = 0; i < nodes.length; i += 1) {
+        var node = nodes[i];
+        if (x >= node.x && x <= node.x + BOX.w && y >= node.y && y <= node.y + BOX.h) { return i; }
+      }
+      return -1;
+    }
+
+    function describe(node) {
+      var worst = node.worst === null ? "not measured" : "noise:signal " + node.worst;
+      if (node.single) {
+        var op = ops[node.ops[0]];
+        return op[0] + " (" + op[1] + "): " + worst;
+      }
+      return (graph.groups[node.group] || "ops without a path") + ": " + node.ops.length +
+        " ops, the worst " + worst + ". Click to open.";
+    }
+
+    function find(moves) {
+      var wanted = input.value.trim().toLowerCase();
+      hits = [];
+      if (wanted) {
+        nodes.forEach(function (node, place) {
+          if (node.ops.some(function (op) {
+            return (ops[op][0] + " " + ops[op][1]).toLowerCase().indexOf(wanted) >= 0;
+          })) { hits.push(place); }
+        });
+      }
+      status.textContent = wanted ? hits.length + " found" : "";
+      if (!hits.length) { hit = -1; return; }
+      if (moves) {
+        hit = hits[(hits.indexOf(hit) + 1) % hits.length];
+        scroll.scrollTop = nodes[hit].y - scroll.clientHeight / 2;
+        scroll.scrollLeft = nodes[hit].x - scroll.clientWidth / 2;
+        tip.textContent = describe(nodes[hit]);
+      }
+    }
+
+    var waiting = false;
+    function soon() {
+      if (waiting) { return; }
+      waiting = true;
+      requestAnimationFrame(function () { waiting = false; paint(); });
+    }
+    scroll.addEventListener("scroll", soon, { passive: true });
+    scroll.addEventListener("mousemove", function (event) {
+      var place = at(event);
+      scroll.style.cursor = place >= 0 ? "pointer" : "default";
+      if (place >= 0) { tip.textContent = describe(nodes[place]); }
+    });
+    scroll.addEventListener("click", function (event) {
+      var place = at(event);
+      if (place < 0 || members[nodes[place].group].length === 1) { return; }
+      open[nodes[place].group] = !nodes[place].single;
+      lay();
+    });
+    input.addEventListener("input", function () { hit = -1; find(true); soon(); });
+    input.addEventListener("keydown", function (event) {
+      if (event.key === "Enter") { event.preventDefault(); find(true); soon(); }
+    });
+    select.addEventListener("change", function () { view = Number(select.value); lay(); });
+    frame.querySelectorAll("[data-map-do]").forEach(function (button) {
+      button.addEventListener("click", function () {
+        var all = button.getAttribute("data-map-do") === "open";
+        graph.groups.forEach(function (name, group) { open[group] = all || members[group].length === 1; });
+        lay();
+      });
+    });
+    window.addEventListener("resize", lay);
+    window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);
+    lay();
+  }
+
+  document.querySelectorAll("script[data-graph]").forEach(map);
+
+  var links = Array.prototype.slice.call(document.querySelectorAll(".toc a"));
+  function markHere() {
+    var here = null;
+    links.forEach(function (link) {
+      var head = document.getElementById(link.getAttribute("href").slice(1));
+      if (head && head.getBoundingClientRect().top < window.innerHeight * 0.35) { here = link; }
+    });
+    links.forEach(function (link) { link.classList.toggle("here", link === here); });
+  }
+  window.addEventListener("scroll", markHere, { passive: true });
+  markHere();
 
   function copyBySelection(source) {
     var range = document.createRange(), selection = window.getSelection();

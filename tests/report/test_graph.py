@@ -1,0 +1,93 @@
+"""The map of the graph, and the histograms of the worst layers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from espdl_quantize.record import Evidence, GraphOp, LayerError, VariableStats
+from espdl_quantize.report.figures import graph_map, histogram_figures
+from espdl_quantize.report.figures.graph import MOST_OPS
+from tests.report.test_html import NASTY, Outline, page, valid_figures
+from tests.search.made_runs import SWEEP, evidence, hot, swept
+
+
+def chain(count: int, name: str = "/blocks/b.{}/Conv") -> tuple[GraphOp, ...]:
+    return tuple(
+        GraphOp(name.format(at), "Conv", (f"v{at}", f"w{at}"), (f"v{at + 1}",))
+        for at in range(count)
+    )
+
+
+def test_ops_know_what_they_read_and_how_bad_they_are() -> None:
+    ops = (
+        GraphOp("/stem/Conv", "Conv", ("x", "w"), ("a",)),
+        GraphOp("/b/b.0/Conv", "Conv", ("a", "w0"), ("b",)),
+        GraphOp("/b/b.0/Add", "Add", ("a", "b"), ("c",)),
+    )
+    best = Evidence(
+        ops=ops, layerwise=(LayerError("/stem/Conv", 0.123456),), hot_ops=(hot("Add", 0.2),)
+    )
+    before = Evidence(ops=ops, layerwise=(LayerError("/b/b.0/Conv", 0.5),))
+    drawn = graph_map(best, before, 0.05)
+    assert drawn is not None
+    assert drawn.views == ["this op alone, best", "this op alone, baseline"]
+    assert drawn.groups == ["stem", "b/b"]
+    assert drawn.ops == [
+        ["/stem/Conv", "Conv", 0, [], 0.123, None],
+        ["/b/b.0/Conv", "Conv", 1, [0], None, 0.5],
+        ["/b/b.0/Add", "Add", 1, [0, 1], None, None],
+    ]
+
+
+def test_a_graph_that_is_unknown_or_too_large_is_not_drawn() -> None:
+    assert graph_map(Evidence(), None, 0.05) is None
+    assert graph_map(Evidence(ops=chain(MOST_OPS + 1)), None, 0.05) is None
+
+
+def test_a_loop_among_the_ops_ends() -> None:
+    ops = (GraphOp("a", "Add", ("y",), ("x",)), GraphOp("b", "Add", ("x",), ("y",)))
+    drawn = graph_map(Evidence(ops=ops), None, 0.05)
+    assert drawn is not None
+    assert [row[3] for row in drawn.ops] == [[], [0]]
+
+
+def test_thousands_of_layers_keep_the_page_small(tmp_path: Path) -> None:
+    ops = chain(5000)
+    errors = tuple(LayerError(op.name, 1 / (at + 2)) for at, op in enumerate(ops))
+    text = page(tmp_path, swept(*SWEEP[:2]), evidence(ops=ops, layerwise=errors))
+    assert len(text) < 2_500_000
+    assert "Map of the 5000 ops of the model" in text
+
+
+def test_hostile_names_are_data(tmp_path: Path) -> None:
+    ops = (GraphOp(NASTY, NASTY, ("x",), ("y",)),)
+    text = page(tmp_path, swept(*SWEEP[:2]), evidence(ops=ops))
+    assert not Outline(text).named("img")
+    (raw,) = text.split('data-graph="graph-map">')[1:]
+    content = raw.split("</script>")[0]
+    assert "<" not in content
+    assert "alert(1)" in json.loads(content)["ops"][0][0]
+
+
+def test_worst_layers_have_their_values_drawn(tmp_path: Path) -> None:
+    stats = VariableStats(
+        "conv0",
+        "Conv",
+        "y",
+        is_output=True,
+        float_min=-1.0,
+        float_max=1.0,
+        float_hist=(1.0, 3.0),
+        quantized_min=-0.5,
+        quantized_max=0.5,
+        quantized_hist=(2.0, 2.0),
+    )
+    best = evidence(stats=(stats,))
+    (figure,) = histogram_figures(best, "iter_2")
+    assert [trace["name"] for trace in figure.data] == ["Float", "Quantized"]
+    assert figure.data[0]["x"] == [-0.5, 0.5]
+    assert figure.data[0]["y"] == [0.25, 0.75]
+    empty = VariableStats("conv0", "Conv", "y", is_output=True, float_min=0.0, float_max=0.0)
+    assert list(histogram_figures(evidence(stats=(empty,)), "iter_2")) == []
+    valid_figures(page(tmp_path, swept(*SWEEP[:2]), best))
