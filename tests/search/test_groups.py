@@ -92,6 +92,15 @@ def test_conversions_count_and_neighbours_save_them() -> None:
     assert chosen(given(alone, both, whole, **dear, **budget(13.0))) == ["abcd"]
 
 
+def test_an_op_that_16_bits_make_quicker_pays_for_its_neighbour() -> None:
+    """As the exported file is priced: 16 bits fill the chip's vectors with fewer channels."""
+    state = given(group("ab", 0.1), cost=priced(a=-0.6, b=1.0), **budget(10.5))
+    (whole,) = choose_groups(state)
+    assert whole.time == pytest.approx(0.4)
+    assert "+0.4 ms of 10" in LEVERS["3i"].applies(state).reason
+    assert chosen(given(group("ab", 0.1), cost=priced(a=-0.6, b=1.0), **budget(10.3))) == []
+
+
 def test_without_a_limit_a_share_of_the_time_may_be_spent() -> None:
     state = given(group("a", 0.5), group("bcd", 0.2))
     assert chosen(state) == ["a"]

@@ -160,7 +160,8 @@ class Price:
 
     Attributes:
         whole: the model's time.
-        ops: by op, what 16 bits add to its own time. An op that the exported file does not have,
+        ops: by op, what 16 bits add to its own time; less than nothing where its channels fill the
+            chip's vectors with 16 bits and not with 8. An op that the exported file does not have,
             such as a Relu that was merged into its Conv, adds nothing.
         edges: writer and reader of each activation, and what it takes to bring that from one width
             to the other.
@@ -179,7 +180,7 @@ class Price:
         if cost is None or not cost.time or evidence.widths is None:
             return None
         ops = {
-            layer.name: max(layer.time_at_16_bits - layer.time, 0.0)
+            layer.name: layer.time_at_16_bits - layer.time
             for layer in cost.layers
             if layer.time is not None and layer.time_at_16_bits is not None
         }
@@ -316,7 +317,7 @@ def _time(state: SearchState, time: float) -> str:
     assert cost is not None
     assert cost.time
     if cost.ms:
-        return f"+{time * cost.ms / cost.time:.3g} ms of {cost.ms:.3g}"
+        return f"{time * cost.ms / cost.time:+.3g} ms of {cost.ms:.3g}"
     return f"{time / cost.time:+.1%} time"
 
 
