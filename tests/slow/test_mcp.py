@@ -31,7 +31,7 @@ async def test_the_demo_from_the_check_to_the_report(tmp_path: Path) -> None:
     async with connect(root) as client:
         checked = await call(client, "check_contract", contract="user_quant.py", wait_seconds=600)
         arguments: dict[str, Any] = {"contract": "user_quant.py", "wait_seconds": 600}
-        arguments["iteration_limit"] = "10m"
+        arguments["options"] = {"iteration_limit": "10m"}
         dry = await call(client, "run_iteration", **arguments, dry_run=True)
         assert dry["state"] == "finished", dry
         assert not (root / "outputs").exists()
