@@ -21,6 +21,9 @@ from typing import Any
 
 import numpy as np
 
+CHANGES = 2
+"""Goes up with whatever changes files in another way, so that no older copy is used."""
+
 SITE = "ESPDL_ZOO_SITE"
 IMAGES = "ESPDL_IMAGES"
 
@@ -86,7 +89,7 @@ def changed_file(name: str, source: Path, make: Callable[[Path], bytes]) -> Path
     folder = Path(tempfile.gettempdir()) / f"espdl-zoo-{os.getuid()}"
     folder.mkdir(exist_ok=True)
     digest = hashlib.sha256(source.read_bytes()).hexdigest()[:12]
-    path = folder / f"{name}-{digest}{source.suffix}"
+    path = folder / f"{name}-{digest}-{CHANGES}{source.suffix}"
     if not path.is_file():
         beside = path.with_name(f"{path.name}.{os.getpid()}")
         beside.write_bytes(make(source))
@@ -108,6 +111,11 @@ def with_shapes(source: Path, name: str, shapes: Mapping[str, Sequence[int]]) ->
         model, agrees = simplify(onnx.load(file), overwrite_input_shapes=fixed)
         if not agrees:
             raise RuntimeError(f"{source} with fixed shapes computes something else")
+        for node in model.graph.node:
+            for attribute in list(node.attribute):
+                if attribute.name == "auto_pad" and attribute.s == b"VALID":
+                    # No pads, which is the default; esp-ppq warns of it at every forward.
+                    node.attribute.remove(attribute)
         targets = {node.input[1] for node in model.graph.node if node.op_type == "Reshape"}
         for constant in model.graph.initializer:
             target = onnx.numpy_helper.to_array(constant).copy()
