@@ -6,6 +6,10 @@
 Every policy searches the whole way on its own, from the baseline on, without stopping at a plateau
 or a target; what one has run already is replayed to the next. The table is the union of what they
 ran, so that none is judged only on what another chose. May be interrupted and run again.
+
+    python -m benchmarks.record --pack zoo/demo-*/outputs --table recorded.zip
+
+makes a table of what other searches of one contract have run, such as those of the zoo.
 """
 
 from __future__ import annotations
@@ -88,15 +92,21 @@ def record_space(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Record and say how much."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--contract", type=Path, required=True)
-    parser.add_argument("--outputs", type=Path, required=True, help="one folder per policy")
+    parser.add_argument("--contract", type=Path)
+    parser.add_argument("--outputs", type=Path, help="one folder per policy")
+    parser.add_argument("--pack", type=Path, nargs="+", help="output folders; runs nothing")
     parser.add_argument("--table", type=Path, required=True, help="the zip to write")
     parser.add_argument("--policies", nargs="+", default=list(POLICIES), choices=list(POLICIES))
     parser.add_argument("--iterations", type=int, default=28, help="of each policy")
     chosen = parser.parse_args(arguments)
-    count = record_space(
-        chosen.contract, chosen.outputs, chosen.table, chosen.policies, chosen.iterations
-    )
+    if chosen.pack:
+        count = pack(chosen.pack, chosen.table)
+    elif chosen.contract is None or chosen.outputs is None:
+        parser.error("give --contract and --outputs, or --pack")
+    else:
+        count = record_space(
+            chosen.contract, chosen.outputs, chosen.table, chosen.policies, chosen.iterations
+        )
     print(f"{count} settings in {chosen.table}, {chosen.table.stat().st_size / 1e6:.1f} MB")
 
 

@@ -360,4 +360,4 @@ def _score_json(score: Score) -> dict[str, Any]:
 
 
 def _number(value: float) -> str:
-    return f"{value:.4g}" if abs(value) < 1 else f"{value:.2f}"
+    return f"{value:.4f}" if abs(value) < 1 else f"{value:.2f}"

@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import record as recording
 from benchmarks.policies import Trace, main
-from espdl_quantize.tuning import pack, record
+from espdl_quantize.tuning import record
 from tests.tuning.fake_backend import FakeBackend
 from tests.tuning.test_recorded import SETTINGS
 
@@ -16,8 +17,10 @@ def test_a_trace() -> None:
 
 def test_every_policy_has_a_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record(FakeBackend(), SETTINGS, tmp_path / "made")
-    pack([tmp_path / "made"], tmp_path / "table.zip")
-    main(["--table", str(tmp_path / "table.zip"), "--seeds", "1"])
+    table = str(tmp_path / "table.zip")
+    recording.main(["--pack", str(tmp_path / "made"), "--table", table])
+    assert capsys.readouterr().out.startswith("10 settings in ")
+    main(["--table", table, "--seeds", "1"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("10 recorded settings, best known gain 0.2")
     for title, rows in (("after the levers, as in tune", lines[4:7]), ("alone", lines[10:13])):
