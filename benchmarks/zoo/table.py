@@ -360,6 +360,6 @@ def _score_json(score: Score) -> dict[str, Any]:
 
 
 def _number(value: float) -> str:
-    if not value:
+    if abs(value) < 5e-5:
         return "0"
     return f"{value:.4f}" if abs(value) < 1 else f"{value:.2f}"
