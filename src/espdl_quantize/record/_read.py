@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 
 from espdl_quantize.contract import Conflict, common_origin
 from espdl_quantize.core import Hint, Option, OutputFolderError
+from espdl_quantize.core.digests import sha256_of
 from espdl_quantize.record._history import FinalScore, History, HistoryWarning
 from espdl_quantize.record._read_iteration import read_iteration
 from espdl_quantize.record._values import read_any
@@ -221,7 +221,7 @@ def _plain(record: Iteration) -> object:
 def model_digest(file: Path) -> str | None:
     """Return the SHA-256 of an exported model; None where there is none."""
     try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
+        return sha256_of(file)
     except OSError:
         return None
 

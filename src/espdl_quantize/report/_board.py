@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from espdl_quantize.record import (
     History,
     Iteration,
     Measurement,
+    model_digest,
     read_history,
     write_measurement,
 )
@@ -135,7 +135,7 @@ def _measured(history: History, measurement: Measurement, iteration: int | None)
     if iteration is not None:
         candidates = candidates[:1]
     for record in candidates:
-        if _digest(record.folder / MODEL) == measurement.model_sha256:
+        if model_digest(record.folder / MODEL) == measurement.model_sha256:
             return record
     where = (
         iteration_name(iteration) if iteration is not None else f"any iteration of {history.folder}"
@@ -158,10 +158,3 @@ def _check_chip(record: Iteration, measurement: Measurement) -> None:
             f"{error.cause}",
             "give the log of a board with that chip",
         ) from error
-
-
-def _digest(file: Path) -> str:
-    try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
-    except OSError:
-        return ""

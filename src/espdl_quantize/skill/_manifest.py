@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from espdl_quantize import __version__
 from espdl_quantize.core import Json, OutputFolderError, read_json
+from espdl_quantize.core.digests import sha256_of
 from espdl_quantize.skill._source import checkout
 
 MANIFEST = ".installed.json"
@@ -60,7 +60,7 @@ def hash_of(file: Path) -> str | None:
     """Return a file's SHA-256; None where it is missing, a link, or no file."""
     if file.is_symlink() or not file.is_file():
         return None
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    return sha256_of(file)
 
 
 def requirement() -> str:
