@@ -137,6 +137,7 @@ _LIMITS = {
     "equal_exponents": "where no vector unit computes it in int8, input and output of one exponent",
     "limits_as_input": "without a table, limits in the exponent of the input",
     "depth_first": "in the mode DCR, as many output channels as the block's size",
+    "one_state": "all outputs there, hidden states of one exponent, bias and cell in the gates'",
 }
 
 

@@ -80,8 +80,6 @@ def check(made: Export, file: Path | None = None, samples: int = 2) -> Any:
 
 FLOAT_ON_CHIP = {
     "transformer": {"Attention", "LayerNormalization"},
-    "lstm": {"LSTM"},
-    "gru": {"GRU"},
 }
 
 

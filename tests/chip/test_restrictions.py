@@ -261,9 +261,11 @@ def test_the_scale_of_a_clips_limits_is_its_inputs(tmp_path: Path) -> None:
 def _alone(op_type: str, shape: tuple[int, ...], attributes: dict[str, Any]) -> list[str]:
     """Return the faults of an op, alone in a model, that esp-ppq makes of no torch module."""
     image = FileTensor("a", "int8", shape, (0,))
-    node = Node("op", op_type, ("a",), ("b",), {"quant_type": "S8", **attributes})
-    out = FileTensor("b", "int8", shape, (0,))
-    model = ChipModel((node,), {}, {"a": image, "b": out}, ("a",), ("b",))
+    outputs = {"GRU": ("b", "h"), "LSTM": ("b", "h", "c")}.get(op_type, ("b",))
+    node = Node("op", op_type, ("a",), outputs, {"quant_type": "S8", **attributes})
+    tensors = {name: FileTensor(name, "int8", shape, (0,)) for name in ("b", "h")}
+    cell = FileTensor("c", "int16", shape, (-8,))
+    model = ChipModel((node,), {}, {"a": image, **tensors, "c": cell}, ("a",), ("b",))
     faults, _ = examine(model, chip_facts("esp32p4"))
     return [fault.cause for fault in faults if fault.rule == "restriction"]
 

@@ -254,6 +254,31 @@ def _depth_first(model: ChipModel, node: Node, limit: Limit, facts: ChipFacts) -
         )
 
 
+def _one_state(model: ChipModel, node: Node, limit: Limit, facts: ChipFacts) -> Iterator[str]:
+    """The modules read all of their outputs' descriptions, copy the hidden state as bytes, read it
+    in the exponent of the last one, and stop at a cell of another type or exponent than the
+    gates'."""
+    outputs = [model.tensor(name) if name else None for name in node.outputs]
+    wanted = 3 if node.op_type == "LSTM" else 2
+    if len(outputs) < wanted or None in outputs[:wanted]:
+        yield f"it has {sum(each is not None for each in outputs)} outputs, its kernel {wanted}"
+        return
+    if node.width == "F32":
+        return
+    gates = ("int16", (int(node.attributes.get("gate_exponent", -8)),))
+    inputs = [model.tensor(name) if name else None for name in node.inputs] + [None] * 7
+    hidden = [tensor for tensor in (*outputs[:2], inputs[5]) if tensor is not None]
+    if len({(tensor.dtype, tensor.exponents) for tensor in hidden}) > 1:
+        shown = ", ".join(f"{tensor.name!r} {tensor.dtype} {tensor.exponent}" for tensor in hidden)
+        yield f"its hidden states need one type and exponent, and have {shown}"
+    for tensor in (inputs[3], *((inputs[6], outputs[2]) if node.op_type == "LSTM" else ())):
+        if tensor is not None and (tensor.dtype, tensor.exponents) != gates:
+            yield (
+                f"{tensor.name!r} is {tensor.dtype} with the exponent {tensor.exponent}, its gates "
+                f"are int16 with {gates[1][0]}"
+            )
+
+
 _LIMITS: dict[str, Callable[[ChipModel, Node, Limit, ChipFacts], Iterator[str]]] = {
     "attribute": _attribute,
     "groups": _groups,
@@ -263,6 +288,7 @@ _LIMITS: dict[str, Callable[[ChipModel, Node, Limit, ChipFacts], Iterator[str]]]
     "equal_exponents": _equal_exponents,
     "limits_as_input": _limits_as_input,
     "depth_first": _depth_first,
+    "one_state": _one_state,
 }
 
 

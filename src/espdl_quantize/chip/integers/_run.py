@@ -11,7 +11,12 @@ from torch import Tensor
 from espdl_quantize.chip._facts import ChipFacts
 from espdl_quantize.chip._model import ChipModel, Node
 from espdl_quantize.chip._model import Tensor as FileTensor
-from espdl_quantize.chip.integers import elements, moves, sums  # noqa: F401, they register
+from espdl_quantize.chip.integers import (  # noqa: F401, they register
+    elements,
+    moves,
+    recurrent,
+    sums,
+)
 from espdl_quantize.chip.integers._agreement import (
     Agreement,
     IntegerCheck,
