@@ -31,6 +31,7 @@ class Export:
     batches: list[Batch]
     file: Path
     chip: str
+    warnings: tuple[str, ...] = ()
 
 
 def make_export(
@@ -67,7 +68,7 @@ def make_export(
     with engine_for(Engine.FAST).install() as engine:
         made = quantize(model, contract.config, resolved, batches, NoProgress(), engine=engine)
         layouts = export(made, file, engine=engine)
-    return Export(made.graph, layouts, batches, file, chip)
+    return Export(made.graph, layouts, batches, file, chip, made.warnings)
 
 
 class Bytes:

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import types
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from espdl_quantize.record import read_history
 from espdl_quantize.report import python_snippet
+from espdl_quantize.report._snippet import LOWERED, NOT_LOWERED, how_exact
 from espdl_quantize.setting import baseline
-from tests.search.made_runs import EQUALIZED, make, tqt, trained
+from tests.search.made_runs import EQUALIZED, SWEEP, make, swept, tqt, trained, write_history
 
 EVERYTHING = {
     "calib_algorithm": "percentile",
@@ -123,3 +127,10 @@ def test_attribute_names_are_those_of_the_installed_esp_ppq() -> None:
             path = line.split(" = ")[0].removeprefix("setting.")
             assert all(f"self.{part} = " in source for part in path.split(".")), path
     assert "def espdl_setting(num_of_bits" in source
+
+
+def test_weights_that_the_script_does_not_lower_are_named(tmp_path: Path) -> None:
+    (first, *_) = read_history(write_history(tmp_path / "outputs", swept(*SWEEP))).iterations
+    assert NOT_LOWERED not in how_exact(first)
+    warning = f"op 'a': the weights of channel 3 {LOWERED}"
+    assert NOT_LOWERED in how_exact(replace(first, warnings=("else", warning)))

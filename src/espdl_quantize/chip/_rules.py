@@ -176,11 +176,28 @@ def _shift(model: ChipModel, node: Node, facts: ChipFacts) -> Iterator[str]:
         yield f"its output exponent is below the sum of its inputs': a shift by {shifts[0]}"
         return
     places = ", ".join(map(str, low[:5])) + (", ..." if len(low) > 5 else "")
+    cut, whole = _cut_off(model, node, {channel: -shifts[channel] for channel in low}, len(shifts))
     yield (
         f"{len(low)} of {len(shifts)} channels ({places}) would be shifted left by up to "
-        f"{-min(shifts)} bits, since their weights are large against the output: {facts.name} "
-        "shifts right alone, and their values are garbage"
+        f"{-min(shifts[channel] for channel in low)} bits, since their weights are large against "
+        f"the output: {facts.name} shifts right alone, and their values are garbage. A lower "
+        f"exponent of these weights would cut off {cut} of {whole}"
     )
+
+
+def _cut_off(model: ChipModel, node: Node, bits: dict[int, int], channels: int) -> tuple[int, int]:
+    """Return how many weights of channels do not fit with as many bits more, and how many all."""
+    weight = _constant(model, node, 1)
+    if weight is None or weight.data is None:
+        return 0, 0
+    cut = whole = 0
+    limit = 127 if weight.dtype == "int8" else 32767
+    for channel, more in bits.items():
+        numbers = _of_channel(node, weight, channel, channels)
+        whole += len(numbers)
+        # One below zero more fits than above.
+        cut += int((numbers > limit >> more).sum() + (numbers < (-limit - 1) >> more).sum())
+    return cut, whole
 
 
 def _deep_shift(model: ChipModel, node: Node, facts: ChipFacts) -> Iterator[str]:

@@ -14,7 +14,9 @@ from espdl_quantize.core import EspdlQuantizeError, Progress
 from espdl_quantize.ppq._blame import failure_of
 from espdl_quantize.ppq._graph import FloatModel, parse_onnx
 from espdl_quantize.ppq._passes import prepare_passes, readable
+from espdl_quantize.ppq._targets import has_vector_unit
 from espdl_quantize.ppq.engines import QuantizationEngine, ReferenceEngine
+from espdl_quantize.ppq.left_shifts import lower_exponents
 from espdl_quantize.ppq.patches import When, assign
 from espdl_quantize.ppq.unsupported import reject_unsupported
 from espdl_quantize.setting import (
@@ -172,6 +174,8 @@ def quantize(
             calib_steps=config.calib_steps,
             collate_fn=None,
         )
+        if has_vector_unit(config.target):
+            warnings += lower_exponents(graph, batches[: config.calib_steps], config.device, engine)
     except (OSError, EspdlQuantizeError):
         raise
     except Exception as error:

@@ -236,6 +236,14 @@ FAST = (
 )
 
 
+LOWERED = "need no left shift"
+"""In the warnings of an iteration whose weights got lower exponents."""
+NOT_LOWERED = (
+    "Weights whose exponents were lowered, as the iteration's warnings tell, keep higher ones in "
+    "the script's model, whose sums the vector unit would shift left: deploy the file of best."
+)
+
+
 def python_script(best: Iteration) -> str:
     """Write the script; empty where the setting as applied cannot be read."""
     applied = load_applied(best)
@@ -256,4 +264,6 @@ def python_script(best: Iteration) -> str:
 
 def how_exact(best: Iteration) -> str:
     """Say how near the script comes to the best model."""
-    return REFERENCE if best.engine == "reference" else FAST
+    exact = REFERENCE if best.engine == "reference" else FAST
+    lowered = any(LOWERED in warning for warning in best.warnings)
+    return f"{exact} {NOT_LOWERED}" if lowered else exact

@@ -203,9 +203,9 @@ def chip_lines(best: Iteration) -> list[str]:
     ]
     if check.doubts:
         lines.append(
-            f"Of {check.doubts} ops it is not known whether the chip can run them so: their "
-            f"channels would be shifted left; {best.name}/chip_check.json names them. Try the "
-            "model on the chip before you rely on it."
+            f"Of {check.doubts} ops it is not known whether the chip can run them so: "
+            f"{best.name}/chip_check.json says why. Try the model on the chip before you rely on "
+            "it."
         )
     if check.exact_percent is not None:
         text = (
