@@ -80,7 +80,8 @@ def check_legality(
     try:
         model = read_model(file)
     except UnreadableModelError as error:
-        return Legality(chip, None, (Fault("", "", "file", error.cause),))
+        cause = f"{error.cause}; {error.hint}" if error.hint else error.cause
+        return Legality(chip, None, (Fault("", "", "file", cause),))
     facts = chip_facts(chip, esp_dl=esp_dl)
     faults, doubts = examine(model, facts, from_elsewhere=graph is None)
     if graph is not None:
