@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from espdl_quantize.contract import Batch, first_samples
+from espdl_quantize.contract import Batch, first_samples, spread_samples
 from espdl_quantize.ppq import batch_digests, parse_onnx, run_graph
 from tests.networks import export_network, network
 
@@ -201,3 +201,17 @@ def test_what_is_one_for_all_samples_must_not_differ() -> None:
     batches = [Batch((torch.ones(2, 3), torch.tensor([rate])), axes=(0, None)) for rate in (1, 2)]
     with pytest.raises(ValueError, match="input number 1, which holds no samples, differs"):
         Batch.joined(batches)
+
+
+@given(st.lists(st.integers(1, 5), max_size=9), st.integers(0, 60))
+def test_spread_samples_are_from_all_over(sizes: list[int], count: int) -> None:
+    batches = [
+        Batch.of(torch.tensor([[10.0 * number + place] for place in range(size)]))
+        for number, size in enumerate(sizes)
+    ]
+    found = [float(sample.tensors[0]) for sample in spread_samples(batches, count)]
+    assert len(found) == len(set(found)) == min(count, sum(sizes))
+    if 0 < count <= len(sizes):
+        # One of each part, however many there are.
+        parts = [int(value // 10) * count // len(sizes) for value in found]
+        assert parts == list(range(count))

@@ -13,7 +13,7 @@ from espdl_quantize.chip import chip_facts, read_model
 from espdl_quantize.chip.integers import check_integers, to_integers
 from espdl_quantize.contract import Batch, first_samples, load_contract
 from espdl_quantize.core import NoProgress
-from espdl_quantize.deploy import problem_of, simulate
+from espdl_quantize.deploy import choose, problem_of, simulate, variety
 from espdl_quantize.iteration import RunOptions, run_iteration
 from espdl_quantize.ppq import export, prepare_float_model, probe_target, quantize, target_names
 from espdl_quantize.report import compare
@@ -113,6 +113,20 @@ def test_another_model_or_value_is_found(tmp_path: Path) -> None:
     assert "cannot be read back" in problem_of(exported, file, values, layouts, "esp32s3")
     file.unlink()
     assert "could not record" in problem_of(exported, file, values, layouts, "esp32s3")
+
+
+def test_a_sample_that_exercises_the_model_is_recorded(tmp_path: Path) -> None:
+    model, batches = quantized(tmp_path, "residual", "esp32s3", 8)
+    blank = [Batch.of(torch.zeros(1, 1, 28, 28))] * 3
+    chosen = choose(model.graph, [*blank, batches[0]], "cpu")
+    assert chosen is not None
+    assert torch.equal(chosen[0].tensors[0], batches[0].tensors[0])
+    assert choose(model.graph, [], "cpu") is None
+    same = {"outputs": {"a": torch.full((9,), 3.0)}, "inputs": {"x": torch.arange(9.0)}}
+    assert variety(same)[0] == 0
+    # What is no number varies nothing, and of one number nothing can be said.
+    nan = {"outputs": {"a": torch.full((9,), torch.nan)}, "inputs": {"x": torch.zeros(1)}}
+    assert variety(nan) == (0, 0)
 
 
 def test_values_that_cannot_be_recorded_cost_no_model(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from espdl_quantize.chip._against_graph import Layouts
 from espdl_quantize.chip._check import Legality, check_legality
 from espdl_quantize.chip._facts import chip_facts
-from espdl_quantize.contract import Batch, first_samples
+from espdl_quantize.contract import Batch, spread_samples
 from espdl_quantize.core import Json
 from espdl_quantize.ppq import QuantizationEngine
 from espdl_quantize.record import OnChip
@@ -112,7 +112,7 @@ def check_model(
         graph: the quantized ``BaseGraph`` that it was exported from; None where the file computes
             something else, as a streaming model does: then its rules alone are checked.
         layouts: what :func:`espdl_quantize.ppq.export` returned with it.
-        batches: inputs; the first samples of them are computed.
+        batches: inputs; samples from all over them are computed.
         device: where the simulation runs; the integers are computed on the CPU.
         samples: how many.
         engine: runs the ops that have no integer form; None for plain esp-ppq.
@@ -129,7 +129,7 @@ def check_model(
     from espdl_quantize.chip.integers import check_integers
 
     try:
-        chosen = first_samples(batches, samples)
+        chosen = spread_samples(batches, samples)
         facts = chip_facts(chip)
         found = check_integers(legality.model, facts, graph, layouts, chosen, device, engine=engine)
     except OSError:

@@ -14,7 +14,7 @@ from espdl_quantize.contract._faults import ContractFaultsError, Fault
 from espdl_quantize.contract._load import Contract, load_contract, require_file
 from espdl_quantize.contract._origin import Conflict, Origin, common_origin
 from espdl_quantize.contract._starter import ModelType, starter_contract, starter_from
-from espdl_quantize.contract.batch import Batch, first_samples
+from espdl_quantize.contract.batch import Batch, first_samples, spread_samples
 from espdl_quantize.contract.declared import Contradiction, contradictions, forward_contradiction
 from espdl_quantize.contract.model_file import (
     DeclaredInput,
@@ -53,6 +53,7 @@ __all__ = [
     "read_batches",
     "read_model_file",
     "require_file",
+    "spread_samples",
     "starter_contract",
     "starter_from",
     "warn_of_few",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -158,6 +159,25 @@ def first_samples(batches: Sequence[Batch], count: int) -> list[Batch]:
     """Return the first samples of some batches, each as a batch of one."""
     samples = (sample for batch in batches for sample in batch.samples())
     return [sample for sample, _ in zip(samples, range(count), strict=False)]
+
+
+def spread_samples(batches: Sequence[Batch], count: int) -> list[Batch]:
+    """Return samples from all over some batches, each as a batch of one.
+
+    The first ones may be alike and say little: of a recurrent model's, all have the state of
+    zeros. So the batches are those in the middles of equal parts, with another place in each; where
+    more samples are asked for than there are batches, each gives several.
+    """
+    parts = min(count, len(batches))
+    chosen = [batches[(2 * part + 1) * len(batches) // (2 * parts)] for part in range(parts)]
+    if parts == count:
+        return [
+            next(islice(batch.samples(), part % batch.sample_count, None))
+            for part, batch in enumerate(chosen)
+        ]
+    each = -(-count // parts) if parts else 0
+    samples = [sample for batch in chosen for sample in islice(batch.samples(), each)]
+    return samples[:count] if len(samples) >= count else first_samples(batches, count)
 
 
 def _describe(value: Any) -> str:

@@ -4,7 +4,7 @@ from espdl_quantize.deploy._card import describe, whole_card, write_card
 from espdl_quantize.deploy._chips import ESP_DL, board_of
 from espdl_quantize.deploy._device_log import parse_log, read_log
 from espdl_quantize.deploy._project import Project, ProjectOptions, write_project
-from espdl_quantize.deploy._test_values import RecordedValues, problem_of, simulate
+from espdl_quantize.deploy._test_values import RecordedValues, choose, problem_of, simulate, variety
 from espdl_quantize.record.files import CARD
 
 __all__ = [
@@ -14,11 +14,13 @@ __all__ = [
     "ProjectOptions",
     "RecordedValues",
     "board_of",
+    "choose",
     "describe",
     "parse_log",
     "problem_of",
     "read_log",
     "simulate",
+    "variety",
     "whole_card",
     "write_card",
     "write_project",

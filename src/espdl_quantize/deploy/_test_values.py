@@ -6,7 +6,7 @@ may differ by one step (``Model::test`` of ESP-DL 3.3.9).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from espdl_quantize.chip import (
     chip_facts,
     read_model,
 )
-from espdl_quantize.contract import Batch
+from espdl_quantize.contract import Batch, spread_samples
 
 RecordedValues = Mapping[str, Mapping[str, Any]]
 """Tensors by name, under "inputs" and "outputs"; in the axes of the graph, not of the file."""
@@ -42,6 +42,53 @@ def simulate(graph: Any, sample: Batch, device: str) -> RecordedValues:
         "inputs": {name: tensor.to(device) for name, tensor in inputs.items()},
         "outputs": dict(zip(graph.outputs, outputs, strict=True)),
     }
+
+
+_CANDIDATES = 4
+"""Samples that are tried: each is one forward pass more before an export."""
+
+
+def choose(
+    graph: Any, batches: Sequence[Batch], device: str
+) -> tuple[Batch, RecordedValues] | None:
+    """Return the calibration sample that exercises a model most, and what comes of it.
+
+    A blank image or a state of zeros passes the test on nearly any board. So of some samples from
+    all over the calibration data the one is taken whose least varied tensor, input or output, has
+    the most different values; of equals, the first.
+
+    Args:
+        graph: the quantized ``BaseGraph``.
+        batches: calibration batches.
+        device: where the simulation runs.
+
+    Returns:
+        None where there is no sample.
+    """
+    tried = [
+        (sample, simulate(graph, sample, device)) for sample in spread_samples(batches, _CANDIDATES)
+    ]
+    return max(tried, key=lambda each: variety(each[1]), default=None)
+
+
+def variety(values: RecordedValues) -> tuple[float, float]:
+    """Return how varied recorded values are: the least varied tensor, and all together.
+
+    A tensor counts by the share of its numbers that are different ones, of at most the 256 that an
+    int8 has; the same one everywhere is no variety, nor is what is not finite.
+    """
+    shares = [
+        _share_of_different(tensor)
+        for kind in ("inputs", "outputs")
+        for tensor in values[kind].values()
+        if tensor is not None and tensor.numel() > 1
+    ]
+    return min(shares, default=0.0), sum(shares)
+
+
+def _share_of_different(tensor: Any) -> float:
+    different = int(tensor[tensor.isfinite()].unique().numel())
+    return max(different - 1, 0) / (min(int(tensor.numel()), 256) - 1)
 
 
 def problem_of(

@@ -27,7 +27,7 @@ from espdl_quantize.core import (
     Progress,
     Stage,
 )
-from espdl_quantize.deploy import RecordedValues, problem_of, simulate, write_card
+from espdl_quantize.deploy import RecordedValues, choose, problem_of, write_card
 from espdl_quantize.iteration import artifacts
 from espdl_quantize.iteration._console import captured
 from espdl_quantize.iteration._context import Context
@@ -257,14 +257,14 @@ def _run_stages(context: Context) -> None:
         _analyse(context, quantized, batches)
     with context.timed(Stage.EXPORT):
         file = context.staging / MODEL
-        values = _test_values(context, quantized, batches)
+        recorded = _test_values(context, quantized, batches)
         layouts = export(
             quantized,
             file,
             engine=context.engine,
             with_info=options.with_info,
             with_native=options.with_native,
-            test_values=values,
+            test_values=recorded[1] if recorded else None,
         )
     with context.timed(Stage.CHECK_MODEL):
         streams = context.setting.streaming is not None
@@ -297,7 +297,8 @@ def _run_stages(context: Context) -> None:
                 context.progress,
             )
         if not options.is_auxiliary:
-            _describe(context, check, quantized, layouts, first_samples(batches, 1)[0], values)
+            sample, values = recorded or (first_samples(batches, 1)[0], None)
+            _describe(context, check, quantized, layouts, sample, values)
     # Last, so that an evaluation that fails, or that changes the graph, costs nothing else.
     with context.timed(Stage.EVALUATE):
         seed_everything(options.seed)
@@ -356,7 +357,7 @@ def _analyse(context: Context, quantized: QuantizedModel, batches: list[Batch]) 
 
 def _test_values(
     context: Context, quantized: QuantizedModel, batches: list[Batch]
-) -> RecordedValues | None:
+) -> tuple[Batch, RecordedValues] | None:
     """Return a calibration sample and what the graph makes of it, where they are asked for."""
     if context.options.is_auxiliary or not context.options.test_values:
         return None
@@ -364,8 +365,7 @@ def _test_values(
         # A sample is of the whole model.
         return None
     try:
-        sample = first_samples(batches, 1)[0]
-        return simulate(quantized.graph, sample, context.contract.config.device)
+        return choose(quantized.graph, batches, context.contract.config.device)
     except Exception as error:
         # The model does not depend on them.
         traceback.print_exc()
