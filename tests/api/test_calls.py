@@ -12,7 +12,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import espdl_quantize as eq
-from espdl_quantize.core import ContractError, OutputFolderError, SettingError, UsageError
+from espdl_quantize.core import (
+    ContractError,
+    EspdlQuantizeError,
+    OutputFolderError,
+    SettingError,
+    UsageError,
+)
 from tests.networks import calibration_images, depthwise_cnn, held_out_images
 
 TARGET: dict[str, Any] = {"target": "esp32s3"}
@@ -147,6 +153,13 @@ def test_a_contract_file_is_one_argument(tmp_path: Path) -> None:
     path.write_text("QUANT_CONFIG = {}\n")
     checked = eq.check(path, progress=False)
     assert not checked and "input_shape" in repr(checked)
+    outputs, calls = tmp_path / "outputs", (eq.check, eq.tune, eq.quantize)
+    for call in calls:
+        places: dict[str, Any] = {} if call is eq.check else {"outputs": outputs}
+        for version, told in (("latest", "no version"), ("2.0.0", "or later"), (3, "int")):
+            with pytest.raises(EspdlQuantizeError, match=told):
+                call(contract=path, esp_dl_version=version, progress=False, **places)
+    assert not outputs.exists()
 
 
 def batches() -> Iterator[Tensor]:
@@ -168,6 +181,9 @@ def batches() -> Iterator[Tensor]:
         ({"model": None}, UsageError, "model is missing"),
         ({"num_of_bits": 4}, ContractError, "num_of_bits"),
         ({"contract": "user_quant.py"}, UsageError, "all of it"),
+        ({"esp_dl_version": "3"}, ContractError, "no version of ESP-DL"),
+        ({"esp_dl_version": "1.0.0"}, ContractError, "needs 3.0.0 or later"),
+        ({"esp_dl_version": 3.3}, EspdlQuantizeError, "esp_dl_version"),
     ],
 )
 def test_what_is_wrong_is_named(

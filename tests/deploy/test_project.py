@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import random
 import re
 import shutil
 import struct
@@ -217,6 +218,20 @@ def test_the_header_quantizes_as_the_chip(tmp_path: Path, chip: str) -> None:
         assert float(real) == math.ldexp(77, exponent)
 
 
+def test_the_version_of_esp_dl_is_that_of_the_model(outputs: Path, tmp_path: Path) -> None:
+    def manifest(name: str, version: str | None = None) -> str:
+        deploy(outputs, tmp_path / name, ProjectOptions(esp_dl=version))
+        assert 'MODEL_ESP_DL "' in (tmp_path / name / "main/model_io.h").read_text()
+        return (tmp_path / name / "main/idf_component.yml").read_text().splitlines()[1].strip()
+
+    edit_index(outputs, esp_dl_version="3.3.2")
+    assert manifest("recorded") == 'espressif/esp-dl: "==3.3.2"'
+    assert manifest("named", "v3.4.0") == 'espressif/esp-dl: "==3.4.0"'
+    edit_index(outputs, esp_dl_version="mine")
+    with pytest.raises(EspdlQuantizeError, match="'mine' is no version"):
+        deploy(outputs, tmp_path / "broken")
+
+
 def test_a_name_is_a_c_string_whatever_it_holds() -> None:
     assert c_string('1"?\\') == '"1\\042\\077\\134"'
     assert c_string("\n0") == '"\\0120"'
@@ -262,6 +277,29 @@ def test_a_bad_model_goes_into_no_project(
     with pytest.raises(EspdlQuantizeError, match=message):
         deploy(outputs, tmp_path / "board")
     assert not (tmp_path / "board").exists()
+
+
+def test_damage_anywhere_is_told_or_deployed_whole(outputs: Path, tmp_path: Path) -> None:
+    dice, names = random.Random(0), ("model_test.espdl", "model.espdl")
+    whole = {name: (outputs / "iter_0" / name).read_bytes() for name in names}
+    told = 0
+    for number in range(60):
+        for name, content in whole.items():
+            damaged = bytearray(content)
+            for _ in range(dice.choice((1, 4, 64))):
+                damaged[dice.randrange(16, len(damaged))] = dice.randrange(256)
+            (outputs / "iter_0" / name).write_bytes(damaged)
+        project = tmp_path / f"board{number}"
+        try:
+            deploy(outputs, project)
+        except EspdlQuantizeError as error:
+            told += 1
+            assert error.hint
+            assert not project.exists()
+        else:
+            assert (project / "main/main.cpp").is_file()
+    assert told > 10
+    assert not [entry for entry in tmp_path.iterdir() if entry.name.startswith(".")]
 
 
 def test_the_target_c_needs_a_chip(outputs: Path, tmp_path: Path) -> None:

@@ -39,14 +39,23 @@ async def test_a_project_is_refused_with_its_reason(root: Path) -> None:
     write_history(root / "outputs", swept(*SWEEP))
     (root / "taken").mkdir()
     (root / "taken/mine.txt").write_text("mine")
+    (root / "user_quant.py").write_text("QUANT_CONFIG = {}")
     async with connect(root) as client:
         taken = await refused(client, "deploy", project="taken")
         outside = await refused(client, "deploy", project="../board")
         damaged = await refused(client, "deploy", project="board")
+        unknown = await refused(client, "deploy", project="board", esp_dl_version="latest")
+        old = await refused(client, "deploy", project="board", esp_dl_version="2.0.0")
+        check = await refused(
+            client, "check_contract", contract="user_quant.py", esp_dl_version="3.x"
+        )
     assert "not an empty folder" in taken["message"]
     assert "outside of the roots" in outside["message"]
     assert "fewer than its header" in damaged["message"]
     assert damaged["exit_code"] == 5
+    assert "'latest' is no version of ESP-DL" in unknown["message"]
+    assert "needs 3.0.0 or later" in old["message"]
+    assert "'3.x' is no version" in check["message"]
     assert not (root / "board").exists()
 
 

@@ -11,7 +11,8 @@ from espdl_quantize.core import Engine
 from espdl_quantize.targets.ops import supported_version, version_text
 
 
-def _version_of_esp_dl(text: str | None) -> str | None:
+def version_of_esp_dl(text: str | None) -> str | None:
+    """Return a version of ESP-DL as it is written; the callback of every option that takes one."""
     return None if text is None else version_text(supported_version(text))
 
 
@@ -48,7 +49,7 @@ EspDlVersion = Annotated[
         metavar="X.Y.Z",
         help="The version of ESP-DL on the chip, in place of QUANT_CONFIG's esp_dl_version: what "
         "it lacks is not exported.",
-        callback=_version_of_esp_dl,
+        callback=version_of_esp_dl,
     ),
 ]
 NoReuse = Annotated[

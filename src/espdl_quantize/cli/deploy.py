@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from espdl_quantize.cli._options import AsJson, OutputFolder
+from espdl_quantize.cli._options import AsJson, OutputFolder, version_of_esp_dl
 from espdl_quantize.core import EXIT_OK, EXIT_REFUSED
 
 if TYPE_CHECKING:
@@ -33,7 +33,13 @@ def deploy(
         ),
     ] = None,
     esp_dl_version: Annotated[
-        str | None, typer.Option(help="Of ESP-DL; else 3.3.9, which this program was held against.")
+        str | None,
+        typer.Option(
+            metavar="X.Y.Z",
+            help="Of ESP-DL; else the one that the model was made for, and else 3.3.9, which this "
+            "program was held against.",
+            callback=version_of_esp_dl,
+        ),
     ] = None,
     flash: Annotated[
         int | None, typer.Option(metavar="MIB", help="Flash of the board; else as is usual.")
@@ -52,11 +58,11 @@ def deploy(
     """
     from espdl_quantize.cli.terminal import say
     from espdl_quantize.core import dumps
-    from espdl_quantize.deploy import ESP_DL, ProjectOptions
+    from espdl_quantize.deploy import ProjectOptions
     from espdl_quantize.iteration import captured
     from espdl_quantize.report import deploy as deploy_model
 
-    options = ProjectOptions(chip, esp_dl_version or ESP_DL, flash, psram)
+    options = ProjectOptions(chip, esp_dl_version, flash, psram)
     # esp-ppq greets on stdout.
     with captured(None):
         written = deploy_model(outputs, project, options)

@@ -6,7 +6,6 @@ done to the axes; the score joins them in ``best/model.json``.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 from espdl_quantize.chip import ChipModel, Tensor, chip_facts
 from espdl_quantize.contract import Batch
 from espdl_quantize.core import Json, OutputFolderError, read_json, write_json
+from espdl_quantize.core.digests import sha256_of
 from espdl_quantize.ppq import esp_ppq_version, espdl_text
 from espdl_quantize.record import read_record
 from espdl_quantize.record.files import CARD, INFO, MODEL, SETTING, TEST_MODEL
@@ -58,7 +58,7 @@ def write_card(
     if test_file.is_file():
         card["test_values"] = {
             "file": TEST_MODEL,
-            "sha256": _digest(test_file),
+            "sha256": sha256_of(test_file),
             "integers": asdict(agreement) if agreement else None,
         }
     write_json(folder / CARD, card)
@@ -84,7 +84,7 @@ def describe(file: Path, model: ChipModel, layouts: Layouts, chip: str) -> Json:
         "chip": chip,
         "model": MODEL,
         "bytes": file.stat().st_size,
-        "sha256": _digest(file),
+        "sha256": sha256_of(file),
         "rounding": rounding,
         "inputs": [
             {
@@ -119,6 +119,7 @@ def whole_card(folder: Path) -> Json | None:
         "iteration": record.id,
         "chip": record.target_chip or card.get("chip"),
         "esp_ppq_version": record.esp_ppq_version or card.get("esp_ppq_version"),
+        "esp_dl_version": record.esp_dl_version,
         "metric": record.metric,
         "metric_direction": record.direction,
         "float_score": record.float_value,
@@ -174,7 +175,3 @@ def _ranges(sample: Batch | None, names: tuple[str, ...]) -> list[Json]:
             }
         )
     return ranges
-
-
-def _digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()

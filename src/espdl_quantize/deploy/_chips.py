@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from espdl_quantize.core import Hint, Option, UsageError
+from espdl_quantize.targets.ops import op_table, version_text
 
 Family = Literal["c", "s3", "p4"]
-ESP_DL = "3.3.9"
+ESP_DL = version_text(op_table().version)
 """The version of ESP-DL that was read, and that a project is pinned to unless told otherwise."""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from espdl_quantize.deploy._chips import ESP_DL, Board, board_of, sdkconfig
 from espdl_quantize.deploy.header import c_string, header
 from espdl_quantize.record import read_record
 from espdl_quantize.record.files import CARD, DESCRIPTION, INDEX, MODEL, TEST_MODEL
+from espdl_quantize.targets.ops import Version, supported_version, version_text
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _KIB, _MIB = 1 << 10, 1 << 20
@@ -39,7 +39,6 @@ _FIRST = 0x10000
 """Where the first partition may begin."""
 _BLOCK = 64 * _KIB
 _FLASHES = (2, 4, 8, 16, 32, 64, 128)
-_VERSION = re.compile(r"[0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4}")
 
 
 @dataclass(frozen=True)
@@ -48,13 +47,14 @@ class ProjectOptions:
 
     Attributes:
         chip: build for this chip; else for the one that the model was exported for.
-        esp_dl: the version of ESP-DL, such as "3.3.9".
+        esp_dl: the version of ESP-DL, such as "3.3.9"; else the one that the model was made for,
+            and else the one that this program was held against.
         flash_mib: flash of the board; else as on a usual one.
         psram_mib: PSRAM of the board, 0 for none; else as on a usual one.
     """
 
     chip: str | None = None
-    esp_dl: str = ESP_DL
+    esp_dl: str | None = None
     flash_mib: int | None = None
     psram_mib: int | None = None
 
@@ -119,18 +119,19 @@ def write_project(source: Path, project: Path, options: ProjectOptions | None = 
         options: what is not as usual.
 
     Raises:
-        UsageError: the chip, the version, or the board makes no sense.
+        UsageError: the chip or the board makes no sense.
+        ContractError: the version is none, or one that esp-ppq does not export for.
         OutputFolderError: the folder is taken or cannot be written; or the iteration has no model.
         IterationError: the model is illegal on its chip, or does not fit on the board.
         EspdlQuantizeError: the iteration's index is of no use.
     """
     options = options or ProjectOptions()
-    if not _VERSION.fullmatch(options.esp_dl):
-        raise UsageError(
-            f"the version of ESP-DL is {options.esp_dl!r}", f"give three numbers, such as {ESP_DL}"
-        )
+    named = None if options.esp_dl is None else supported_version(options.esp_dl)
     _check_free(project)
     record = read_record(source)
+    if named is None and record.esp_dl_version is not None:
+        named = supported_version(record.esp_dl_version)
+    esp_dl = ESP_DL if named is None else version_text(named)
     target = record.target_chip
     if target is None:
         raise EspdlQuantizeError(
@@ -138,25 +139,25 @@ def write_project(source: Path, project: Path, options: ProjectOptions | None = 
             "give the folder of an iteration that this program ran",
         )
     board = board_of(target, options.chip)
-    file, model, notes = _model(source, target)
+    file, model, notes = _model(source, target, named)
     plan, planned_notes = _plan(board, file, model, options)
-    notes += planned_notes + _too_new(model, options.esp_dl)
+    notes += planned_notes + _too_new(model, esp_dl)
     card = _card(source, model, target)
     files = {
         "CMakeLists.txt": _CMAKE,
-        "README.md": _readme(card, plan, options.esp_dl, notes, has_tests=bool(model.test_inputs)),
+        "README.md": _readme(card, plan, esp_dl, notes, has_tests=bool(model.test_inputs)),
         "partitions.csv": _partitions(plan),
         "sdkconfig.defaults": "\n".join(sdkconfig(board, plan.flash_mib, plan.psram_mib)) + "\n",
         ".gitignore": "build/\nmanaged_components/\nsdkconfig\nsdkconfig.old\n",
         "main/CMakeLists.txt": _MAIN_IN_PARTITION if plan.in_partition else _MAIN_IN_RODATA,
-        "main/idf_component.yml": _manifest(options.esp_dl, board.esp_idf),
+        "main/idf_component.yml": _manifest(esp_dl, board.esp_idf),
         "main/main.cpp": (_TEMPLATES / "main.cpp").read_text(encoding="utf-8"),
         "main/model_io.h": header(
             card,
             board.chip,
             chip_facts(target).rounding,
             {
-                "MODEL_ESP_DL": c_string(options.esp_dl),
+                "MODEL_ESP_DL": c_string(esp_dl),
                 "MODEL_ITERATION": str(record.id),
                 "MODEL_IN_PARTITION": str(int(plan.in_partition)),
                 "MODEL_HAS_TEST_VALUES": str(int(bool(model.test_inputs))),
@@ -169,7 +170,7 @@ def write_project(source: Path, project: Path, options: ProjectOptions | None = 
         project,
         source,
         board.chip,
-        options.esp_dl,
+        esp_dl,
         "partition" if plan.in_partition else "rodata",
         bool(model.test_inputs),
         plan.copies_parameters,
@@ -177,7 +178,7 @@ def write_project(source: Path, project: Path, options: ProjectOptions | None = 
     )
 
 
-def _model(source: Path, target: str) -> tuple[Path, ChipModel, list[str]]:
+def _model(source: Path, target: str, esp_dl: Version | None) -> tuple[Path, ChipModel, list[str]]:
     """Read the model back; nothing that is damaged or illegal goes into a project."""
     notes = []
     file = source / TEST_MODEL
@@ -189,7 +190,7 @@ def _model(source: Path, target: str) -> tuple[Path, ChipModel, list[str]]:
         )
     if not file.is_file():
         raise OutputFolderError(f"{source} has no {MODEL}", "deploy an iteration that went well")
-    legality = check_legality(file, target)
+    legality = check_legality(file, target, esp_dl=esp_dl)
     if legality.model is None or not legality.legal:
         fault = legality.faults[0]
         where = f"op {fault.op!r} ({fault.op_type}): " if fault.op else ""

@@ -7,12 +7,11 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from espdl_quantize.core import UsageError
-from espdl_quantize.deploy import ESP_DL
 from espdl_quantize.mcp._command import run_command
 from espdl_quantize.mcp._models import BoardLog, BoardProject, BoardSummary
 from espdl_quantize.mcp._roots import Roots
 from espdl_quantize.mcp._tool import ENDS, WRITES, Tool
-from espdl_quantize.mcp.options import IterationNumber
+from espdl_quantize.mcp.options import IterationNumber, esp_dl_arguments
 from espdl_quantize.mcp.texts import shortened
 from espdl_quantize.record.files import LARGEST_ITERATION, iteration_name
 from espdl_quantize.report import record_log
@@ -48,13 +47,9 @@ class BoardTools:
             Field(max_length=20, description="Of the same family; needed for the target 'c'."),
         ] = None,
         esp_dl_version: Annotated[
-            str,
-            Field(
-                max_length=20,
-                pattern=r"^\d+\.\d+\.\d+$",
-                description="Three numbers, such as 3.3.9.",
-            ),
-        ] = ESP_DL,
+            str | None,
+            Field(max_length=20, description="Such as 3.3.9; else what the model was made for."),
+        ] = None,
         flash: Annotated[
             int | None, Field(ge=1, le=1024, description="MiB of flash on the board.")
         ] = None,
@@ -74,7 +69,7 @@ class BoardTools:
                 outputs / iteration_name(iteration), "the iteration's folder"
             )
         arguments = [str(source), "--project", str(self._roots.resolve(project, "project"))]
-        arguments += [f"--esp-dl-version={esp_dl_version}"]
+        arguments += esp_dl_arguments(esp_dl_version)
         for name, value in (("--chip", chip), ("--flash", flash), ("--psram", psram)):
             arguments += [] if value is None else [f"{name}={value}"]
         return BoardProject(**run_command("deploy", arguments))
