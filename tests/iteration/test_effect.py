@@ -88,6 +88,17 @@ def test_another_graph_or_another_seed_runs_to_its_end(prepared: tuple[Prepared,
     assert other.same_as == 0
 
 
+def test_a_lean_iteration_is_scored_and_not_analysed(prepared: tuple[Prepared, Path]) -> None:
+    record = run_at(prepared, 6, make(calib_algorithm="minmax"), analyse=False, strategy="swift")
+    assert (record.status, record.top_5_error_layers) == ("ok", ())
+    assert "analyse" not in record.elapsed_by_stage
+    outputs = prepared[1] / "outputs"
+    assert read_record(outputs / "iter_6").strategy == "swift"
+    assert compare(outputs).state.is_swift
+    assert not [warning for warning in read_history(outputs).warnings if "iter_6" in warning.text]
+    (outputs / "iter_6").rename(outputs.parent / "lean")
+
+
 def test_an_iteration_run_again_in_place_is_not_held_against_later_ones(
     prepared: tuple[Prepared, Path],
 ) -> None:

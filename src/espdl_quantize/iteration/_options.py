@@ -29,6 +29,7 @@ class RunOptions:
             score and artifacts count; nothing is analysed, exported or scored.
         allow_mismatch: go on where the float model that esp-ppq reads is not the contract's own.
         strategy: of the search that runs it; None where none was asked for.
+        analyse: look for where the error comes from, which no later run can make up for.
         test_values: leave model_test.espdl, the model with a recorded input and output, too.
     """
 
@@ -48,6 +49,7 @@ class RunOptions:
     test_values: bool = True
     stop_without_effect: bool = True
     strategy: Strategy | None = None
+    analyse: bool = True
 
     def __post_init__(self) -> None:
         # It may come from JSON.

@@ -253,7 +253,7 @@ def _run_stages(context: Context) -> None:
     context.same_as = same_as_earlier(context, graph_sha256=context.graph_sha256)
     if context.same_as is not None:
         return
-    if not options.is_auxiliary:
+    if options.analyse and not options.is_auxiliary:
         _analyse(context, quantized, batches)
     with context.timed(Stage.EXPORT):
         file = context.staging / MODEL

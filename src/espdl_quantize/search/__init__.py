@@ -39,7 +39,14 @@ from espdl_quantize.search._sweep import (
 from espdl_quantize.search._thresholds import DEFAULT_THRESHOLDS, Thresholds
 from espdl_quantize.search.levers import LEVERS, Judgement, Lever, linear_order
 from espdl_quantize.search.phase5 import Phase5Signals
-from espdl_quantize.search.swift import LONG_TQT, SCREENED, SHORT_TQT, Stretch, stretches_left
+from espdl_quantize.search.swift import (
+    LONG_TQT,
+    LONGEST_TQT,
+    SCREENED,
+    SHORT_TQT,
+    Stretch,
+    stretches_left,
+)
 from espdl_quantize.search.triggers import Finding, find_triggers
 from espdl_quantize.setting import RuntimeCost, int16_ops, runtime_cost, split_layers
 
@@ -48,6 +55,7 @@ __all__ = [
     "DEFAULT_STRATEGY",
     "DEFAULT_THRESHOLDS",
     "LEVERS",
+    "LONGEST_TQT",
     "LONG_TQT",
     "SCREENED",
     "SHORT_TQT",

@@ -37,6 +37,7 @@ class Proposal:
         covers: what coverage still owed and this covers.
         skipped: levers that were passed over on the way to it.
         notes: what a reader may miss about it, each a sentence.
+        is_lean: its score decides, and nobody will read where its error lies.
         is_repetition: it runs a failed iteration again, in its own folder.
     """
 
@@ -52,6 +53,7 @@ class Proposal:
     covers: tuple[str, ...] = ()
     skipped: tuple[SkippedLever, ...] = ()
     notes: tuple[str, ...] = ()
+    is_lean: bool = False
     is_repetition: bool = False
 
 

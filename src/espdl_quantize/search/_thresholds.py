@@ -106,7 +106,7 @@ class Thresholds:
     r10_gap_points: float = 5.0
 
     swift_rivals: int = 1
-    swift_rival_noise: float = 1.5
+    swift_rival_noise: float = 2.0
 
 
 DEFAULT_THRESHOLDS = Thresholds()

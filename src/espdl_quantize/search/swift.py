@@ -10,12 +10,12 @@ iteration changes one thing in an earlier one, so that a change is kept on its o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from espdl_quantize.core import Phase
-from espdl_quantize.record import Iteration, signals_that_count
+from espdl_quantize.record import Evidence, Iteration, signals_that_count
 from espdl_quantize.search._decisions import Proposal, Stop
 from espdl_quantize.search._describe import (
     cite,
@@ -53,8 +53,11 @@ and ESP-DL chips have no others."""
 SHORT_TQT = DEFAULT_TQT.model_copy(update={"steps": 50, "lr": 1e-4})
 """As far as the default schedule goes, in a tenth of its steps."""
 
-LONG_TQT = DEFAULT_TQT.model_copy(update={"steps": 500, "lr": 5e-5})
-"""The schedule of what is deployed."""
+LONG_TQT = DEFAULT_TQT.model_copy(update={"steps": 200, "lr": 1e-4})
+"""Four times as far, for what came out best."""
+
+LONGEST_TQT = DEFAULT_TQT.model_copy(update={"steps": 800, "lr": 1e-4})
+"""Only where that gained, and the float model is still ahead by more than chance."""
 
 _OF_EXPONENTS = ("3d", "3c")
 """Levers that cost the chip nothing and after which another calibration may be the best."""
@@ -87,6 +90,30 @@ class _Step:
     reason: str
     lever: str | None = None
     calibration: str | None = None
+
+    @property
+    def is_trained(self) -> bool:
+        """Return whether anything is trained."""
+        return _trains(self.setting)
+
+
+class _Borrowing(Mapping[int, Evidence]):
+    """The evidence of iterations without training, of which the baseline's alone was analysed."""
+
+    def __init__(self, evidence: Mapping[int, Evidence], lender: Iteration | None) -> None:
+        self._evidence, self._lender = evidence, lender
+
+    def __getitem__(self, iteration_id: int) -> Evidence:
+        own = self._evidence[iteration_id]
+        if own.layerwise or self._lender is None:
+            return own
+        return self._evidence.get(self._lender.id, own)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._evidence)
+
+    def __len__(self) -> int:
+        return len(self._evidence)
 
 
 def decide_swiftly(state: SearchState) -> Proposal | Stop | None:
@@ -133,14 +160,15 @@ def stretches_left(state: SearchState) -> list[Stretch]:
     paid = [name for name in _PAID if _is_left(name, state)]
     settings = [item.setting for item in state.history.iterations if item.setting]
     short = sum(_has(setting, SHORT_TQT) for setting in settings)
-    is_long = any(_has(setting, LONG_TQT) for setting in settings)
+    schedules = (LONG_TQT, LONGEST_TQT)
+    longer = sum(any(_has(setting, each) for setting in settings) for each in schedules)
     finalists = 1 + state.options.thresholds.swift_rivals
     left = (
         Stretch("calibrations without training", base, len(screened)),
         Stretch("levers without training", base, len(free)),
         Stretch("short training of the best", _trained(base, SHORT_TQT), finalists - short),
         Stretch("levers that the chip pays for", _trained(base, SHORT_TQT), len(paid)),
-        Stretch("long training", _trained(base, LONG_TQT), int(not is_long)),
+        Stretch("longer training", _trained(base, LONG_TQT), len(schedules) - longer),
     )
     return [stretch for stretch in left if stretch.iterations > 0]
 
@@ -168,9 +196,7 @@ def _program(state: SearchState) -> Iterator[_Step]:
     yield from _train_finalists(cheap)
     if _has_gap(state):
         yield from _pull_each(state, state, _PAID)
-    if state.best is not None and _has(state.base, SHORT_TQT):
-        reason = f"{state.base_name} gained by a short training"
-        yield _train(state.best, LONG_TQT, "trained for long", reason)
+    yield from _train_longer(state)
 
 
 def _screen(base: Iteration | None, setting: Setting, where: str) -> Iterator[_Step]:
@@ -208,6 +234,18 @@ def _train_finalists(cheap: SearchState) -> Iterator[_Step]:
     for rival in _rivals(cheap):
         reason = f"{rival.name} comes near {cheap.base_name}, and training may turn the two"
         yield _train(rival, SHORT_TQT, pattern, reason)
+
+
+def _train_longer(state: SearchState) -> Iterator[_Step]:
+    """Train the best for longer as long as that gains."""
+    if state.best is None or not state.has_base:
+        return
+    if _has(state.base, SHORT_TQT):
+        reason = f"{state.base_name} gained by a short training"
+        yield _train(state.best, LONG_TQT, "trained for long", reason)
+    elif _has(state.base, LONG_TQT) and _has_gap(state):
+        reason = f"{state.base_name} gained by a long training, and the float model is still ahead"
+        yield _train(state.best, LONGEST_TQT, "trained for longest", reason)
 
 
 def _train(base: Iteration, schedule: TqtOptimization, pattern: str, reason: str) -> _Step:
@@ -274,10 +312,14 @@ def _untrained(state: SearchState) -> SearchState:
     untrained = tuple(
         iteration
         for iteration in state.history.iterations
-        if iteration.setting is None
-        or not any(spec.field in TRAINING_PASSES for spec, _ in enabled_passes(iteration.setting))
+        if iteration.setting is None or not _trains(iteration.setting)
     )
-    return replace(state, history=replace(state.history, iterations=untrained))
+    evidence = _Borrowing(state.evidence, state.history.baseline)
+    return replace(state, history=replace(state.history, iterations=untrained), evidence=evidence)
+
+
+def _trains(setting: Setting) -> bool:
+    return any(spec.field in TRAINING_PASSES for spec, _ in enabled_passes(setting))
 
 
 def _has_gap(state: SearchState) -> bool:
@@ -339,4 +381,5 @@ def _proposal(state: SearchState, step: _Step) -> Proposal:
         calibration=step.calibration,
         citations=() if base is None else (base.id,),
         notes=tuple(crash_notes(state)),
+        is_lean=not step.is_trained,
     )

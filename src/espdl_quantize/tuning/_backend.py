@@ -65,6 +65,21 @@ class Backend(Protocol):
 
 
 @runtime_checkable
+class LeanBackend(Backend, Protocol):
+    """A backend that can leave the analyses of an iteration out; a recording cannot."""
+
+    def run_lean(self, setting: Setting, folder: Path, progress: Progress) -> IterationRecord:
+        """Run ``setting`` into ``folder`` as ``run`` does, without looking where its error lies.
+
+        Returns:
+            The record of the iteration.
+
+        Raises:
+            EspdlQuantizeError: as of ``run``.
+        """
+
+
+@runtime_checkable
 class AuxiliaryBackend(Backend, Protocol):
     """A backend that can also run beside the search; a recording cannot."""
 

@@ -88,10 +88,21 @@ class IsolatedBackend:
 
     def run(self, setting: Setting, folder: Path, progress: Progress) -> IterationRecord:
         """Run one iteration."""
+        return self._run(setting, folder, progress)
+
+    def run_lean(self, setting: Setting, folder: Path, progress: Progress) -> IterationRecord:
+        """Run one iteration without its analyses."""
+        return self._run(setting, folder, progress, analyse=False)
+
+    def _run(
+        self, setting: Setting, folder: Path, progress: Progress, **changed: Any
+    ) -> IterationRecord:
         limit = self._limit
         if limit is None and folder.parent.is_dir():
             limit = derived_limit(read_history(folder.parent), setting)
-        return self._runner.run(setting, folder, progress, overwrite=self._overwrite, limit=limit)
+        return self._runner.run(
+            setting, folder, progress, overwrite=self._overwrite, limit=limit, changed=changed
+        )
 
     def run_auxiliary(
         self, setting: Setting, folder: Path, progress: Progress, **changed: Any

@@ -48,11 +48,20 @@ class RealBackend:
 
     def run(self, setting: Setting, folder: Path, progress: Progress) -> IterationRecord:
         """Run one iteration."""
+        return self._run(setting, folder, progress, self._options)
+
+    def run_lean(self, setting: Setting, folder: Path, progress: Progress) -> IterationRecord:
+        """Run one iteration without its analyses."""
+        return self._run(setting, folder, progress, replace(self._options, analyse=False))
+
+    def _run(
+        self, setting: Setting, folder: Path, progress: Progress, options: RunOptions
+    ) -> IterationRecord:
         return run_iteration(
             self._contract,
             setting,
             folder,
-            self._options,
+            options,
             progress,
             self._prepared,
             examine=examine_first,
