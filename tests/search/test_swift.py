@@ -195,24 +195,27 @@ def test_what_is_planned_shrinks_to_nothing() -> None:
     assert "calibrations without training" not in left
 
 
-class _LeanBackend(FakeBackend):
-    """Notes the runs whose analyses are left out."""
+class _FlexibleBackend(FakeBackend):
+    """Notes the runs whose analyses are left out, and the strategy that asks for each."""
 
     lean: list[Setting]
+    strategies: set[str]
 
-    def run_lean(self, setting: Setting, folder: Path, progress: Any) -> IterationRecord:
-        self.lean.append(setting)
+    def run_with(
+        self, setting: Setting, folder: Path, progress: Any, *, strategy: str, analyse: bool
+    ) -> IterationRecord:
+        self.lean += [] if analyse else [setting]
+        self.strategies.add(strategy)
         return self.run(setting, folder, progress)
 
 
 def test_nothing_is_analysed_that_is_not_trained_but_the_baseline(tmp_path: Path) -> None:
-    backend = _LeanBackend()
-    backend.lean = []
+    backend = _FlexibleBackend()
+    backend.lean, backend.strategies = [], set()
     tune(backend, tmp_path, TuneOptions(strategy=SWIFT))
-    untrained = [
-        setting for setting in backend.runs if "tqt_optimization" not in canonical(setting)
-    ]
+    untrained = [each for each in backend.runs if "tqt_optimization" not in canonical(each)]
     assert backend.lean == untrained[1:]
+    assert backend.strategies == {"swift"}
 
 
 def test_it_comes_as_far_as_the_seed_in_a_quarter_of_the_time(tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ def tune(
         ignore_plateau=ignore_plateau,
         final=final,
     )
-    run_options = RunOptions(seed=seed, engine=Engine(engine), strategy=options.strategy)
+    run_options = RunOptions(seed=seed, engine=Engine(engine))
     folder = Path(outputs).absolute()
     with contextlib.ExitStack() as stack:
         bar = stack.enter_context(Bar()) if progress else None

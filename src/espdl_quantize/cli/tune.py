@@ -126,7 +126,7 @@ def tune(
     process = ProcessOptions.of(iteration_limit, in_process=in_process)
     explorer = make_policy(options.policy)
     if recorded is not None:
-        replay = RecordedBackend(recorded, pace=pace, strategy=strategy)
+        replay = RecordedBackend(recorded, pace=pace)
         if dry_run:
             preview_search(replay, output_dir, options, as_json=as_json)
             return
@@ -145,7 +145,6 @@ def tune(
     run_options = RunOptions(
         full_eval=use_full_eval,
         seed=seed,
-        strategy=strategy,
         engine=engine,
         score_float=not no_float_score,
         allow_mismatch=allow_mismatch,

@@ -1,6 +1,6 @@
 """Runs a whole search by itself, on esp-ppq or on recorded iterations."""
 
-from espdl_quantize.tuning._backend import AuxiliaryBackend, Backend, BackendFacts, LeanBackend
+from espdl_quantize.tuning._backend import AuxiliaryBackend, Backend, BackendFacts, FlexibleBackend
 from espdl_quantize.tuning._budget import (
     BUDGET_RULE,
     Budget,
@@ -28,8 +28,8 @@ __all__ = [
     "BackendFacts",
     "Budget",
     "Draws",
+    "FlexibleBackend",
     "IsolatedBackend",
-    "LeanBackend",
     "Observer",
     "Plan",
     "PlanStep",

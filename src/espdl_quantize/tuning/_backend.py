@@ -65,11 +65,20 @@ class Backend(Protocol):
 
 
 @runtime_checkable
-class LeanBackend(Backend, Protocol):
-    """A backend that can leave the analyses of an iteration out; a recording cannot."""
+class FlexibleBackend(Backend, Protocol):
+    """A backend that can run one iteration in another way than the others."""
 
-    def run_lean(self, setting: Setting, folder: Path, progress: Progress) -> IterationRecord:
-        """Run ``setting`` into ``folder`` as ``run`` does, without looking where its error lies.
+    def run_with(
+        self, setting: Setting, folder: Path, progress: Progress, **changed: Any
+    ) -> IterationRecord:
+        """Run ``setting`` into ``folder`` as ``run`` does.
+
+        Args:
+            setting: what to run.
+            folder: where to.
+            progress: receives every stage.
+            changed: fields of :class:`espdl_quantize.iteration.RunOptions` that are other than
+                those of the search.
 
         Returns:
             The record of the iteration.

@@ -88,15 +88,12 @@ class IsolatedBackend:
 
     def run(self, setting: Setting, folder: Path, progress: Progress) -> IterationRecord:
         """Run one iteration."""
-        return self._run(setting, folder, progress)
+        return self.run_with(setting, folder, progress)
 
-    def run_lean(self, setting: Setting, folder: Path, progress: Progress) -> IterationRecord:
-        """Run one iteration without its analyses."""
-        return self._run(setting, folder, progress, analyse=False)
-
-    def _run(
+    def run_with(
         self, setting: Setting, folder: Path, progress: Progress, **changed: Any
     ) -> IterationRecord:
+        """Run one iteration with other options."""
         limit = self._limit
         if limit is None and folder.parent.is_dir():
             limit = derived_limit(read_history(folder.parent), setting)

@@ -48,20 +48,17 @@ class RealBackend:
 
     def run(self, setting: Setting, folder: Path, progress: Progress) -> IterationRecord:
         """Run one iteration."""
-        return self._run(setting, folder, progress, self._options)
+        return self.run_with(setting, folder, progress)
 
-    def run_lean(self, setting: Setting, folder: Path, progress: Progress) -> IterationRecord:
-        """Run one iteration without its analyses."""
-        return self._run(setting, folder, progress, replace(self._options, analyse=False))
-
-    def _run(
-        self, setting: Setting, folder: Path, progress: Progress, options: RunOptions
+    def run_with(
+        self, setting: Setting, folder: Path, progress: Progress, **changed: Any
     ) -> IterationRecord:
+        """Run one iteration with other options."""
         return run_iteration(
             self._contract,
             setting,
             folder,
-            options,
+            replace(self._options, **changed),
             progress,
             self._prepared,
             examine=examine_first,

@@ -6,7 +6,7 @@ import math
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from espdl_quantize.core import (
     IterationError,
@@ -40,7 +40,6 @@ class RecordedBackend:
         path: what :func:`pack` wrote.
         unknown: what a setting that is not in the table is: an "error"; or "unavailable", so that
             only the recorded ones are proposed.
-        strategy: of the search, which is recorded in its iterations.
         pace: replay at so many times the recorded speed; None for as fast as it goes.
 
     Raises:
@@ -54,7 +53,6 @@ class RecordedBackend:
         *,
         unknown: Literal["error", "unavailable"] = "unavailable",
         pace: float | None = None,
-        strategy: Strategy | None = None,
     ) -> None:
         if pace is not None and not (math.isfinite(pace) and pace > 0):
             raise UsageError(f"the pace is {pace:g}", "give more than zero: 1 is as it was")
@@ -62,7 +60,6 @@ class RecordedBackend:
         self._pace = pace
         self._path = path
         self._unknown = unknown
-        self._strategy = strategy
         self._seconds = 0.0
 
     @property
@@ -90,6 +87,18 @@ class RecordedBackend:
 
     def run(self, setting: Setting, folder: Path, progress: Progress) -> IterationRecord:
         """Write the recorded iteration under this number and rationale."""
+        return self.run_with(setting, folder, progress)
+
+    def run_with(
+        self,
+        setting: Setting,
+        folder: Path,
+        progress: Progress,
+        *,
+        strategy: Strategy | None = None,
+        **_: Any,
+    ) -> IterationRecord:
+        """Do the same in the name of a strategy; the rest is as it was recorded."""
         key = setting_key(setting)
         if key not in self.table.settings:
             raise SettingError(
@@ -103,8 +112,8 @@ class RecordedBackend:
         files[SETTING] = {**files[SETTING], **changed}
         files[INDEX] = {**files[INDEX], **changed}
         record = record_from_json(files[INDEX])
-        if self._strategy is not None:
-            record = replace(record, strategy=self._strategy)
+        if strategy is not None:
+            record = replace(record, strategy=strategy)
             files[INDEX] = record.to_json()
         seconds = record.elapsed_seconds or 0.0
         with (
