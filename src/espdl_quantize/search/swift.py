@@ -55,8 +55,8 @@ SHORT_TQT = DEFAULT_TQT.model_copy(update={"steps": 50, "lr": 1e-4})
 0.078 at the outputs of the demo (the default: 0.082), 0.0018 at those of the detector (0.0018)."""
 
 LONG_TQT = DEFAULT_TQT.model_copy(update={"steps": 200, "lr": 1e-4})
-"""Four times as far: 0.034 on the demo, and on the detector no less. So it is for what came out best,
-and kept only where it is better."""
+"""Four times as far: 0.034 on the demo, and on the detector no less. So it is for what came out
+best, and kept only where it is better."""
 
 LONGEST_TQT = DEFAULT_TQT.model_copy(update={"steps": 800, "lr": 1e-4})
 """Only where that gained, and the float model is still ahead by more than chance."""
