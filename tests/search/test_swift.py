@@ -122,8 +122,9 @@ def test_training_goes_on_only_where_it_gained_and_a_gap_is_left() -> None:
     assert isinstance(swift(then(past, (0.6, LONG), float_value=0.9)), Stop)
 
 
-def test_a_short_training_that_loses_is_followed_by_no_long_one() -> None:
+def test_a_short_training_that_loses_is_followed_by_a_gentle_one_and_by_no_long_one() -> None:
     past = then(SCREEN, (0.5, EQUAL), (0.5, CORRECT), (0.55, SHORT))
+    assert canonical(next_setting(past)) == canonical(trained("minmax", 500, 1e-5))
     decision: Decision = swift(past)
     while isinstance(decision, Proposal):
         assert decision.setting.tqt_optimization != LONG_TQT

@@ -197,6 +197,7 @@ def _program(state: SearchState) -> Iterator[_Step]:
     yield from _pull_each(cheap, state, _OF_VALUES)
     yield from _train_finalists(cheap)
     if _has_gap(state):
+        yield from _train_gently(state)
         yield from _pull_each(state, state, _PAID)
     yield from _train_longer(state)
 
@@ -236,6 +237,13 @@ def _train_finalists(cheap: SearchState) -> Iterator[_Step]:
     for rival in _rivals(cheap):
         reason = f"{rival.name} comes near {cheap.base_name}, and training may turn the two"
         yield _train(rival, SHORT_TQT, pattern, reason)
+
+
+def _train_gently(state: SearchState) -> Iterator[_Step]:
+    """Train at the default rate what the higher one of the short training has not made better."""
+    if state.best is not None and state.has_base and not _trains(state.base):
+        reason = f"no short training made {state.base_name} better, and the float model is ahead"
+        yield _train(state.best, DEFAULT_TQT, "trained by the default schedule", reason)
 
 
 def _train_longer(state: SearchState) -> Iterator[_Step]:
