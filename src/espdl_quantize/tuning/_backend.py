@@ -110,3 +110,16 @@ class AuxiliaryBackend(Backend, Protocol):
         Raises:
             EspdlQuantizeError: it failed.
         """
+
+
+def run_step(
+    backend: Backend, setting: Setting, folder: Path, progress: Progress, **changed: Any
+) -> IterationRecord:
+    """Run ``setting`` with other options than the search's, where the backend knows of them.
+
+    Raises:
+        EspdlQuantizeError: as of ``run``.
+    """
+    if isinstance(backend, FlexibleBackend):
+        return backend.run_with(setting, folder, progress, **changed)
+    return backend.run(setting, folder, progress)
