@@ -90,6 +90,8 @@ def test_results_are_read_as_written(tmp_path: Path) -> None:
     with file.open("a") as stream:
         stream.write('{"network": "demo", "strate')
     append(file, result("swift"))
+    # The half line has spoiled no other.
+    assert [each.strategy for each in read(file)] == ["seed", "swift"]
     append(file, result("swift", (2, 380)))
     same, swift = read(file)
     assert same == first and swift.iterations == 1
