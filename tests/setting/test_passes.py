@@ -75,6 +75,15 @@ def test_a_pass_is_the_table_and_one_lever() -> None:
     assert all(file.startswith((TABLE, LEVERS)) for file in files)
 
 
+def test_esp_ppq_has_every_pass_but_our_own() -> None:
+    from esp_ppq.api.setting import QuantizationSetting
+
+    known = vars(QuantizationSetting())
+    for name, spec in PASSES.items():
+        assert spec.own == (name not in known)
+        assert spec.own == (spec.parameters not in known)
+
+
 def test_the_table_names_the_fields_of_a_setting() -> None:
     fields = [name for name in Setting.model_fields if name in PASSES]
     assert fields == [name for name in fields if PASSES[name].field == name]

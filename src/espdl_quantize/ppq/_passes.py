@@ -33,6 +33,7 @@ def prepare_passes(
     *,
     percentile: float | None = None,
     int16_tables: bool = False,
+    search: Any = None,
 ) -> None:
     """Make a quantizer tell ``progress`` of every pass that it runs, with the engine's own parts.
 
@@ -43,6 +44,7 @@ def prepare_passes(
         memory: the engine takes what it knows of from it.
         percentile: of the calibration of activations that goes by it; None for esp-ppq's own.
         int16_tables: 16-bit functions of one value become tables, also in an 8-bit model.
+        search: over exponents, a pass that runs between calibration and training; None for none.
 
     Only this instance changes: its two pipeline builders return the same passes, each with an
     ``optimize`` that is wrapped in a stage.
@@ -53,6 +55,10 @@ def prepare_passes(
             _set_percentile(quantizer, percentile)
         if int16_tables:
             _append_tables(pipeline, setting)
+        if search is not None:
+            from espdl_quantize.ppq.exponents import insert_search
+
+            insert_search(pipeline, search)
 
     _wrap_builder(quantizer, "build_prequant_pipeline", progress, engine, memory)
     _wrap_builder(quantizer, "build_quant_pipeline", progress, engine, memory, extend)
@@ -120,9 +126,11 @@ def _wrap_pass(optimization: Any, progress: Progress) -> None:
         except Exception as error:
             where = blocks.failed_pass(name)
             place = f" at {where.layer}" if where.layer else ""
+            spec = PASSES.get(field_of_pass(name))
+            whose = "our own" if spec is not None and spec.own else "esp-ppq's"
             failure = failure_of(
                 error,
-                f"esp-ppq's pass {name!r} fails{place}",
+                f"{whose} pass {name!r} fails{place}",
                 f"run the pass {name!r}{place}",
                 "where an op is named, esp-ppq cannot run it so",
             )

@@ -20,6 +20,7 @@ from espdl_quantize.ppq.left_shifts import lower_exponents
 from espdl_quantize.ppq.patches import When, assign
 from espdl_quantize.ppq.unsupported import reject_unsupported
 from espdl_quantize.setting import (
+    ExponentSearch,
     OpWidth,
     ResolvedSetting,
     Setting,
@@ -164,6 +165,7 @@ def quantize(
             known,
             percentile=resolved.setting.percentile,
             int16_tables=bool(resolved.setting.int16_tables),
+            search=_search_of(resolved.setting, config, batches, progress, engine),
         )
         executor = TorchExecutor(graph=graph, device=config.device)
         quantizer.quantize(
@@ -194,6 +196,25 @@ def quantize(
         tuple(warnings),
         _by_pass(known.reused if known else ()),
     )
+
+
+def _search_of(
+    setting: Setting,
+    config: QuantConfig,
+    batches: list[Batch],
+    progress: Progress,
+    engine: QuantizationEngine,
+) -> Any:
+    """Return the search over exponents that a setting asks for; None where it asks for none."""
+    for spec, section in enabled_passes(setting):
+        if spec.own and isinstance(section, ExponentSearch):
+            from espdl_quantize.ppq.exponents import ExponentSearchPass
+
+            plainly = isinstance(engine, ReferenceEngine)
+            return ExponentSearchPass(
+                section, batches, config.calib_steps, config.device, progress, plainly=plainly
+            )
+    return None
 
 
 def _by_pass(reused: Iterable[Any]) -> tuple[ReusedPass, ...]:
@@ -227,6 +248,8 @@ def to_esp_ppq(setting: Setting, target: str, num_of_bits: int) -> tuple[Any, li
         weights.calib_algorithm = setting.weight_calib_algorithm
     weights.calib_algorithm_per_layer.update(setting.weight_calib_algorithm_per_layer or {})
     for spec, section in enabled_passes(setting):
+        if spec.own:
+            continue
         setattr(result, spec.field, True)
         parameters = getattr(result, spec.parameters)
         for field, value in section.model_dump(exclude={"enabled"}).items():

@@ -6,13 +6,13 @@ import json
 from typing import Any
 
 from espdl_quantize.ppq._quantize import to_esp_ppq
-from espdl_quantize.setting import PASSES, Setting
+from espdl_quantize.setting import PASSES, Setting, enabled_passes
 
 _NO_SAY = frozenset({"iteration_id", "rationale"})
 _IN_ESP_PPQ = frozenset(
     {*PASSES, "calib_algorithm", "fusion_alignment", "dispatching_table", "extra"}
 )
-"""Fields whose whole meaning is in esp-ppq's QuantizationSetting."""
+"""Fields whose whole meaning is in esp-ppq's QuantizationSetting, or in the graph."""
 
 
 def setting_digest(setting: Setting, target: str, num_of_bits: int, *others: object) -> str:
@@ -29,7 +29,9 @@ def setting_digest(setting: Setting, target: str, num_of_bits: int, *others: obj
     plain, _ = to_esp_ppq(setting, target, num_of_bits)
     digest = Digest()
     digest.add(json.dumps(json.loads(plain.to_json()), sort_keys=True), target, num_of_bits)
-    digest.add(_beyond_esp_ppq(setting), *others)
+    own = [spec.field for spec, _ in enabled_passes(setting) if spec.own]
+    passes = setting.model_dump(mode="json", include=set(own))
+    digest.add(_beyond_esp_ppq(setting), passes, *others)
     return digest.hex()
 
 

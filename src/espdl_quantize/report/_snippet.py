@@ -10,9 +10,15 @@ from typing import Any
 from espdl_quantize.core import SHELL, Command, Hint
 from espdl_quantize.record import Iteration, load_applied
 from espdl_quantize.report._escape import plain, python_literal
-from espdl_quantize.setting import PASSES, Setting, activation_bits, width_of
+from espdl_quantize.setting import (
+    PASSES,
+    Setting,
+    activation_bits,
+    enabled_passes,
+    width_of,
+)
 
-_HOLDERS = {name: spec.parameters for name, spec in PASSES.items()}
+_HOLDERS = {name: spec.parameters for name, spec in PASSES.items() if not spec.own}
 """Each switch of esp-ppq's QuantizationSetting and the attribute with its parameters; names from
 esp_ppq/api/setting.py of esp-ppq 1.3.12."""
 
@@ -70,6 +76,12 @@ def _lines(setting: Setting, target: str, num_of_bits: int) -> Iterator[str]:
 
 def _beside(setting: Setting) -> Iterator[str]:
     """Write what esp-ppq has no attribute of QuantizationSetting for."""
+    for spec, section in enabled_passes(setting):
+        if spec.own:
+            given = section.model_dump(exclude={"enabled"}, exclude_none=True)
+            yield ""
+            yield f"# {spec.field} {python_literal(given)} is a pass of espdl-quantize's own, which"
+            yield "# esp-ppq lacks: without it this code comes to other exponents than best/ has."
     if setting.tensor_bits:
         yield from _TENSOR_BITS.format(widths=python_literal(_widths(setting))).splitlines()
     if setting.percentile is None and not setting.int16_tables:

@@ -1,4 +1,4 @@
-"""Every esp-ppq pass that a setting can turn on: its fields, and all that is known of it.
+"""Every pass that a setting can turn on, esp-ppq's and our own: its fields, and all that is known.
 
 To add a pass, write its section, add its field to :class:`PassFields` and its entry to
 :data:`PASSES`. Schema, translation to esp-ppq, canonical form, lint, policies, advice and reports
@@ -139,6 +139,17 @@ class BlockwiseReconstruction(_Training):
     """Forced to false on chips with power-of-two scales."""
 
 
+class ExponentSearch(PassSection):
+    """A search over the integer exponents, by what the outputs lose; no pass of esp-ppq's."""
+
+    samples: int = Field(128, ge=1)
+    """Calibration samples that judge a move, at most; those that calibration did not see first."""
+    rounds: int = Field(3, ge=1)
+    """How often all exponents are gone over, at most; it ends earlier where nothing moves."""
+    interested_layers: Layers = None
+    """Only what these ops read and write; null or [] means every op."""
+
+
 class PassFields(Section):
     """The passes of a setting; null leaves a pass off."""
 
@@ -156,6 +167,8 @@ class PassFields(Section):
     """Learned step size."""
     blockwise_reconstruction: BlockwiseReconstruction | None = None
     """Blockwise reconstruction."""
+    exponent_search: ExponentSearch | None = None
+    """Exponent search."""
 
 
 @dataclass(frozen=True)
@@ -180,9 +193,10 @@ class PassSpec:
     """What is known of one pass.
 
     Attributes:
-        field: of :class:`Setting`, and the switch of esp-ppq's QuantizationSetting.
+        field: of :class:`Setting`, and the switch of esp-ppq's QuantizationSetting where the pass
+            is esp-ppq's.
         model: its section.
-        pass_name: what esp-ppq calls it, as its progress shows it.
+        pass_name: what it is called as progress shows it.
         trains: it trains block by block, for ``steps`` steps each.
         shown: the parameters that a description in one line names; empty for all.
         knobs: see :class:`Knob`. Ranges are from the comments of esp-ppq's setting.py and from
@@ -197,6 +211,7 @@ class PassSpec:
         adds_to_chip: what each of its layers adds to the exported model; empty for nothing.
         why_off: what the pass cannot do with power-of-two scales, where it is off on them.
         surprises: warns of what its parameters do on a target that a user may not expect.
+        own: it is no pass of esp-ppq's.
         forwards_per_step: by engine, what one of its ``steps`` over all blocks takes, in forwards
             of the float model on one batch; None for a pass without steps.
     """
@@ -216,6 +231,7 @@ class PassSpec:
     adds_to_chip: str = ""
     why_off: str = ""
     surprises: Callable[[Any, TargetFacts], Iterator[str]] | None = None
+    own: bool = False
     forwards_per_step: Mapping[Engine, float] | None = None
 
     @property
@@ -365,6 +381,15 @@ PASSES: Mapping[str, PassSpec] = {
             trigger="R10",
             on_power_of_two="frozen scales",
             forwards_per_step={**_TRAINING_FORWARDS, Engine.FAST: 5.0},
+        ),
+        PassSpec(
+            "exponent_search",
+            ExponentSearch,
+            "exponent search",
+            shown=("samples",),
+            knobs=(Knob("samples", (64, 128, 256, 512), "64 to 512; more are surer, and slower"),),
+            prior=(0.10, 0.25),
+            own=True,
         ),
     )
 }

@@ -41,7 +41,7 @@ class Plan:
         )
         computing = tuple(op for op in quantable if op.is_computing_op)
         watched = tuple(op for op in quantable if op.type not in PASSIVE_OPERATIONS)
-        useful = _leading_to(order, graph.outputs)
+        useful = leading_to(order, graph.outputs)
         behind = {op.name: _behind(op, order, useful) for op in computing}
         joined = set(graph.outputs)
         for op in computing:
@@ -52,7 +52,8 @@ class Plan:
         return cls(graph, order, quantable, computing, watched, behind, frozenset(joined))
 
 
-def _leading_to(order: tuple[Any, ...], outputs: Iterable[str]) -> set[str]:
+def leading_to(order: tuple[Any, ...], outputs: Iterable[str]) -> set[str]:
+    """Return the names of the ops that some variables depend on."""
     needed, useful = set(outputs), set()
     for op in reversed(order):
         if any(variable.name in needed for variable in op.outputs):

@@ -19,6 +19,7 @@ from torch import Tensor
 from espdl_quantize.ppq._fallback import REUSE, Fallback
 from espdl_quantize.ppq._random import random_state, restore_random_state
 from espdl_quantize.ppq._snapshot import state_of_ops
+from espdl_quantize.ppq.exponents import ExponentSearchPass
 from espdl_quantize.ppq.patches import override
 from espdl_quantize.ppq.reuse._digest import Digest, UndigestibleError, add_ops, environment
 from espdl_quantize.ppq.reuse.store import Store
@@ -66,6 +67,8 @@ class PassMemory:
         """Make one pass of a pipeline look here first; only this instance changes."""
         if type(optimization) is RuntimeCalibrationPass:
             self._attach_calibration(optimization)
+        elif isinstance(optimization, ExponentSearchPass):
+            self._attach_search(optimization)
         elif isinstance(optimization, TrainingBasedPass):
             for name in _PER_BLOCK:
                 if hasattr(optimization, name):
@@ -98,6 +101,20 @@ class PassMemory:
                     collate_fn=collate_fn,
                     **others,
                 ),
+            )
+
+        override(optimization, "optimize", remembering)
+
+    def _attach_search(self, optimization: ExponentSearchPass) -> None:
+        optimize = optimization.optimize
+
+        def remembering(graph: Any, executor: Any, **others: Any) -> None:
+            self._remember(
+                optimization,
+                graph.topological_sort(),
+                executor._device,
+                ("exponents", optimization.given, list(graph.inputs), list(graph.outputs)),
+                lambda: optimize(graph=graph, executor=executor, **others),
             )
 
         override(optimization, "optimize", remembering)

@@ -15,6 +15,7 @@ from espdl_quantize.search.levers.bias_correct import CorrectBias
 from espdl_quantize.search.levers.blockwise import ReconstructBlocks
 from espdl_quantize.search.levers.channel_split import SplitChannels
 from espdl_quantize.search.levers.equalization import Equalize
+from espdl_quantize.search.levers.exponents import SearchExponents
 from espdl_quantize.search.levers.fusion_alignment import AlignInputs
 from espdl_quantize.search.levers.groups import DemoteIdle, PromoteGroups
 from espdl_quantize.search.levers.int16 import PromoteWorst
@@ -42,6 +43,7 @@ LEVERS: Mapping[str, Lever] = {
         SplitChannels(),
         PromoteGroups(),
         DemoteIdle(),
+        SearchExponents(),
     )
 }
 """Every lever by its id."""

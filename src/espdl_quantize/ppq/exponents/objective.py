@@ -1,0 +1,214 @@
+"""How far the outputs of a quantized graph are from the float graph's, and that again after a move.
+
+A move of an exponent changes what the ops behind it compute; everything before them is kept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from esp_ppq.IR import QuantableOperation
+from torch import Tensor
+
+from espdl_quantize.contract import Batch
+from espdl_quantize.ppq.exponents.groups import Group
+from espdl_quantize.ppq.fast import OpRunner, count_readers, feed, inputs_of, release, store
+from espdl_quantize.ppq.measure.plan import leading_to
+
+_LEAST = 1e-30
+"""Of the power of an output, which noise is divided by."""
+
+_MEMORY = 1 << 30
+"""Bytes of activations that are kept; of a large network fewer batches are looked at."""
+
+_LOWEST = 1e-9
+"""Of a probability whose logarithm is taken."""
+
+_CLEARLY = 2.0
+"""Standard errors by which a part of the samples must be worse for the others to be left out."""
+
+Values = dict[str, Tensor]
+
+
+class Trial:
+    """Runs a quantized graph on some batches, whole once and then what a move changes.
+
+    Args:
+        graph: a quantized ``BaseGraph``.
+        order: its ops, in the order in which they run.
+        batches: the samples; at least one batch.
+        runner: runs an op.
+
+    Attributes:
+        error: of the outputs, per sample: the divergence of the classes where the one output is
+            of classes, else the power of the noise over that of the signal, the mean over outputs.
+            Of a batch whose outputs do not have the samples along their first axis, for the batch.
+    """
+
+    def __init__(
+        self, graph: Any, order: Sequence[Any], batches: Sequence[Batch], runner: OpRunner
+    ) -> None:
+        self._graph, self._runner = graph, runner
+        useful = leading_to(tuple(order), graph.outputs)
+        self._order = [op for op in order if op.name in useful]
+        feeds = [feed(graph, batch) for batch in batches]
+        self._values = [self._run(feeds[0])]
+        size = sum(value.nbytes for value in self._values[0].values())
+        feeds = feeds[: max(_MEMORY // max(size, 1), 1)]
+        self._values += [self._run(inputs) for inputs in feeds[1:]]
+        counts = [batch.sample_count for batch in batches[: len(feeds)]]
+        self._targets = _targets(self._float_outputs(feeds), counts)
+        self.error = torch.cat(
+            [
+                target.error(_outputs(self._graph, values, {}))
+                for target, values in zip(self._targets, self._values, strict=True)
+            ]
+        )
+
+    def with_move(self, group: Group) -> tuple[Tensor, list[Values]] | None:
+        """Return the error, and the changed values by batch, now that a group has moved.
+
+        Returns:
+            None where it is clearly worse already on some of the batches.
+        """
+        starts = {op.name for op in group.ops}
+        errors, changes, done = [], [], 0
+        for values, target in zip(self._values, self._targets, strict=True):
+            changed = self._rerun(starts, values)
+            errors.append(target.error(_outputs(self._graph, values, changed)))
+            changes.append(changed)
+            done += len(errors[-1])
+            if len(changes) < len(self._values) and is_less(
+                self.error[:done], torch.cat(errors), _CLEARLY
+            ):
+                return None
+        return torch.cat(errors), changes
+
+    def keep(self, error: Tensor, changes: Sequence[Values]) -> None:
+        """Take a move's outcome for what the graph computes now."""
+        self.error = error
+        for values, changed in zip(self._values, changes, strict=True):
+            values.update(changed)
+
+    def outputs_of(self, op: Any) -> list[Tensor]:
+        """Return an op's first output on each batch, from the inputs that it has now."""
+        return [self._runner.run(op, inputs_of(op, values))[0] for values in self._values]
+
+    def _rerun(self, starts: set[str], values: Values) -> Values:
+        changed: Values = {}
+        for op in self._order:
+            names = [variable.name for variable in op.inputs]
+            if op.name not in starts and not any(name in changed for name in names):
+                continue
+            inputs = [
+                changed.get(name, values.get(name, variable.value))
+                for name, variable in zip(names, op.inputs, strict=True)
+            ]
+            outputs = self._runner.run(op, inputs)
+            pairs = zip(outputs, op.outputs, strict=False)
+            if not all(torch.equal(output, values[to.name]) for output, to in pairs):
+                store(op, outputs, changed)
+        return changed
+
+    def _run(self, inputs: Values) -> Values:
+        values = dict(inputs)
+        for op in self._order:
+            store(op, self._runner.run(op, inputs_of(op, values)), values)
+        return values
+
+    def _float_outputs(self, feeds: Sequence[Values]) -> list[list[Tensor]]:
+        quantable = [op for op in self._order if isinstance(op, QuantableOperation)]
+        found = []
+        for op in quantable:
+            op.dequantize()
+        try:
+            for inputs in feeds:
+                values, readers = dict(inputs), count_readers(self._order)
+                for op in self._order:
+                    store(op, self._runner.run(op, inputs_of(op, values)), values)
+                    release(op, values, readers, self._graph.outputs)
+                found.append([values[name] for name in self._graph.outputs])
+        finally:
+            for op in quantable:
+                op.restore_quantize_state()
+        return found
+
+
+def is_less(first: Tensor, second: Tensor, errors: float) -> bool:
+    """Tell whether one error is less than another by more than the samples' noise.
+
+    Args:
+        first: per sample.
+        second: of the same samples.
+        errors: how many standard errors of the mean difference it must be.
+    """
+    difference = second - first
+    count = len(difference)
+    spread = float(difference.std()) if count > 1 else 0.0
+    return float(difference.mean()) > errors * spread / math.sqrt(count)
+
+
+class _Target:
+    """The float outputs of one batch.
+
+    Args:
+        outputs: of the float graph.
+        rows: the samples; 1 where they cannot be told apart.
+        powers: the mean power of each output over all batches, per row.
+        has_classes: the first output is one of classes.
+    """
+
+    def __init__(
+        self, outputs: Sequence[Tensor], rows: int, powers: Sequence[float], *, has_classes: bool
+    ) -> None:
+        self._rows, self._powers, self._has_classes = rows, powers, has_classes
+        self._outputs = [self._in_rows(output) for output in outputs]
+
+    def error(self, outputs: Sequence[Tensor]) -> Tensor:
+        """Return the error of each sample."""
+        pairs = zip(self._outputs, map(self._in_rows, outputs), strict=True)
+        if self._has_classes:
+            return torch.stack([_divergence(exact, found) for exact, found in pairs]).mean(0)
+        parts = [
+            (found - exact).square().sum(1) / power
+            for (exact, found), power in zip(pairs, self._powers, strict=True)
+        ]
+        return torch.stack(parts).mean(0)
+
+    def _in_rows(self, output: Tensor) -> Tensor:
+        return output.detach().reshape(self._rows, -1).double().cpu()
+
+
+def _targets(wanted: Sequence[Sequence[Tensor]], counts: Sequence[int]) -> list[_Target]:
+    firsts = wanted[0]
+    has_classes = len(firsts) == 1 and firsts[0].dim() == 2 and firsts[0].shape[1] > 1
+    rows = [
+        count if all(output.dim() and len(output) == count for output in outputs) else 1
+        for outputs, count in zip(wanted, counts, strict=True)
+    ]
+    powers = [
+        max(sum(float(output.double().square().sum()) for output in each) / sum(rows), _LEAST)
+        for each in zip(*wanted, strict=True)
+    ]
+    return [
+        _Target(outputs, count, powers, has_classes=has_classes)
+        for outputs, count in zip(wanted, rows, strict=True)
+    ]
+
+
+def _divergence(exact: Tensor, found: Tensor) -> Tensor:
+    """Return Kullback and Leibler's divergence of two outputs of classes, per row."""
+    sums = exact.sum(1)
+    is_distribution = bool((exact >= 0).all()) and bool(((sums - 1).abs() < 1e-3).all())
+    if is_distribution:
+        logs = [each.clamp_min(_LOWEST).log() for each in (exact, found)]
+    else:
+        logs = [each.log_softmax(1) for each in (exact, found)]
+    return (logs[0].exp() * (logs[0] - logs[1])).sum(1)
+
+
+def _outputs(graph: Any, values: Mapping[str, Tensor], changed: Mapping[str, Tensor]) -> list[Any]:
+    return [changed.get(name, values[name]) for name in graph.outputs]
