@@ -99,7 +99,7 @@ def check(graph: Any, made: Export, folder: Path, bits: int = 8) -> None:
     with engine_for(Engine.FAST).install() as engine:
         layouts = export(model, file, engine=engine)
         checked = check_model(file, made.chip, graph, layouts, made.batches, "cpu", engine=engine)
-    assert not checked.legality.problems
+    assert not checked.legality.faults
     assert checked.integers is not None
     assert all(op.agreement.exact == op.agreement.outputs for op in checked.integers.ops)
 

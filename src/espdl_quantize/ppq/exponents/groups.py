@@ -194,7 +194,8 @@ class _Held:
         # What another op has rounded is not rounded again.
         if QuantizationStates.is_activated(config.state):
             self.ops[key].add(op.name)
-        if not owner.policy.has_property(QuantizationProperty.POWER_OF_2):
+        is_power = owner.policy.has_property(QuantizationProperty.POWER_OF_2)
+        if not is_power or not owner.is_revisable():
             self.fixed.add(key)
 
     def _keys_of(self, op: Any) -> list[int]:

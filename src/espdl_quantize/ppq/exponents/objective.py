@@ -21,7 +21,7 @@ from espdl_quantize.ppq.measure.plan import leading_to
 _LEAST = 1e-30
 """Of the power of an output, which noise is divided by."""
 
-_MEMORY = 1 << 30
+_MEMORY = 1 << 29
 """Bytes of activations that are kept; of a large network fewer batches are looked at."""
 
 _LOWEST = 1e-9

@@ -20,7 +20,7 @@ class SearchExponents(Lever):
 
     id = "3k"
     tier = "A"
-    title = "exponent_search"
+    title = "exponent_search, samples 128"
 
     def marks(self, setting: Setting) -> bool:
         """Recognised by the pass being on."""
@@ -37,5 +37,5 @@ class SearchExponents(Lever):
 
     def change(self, state: SearchState) -> Setting:
         """Turn the pass on."""
-        section = ExponentSearch(enabled=True)
+        section = ExponentSearch(enabled=True, samples=128, rounds=3)
         return state.base.model_copy(update={"exponent_search": section})
