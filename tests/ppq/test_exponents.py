@@ -27,7 +27,7 @@ from espdl_quantize.ppq import (
 from espdl_quantize.ppq._snapshot import state_of_graph
 from espdl_quantize.ppq.exponents import ExponentSearchPass
 from espdl_quantize.ppq.exponents.groups import Exponents, exponents_of
-from espdl_quantize.ppq.exponents.objective import Trial, is_less
+from espdl_quantize.ppq.exponents.objective import Trial, is_worth
 from espdl_quantize.ppq.fast import OpRunner
 from espdl_quantize.setting import ExponentSearch, Setting, parse_setting, resolve
 from tests.chip.made import Export, make_export
@@ -174,12 +174,14 @@ def test_16_bits_move_too(tmp_path: Path) -> None:
     check(export.graph, export, tmp_path, 16)
 
 
-def test_a_move_that_nothing_gains_is_left_alone(graph: Any, made: Export) -> None:
-    same = torch.ones(8)
-    assert not is_less(same, same, 2.0)
-    assert not is_less(same, same + torch.tensor([1.0, -1.0] * 4), 2.0)
-    assert is_less(same, same + torch.tensor([1.0, 0.9] * 4), 2.0)
-    assert not is_less(same, same * torch.nan, 2.0)
+def test_a_move_that_wins_less_than_the_noise_is_left_alone() -> None:
+    now = torch.ones(8)
+    assert not is_worth(now, now)
+    assert not is_worth(now - 0.001, now)
+    assert not is_worth(now - torch.tensor([1.0, -0.9] * 4), now)
+    assert not is_worth(now * torch.nan, now)
+    assert is_worth(now - torch.tensor([0.1, 0.09] * 4), now)
+    assert is_worth(now[:1] - 0.1, now[:1])
 
 
 def test_a_setting_runs_it_between_calibration_and_training_and_its_result_is_reused(

@@ -24,11 +24,20 @@ _LEAST = 1e-30
 _MEMORY = 1 << 29
 """Bytes of activations that are kept; of a large network fewer batches are looked at."""
 
+_SUM = 1e-3
+"""How far the sum of probabilities may be from 1."""
+
 _LOWEST = 1e-9
 """Of a probability whose logarithm is taken."""
 
-_CLEARLY = 2.0
-"""Standard errors by which a part of the samples must be worse for the others to be left out."""
+SURE = 2.0
+"""Standard errors of the mean difference over the samples by which a move must be better."""
+
+WORTH = 0.005
+"""Of the error: a move that is better by less is left alone."""
+
+_HOPE = 0.5
+"""Of that: a move that wins less on the first batches is not tried on the others."""
 
 Values = dict[str, Tensor]
 
@@ -43,9 +52,10 @@ class Trial:
         runner: runs an op.
 
     Attributes:
-        error: of the outputs, per sample: the divergence of the classes where the one output is
-            of classes, else the power of the noise over that of the signal, the mean over outputs.
-            Of a batch whose outputs do not have the samples along their first axis, for the batch.
+        error: of the outputs, per sample: the power of the noise over that of the signal, the mean
+            over the outputs. Where the one output is probabilities, their divergence; where it is
+            a row of numbers that may be classes, both, each as a share of half of what it was.
+            Where the outputs do not have the samples along their first axis, one for the batch.
     """
 
     def __init__(
@@ -61,31 +71,30 @@ class Trial:
         self._values += [self._run(inputs) for inputs in feeds[1:]]
         counts = [batch.sample_count for batch in batches[: len(feeds)]]
         self._targets = _targets(self._float_outputs(feeds), counts)
-        self.error = torch.cat(
-            [
-                target.error(_outputs(self._graph, values, {}))
-                for target, values in zip(self._targets, self._values, strict=True)
-            ]
-        )
+        self._weights = torch.ones(1, dtype=torch.float64)
+        pairs = list(zip(self._targets, self._values, strict=True))
+        if self._targets[0].parts > 1:
+            parts = [target.errors(_outputs(graph, values, {})) for target, values in pairs]
+            self._weights = 0.5 / torch.cat(parts, 1).mean(1).clamp_min(_LEAST)
+        self.error = torch.cat([self._error(target, values, {}) for target, values in pairs])
 
     def with_move(self, group: Group) -> tuple[Tensor, list[Values]] | None:
         """Return the error, and the changed values by batch, now that a group has moved.
 
         Returns:
-            None where it is clearly worse already on some of the batches.
+            None where the first batches show no gain that is worth it.
         """
         starts = {op.name for op in group.ops}
-        errors, changes, done = [], [], 0
+        errors, changes, before = [], [], self.error
         for values, target in zip(self._values, self._targets, strict=True):
             changed = self._rerun(starts, values)
-            errors.append(target.error(_outputs(self._graph, values, changed)))
+            errors.append(self._error(target, values, changed))
             changes.append(changed)
-            done += len(errors[-1])
-            if len(changes) < len(self._values) and is_less(
-                self.error[:done], torch.cat(errors), _CLEARLY
-            ):
+            found = torch.cat(errors)
+            gain = before[: len(found)] - found
+            if not float(gain.mean()) > _HOPE * WORTH * float(before[: len(found)].mean()):
                 return None
-        return torch.cat(errors), changes
+        return found, changes
 
     def keep(self, error: Tensor, changes: Sequence[Values]) -> None:
         """Take a move's outcome for what the graph computes now."""
@@ -96,6 +105,9 @@ class Trial:
     def outputs_of(self, op: Any) -> list[Tensor]:
         """Return an op's first output on each batch, from the inputs that it has now."""
         return [self._runner.run(op, inputs_of(op, values))[0] for values in self._values]
+
+    def _error(self, target: _Target, values: Values, changed: Values) -> Tensor:
+        return self._weights @ target.errors(_outputs(self._graph, values, changed))
 
     def _rerun(self, starts: set[str], values: Values) -> Values:
         changed: Values = {}
@@ -137,18 +149,17 @@ class Trial:
         return found
 
 
-def is_less(first: Tensor, second: Tensor, errors: float) -> bool:
-    """Tell whether one error is less than another by more than the samples' noise.
+def is_worth(error: Tensor, now: Tensor) -> bool:
+    """Tell whether one error is less than another by enough, and by more than the samples' noise.
 
     Args:
-        first: per sample.
-        second: of the same samples.
-        errors: how many standard errors of the mean difference it must be.
+        error: per sample.
+        now: of the same samples.
     """
-    difference = second - first
-    count = len(difference)
-    spread = float(difference.std()) if count > 1 else 0.0
-    return float(difference.mean()) > errors * spread / math.sqrt(count)
+    gain, count = now - error, len(now)
+    spread = float(gain.std()) if count > 1 else 0.0
+    least = max(WORTH * float(now.mean()), SURE * spread / math.sqrt(count))
+    return float(gain.mean()) > least
 
 
 class _Target:
@@ -158,33 +169,46 @@ class _Target:
         outputs: of the float graph.
         rows: the samples; 1 where they cannot be told apart.
         powers: the mean power of each output over all batches, per row.
-        has_classes: the first output is one of classes.
+        is_row: the one output is a row of numbers for each sample.
+        sums_to_one: these are probabilities.
+
+    Attributes:
+        parts: how many errors a sample has.
     """
 
     def __init__(
-        self, outputs: Sequence[Tensor], rows: int, powers: Sequence[float], *, has_classes: bool
+        self,
+        outputs: Sequence[Tensor],
+        rows: int,
+        powers: Sequence[float],
+        *,
+        is_row: bool,
+        sums_to_one: bool,
     ) -> None:
-        self._rows, self._powers, self._has_classes = rows, powers, has_classes
+        self._rows, self._powers = rows, powers
+        self._is_row, self._sums_to_one = is_row, sums_to_one
         self._outputs = [self._in_rows(output) for output in outputs]
+        self.parts = 2 if is_row and not sums_to_one else 1
 
-    def error(self, outputs: Sequence[Tensor]) -> Tensor:
-        """Return the error of each sample."""
-        pairs = zip(self._outputs, map(self._in_rows, outputs), strict=True)
-        if self._has_classes:
-            return torch.stack([_divergence(exact, found) for exact, found in pairs]).mean(0)
-        parts = [
+    def errors(self, outputs: Sequence[Tensor]) -> Tensor:
+        """Return the errors of each sample, float64 [parts, rows]."""
+        pairs = list(zip(self._outputs, map(self._in_rows, outputs), strict=True))
+        divergence = []
+        if self._is_row:
+            divergence = [_divergence(*pairs[0], sums_to_one=self._sums_to_one)]
+        if self._sums_to_one:
+            return torch.stack(divergence)
+        noise = [
             (found - exact).square().sum(1) / power
             for (exact, found), power in zip(pairs, self._powers, strict=True)
         ]
-        return torch.stack(parts).mean(0)
+        return torch.stack([*divergence, torch.stack(noise).mean(0)])
 
     def _in_rows(self, output: Tensor) -> Tensor:
         return output.detach().reshape(self._rows, -1).double().cpu()
 
 
 def _targets(wanted: Sequence[Sequence[Tensor]], counts: Sequence[int]) -> list[_Target]:
-    firsts = wanted[0]
-    has_classes = len(firsts) == 1 and firsts[0].dim() == 2 and firsts[0].shape[1] > 1
     rows = [
         count if all(output.dim() and len(output) == count for output in outputs) else 1
         for outputs, count in zip(wanted, counts, strict=True)
@@ -193,17 +217,22 @@ def _targets(wanted: Sequence[Sequence[Tensor]], counts: Sequence[int]) -> list[
         max(sum(float(output.double().square().sum()) for output in each) / sum(rows), _LEAST)
         for each in zip(*wanted, strict=True)
     ]
+    firsts = [outputs[0] for outputs in wanted]
+    is_row = len(wanted[0]) == 1 and firsts[0].dim() == 2 and firsts[0].shape[1] > 1
+    sums_to_one = is_row and all(map(_is_distribution, firsts))
     return [
-        _Target(outputs, count, powers, has_classes=has_classes)
+        _Target(outputs, count, powers, is_row=is_row, sums_to_one=sums_to_one)
         for outputs, count in zip(wanted, rows, strict=True)
     ]
 
 
-def _divergence(exact: Tensor, found: Tensor) -> Tensor:
-    """Return Kullback and Leibler's divergence of two outputs of classes, per row."""
-    sums = exact.sum(1)
-    is_distribution = bool((exact >= 0).all()) and bool(((sums - 1).abs() < 1e-3).all())
-    if is_distribution:
+def _is_distribution(output: Tensor) -> bool:
+    return bool((output >= 0).all()) and bool(((output.sum(1) - 1).abs() < _SUM).all())
+
+
+def _divergence(exact: Tensor, found: Tensor, *, sums_to_one: bool) -> Tensor:
+    """Return Kullback and Leibler's divergence of two rows of classes, for each."""
+    if sums_to_one:
         logs = [each.clamp_min(_LOWEST).log() for each in (exact, found)]
     else:
         logs = [each.log_softmax(1) for each in (exact, found)]

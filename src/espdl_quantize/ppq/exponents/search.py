@@ -18,15 +18,9 @@ from torch import Tensor
 from espdl_quantize.contract import Batch
 from espdl_quantize.core import Progress
 from espdl_quantize.ppq.exponents.groups import Exponents, Group, has_bias
-from espdl_quantize.ppq.exponents.objective import Trial, is_less
+from espdl_quantize.ppq.exponents.objective import Trial, is_worth
 from espdl_quantize.ppq.fast import OpRunner, fake_quantize, quantize_plainly
 from espdl_quantize.setting import ExponentSearch
-
-_SURE = 2.0
-"""Standard errors of the mean difference over the samples by which a move must be better."""
-
-_WORTH = 0.005
-"""Of the error: a move that is better by less is left alone."""
 
 _BY_CHANNEL = (0, -1, 1, -2)
 """Steps that are tried for the weights of each channel; the first wins a tie."""
@@ -99,7 +93,7 @@ class ExponentSearchPass(QuantizationOptimizationPass):  # type: ignore[misc]
             moves += gained
             idle = 0 if gained else idle + 1
         after = float(trial.error.mean())
-        self.summary = f"{moves} moves, error of the outputs {before:.4g} -> {after:.4g}"
+        self.summary = f"{moves} moves, error of the outputs {before:.3g} -> {after:.3g}"
 
 
 def insert_search(pipeline: Any, search: ExponentSearchPass) -> None:
@@ -139,7 +133,7 @@ def _try(
         exponents.move(group, scales)
         try:
             outcome = trial.with_move(group)
-            if outcome is not None and _is_worth(outcome[0], trial.error):
+            if outcome is not None and is_worth(outcome[0], trial.error):
                 mean = float(outcome[0].mean())
                 if best is None or mean < best[0]:
                     more = _overflows(trial, group)
@@ -155,11 +149,6 @@ def _try(
     exponents.move(group, scales)
     trial.keep(error, changes)
     return way
-
-
-def _is_worth(error: Tensor, now: Tensor) -> bool:
-    gain = float((now - error).mean())
-    return gain > _WORTH * float(now.mean()) and is_less(error, now, _SURE)
 
 
 def _best_by_channel(exponents: Exponents, trial: Trial, group: Group) -> Tensor | None:
