@@ -334,5 +334,6 @@ def test_every_pass_of_a_setting_can_be_told_by_its_name() -> None:
 
     names: tuple[str, ...] = ("tqt", "lsq", "block-wise adaround reconstruction", "bias correction")
     names += ("layerwise equalization", "layer split(lateral)", "channelwise split")
+    names += ("exponent search",)
     assert {field_of_pass(name) for name in names} == set(PASSES)
     assert field_of_pass("quantize simplify") == ""
