@@ -20,6 +20,7 @@ class SearchExponents(Lever):
 
     id = "3k"
     tier = "A"
+    name = "search the exponents"
     title = "exponent_search, samples 128"
 
     def marks(self, setting: Setting) -> bool:
