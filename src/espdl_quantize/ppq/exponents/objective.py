@@ -24,6 +24,9 @@ _LEAST = 1e-30
 _MEMORY = 1 << 29
 """Bytes of activations that are kept; of a large network fewer batches are looked at."""
 
+_FEW = 16
+"""Samples after which the first batches tell something."""
+
 _SUM = 1e-3
 """How far the sum of probabilities may be from 1."""
 
@@ -92,6 +95,8 @@ class Trial:
             changes.append(changed)
             found = torch.cat(errors)
             gain = before[: len(found)] - found
+            if len(found) < _FEW:
+                continue
             if not float(gain.mean()) > _HOPE * WORTH * float(before[: len(found)].mean()):
                 return None
         return found, changes
