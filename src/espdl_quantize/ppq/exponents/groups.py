@@ -18,7 +18,7 @@ from torch import Tensor
 
 _TIED = PASSIVE_OPERATIONS | {
     *("Add", "Sub", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"),
-    *("Clip", "Concat", "DepthToSpace", "PRelu", "Relu", "Resize", "SpaceToDepth"),
+    *("Clip", "Concat", "DepthToSpace", "InsertZeros", "PRelu", "Relu", "Resize", "SpaceToDepth"),
 }
 """Ops whose inputs and outputs keep the distance that their exponents have: those that ESP-DL adds,
 compares, copies or cuts off as raw integers."""

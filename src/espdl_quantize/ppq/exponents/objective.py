@@ -108,7 +108,13 @@ class Trial:
             values.update(changed)
 
     def outputs_of(self, op: Any) -> list[Tensor]:
-        """Return an op's first output on each batch, from the inputs that it has now."""
+        """Return an op's first output on each batch, from the inputs that it has now.
+
+        Returns:
+            Nothing for an op that no output depends on.
+        """
+        if op not in self._order:
+            return []
         return [self._runner.run(op, inputs_of(op, values))[0] for values in self._values]
 
     def _error(self, target: _Target, values: Values, changed: Values) -> Tensor:

@@ -162,6 +162,8 @@ def _best_by_channel(exponents: Exponents, trial: Trial, group: Group) -> Tensor
     with _exact(op.config.output_quantization_config[:1]):
         with _exact(inputs[1:]):
             exact = trial.outputs_of(op)
+        if not exact:
+            return None
         errors = []
         for step in _BY_CHANNEL:
             exponents.move(group, (former[0] * 2.0**step,))
