@@ -42,7 +42,8 @@ class ExponentSearchPass(QuantizationOptimizationPass):  # type: ignore[misc]
         plainly: quantize by esp-ppq alone.
 
     Attributes:
-        summary: what came of it, in a sentence; empty before it has run.
+        moves: how many were kept.
+        errors: of the outputs before and after; see :class:`Trial`.
     """
 
     def __init__(
@@ -59,7 +60,8 @@ class ExponentSearchPass(QuantizationOptimizationPass):  # type: ignore[misc]
         self._section, self._device, self._progress = section, device, progress
         self._quantize = quantize_plainly if plainly else fake_quantize
         self._batches = _chosen([*batches[calibrated:], *batches[:calibrated]], section.samples)
-        self.summary = ""
+        self.moves = 0
+        self.errors = (0.0, 0.0)
 
     @property
     def given(self) -> tuple[Any, ...]:
@@ -71,15 +73,15 @@ class ExponentSearchPass(QuantizationOptimizationPass):  # type: ignore[misc]
         order = graph.topological_sort()
         exponents = Exponents(order, self._section.layers)
         if not exponents.groups:
-            self.summary = "no exponent can move"
             return
         with torch.no_grad():
             trial = Trial(graph, order, self._batches, OpRunner(self._device, self._quantize))
             self._search(exponents, trial)
-        print(f"[exponent search] {self.summary}")
+        before, after = self.errors
+        print(f"{self.moves} moves, error of the outputs {before:.3g} -> {after:.3g}")
 
     def _search(self, exponents: Exponents, trial: Trial) -> None:
-        before, moves, idle = float(trial.error.mean()), 0, 0
+        before, idle = float(trial.error.mean()), 0
         groups = exponents.groups
         total = len(groups) * self._section.rounds
         for visit in range(total):
@@ -90,10 +92,9 @@ class ExponentSearchPass(QuantizationOptimizationPass):  # type: ignore[misc]
             detail = f"tensor {visit % len(groups) + 1} of {len(groups)}, error {now:.3g}"
             self._progress.update(visit, total, detail)
             gained = _improve(exponents, trial, groups[visit % len(groups)])
-            moves += gained
+            self.moves += gained
             idle = 0 if gained else idle + 1
-        after = float(trial.error.mean())
-        self.summary = f"{moves} moves, error of the outputs {before:.3g} -> {after:.3g}"
+        self.errors = (before, float(trial.error.mean()))
 
 
 def insert_search(pipeline: Any, search: ExponentSearchPass) -> None:
