@@ -25,6 +25,7 @@ MAY_NAME_A_PASS = {
     "search/_crashes.py": "a sweep whose TQT leaves out crashed layers is the sweep still",
     "search/_lint.py": "TQT has limits, and two of its numbers are one step of a schedule",
     "search/_axes.py": "the split layers are an axis that grows layer by layer",
+    "search/swift.py": "its own order: what is cheap first, then TQT of what came out of it",
     "search/policies/": "the split layers are an axis; a calibration is judged together with TQT",
 }
 """By file or folder, why it names a pass and does not ask the table."""
