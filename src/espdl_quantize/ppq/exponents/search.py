@@ -9,9 +9,8 @@ from typing import Any
 
 import torch
 from esp_ppq.core import QuantizationStates
-from esp_ppq.quantization.optim import ParameterBakingPass
+from esp_ppq.quantization.optim import EspdlLUTFusionPass, ParameterBakingPass
 from esp_ppq.quantization.optim.base import QuantizationOptimizationPass
-from esp_ppq.quantization.optim.espdl_lut import EspdlLUTFusionPass
 from esp_ppq.quantization.optim.training import TrainingBasedPass
 from torch import Tensor
 
