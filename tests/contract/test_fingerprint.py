@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from espdl_quantize.contract import Origin, common_origin, load_contract
+from espdl_quantize.contract import Origin, Overrides, common_origin, load_contract
 from tests.contracts import CONFIG, EVALUATE, write_contract
 
 TARGETS = ("esp32s3", "esp32p4")
@@ -45,9 +45,13 @@ def test_a_version_of_esp_dl_changes_it_wherever_it_is_named(tmp_path: Path) -> 
     named = fingerprint(tmp_path, config={**CONFIG, "esp_dl_version": "3.3.9"})
     assert plain != named
     path = write_contract(tmp_path)
-    assert load_contract(path, TARGETS, esp_dl="3.3.9").fingerprint == named
+    assert load_contract(path, TARGETS, Overrides(esp_dl_version="3.3.9")).fingerprint == named
     path = write_contract(tmp_path, config={**CONFIG, "esp_dl_version": "3.2.0"})
-    assert load_contract(path, TARGETS, esp_dl="3.3.9").config.esp_dl == (3, 3, 9)
+    assert load_contract(path, TARGETS, Overrides(esp_dl_version="3.3.9")).config.esp_dl == (
+        3,
+        3,
+        9,
+    )
 
 
 def test_a_hash_sign_in_a_string_is_no_comment(tmp_path: Path) -> None:

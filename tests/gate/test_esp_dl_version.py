@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from espdl_quantize.contract import Overrides
 from espdl_quantize.core import SHELL
 from espdl_quantize.gate import STAGES, GateContext, GateOptions, GateReport, examine
 from espdl_quantize.iteration import captured
@@ -27,7 +28,7 @@ def examined(folder: Path, kind: str, version: str | None = None, **config: Any)
     )
     scratch = folder / "scratch"
     scratch.mkdir()
-    options = GateOptions(score=False, esp_dl_version=version)
+    options = GateOptions(score=False, overrides=Overrides(esp_dl_version=version))
     with captured(scratch / LOG):
         return examine(GateContext(path, scratch, options), STAGES)
 

@@ -14,8 +14,15 @@ import anyio
 import pytest
 from mcp.shared.exceptions import MCPError
 
+from espdl_quantize.core import UsageError
+from espdl_quantize.mcp._roots import Roots
+from espdl_quantize.mcp.job_tools import JobTools
+from espdl_quantize.mcp.jobs import JobStore
+from espdl_quantize.mcp.jobs.record import load as load_job
+from espdl_quantize.mcp.options import TuneOptions
 from espdl_quantize.report import certainty_lines
 from espdl_quantize.tuning import RecordedBackend, tune
+from tests.contracts import write_contract
 from tests.mcp.client import RECORDED, START, call, connect, job_of, read, record_of, refused, until
 
 pytestmark = pytest.mark.anyio
@@ -23,6 +30,24 @@ pytestmark = pytest.mark.anyio
 
 def is_past_the_baseline(job: dict[str, Any]) -> bool:
     return bool(job.get("progress", {}).get("iteration", 0) >= 1)
+
+
+async def test_another_chip_has_its_own_folder(root: Path, tmp_path: Path) -> None:
+    path = write_contract(root)
+    state = tmp_path / "state"
+    tools = JobTools(Roots([root]), JobStore(state, root, ("true",)))
+    ctx: Any = None
+    jobs = [
+        await tools.check_contract(ctx, contract=str(path), target="esp32p4", wait_seconds=0),
+        await tools.run_iteration(ctx, contract=str(path), target="esp32p4"),
+        await tools.tune(ctx, contract=str(path), target="ESP32S31", dry_run=True),
+    ]
+    given = [load_job(state / job.job_id).command for job in jobs]
+    assert all("--target=esp32p4" in each for each in given[:2])
+    assert str(root / "outputs-esp32p4" / "iter_0") in given[1]
+    assert {"--target=ESP32S31", str(root / "outputs-esp32s31")} <= set(given[2])
+    with pytest.raises(UsageError, match="its own chip"):
+        await tools.tune(ctx, target="esp32p4", options=TuneOptions(recorded="table.zip"))
 
 
 async def test_what_is_offered(root: Path) -> None:

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from espdl_quantize.api._results import CheckResult, Diff, Result
 from espdl_quantize.api.progress import Bar
-from espdl_quantize.contract import Batch, Contract, contract_of_objects, load_contract
+from espdl_quantize.contract import (
+    Batch,
+    Contract,
+    Overrides,
+    contract_of_objects,
+    load_contract,
+)
 from espdl_quantize.core import Engine, NoProgress, Strategy, UsageError
 from espdl_quantize.gate import STAGES, GateContext, GateOptions, examine
 from espdl_quantize.iteration import Prepared, RunOptions, captured, run_iteration
@@ -28,6 +34,8 @@ from espdl_quantize.tuning import (
     IsolatedBackend,
     RealBackend,
     TuneOptions,
+    check_chip,
+    default_outputs,
     parse_duration,
 )
 from espdl_quantize.tuning import tune as search
@@ -58,7 +66,7 @@ def check(
         calibration: a DataLoader, a list of batches, or a function that returns such a thing.
         evaluate: is given the graph and returns a number, or a dict of metrics; see
             :func:`forward`.
-        target: the chip, such as "esp32s3".
+        target: the chip, such as "esp32s3"; with a contract file, in the place of its own.
         score: call ``evaluate`` on the float model.
         progress: show the stages.
         more: as of :func:`tune`.
@@ -82,8 +90,8 @@ def check(
             context.prepared = Prepared(made, context.scratch)
         else:
             context.path = made
-            version = _version(more)
-            context.options = replace(context.options, esp_dl_version=version)
+            overrides = Overrides(target=target, esp_dl_version=_version(more))
+            context.options = replace(context.options, overrides=overrides)
         return CheckResult(examine(context, STAGES))
 
 
@@ -94,7 +102,7 @@ def tune(
     calibration: Any = None,
     evaluate: Evaluation | None = None,
     target: str | None = None,
-    outputs: str | Path = "outputs",
+    outputs: str | Path | None = None,
     iterations: int | None = None,
     time: str | float | None = None,
     strategy: str | None = None,
@@ -120,8 +128,9 @@ def tune(
             batch with more parts than the model has inputs, the first ones are the inputs.
         evaluate: is given the graph and returns a number, or a dict of metrics; see
             :func:`forward`.
-        target: the chip, such as "esp32s3".
-        outputs: the folder of the search.
+        target: the chip, such as "esp32s3"; with a contract file, in the place of its own.
+        outputs: the folder of the search; without it ``outputs``, or ``outputs-<target>`` where a
+            contract file is given another chip.
         iterations: how many this call may run.
         time: how long this call may take: seconds, or such as "20m" or "1h30m".
         strategy: whose rules decide the next step, "seed" or "swift"; None for that of the output
@@ -158,7 +167,7 @@ def tune(
         final=final,
     )
     run_options = RunOptions(seed=seed, engine=Engine(engine))
-    folder = Path(outputs).absolute()
+    folder = _folder(outputs, contract, target)
     with contextlib.ExitStack() as stack:
         bar = stack.enter_context(Bar()) if progress else None
         with captured(Path(os.devnull)):
@@ -167,7 +176,8 @@ def tune(
         if isinstance(made, Contract):
             backend = RealBackend(made, run_options)
         else:
-            backend = stack.enter_context(IsolatedBackend(made, run_options, esp_dl=_version(more)))
+            overrides = Overrides(target=target, esp_dl_version=_version(more))
+            backend = stack.enter_context(IsolatedBackend(made, run_options, overrides=overrides))
         ended = search(backend, folder, options, observer=bar, progress=bar)
     return Result.of(folder, (ended.category, ended.detail))
 
@@ -180,7 +190,7 @@ def quantize(
     calibration: Any = None,
     evaluate: Evaluation | None = None,
     target: str | None = None,
-    outputs: str | Path = "outputs",
+    outputs: str | Path | None = None,
     seed: int = 0,
     engine: str = Engine.FAST,
     progress: bool = True,
@@ -211,18 +221,20 @@ def quantize(
         SettingError: the setting is not valid.
         EspdlQuantizeError: the iteration failed; its folder says why.
     """
-    folder = Path(outputs).absolute()
+    folder = _folder(outputs, contract, target)
     with contextlib.ExitStack() as stack:
         bar: Any = stack.enter_context(Bar()) if progress else None
         with captured(Path(os.devnull)):
             made = _contract(contract, model, calibration, evaluate, target, more)
-            loaded = (
-                made
-                if isinstance(made, Contract)
-                else load_contract(made, target_names(), esp_dl=_version(more))
-            )
+            if isinstance(made, Contract):
+                loaded = made
+            else:
+                overrides = Overrides(target=target, esp_dl_version=_version(more))
+                loaded = load_contract(made, target_names(), overrides)
         chosen = _setting(setting, loaded.config.num_of_bits)
-        place = iteration_folder(folder, read_history(folder).next_id)
+        history = read_history(folder)
+        check_chip(history, loaded.config.target)
+        place = iteration_folder(folder, history.next_id)
         options = RunOptions(seed=seed, engine=Engine(engine))
         run_iteration(loaded, chosen, place, options, bar or NoProgress())
     history = read_history(folder)
@@ -274,6 +286,13 @@ def forward(graph: Any, batches: Iterable[Any], *, device: str = "cpu") -> Itera
     yield from forwards(graph, map(Batch.of, batches), device)
 
 
+def _folder(outputs: str | Path | None, contract: str | Path | None, target: str | None) -> Path:
+    """Return the output folder; of objects the chip is no second one."""
+    if outputs is None:
+        outputs = default_outputs(None if contract is None else target)
+    return Path(outputs).absolute()
+
+
 def _contract(
     contract: str | Path | None,
     model: Any,
@@ -288,10 +307,9 @@ def _contract(
         name for name, value in objects.items() if value is not None and name != _ESP_DL_VERSION
     ]
     if contract is not None:
-        if given or target is not None:
-            named = ", ".join([*given, *(["target"] if target is not None else [])])
+        if given:
             raise UsageError(
-                f"a contract file and {named} are given: the file says all of it",
+                f"a contract file and {', '.join(given)} are given: the file says all of it",
                 "give one of them",
             )
         return Path(contract).absolute()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from espdl_quantize.contract import Contract, load_contract
+from espdl_quantize.contract import NO_OVERRIDES, Contract, Overrides, load_contract
 from espdl_quantize.core import NoProgress, Progress, UsageError
 from espdl_quantize.iteration import RunOptions, captured
 from espdl_quantize.tuning import Backend, IsolatedBackend, RealBackend, parse_duration
@@ -43,8 +43,12 @@ class ProcessOptions:
         return cls(None if limit is None else parse_duration(limit), in_process)
 
 
-def load(path: Path, *, esp_dl: str | None = None) -> Contract:
+def load(path: Path, overrides: Overrides = NO_OVERRIDES) -> Contract:
     """Load a contract against the chips of the installed esp-ppq; what that prints is not seen.
+
+    Args:
+        path: of the contract.
+        overrides: what holds in place of the contract's own.
 
     Raises:
         ContractError: it does not load, or breaks the contract.
@@ -54,7 +58,18 @@ def load(path: Path, *, esp_dl: str | None = None) -> Contract:
 
     with captured(Path(os.devnull)):
         check_installation()
-        return load_contract(path, target_names(), esp_dl=esp_dl)
+        return load_contract(path, target_names(), overrides)
+
+
+def chip_of(outputs: Path) -> Overrides:
+    """Return the chip that a folder's iterations are of, in place of the contract's."""
+    from espdl_quantize.record import read_history
+
+    if not outputs.is_dir():
+        return NO_OVERRIDES
+    history = read_history(outputs)
+    records = [*reversed(history.scored), *reversed(history.iterations)]
+    return Overrides(target=next((each.target_chip for each in records if each.target_chip), None))
 
 
 @contextlib.contextmanager
@@ -81,7 +96,7 @@ def backend_of(
     process: ProcessOptions,
     progress: Progress | None = None,
     *,
-    esp_dl: str | None = None,
+    overrides: Overrides = NO_OVERRIDES,
 ) -> Iterator[Backend]:
     """Load the contract where its iterations will run; the end of the block ends that process.
 
@@ -90,11 +105,11 @@ def backend_of(
         InstallationError: esp-ppq is missing or lacks something.
     """
     if process.in_process:
-        yield RealBackend(load(contract, esp_dl=esp_dl), options)
+        yield RealBackend(load(contract, overrides), options)
         return
     with (
         _terminated_as_interrupted(),
-        IsolatedBackend(contract, options, process.limit, esp_dl=esp_dl) as backend,
+        IsolatedBackend(contract, options, process.limit, overrides=overrides) as backend,
     ):
         # Before anything is claimed or made for it.
         with (progress or NoProgress()).stage("load the contract"):

@@ -8,13 +8,14 @@ from typing import Any
 from espdl_quantize.cli._backend import load
 from espdl_quantize.cli._paths import whole
 from espdl_quantize.cli.terminal import say
+from espdl_quantize.contract import Overrides
 from espdl_quantize.core import Hint, Option, OutputFolderError, dumps
 from espdl_quantize.iteration import RunOptions
 from espdl_quantize.record import History, is_finished, iteration_number, read_history
 from espdl_quantize.report import lint
 from espdl_quantize.search import TimeEstimate, TimeModel, describe_changes
 from espdl_quantize.setting import Setting, baseline, load_setting, resolve, with_calibration
-from espdl_quantize.tuning import Backend, Preview, TuneOptions, preview
+from espdl_quantize.tuning import Backend, Preview, TuneOptions, check_chip, preview
 
 
 def preview_iteration(
@@ -23,7 +24,7 @@ def preview_iteration(
     setting_path: Path | None,
     options: RunOptions,
     *,
-    esp_dl: str | None,
+    overrides: Overrides,
     as_json: bool,
 ) -> None:
     """Print what ``run`` would run, with the rules applied and an estimate.
@@ -38,7 +39,7 @@ def preview_iteration(
     setting = baseline(num_of_bits=None) if setting_path is None else load_setting(setting_path)
     if number is not None:
         setting = setting.model_copy(update={"iteration_id": number})
-    contract = load(contract_path, esp_dl=esp_dl)
+    contract = load(contract_path, overrides)
     config = contract.config
     prepare_device(config.device)
     setting = with_calibration(setting, config.num_of_bits)
@@ -58,6 +59,8 @@ def preview_iteration(
     outputs = folder.parent
     there = outputs.is_dir()
     history = read_history(outputs) if there else History((), outputs)
+    if number is not None:
+        check_chip(history, config.target, but=folder)
     best = history.best
     warnings = list(resolved.warnings)
     if (

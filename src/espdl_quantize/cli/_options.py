@@ -25,6 +25,13 @@ EngineName = Annotated[
     Engine,
     typer.Option(help="The fast engine, or plain esp-ppq; 'engines' compares them on your model."),
 ]
+Target = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CHIP",
+        help="The chip in the place of the contract's, in an output folder of its own.",
+    ),
+]
 DryRun = Annotated[
     bool,
     typer.Option("--dry-run", help="Say what would be run and how long it takes; write nothing."),

@@ -17,6 +17,7 @@ from espdl_quantize.cli._options import (
     ContractPath,
     EspDlVersion,
     ProgressJson,
+    Target,
 )
 from espdl_quantize.cli._paths import whole, whole_if_given
 from espdl_quantize.cli._progress import shown
@@ -28,6 +29,7 @@ from espdl_quantize.core import SHELL, Finding, FindingKind, dumps
 def check(
     *,
     contract: ContractPath,
+    target: Target = None,
     no_score: Annotated[
         bool, typer.Option("--no-score", help="Do not call evaluate() on the float model.")
     ] = False,
@@ -43,6 +45,7 @@ def check(
 
     The score may take long; --no-score leaves it out.
     """
+    from espdl_quantize.contract import Overrides
     from espdl_quantize.gate import STAGES, GateContext, GateOptions, examine
     from espdl_quantize.iteration import captured
     from espdl_quantize.record import FLOAT_MISMATCH
@@ -55,7 +58,9 @@ def check(
         captured(Path(scratch) / LOG),
     ):
         options = GateOptions(
-            score=not no_score, allow_mismatch=allow_mismatch, esp_dl_version=esp_dl_version
+            score=not no_score,
+            allow_mismatch=allow_mismatch,
+            overrides=Overrides(target=target, esp_dl_version=esp_dl_version),
         )
         report = examine(GateContext(path, Path(scratch), options, progress), STAGES)
     if report.error is not None:

@@ -50,7 +50,7 @@ def final(
     evaluate where the search scored by evaluate_fast. Each model is quantized once more and held
     against the iteration's, byte for byte.
     """
-    from espdl_quantize.cli._backend import ProcessOptions, backend_of
+    from espdl_quantize.cli._backend import ProcessOptions, backend_of, chip_of
     from espdl_quantize.iteration import RunOptions
     from espdl_quantize.record import locked, read_history
     from espdl_quantize.report import final_lines, final_of
@@ -65,7 +65,9 @@ def final(
         raise EspdlQuantizeError(f"{outputs} has no iteration with a score", "run one first")
     with (
         shown(whole_if_given(progress_json), as_json=as_json) as progress,
-        backend_of(contract, RunOptions(), process, progress) as backend,
+        backend_of(
+            contract, RunOptions(), process, progress, overrides=chip_of(outputs)
+        ) as backend,
         locked(outputs),
     ):
         take_final(backend, history, progress, say_of(progress), again=again)

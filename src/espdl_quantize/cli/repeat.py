@@ -47,7 +47,7 @@ def repeat(
     A draw mixes all images that the loader gives, or resamples them where it gives few more than
     calibration reads. Draws lie in OUTPUT_DIR/repeat; what was interrupted goes on.
     """
-    from espdl_quantize.cli._backend import ProcessOptions, backend_of
+    from espdl_quantize.cli._backend import ProcessOptions, backend_of, chip_of
     from espdl_quantize.iteration import RunOptions
     from espdl_quantize.record import locked
     from espdl_quantize.setting import baseline, load_setting
@@ -60,7 +60,13 @@ def repeat(
     try:
         with (
             shown(whole_if_given(progress_json), as_json=as_json) as progress,
-            backend_of(contract, RunOptions(engine=engine), process, progress) as backend,
+            backend_of(
+                contract,
+                RunOptions(engine=engine),
+                process,
+                progress,
+                overrides=chip_of(outputs),
+            ) as backend,
             locked(outputs),
         ):
             assert isinstance(backend, AuxiliaryBackend)

@@ -23,6 +23,7 @@ from espdl_quantize.cli._options import (
     NoFloatScore,
     NoReuse,
     ProgressJson,
+    Target,
 )
 from espdl_quantize.cli._paths import whole, whole_if_given
 from espdl_quantize.cli._progress import shown
@@ -41,6 +42,7 @@ def run(
         Path,
         typer.Option(help="The iteration's folder, outputs/iter_<N>; 'compare' sees no other."),
     ],
+    target: Target = None,
     baseline: Annotated[
         bool, typer.Option("--baseline", help="esp-ppq's default setting and nothing else.")
     ] = False,
@@ -86,6 +88,7 @@ def run(
 ) -> None:
     """Quantize, analyse and score once; leaves a model and every artifact that explains it."""
     from espdl_quantize.cli import _backend
+    from espdl_quantize.contract import Overrides
     from espdl_quantize.iteration import RunOptions
     from espdl_quantize.record import iteration_number
     from espdl_quantize.setting import baseline as baseline_setting
@@ -108,11 +111,12 @@ def run(
         reuse=not no_reuse,
         test_values=test_values,
     )
+    overrides = Overrides(target=target, esp_dl_version=esp_dl_version)
     if dry_run:
         from espdl_quantize.cli._dry_run import preview_iteration
 
         preview_iteration(
-            contract, output_dir, setting, options, esp_dl=esp_dl_version, as_json=as_json
+            contract, output_dir, setting, options, overrides=overrides, as_json=as_json
         )
         return
     place = whole(output_dir).resolve()
@@ -123,9 +127,10 @@ def run(
     with (
         shown(whole_if_given(progress_json), as_json=as_json) as progress,
         _backend.backend_of(
-            whole(contract), options, process, progress, esp_dl=esp_dl_version
+            whole(contract), options, process, progress, overrides=overrides
         ) as backend,
     ):
+        check_beside(place, backend.facts.target_chip)
         record = backend.run(chosen, place, progress)
     if as_json:
         print(dumps(record.to_json()), end="")
@@ -133,6 +138,19 @@ def run(
         print_summary(record, output_dir)
     for note in _notes(chosen, place):
         print(f"note: {note}", file=sys.stderr)
+
+
+def check_beside(folder: Path, chip: str | None) -> None:
+    """Refuse a chip other than that of the iterations beside a folder that is to be one of them.
+
+    Raises:
+        OutputFolderError: they are of another chip.
+    """
+    from espdl_quantize.record import iteration_number, read_history
+    from espdl_quantize.tuning import check_chip
+
+    if iteration_number(folder) is not None and folder.parent.is_dir():
+        check_chip(read_history(folder.parent), chip, but=folder)
 
 
 def check_discipline(setting_path: Path, folder: Path) -> None:

@@ -18,9 +18,9 @@ from espdl_quantize.cli._options import (
     IterationLimit,
     NoFloatScore,
     NoReuse,
-    OutputFolder,
     ProgressJson,
     SearchByName,
+    Target,
 )
 from espdl_quantize.cli._paths import whole, whole_if_given
 from espdl_quantize.cli._progress import shown
@@ -32,7 +32,13 @@ def tune(
     contract: Annotated[
         Path | None, typer.Argument(metavar="USER_QUANT.PY", help="The contract module.")
     ] = None,
-    output_dir: OutputFolder = Path("outputs"),
+    output_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="The folder that holds iter_0; without it outputs, with --target outputs-CHIP."
+        ),
+    ] = None,
+    target: Target = None,
     iterations: Annotated[
         int | None,
         typer.Option(
@@ -104,10 +110,17 @@ def tune(
     from espdl_quantize.cli._backend import ProcessOptions, backend_of
     from espdl_quantize.cli._dry_run import preview_search
     from espdl_quantize.cli.search import search_and_print
+    from espdl_quantize.contract import Overrides
     from espdl_quantize.iteration import RunOptions
     from espdl_quantize.search import RankBy
     from espdl_quantize.search.policies import make_policy
-    from espdl_quantize.tuning import Budget, RecordedBackend, TuneOptions, parse_duration
+    from espdl_quantize.tuning import (
+        Budget,
+        RecordedBackend,
+        TuneOptions,
+        default_outputs,
+        parse_duration,
+    )
 
     options = TuneOptions(
         Budget(iterations, None if time is None else parse_duration(time)),
@@ -123,6 +136,9 @@ def tune(
         raise typer.BadParameter("give one of USER_QUANT.PY and --recorded TABLE.ZIP")
     if pace is not None and recorded is None:
         raise typer.BadParameter("--pace is of --recorded TABLE.ZIP")
+    if target is not None and recorded is not None:
+        raise typer.BadParameter("--target is of a contract; a recorded table has its chip")
+    output_dir = default_outputs(target) if output_dir is None else output_dir
     process = ProcessOptions.of(iteration_limit, in_process=in_process)
     explorer = make_policy(options.policy)
     if recorded is not None:
@@ -150,12 +166,13 @@ def tune(
         allow_mismatch=allow_mismatch,
         reuse=not no_reuse,
     )
+    overrides = Overrides(target=target, esp_dl_version=esp_dl_version)
     contract, place = whole(contract), whole(output_dir)
     progress_lines = whole_if_given(progress_json)
     with contextlib.ExitStack() as held:
         with shown(None, as_json=as_json or progress_lines is not None) as progress:
             backend = held.enter_context(
-                backend_of(contract, run_options, process, progress, esp_dl=esp_dl_version)
+                backend_of(contract, run_options, process, progress, overrides=overrides)
             )
         if dry_run:
             preview_search(backend, place, options, as_json=as_json, shown_as=output_dir)

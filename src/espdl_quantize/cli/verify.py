@@ -39,10 +39,13 @@ def verify(
     Exits with 1 where the bytes differ, a rule is broken, or integers come to something else.
     """
     from espdl_quantize.cli._backend import load
+    from espdl_quantize.contract import Overrides
     from espdl_quantize.iteration import verify_iteration
+    from espdl_quantize.record import read_record
 
     folder = whole(_iteration(output_dir))
-    loaded = load(whole(contract), esp_dl=esp_dl_version)
+    overrides = Overrides(target=read_record(folder).target_chip, esp_dl_version=esp_dl_version)
+    loaded = load(whole(contract), overrides)
     with contextlib.nullcontext(NoProgress()) if as_json else TerminalProgress() as progress:
         verification = verify_iteration(loaded, folder, samples, progress)
     if as_json:

@@ -11,7 +11,13 @@ from espdl_quantize.contract._batches import (
 from espdl_quantize.contract._blame import located
 from espdl_quantize.contract._config import InputSpec, QuantConfig, UnlabelledMetric
 from espdl_quantize.contract._faults import ContractFaultsError, Fault
-from espdl_quantize.contract._load import Contract, load_contract, require_file
+from espdl_quantize.contract._load import (
+    NO_OVERRIDES,
+    Contract,
+    Overrides,
+    load_contract,
+    require_file,
+)
 from espdl_quantize.contract._origin import Conflict, Origin, common_origin
 from espdl_quantize.contract._starter import ModelType, starter_contract, starter_from
 from espdl_quantize.contract.batch import Batch, first_samples, spread_samples
@@ -26,6 +32,7 @@ from espdl_quantize.contract.objects import contract_of_objects
 
 __all__ = [
     "FEW",
+    "NO_OVERRIDES",
     "Batch",
     "Conflict",
     "Contract",
@@ -38,6 +45,7 @@ __all__ = [
     "ModelFile",
     "ModelType",
     "Origin",
+    "Overrides",
     "QuantConfig",
     "UnlabelledMetric",
     "common_origin",

@@ -336,9 +336,11 @@ def parse_config(
             )
     target = values.get("target")
     if isinstance(target, str) and target not in known_targets:
+        close = difflib.get_close_matches(target, known_targets, n=2)
+        nearest = f", which looks like {' or '.join(map(repr, close))}" if close else ""
         faults["target"] = Fault(
             'QUANT_CONFIG["target"]',
-            _show(target),
+            f"{_show(target)}{nearest}",
             f"one of {', '.join(known_targets)}",
             '"esp32s3"',
         )

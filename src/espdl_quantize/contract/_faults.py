@@ -31,6 +31,7 @@ class ContractFaultsError(ContractError):
     """Every fault that was found in a contract, together.
 
     Attributes:
+        path: of the contract, or what else names it.
         faults: each on its own.
         rest: the contract with harmless values in the place of the faulty ones, a
             :class:`~espdl_quantize.contract.Contract`, so that what does not depend on them can be
@@ -40,7 +41,7 @@ class ContractFaultsError(ContractError):
     kind = "contract_faults"
 
     def __init__(self, path: str, faults: Sequence[Fault], rest: Any = None) -> None:
-        self.faults = tuple(faults)
+        self.path, self.faults = path, tuple(faults)
         self.rest = rest
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         super().__init__(f"{path} has {count}: " + "; ".join(str(fault) for fault in faults))

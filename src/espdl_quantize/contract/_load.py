@@ -26,6 +26,34 @@ from espdl_quantize.contract.surroundings import Surroundings
 from espdl_quantize.core import Command, ContractError, Hint
 
 
+@dataclass(frozen=True, kw_only=True)
+class Overrides:
+    """What the caller says in place of QUANT_CONFIG's own; None where that one holds.
+
+    Attributes:
+        target: the chip.
+        esp_dl_version: the version of ESP-DL on it.
+    """
+
+    target: str | None = None
+    esp_dl_version: str | None = None
+
+    def over(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a QUANT_CONFIG as it is with them."""
+        given = {key: value for key, value in vars(self).items() if value is not None}
+        return {**config, **given}
+
+    def change_chip(self, config: object) -> bool:
+        """Tell whether the chip is another one than that of a QUANT_CONFIG."""
+        if self.target is None or not isinstance(config, Mapping):
+            return False
+        stated = config.get("target")
+        return not isinstance(stated, str) or stated.lower() != self.target.lower()
+
+
+NO_OVERRIDES = Overrides()
+
+
 @dataclass(frozen=True)
 class Contract:
     """A validated contract: its configuration and the user's functions.
@@ -45,6 +73,7 @@ class Contract:
         surroundings: what holds while the contract's code runs.
         is_file: whether ``path`` is a file that a command can load it from; one that was made of
             objects has none.
+        target_given: whether the chip is another than QUANT_CONFIG's, because the caller said so.
     """
 
     path: Path
@@ -54,6 +83,7 @@ class Contract:
     fingerprint: str = ""
     surroundings: Surroundings = field(kw_only=True, compare=False, repr=False)
     is_file: bool = field(default=True, kw_only=True)
+    target_given: bool = field(default=False, kw_only=True)
 
     @property
     def model_name(self) -> str:
@@ -131,14 +161,14 @@ class Contract:
 
 
 def load_contract(
-    path: Path, known_targets: Sequence[str], *, esp_dl: str | None = None
+    path: Path, known_targets: Sequence[str], overrides: Overrides = NO_OVERRIDES
 ) -> Contract:
     """Load a contract and validate everything that can be checked without running the model.
 
     Args:
         path: the contract module.
         known_targets: chip names that the installed esp-ppq accepts.
-        esp_dl: the version of ESP-DL, in place of the contract's own.
+        overrides: what holds in place of QUANT_CONFIG's own.
 
     Raises:
         ContractError: the file is missing or does not load.
@@ -147,11 +177,31 @@ def load_contract(
     path = require_file(path)
     surroundings = Surroundings(path.parent)
     module = _load_module(path, surroundings)
-    payload = getattr(module, "QUANT_CONFIG", None)
-    if esp_dl is not None and isinstance(payload, Mapping):
-        vars(module)["QUANT_CONFIG"] = {**payload, "esp_dl_version": esp_dl}
-    contract = contract_of(module, path, known_targets, surroundings=surroundings)
-    return replace(contract, fingerprint=fingerprint(path, contract.config))
+    stated = getattr(module, "QUANT_CONFIG", None)
+    if isinstance(stated, Mapping):
+        # Its functions may read it, too.
+        vars(module)["QUANT_CONFIG"] = overrides.over(stated)
+    try:
+        contract = contract_of(module, path, known_targets, surroundings=surroundings)
+    except ContractFaultsError as error:
+        raise _as_given(error, overrides) from None
+    return replace(
+        contract,
+        fingerprint=fingerprint(path, contract.config),
+        target_given=overrides.change_chip(stated),
+    )
+
+
+def _as_given(error: ContractFaultsError, overrides: Overrides) -> ContractFaultsError:
+    """Say of a fault that it is not in the file, but was given by the caller."""
+    given = {name for name, value in vars(overrides).items() if value is not None}
+    faults = [
+        replace(fault, found=f"{fault.found} (given in place of the contract's own)")
+        if fault.name in given
+        else fault
+        for fault in error.faults
+    ]
+    return ContractFaultsError(error.path, faults, error.rest)
 
 
 def contract_of(

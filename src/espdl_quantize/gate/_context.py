@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from espdl_quantize.contract import Batch, Contract, Keeper, read_batches
+from espdl_quantize.contract import NO_OVERRIDES, Batch, Contract, Keeper, Overrides, read_batches
 from espdl_quantize.core import Engine, NoProgress, Progress
 from espdl_quantize.iteration import Prepared, Score, ScoreFacts
 from espdl_quantize.ppq import (
@@ -45,7 +45,7 @@ class GateOptions:
         seed: of every random generator.
         full_eval: score by evaluate even where the contract has an evaluate_fast.
         engine: quantizes the trial, and runs what is scored.
-        esp_dl_version: in place of the contract's own.
+        overrides: what holds in place of the contract's own.
     """
 
     score: bool = True
@@ -54,7 +54,7 @@ class GateOptions:
     seed: int = 0
     full_eval: bool = False
     engine: Engine = Engine.FAST
-    esp_dl_version: str | None = None
+    overrides: Overrides = NO_OVERRIDES
 
 
 @dataclass

@@ -86,6 +86,7 @@ def record_of(
         model_name=context.contract.model_name,
         target_chip=config.target,
         esp_dl_version=config.esp_dl_version,
+        target_given=context.contract.target_given,
         num_of_bits=config.num_of_bits,
         elapsed_seconds=round(elapsed, 3),
         elapsed_by_stage=dict(context.seconds),

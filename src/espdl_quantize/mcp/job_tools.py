@@ -40,11 +40,23 @@ from espdl_quantize.record.files import iteration_name
 from espdl_quantize.report import lint, look
 from espdl_quantize.search import Proposal, Stop
 from espdl_quantize.setting import Setting, baseline, parse_setting
-from espdl_quantize.tuning import parse_duration
+from espdl_quantize.tuning import default_outputs, parse_duration
 
 Ctx = Context[None, Any]
 Contract = Annotated[str, Field(description="Path of the contract module, user_quant.py.")]
 OutputDir = Annotated[str, Field(description="Output folder, which holds iter_0.")]
+Target = Annotated[
+    str | None,
+    Field(
+        max_length=40,
+        pattern=r"^[A-Za-z0-9_-]+$",
+        description="The chip, in place of the contract's; its own output folder.",
+    ),
+]
+OwnOutputDir = Annotated[
+    str | None,
+    Field(description="Output folder, which holds iter_0; else outputs, or outputs-<target>."),
+]
 Wait = Annotated[
     float,
     Field(
@@ -92,6 +104,7 @@ class JobTools:
             bool, Field(description="Go on where what esp-ppq reads is not the model.")
         ] = False,
         esp_dl_version: EspDlVersion = None,
+        target: Target = None,
         wait_seconds: Wait = 45,
     ) -> Job:
         """Check a contract: form, data, model, a trial quantization and the float model's score.
@@ -105,6 +118,7 @@ class JobTools:
         arguments = ["check", str(path), *([] if score else ["--no-score"])]
         arguments += ["--allow-mismatch"] if allow_mismatch else []
         arguments += esp_dl_arguments(esp_dl_version)
+        arguments += _target(target)
         job = await _in_thread(lambda: self._store.start("check_contract", arguments))
         return await self._wait(job, wait_seconds, ctx)
 
@@ -113,7 +127,8 @@ class JobTools:
         ctx: Ctx,
         *,
         contract: Contract,
-        output_dir: OutputDir = "outputs",
+        output_dir: OwnOutputDir = None,
+        target: Target = None,
         setting: SettingOrWord = "next",
         overwrite: Annotated[bool, Field(description="Replace a finished iteration.")] = False,
         dry_run: DryRun = False,
@@ -127,7 +142,7 @@ class JobTools:
         rules of the search first. Leaves <output_dir>/iter_<N>, or nothing where it is cancelled.
         """
         path = self._file(contract, "contract")
-        outputs = self._output(output_dir)
+        outputs = self._output(output_dir or str(default_outputs(target)))
         number = options.iteration
         if isinstance(setting, str) and setting.endswith(".json"):
             setting = await _in_thread(lambda: given_setting(setting, self._roots))
@@ -145,6 +160,7 @@ class JobTools:
             await _in_thread(lambda: _lint(outputs, chosen))
         arguments = ["run", str(path), "--output-dir", str(folder)]
         arguments += options.arguments("allow", "info", "native")
+        arguments += _target(target)
         arguments += flags_of(overwrite=overwrite, dry_run=dry_run)
         content = chosen.model_dump(exclude_none=True)
         writes = None if dry_run else outputs
@@ -160,7 +176,8 @@ class JobTools:
         contract: Annotated[
             str | None, Field(description="Path of the contract module, user_quant.py.")
         ] = None,
-        output_dir: OutputDir = "outputs",
+        output_dir: OwnOutputDir = None,
+        target: Target = None,
         iterations: Iterations | None = None,
         time: Annotated[
             Duration | None, Field(description="How long this call may take: 45m, 1h30m, 90s.")
@@ -179,9 +196,12 @@ class JobTools:
         recorded = options.recorded
         if (contract is None) == (recorded is None):
             raise UsageError("tune takes one of contract and options.recorded", "give one of them")
-        outputs = self._output(output_dir)
+        if recorded is not None and target is not None:
+            raise UsageError("a recorded table has its own chip", "leave out target")
+        outputs = self._output(output_dir or str(default_outputs(target)))
         arguments = ["tune", "--output-dir", str(outputs), f"--policy={options.policy}"]
         arguments += options.arguments("ignore_plateau")
+        arguments += _target(target)
         if contract is not None:
             arguments.append(str(self._file(contract, "contract")))
         if recorded is not None:
@@ -345,6 +365,10 @@ class JobTools:
         if outputs.exists() and not outputs.is_dir():
             raise UsageError(f"output_dir {path[:200]!r} is a file", "give the path of a folder")
         return outputs
+
+
+def _target(target: str | None) -> list[str]:
+    return [] if target is None else [f"--target={target}"]
 
 
 def _brief(job: Job) -> Job:

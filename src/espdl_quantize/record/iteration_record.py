@@ -205,6 +205,8 @@ class IterationRecord(Lenient):
     """The chip that was quantized for."""
     esp_dl_version: Text | None = None
     """The version of ESP-DL that it is for; null where none was named."""
+    target_given: bool = False
+    """Whether that is another chip than the contract's, by `--target`."""
     num_of_bits: Width | None = None
     """The contract's default width."""
     elapsed_seconds: Number = None

@@ -43,16 +43,19 @@ def early_finalize_command(outputs: Path, *, is_open: bool) -> str:
 def retry_command(iteration: Iteration) -> str:
     """Return the command that runs a failed iteration again, in its own folder."""
     folder = iteration.folder.resolve()
-    return _run_command(iteration.contract_path, folder, folder / SETTING)
+    return _run_command(iteration, folder, folder / SETTING)
 
 
 def next_command(history: History, iteration_id: int, setting: Path) -> str:
     """Return the command that runs a setting file as the next iteration of a folder."""
-    known = (row.contract_path for row in reversed(history.iterations) if row.contract_path)
+    known = (row for row in reversed(history.iterations) if row.contract_path)
     folder = history.folder.resolve() / iteration_name(iteration_id)
     return _run_command(next(known, None), folder, setting.resolve())
 
 
-def _run_command(contract: str | None, folder: Path, setting: Path) -> str:
-    parts = ["run", contract or CONTRACT, "--output-dir", folder, "--setting", setting]
+def _run_command(like: Iteration | None, folder: Path, setting: Path) -> str:
+    contract = CONTRACT if like is None else like.contract_path or CONTRACT
+    parts = ["run", contract, "--output-dir", folder, "--setting", setting]
+    if like is not None and like.target_given and like.target_chip:
+        parts += ["--target", like.target_chip]
     return f"{program()} {shlex.join(map(str, parts))}"

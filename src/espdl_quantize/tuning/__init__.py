@@ -10,6 +10,7 @@ from espdl_quantize.tuning._budget import (
 )
 from espdl_quantize.tuning._events import Observer, Status
 from espdl_quantize.tuning._final import take_final
+from espdl_quantize.tuning._guard import check_chip, default_outputs
 from espdl_quantize.tuning._isolated import IsolatedBackend
 from espdl_quantize.tuning._loop import tune
 from espdl_quantize.tuning._options import TuneOptions, TuneResult
@@ -42,8 +43,10 @@ __all__ = [
     "Table",
     "TuneOptions",
     "TuneResult",
+    "check_chip",
     "compare_draws",
     "confirm",
+    "default_outputs",
     "make_plan",
     "pack",
     "parse_duration",

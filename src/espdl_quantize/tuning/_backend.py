@@ -20,6 +20,7 @@ class BackendFacts:
         direction: whether a larger or a smaller value is better.
         model_name: of the model.
         target_chip: the chip it is quantized for.
+        target_given: that is another chip than the contract's, because the caller said so.
         contract_path: where the user's module lies.
         target: the value to reach.
         priority: the order of the levers.
@@ -43,6 +44,7 @@ class BackendFacts:
     contract_key: str | None = None
     num_of_bits: int | None = None
     budgets: Budgets | None = None
+    target_given: bool = False
 
 
 class Backend(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from espdl_quantize.core import Hint, Option, OutputFolderError
 from espdl_quantize.record import History
@@ -19,6 +20,7 @@ def check_folder(history: History, facts: BackendFacts) -> list[str]:
         OutputFolderError: the iterations are of another metric, model or chip.
     """
     notices = [warning.text for warning in history.warnings if warning.kind == "other-origin"]
+    check_chip(history, facts.target_chip)
     last = history.scored[-1] if history.scored else history.latest
     if last is None:
         return notices
@@ -57,6 +59,31 @@ def check_folder(history: History, facts: BackendFacts) -> list[str]:
     return notices
 
 
+def check_chip(history: History, chip: str | None, *, but: Path | None = None) -> None:
+    """Refuse a chip other than that of the folder's iterations.
+
+    Args:
+        history: of the output folder.
+        chip: that would be quantized for; None where nobody says.
+        but: the folder of an iteration that is about to be replaced.
+
+    Raises:
+        OutputFolderError: the iterations are of another chip.
+    """
+    others = [each for each in history.iterations if each.folder != but]
+    scored = [each for each in history.scored if each.folder != but]
+    last = scored[-1] if scored else others[-1] if others else None
+    if last is None or not last.target_chip or not chip or last.target_chip == chip:
+        return
+    raise OutputFolderError(
+        f"{history.folder} holds the iterations of another chip: {last.name} has target chip "
+        f"{str(last.target_chip)!r}, this run has {str(chip)!r}; their scores do not "
+        "compare",
+        Hint("give another ", Option.OUTPUT_DIR, ", or ")
+        + Hint(Option.TARGET.of(last.target_chip), " for the folder's chip"),
+    )
+
+
 def _pairs(history: History, facts: BackendFacts) -> Iterator[tuple[str, str | None, str | None]]:
     last = history.scored[-1] if history.scored else history.latest
     if last is None:
@@ -64,4 +91,8 @@ def _pairs(history: History, facts: BackendFacts) -> Iterator[tuple[str, str | N
     yield "primary_metric", history.metric, facts.metric
     yield "metric_direction", last.direction, facts.direction
     yield "model", last.model_name, facts.model_name
-    yield "target chip", last.target_chip, facts.target_chip
+
+
+def default_outputs(target: str | None) -> Path:
+    """Return the output folder where none is named; a chip of the caller's has one of its own."""
+    return Path("outputs" if target is None else f"outputs-{target.lower()}")

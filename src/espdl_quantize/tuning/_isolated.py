@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from espdl_quantize.contract import require_file
+from espdl_quantize.contract import NO_OVERRIDES, Overrides, require_file
 from espdl_quantize.core import Progress
 from espdl_quantize.iteration import RunOptions
 from espdl_quantize.record import Budgets, History, IterationRecord, read_history
@@ -32,7 +32,7 @@ class IsolatedBackend:
         limit: seconds that one iteration may take; None for ten times what was measured before,
             and ten minutes at least, as soon as anything was. The contract may take as long to
             load, where it is given.
-        esp_dl: the version of ESP-DL, in place of the contract's own.
+        overrides: what holds in place of the contract's own.
 
     Raises:
         ContractError: there is no such file.
@@ -44,14 +44,14 @@ class IsolatedBackend:
         options: RunOptions | None = None,
         limit: float | None = None,
         *,
-        esp_dl: str | None = None,
+        overrides: Overrides = NO_OVERRIDES,
     ) -> None:
         path = require_file(contract)
         # Of this process, so that nothing is left of a worker that is killed.
         self._scratch = tempfile.TemporaryDirectory(prefix="espdl-quantize-")
         self._runner = Runner(
             CONTRACT_JOB,
-            {"path": str(path), "scratch": self._scratch.name, "esp_dl": esp_dl},
+            {"path": str(path), "scratch": self._scratch.name, "overrides": asdict(overrides)},
             asdict(options or RunOptions()),
             describe_seconds,
             limit,

@@ -37,6 +37,7 @@ class RealBackend:
             direction=Direction(config.metric_direction),
             model_name=self._contract.model_name,
             target_chip=config.target,
+            target_given=self._contract.target_given,
             contract_path=self._contract.command_path,
             target=config.target_metric,
             priority=Priority(config.deploy_runtime_priority),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from espdl_quantize.contract import Contract, load_contract
+from espdl_quantize.contract import Contract, Overrides, load_contract
 from espdl_quantize.core import EspdlQuantizeError, Json, Progress
 from espdl_quantize.gate import examine_first
 from espdl_quantize.iteration import Prepared, RunOptions, captured, final_evaluator, run_staged
@@ -31,6 +31,7 @@ class ContractJob:
             "direction": config.metric_direction,
             "model_name": self._contract.model_name,
             "target_chip": config.target,
+            "target_given": self._contract.target_given,
             "contract_path": self._contract.command_path,
             "target": config.target_metric,
             "priority": config.deploy_runtime_priority,
@@ -57,13 +58,15 @@ class ContractJob:
         )
 
 
-def open_contract(path: str, scratch: str, esp_dl: str | None = None) -> ContractJob:
+def open_contract(
+    path: str, scratch: str, overrides: Mapping[str, str | None] | None = None
+) -> ContractJob:
     """Load a contract against the chips of the installed esp-ppq.
 
     Args:
         path: of the contract.
         scratch: a folder for what is needed only while the process lives; its parent removes it.
-        esp_dl: the version of ESP-DL, in place of the contract's own.
+        overrides: the fields of :class:`~espdl_quantize.contract.Overrides`.
 
     Raises:
         ContractError: it does not load, or breaks the contract.
@@ -71,5 +74,5 @@ def open_contract(path: str, scratch: str, esp_dl: str | None = None) -> Contrac
     """
     with captured(None):
         check_installation()
-        contract = load_contract(Path(path), target_names(), esp_dl=esp_dl)
+        contract = load_contract(Path(path), target_names(), Overrides(**overrides or {}))
         return ContractJob(contract, Path(scratch))

@@ -237,6 +237,7 @@ class Runner:
             contract_path=facts.get("contract_path"),
             model_name=facts.get("model_name"),
             target_chip=facts.get("target_chip"),
+            target_given=bool(facts.get("target_given")),
             metric=facts.get("metric"),
             direction=facts.get("direction"),
             target=facts.get("target"),

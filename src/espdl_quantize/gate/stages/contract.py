@@ -45,9 +45,7 @@ def load(context: GateContext) -> Iterator[Finding]:
         return
     check_installation()
     try:
-        context.contract = load_contract(
-            context.path, target_names(), esp_dl=context.options.esp_dl_version
-        )
+        context.contract = load_contract(context.path, target_names(), context.options.overrides)
     except ContractFaultsError as error:
         for fault in error.faults:
             yield Finding(
