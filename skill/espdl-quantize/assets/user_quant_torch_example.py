@@ -4,11 +4,13 @@ Keep imports light and heavy work inside the functions: this file is loaded for 
 Check it with: espdl-quantize check user_quant.py
 """
 
+from pathlib import Path
+
 import torch
 
 QUANT_CONFIG = {
     "model_type": "torch",
-    # One sample, without the batch dimension. Several inputs: a list of shapes.
+    # One sample, without the batch dimension. Several inputs: a dict of shapes by name, below.
     "input_shape": [3, 224, 224],
     "batch_size": 32,
     # Any chip that the installed esp-ppq accepts: esp32p4, esp32s3, c, ...
@@ -20,25 +22,36 @@ QUANT_CONFIG = {
     # The key of evaluate()'s dict that the search improves, and which way is better.
     "primary_metric": "top1",
     "metric_direction": "max",
-    # For a metric of which less is better, such as a loss: "min". Without labels, leave out
-    # evaluate() and both of these: the score is then the outputs' noise against the float model.
     # Stop as soon as this is reached; leave it out to search on.
     # "target_metric": 71.0,
 }
 
 
-def create_calib_dataloader():
-    """Return the calibration batches: images as the model takes them, without augmentation.
+DATA = Path(__file__).parent / "data"  # beside this file, wherever the command is run
 
-    They must not be among the images that evaluate() scores.
+
+def load_sample(file):
+    """Return one sample as the model takes it, without the batch dimension.
+
+    Calibration and scoring preprocess by this one function, and the chip has to do the same.
     """
-    # Paths relative to this file: Path(__file__).parent / "calibration"
-    images = torch.empty(0, 3, 224, 224)  # TODO: load and preprocess your calibration images
-    return torch.utils.data.DataLoader(images, batch_size=QUANT_CONFIG["batch_size"])
+    raise NotImplementedError("load and preprocess the file: a tensor [3, 224, 224]")
 
 
-# Several inputs, with "input_shape": {"image": [3, 224, 224], "state": [1, 64]} and
-# "batch_axis": {"state": 1}: each batch is a dict of tensors by those names.
+def create_calib_dataloader():
+    """Return the calibration batches, without augmentation.
+
+    They must not be among the samples that evaluate() scores.
+    """
+    files = sorted((DATA / "calibration").glob("*.jpg"))  # TODO: your calibration data
+    samples = [load_sample(file) for file in files]
+    return torch.utils.data.DataLoader(samples, batch_size=QUANT_CONFIG["batch_size"])
+
+
+# Several inputs: a sample is a dict of tensors by the names in QUANT_CONFIG, such as
+# "input_shape": {"image": [3, 224, 224], "scale": [1]}. Where the samples lie along another axis
+# than the first, "batch_axis": {"state": 1} says so. The graph takes a dict in evaluate(), too:
+#     executor.forward({name: value.to(device) for name, value in inputs.items()})
 
 
 # Needed only where the loader yields more than the model's input, such as (images, labels).
@@ -48,29 +61,50 @@ def create_calib_dataloader():
 
 
 def evaluate(quant_graph):
-    """Score the quantized graph on images that are not used for calibration.
+    """Score the quantized graph on samples that are not used for calibration.
 
-    It is called with the float graph too, so that both are scored on the same images.
+    It is called with the float graph too, so that both are scored on the same samples.
     """
     from esp_ppq.executor import TorchExecutor
 
-    executor = TorchExecutor(graph=quant_graph, device=QUANT_CONFIG["device"])
+    device = QUANT_CONFIG["device"]
+    executor = TorchExecutor(graph=quant_graph, device=device)
     right = []
-    for images, labels in load_test_batches():
-        logits = executor.forward(images.to(QUANT_CONFIG["device"]))[0]
+    for inputs, labels in load_test_batches():
+        logits = executor.forward(inputs.to(device))[0]
         right += (logits.argmax(dim=1).cpu() == labels).tolist()
-    # With one result per image, the search can tell a gain from noise; it may be left out.
+    # With one result per sample, the search can tell a gain from noise; it may be left out.
     return {"top1": 100.0 * sum(right) / len(right), "per_sample": right}
 
 
 def load_test_batches():
-    """Yield (images, labels) of held-out data."""
-    raise NotImplementedError("load your test images here")
+    """Return batches of (inputs, labels) of held-out data; here from data/test/LABEL/NAME.jpg."""
+    files = sorted((DATA / "test").glob("*/*.jpg"))  # TODO: your test data
+    if not files:
+        raise NotImplementedError(f"{DATA / 'test'} has no samples")
+    samples = [(load_sample(file), int(file.parent.name)) for file in files]
+    return torch.utils.data.DataLoader(samples, batch_size=QUANT_CONFIG["batch_size"])
 
 
-# Without evaluate(): samples that score and do not calibrate; else a quarter is held out.
+# A metric of which less is better, with "primary_metric": "error", "metric_direction": "min":
+# def evaluate(quant_graph):
+#     from esp_ppq.executor import TorchExecutor
+#
+#     executor = TorchExecutor(graph=quant_graph, device=QUANT_CONFIG["device"])
+#     errors = []
+#     for inputs, wanted in load_test_batches():
+#         found = executor.forward(inputs.to(QUANT_CONFIG["device"]))[0].cpu()
+#         errors += (found - wanted).abs().flatten(1).mean(dim=1).tolist()
+#     return {"error": sum(errors) / len(errors), "per_sample": errors}
+
+
+# No labels: leave out evaluate(), "primary_metric" and "metric_direction". The score is then how
+# far the outputs are from the float model's on samples that do not calibrate: a quarter of the
+# calibration data, or these.
 # def create_score_dataloader():
-#     ...
+#     files = sorted((DATA / "score").glob("*.jpg"))
+#     samples = [load_sample(file) for file in files]
+#     return torch.utils.data.DataLoader(samples, batch_size=QUANT_CONFIG["batch_size"])
 
 
 # Optional: a quicker score for use while searching.

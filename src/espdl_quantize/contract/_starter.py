@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Literal
@@ -51,13 +52,14 @@ def starter_from(model: str, contract: Path) -> str:
         )
     module, _, function = model.partition(":")
     name = module.rpartition(".")[2]
-    source = starter_contract("torch")
-    source = source.replace(
-        '"model_type": "torch",', f'"model_type": "torch",\n    "model_name": "{name}",'
-    )
-    return source.replace(
-        '    raise NotImplementedError("return your torch.nn.Module here")',
-        f"    from {module} import {function}\n\n    return {function}().eval()",
+    return _filled(
+        starter_contract("torch"),
+        {
+            '"model_type": "torch",': f'"model_type": "torch",\n    "model_name": "{name}",',
+            '    raise NotImplementedError("return your torch.nn.Module here")': (
+                f"    from {module} import {function}\n\n    return {function}().eval()"
+            ),
+        },
     )
 
 
@@ -72,42 +74,50 @@ def _of_onnx(file: Path, contract: Path) -> str:
         if each.shape is None
         or any(not isinstance(size, int) for at, size in enumerate(each.shape) if at != spec.axis)
     ]
+    shapes = _dict({spec.name: list(spec.shape) for spec in specs})
+    axes = {spec.name: spec.axis for spec in specs if spec.axis != 0}
     lines = [_comment(f"The file's outputs: {', '.join(declared.outputs)}.")]
     if open_sizes:
         lines.append(_comment(f"TODO: the file leaves sizes open: {', '.join(open_sizes)}."))
-    if len(specs) == 1 and specs[0].axis == 0:
-        lines.append(f'    "input_shape": {list(specs[0].shape)},')
-    else:
-        shapes = ", ".join(f"{_literal(spec.name)}: {list(spec.shape)}" for spec in specs)
-        lines.append(f'    "input_shape": {{{shapes}}},')
-        axes = ", ".join(f"{_literal(spec.name)}: {spec.axis}" for spec in specs if spec.axis != 0)
-        if axes:
-            lines.append("    # The axis that holds the samples; None for one that is for all.")
-            lines.append(f'    "batch_axis": {{{axes}}},')
-    # What is foreign goes in last: nothing is looked for in it.
-    source = _with_data(starter_contract("onnx"), specs)
+    is_plain = len(specs) == 1 and not axes
+    lines.append(f'    "input_shape": {list(specs[0].shape) if is_plain else shapes},')
+    if axes:
+        lines.append("    # The axis that holds the samples; None for one that is for all.")
+        lines.append(f'    "batch_axis": {_dict(axes)},')
+    parts = {
+        '"onnx_path": "model.onnx",': f'"onnx_path": {_literal(path)},',
+        '    "input_shape": [3, 224, 224],': "\n".join(lines),
+        '"model_type": "onnx",': f'"model_type": "onnx",\n    "model_name": {_literal(file.stem)},',
+    }
     batch = _fixed_batch(declared.inputs, specs)
     if batch > 1:
-        source = source.replace('"batch_size": 32,', f'"batch_size": {batch},')
-    source = source.replace('"onnx_path": "model.onnx",', f'"onnx_path": {_literal(path)},')
-    source = source.replace(
-        '"model_type": "onnx",', f'"model_type": "onnx",\n    "model_name": {_literal(file.stem)},'
-    )
-    return source.replace('    "input_shape": [3, 224, 224],', "\n".join(lines))
+        parts['"batch_size": 32,'] = f'"batch_size": {batch},'
+    sample = f"a tensor {list(specs[0].shape)}" if is_plain else f"a dict of tensors {shapes}"
+    unfilled = '"load and preprocess the file: a tensor [3, 224, 224]"'
+    parts[unfilled] = _literal(f"load and preprocess the file: {sample}")
+    if not is_plain:
+        parts["inputs.to(device))[0]\n"] = (
+            "{name: value.to(device) for name, value in inputs.items()})[0]\n"
+        )
+    if axes:
+        parts["def create_calib_dataloader"] = f"{_stacking(specs)}def create_calib_dataloader"
+        loader = 'DataLoader(samples, batch_size=QUANT_CONFIG["batch_size"]'
+        parts[f"    return torch.utils.data.{loader})"] = (
+            f"    return torch.utils.data.{loader}, collate_fn=stack)"
+        )
+    return _filled(starter_contract("onnx"), parts)
 
 
-def _with_data(source: str, specs: list[InputSpec]) -> str:
-    tensors = [f"torch.empty({', '.join(map(str, spec.batched(0)))})" for spec in specs]
-    if len(specs) == 1:
-        return source.replace("torch.empty(0, 3, 224, 224)", tensors[0])
-    pairs = zip(specs, tensors, strict=True)
-    named = ", ".join(f"{_literal(spec.name)}: {tensor}" for spec, tensor in pairs)
-    start = source.index("    images = torch.empty")
-    end = source.index("\n\n\n", start)
-    return (
-        f"{source[:start]}    # TODO: load your calibration data, a dict of the inputs per batch\n"
-        f"    return [{{{named}}}]{source[end:]}"
-    )
+def _filled(source: str, parts: Mapping[str, str]) -> str:
+    """Return a starter with parts of it replaced; nothing is looked for in what goes in."""
+    missing = [part for part in parts if part not in source]
+    if missing:
+        raise AssertionError(f"the starter has no {missing[0]!r}")
+    return re.sub("|".join(map(re.escape, parts)), lambda match: parts[match[0]], source)
+
+
+def _dict(values: Mapping[str | None, object]) -> str:
+    return f"{{{', '.join(f'{_literal(name)}: {value}' for name, value in values.items())}}}"
 
 
 def _literal(text: str | None) -> str:
@@ -122,6 +132,27 @@ def _literal(text: str | None) -> str:
 def _comment(text: str) -> str:
     """Return a line of comment that nothing in it can end."""
     return "    # " + "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+
+
+def _stacking(specs: Sequence[InputSpec]) -> str:
+    """Return a collate_fn for samples that do not all lie along the first axis."""
+    lines = []
+    for spec in specs:
+        name = _literal(spec.name)
+        made = (
+            f"samples[0][{name}]"
+            if spec.axis is None
+            else f"torch.stack([sample[{name}] for sample in samples], dim={spec.axis})"
+        )
+        lines.append(f"        {name}: {made},\n")
+    return (
+        "def stack(samples):\n"
+        '    """Make a batch: of each input, the samples along the axis that holds them."""\n'
+        "    if isinstance(samples[0], tuple):  # (inputs, label)\n"
+        "        inputs, labels = zip(*samples)\n"
+        "        return stack(inputs), torch.tensor(labels)\n"
+        f"    return {{\n{''.join(lines)}    }}\n\n\n"
+    )
 
 
 def _spec_of(declared: DeclaredInput) -> InputSpec:
