@@ -24,6 +24,10 @@ TOLERANCE = 1e-4
 """Relative error from which a rewrite counts as one that changes the numbers: a hundred times
 what the order of a sum costs a deep network in float32."""
 
+HALF_TOLERANCE = 0.05
+"""Relative error that numbers of 16 bits may make in a network: 2**-11 for each float16, 2**-8 for
+each bfloat16, and dozens of layers."""
+
 _LARGEST = 1 << 31
 """Bytes from which on protobuf writes no model, so that none can be verified."""
 
@@ -157,13 +161,15 @@ def _reference(
     try:
         if model.ByteSize() >= _LARGEST:
             raise ValueError("it has 2 GB or more")
+        narrow = model
         if convert_half:
             model = _copied(model)
             files.widen(model)
         run = OnnxRun(model)
         if files.batch_size_of(model, inputs) is None and mixes_samples(run, feeds):
             feeds = feeds.first()
-        return feeds, run(feeds.all()), []
+        outputs = run(feeds.all())
+        return feeds, outputs, _against_halves(narrow, feeds, outputs) if convert_half else []
     except Exception as error:
         finding = Finding(
             FindingKind.WARNING,
@@ -173,6 +179,29 @@ def _reference(
             f"it: {_first_line(error)}",
         )
         return feeds, None, [finding]
+
+
+def _against_halves(model: Any, feeds: Feeds, wide: Arrays) -> list[Finding]:
+    """Hold a file of 16 bits against itself in float32, where onnxruntime runs it as it is."""
+    try:
+        narrow = OnnxRun(model)(feeds.all())
+    except Exception:
+        # It has no kernels of many ops in these types; the wide file is then the reference alone.
+        return []
+    error = largest_error(list(wide.values()), list(narrow.values()))
+    if error <= HALF_TOLERANCE:
+        return []
+    return [
+        Finding(
+            FindingKind.WARNING,
+            "half_differs",
+            "the model",
+            f"in float32 the file gives other outputs than in its 16 bits, by {error:.2g} of their "
+            "norm: numbers leave the range of 16 bits in it",
+            "see that the float value is what you know of the model, or export it in float32",
+            figures={"error": error},
+        )
+    ]
 
 
 def _agrees(model: Any, feeds: Feeds, reference: Arrays) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,19 +60,15 @@ def refusals(model: Any, *, convert_half: bool) -> Iterator[Finding]:
             "give the float model that it was made of: what is searched is how to quantize that",
             figures={"ops": len(quantized)},
         )
-    halves = [each.name for each in model.graph.initializer if each.data_type in HALF]
-    halves += [
-        each.name
-        for each in (*graph_inputs(model), *model.graph.output)
-        if each.type.tensor_type.elem_type in HALF
-    ]
+    # A file of mixed precision may hold them behind a Cast alone.
+    halves = list(dict.fromkeys(name for name, _ in _halves(model)))
     if halves and not convert_half:
         yield Finding(
             FindingKind.FAULT,
             "half_precision",
             f"tensor {halves[0]!r}",
             f"the file has numbers of 16 bits (float16 or bfloat16): {len(halves)} constants, "
-            f"inputs or outputs, the first is {halves[0]!r}; esp-ppq computes in float32",
+            f"tensors or casts, the first is {halves[0]!r}; esp-ppq computes in float32",
             'set QUANT_CONFIG["convert_fp16"] to True to have them converted, or export the model '
             "in float32",
             figures={"tensors": len(halves)},
@@ -81,36 +78,58 @@ def refusals(model: Any, *, convert_half: bool) -> Iterator[Finding]:
 def widen(model: Any) -> list[str]:
     """Convert numbers of 16 bits to float32, everywhere; return what was converted."""
     changed = []
-    for graph in _graphs(model.graph):
-        for place, each in enumerate(graph.initializer):
-            if each.data_type in HALF:
-                wide = numpy_helper.to_array(each).astype(np.float32)
-                graph.initializer[place].CopyFrom(numpy_helper.from_array(wide, each.name))
-                changed.append(each.name)
-        for value in (*graph.input, *graph.output, *graph.value_info):
-            if value.type.tensor_type.elem_type in HALF:
-                value.type.tensor_type.elem_type = TensorProto.FLOAT
-                changed.append(value.name)
-        for node in graph.node:
-            for attribute in node.attribute:
-                if attribute.name in ("to", "dtype") and attribute.i in HALF:
-                    attribute.i = TensorProto.FLOAT
-                    changed.append(node.name)
-                elif attribute.HasField("t") and attribute.t.data_type in HALF:
-                    wide = numpy_helper.to_array(attribute.t).astype(np.float32)
-                    attribute.t.CopyFrom(numpy_helper.from_array(wide, attribute.t.name))
-                    changed.append(node.name)
+    for name, convert in list(_halves(model)):
+        convert()
+        changed.append(name)
     return changed
+
+
+def _halves(model: Any) -> Iterator[tuple[str, Callable[[], None]]]:
+    """Yield each place that states or holds numbers of 16 bits, and what converts it."""
+    for graph in _graphs(model.graph):
+        for each in graph.initializer:
+            if each.data_type in HALF:
+                yield each.name, functools.partial(_widen_tensor, each)
+        for value in (*graph.input, *graph.output, *graph.value_info):
+            kind = value.type.tensor_type
+            if kind.elem_type in HALF:
+                yield value.name, functools.partial(setattr, kind, "elem_type", TensorProto.FLOAT)
+        yield from _halves_of_nodes(graph.node)
+    for function in model.functions:
+        yield from _halves_of_nodes(function.node)
+        for node in function.node:
+            for graph in _graphs_of(node):
+                yield from _halves_of_nodes(graph.node)
+
+
+def _halves_of_nodes(nodes: Sequence[Any]) -> Iterator[tuple[str, Callable[[], None]]]:
+    for node in nodes:
+        for attribute in node.attribute:
+            name = node.name or node.output[0]
+            if attribute.name in ("to", "dtype", "output_dtype") and attribute.i in HALF:
+                yield name, functools.partial(setattr, attribute, "i", TensorProto.FLOAT)
+            elif attribute.HasField("t") and attribute.t.data_type in HALF:
+                yield name, functools.partial(_widen_tensor, attribute.t)
+
+
+def _widen_tensor(tensor: Any) -> None:
+    wide = numpy_helper.to_array(tensor).astype(np.float32)
+    tensor.CopyFrom(numpy_helper.from_array(wide, tensor.name))
 
 
 def _graphs(graph: Any) -> Iterator[Any]:
     yield graph
     for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from _graphs(attribute.g)
-            for inner in attribute.graphs:
-                yield from _graphs(inner)
+        yield from _graphs_of(node)
+
+
+def _graphs_of(node: Any) -> Iterator[Any]:
+    """Yield the branches and bodies of a node, and theirs."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield from _graphs(attribute.g)
+        for inner in attribute.graphs:
+            yield from _graphs(inner)
 
 
 def inlined(model: Any) -> Any:
