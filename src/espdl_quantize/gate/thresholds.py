@@ -42,6 +42,9 @@ class SanityThresholds:
     seconds_of_repeats: float = 5.0
     """Seconds for calling an evaluation again. A slower one is left off after a few forwards, and
     its noisy copy is not scored: the check is to stay quick."""
+    seconds_of_trial: float = 2.0
+    """Seconds up to which the trial is scored to the end. What fails later than on the first
+    samples ends the first iteration of a slower one, at which a search stops."""
     same_value: float = 1e-6
     """Relative difference of two scores of one graph on the same samples that is no more than the
     order in which a processor adds."""

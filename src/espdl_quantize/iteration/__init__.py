@@ -10,6 +10,7 @@ from espdl_quantize.iteration._score import (
     Score,
     facts_of,
     final_evaluator,
+    same_failure,
     score_float,
 )
 from espdl_quantize.iteration._signals import FloatOutputs, Watcher
@@ -33,6 +34,7 @@ __all__ = [
     "record_crash",
     "run_iteration",
     "run_staged",
+    "same_failure",
     "score_float",
     "verify_iteration",
 ]

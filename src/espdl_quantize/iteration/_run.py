@@ -42,8 +42,8 @@ from espdl_quantize.iteration._score import (
     final_evaluator,
     meter_of,
     resample,
-    score,
     score_float,
+    score_quantized,
 )
 from espdl_quantize.iteration._signals import FloatOutputs
 from espdl_quantize.iteration.auxiliary import auxiliary_facts, drawn
@@ -307,7 +307,7 @@ def _run_stages(context: Context) -> None:
         watch = meter_of(
             context.outputs, reference.key, quantized.graph, calibration, model.batch_axes
         )
-        context.scored = score(
+        context.scored = score_quantized(
             contract,
             quantized.graph,
             full=options.full_eval,

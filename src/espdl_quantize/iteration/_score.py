@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from espdl_quantize.contract import Contract, QuantConfig, located
-from espdl_quantize.core import ContractError, Hint, IterationError, Option, remedy_for, to_jsonable
+from espdl_quantize.core import (
+    ContractError,
+    Hint,
+    IterationError,
+    Option,
+    remedy_for,
+    to_jsonable,
+)
 from espdl_quantize.iteration._per_sample import (
     NEAR,
     PER_SAMPLE,
@@ -20,7 +28,13 @@ from espdl_quantize.iteration._per_sample import (
     take_vector,
 )
 from espdl_quantize.iteration._signals import SignalMeter, Watcher
-from espdl_quantize.ppq import describe_failure, reads_of, scrambled, watched
+from espdl_quantize.ppq import (
+    describe_failure,
+    reads_of,
+    scrambled,
+    unquantized,
+    watched,
+)
 from espdl_quantize.stats import DIGEST, FEWEST, replicate, replicated_interval
 
 Evaluator = Literal["evaluate", "evaluate_fast", "evaluate_final", "no_labels"]
@@ -99,6 +113,49 @@ def score(
         scored = score_with(contract, graph, "evaluate", make_watcher=make_watcher, known=known)
         warning = f"evaluate_fast failed, evaluate was used: {error.cause}"
         return replace(scored, warnings=(warning,))
+
+
+def score_quantized(contract: Contract, graph: Any, **how: Any) -> Score:
+    """Score a quantized graph as :func:`score` does; ``how`` is given to that.
+
+    Raises:
+        IterationError: evaluate raises, or returns no finite value of the primary metric.
+        ContractError: it never runs the graph, or it does the same where nothing is quantized in
+            the graph, so that no setting has a part in it.
+    """
+    try:
+        return score(contract, graph, **how)
+    except IterationError as error:
+        if not _fails_unquantized(contract, graph, error, how):
+            raise
+        raise ContractError(
+            f"{error.cause}; it fails so on a quantized graph even while nothing is quantized in "
+            "it: no setting can change that",
+            error.hint,
+        ) from error.__cause__
+
+
+def _fails_unquantized(
+    contract: Contract, graph: Any, error: IterationError, how: Mapping[str, Any]
+) -> bool:
+    """Tell whether an evaluation fails in the same way where the graph computes in floats."""
+    try:
+        with unquantized(graph):
+            score(contract, graph, **{**how, "make_watcher": None})
+    except IterationError as again:
+        return same_failure(again.cause, error.cause)
+    except Exception:
+        # What it would do without quantization is not known then.
+        return False
+    return False
+
+
+def same_failure(first: str, second: str) -> bool:
+    """Tell whether two failures say the same, wherever in memory their objects lie."""
+    return _ADDRESS.sub("", first) == _ADDRESS.sub("", second)
+
+
+_ADDRESS = re.compile(r"\b0x[0-9a-fA-F]+")
 
 
 def score_float(

@@ -36,6 +36,7 @@ from espdl_quantize.ppq._quantize import (
     quantize,
     seed_everything,
     simplified_ops_of,
+    unquantized,
 )
 from espdl_quantize.ppq._spill import is_spilling, spill, spill_batch, spilling_to
 from espdl_quantize.ppq._targets import (
@@ -114,6 +115,7 @@ __all__ = [
     "spill_batch",
     "spilling_to",
     "target_names",
+    "unquantized",
     "unsupported",
     "watched",
     "with_noise",

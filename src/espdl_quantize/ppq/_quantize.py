@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,19 @@ def seed_everything(seed: int) -> None:
     np.random.seed(seed)
     torch.manual_seed(seed)
     assign(When.SEEDED, _HASH_SEED)
+
+
+@contextlib.contextmanager
+def unquantized(graph: Any) -> Iterator[None]:
+    """Let a quantized graph compute in floats within the block; it is the same graph otherwise."""
+    ops = [op for op in graph.operations.values() if hasattr(op, "restore_quantize_state")]
+    for op in ops:
+        op.dequantize()
+    try:
+        yield
+    finally:
+        for op in ops:
+            op.restore_quantize_state()
 
 
 def simplified_ops_of(graph: Any) -> tuple[SimplifiedOp, ...]:

@@ -15,6 +15,7 @@ from espdl_quantize.gate.stages.score_sanity import (
     compare_trial,
     examine_score,
     repeat,
+    score_trial,
 )
 from espdl_quantize.gate.stages.trial import try_out
 
@@ -74,6 +75,12 @@ STAGES: tuple[GateStage, ...] = (
         subject="evaluate()",
         examine=repeat,
         needs=("scored", "score_facts"),
+    ),
+    GateStage(
+        name="score the trial",
+        subject="evaluate()",
+        examine=score_trial,
+        needs=("scored", "trial"),
     ),
     GateStage(
         name="examine the score",

@@ -15,7 +15,8 @@ from espdl_quantize.gate.repeats import Repeat, call_again
 from espdl_quantize.gate.stages.trial import quantize_trial
 from espdl_quantize.gate.statistics import ScoredInputs
 from espdl_quantize.gate.thresholds import SANITY
-from espdl_quantize.ppq import run_graph, with_noise
+from espdl_quantize.iteration import same_failure
+from espdl_quantize.ppq import run_graph, unquantized, with_noise
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -84,6 +85,64 @@ def repeat(context: GateContext) -> Iterator[Finding]:
             f"seed what {used}() draws, and break ties in a fixed order",
             figures=figures,
         )
+
+
+def score_trial(context: GateContext) -> Iterator[Finding]:
+    """Score the trial: an evaluation that knows float graphs alone would fail in every iteration.
+
+    The trial has seen a few samples, so that what its numbers alone break may be well in a whole
+    calibration: that is told by letting the same graph compute in floats.
+    """
+    if not context.contract.has_evaluate:
+        return
+    used = context.scored.used
+    failure = _failure_on_trial(context)
+    if not failure:
+        return
+    with unquantized(context.trial.graph):
+        is_structural = same_failure(_failure_on_trial(context), failure)
+    if is_structural:
+        message = (
+            f"{used}() scores the float model and fails on a quantized graph, even while nothing "
+            f"is quantized in it: {failure}"
+        )
+        remedy = (
+            f"fix {used}() in {context.contract.path.name}: the quantized graph has the same "
+            "inputs and outputs, and other ops: some are fused, and all have a config"
+        )
+    else:
+        message = (
+            f"{used}() scores the float model and fails on a trial that is quantized by a few "
+            f"samples: {failure}"
+        )
+        remedy = (
+            f"let {used}() return its worst value where there is nothing to score, such as no "
+            "detection: an iteration in which it fails has no score"
+        )
+    yield Finding(
+        # An evaluate_fast that fails is replaced by evaluate.
+        FindingKind.FAULT if is_structural and used == "evaluate" else FindingKind.WARNING,
+        "fails_on_quantized_graph",
+        f"{used}()",
+        message,
+        remedy,
+    )
+
+
+def _failure_on_trial(context: GateContext) -> str:
+    """Return why the evaluation fails on the trial's graph; empty where it does not."""
+    again = call_again(
+        context.contract,
+        context.scored.used,
+        context.trial.graph,
+        seed=context.options.seed,
+        axes=context.model.batch_axes,
+        whole=context.score_seconds <= SANITY.seconds_of_trial,
+        on_samples=_show(context),
+    )
+    if again.is_whole and again.value is not None and not math.isfinite(again.value):
+        return f"it returned {context.contract.config.primary_metric} = {again.value}"
+    return again.failure
 
 
 def _show(context: GateContext) -> Callable[[int], None]:
