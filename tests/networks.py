@@ -170,7 +170,7 @@ class _Gru(_Recurrent):
 
 
 class StatelessLstm(nn.Module):
-    """An LSTM as it is usually written, without an initial state: esp-ppq cannot quantize it."""
+    """An LSTM as it is usually written, without an initial state."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -17,8 +17,6 @@ from espdl_quantize.setting import parse_setting
 from espdl_quantize.tuning import Budget, RealBackend, TuneOptions, tune
 from tests.contracts import CONFIG, write_contract
 
-# Torch exports this LSTM with the batch of 1 in it, so that a batch is another model: allowed here,
-# where only the crash in training matters.
 MODEL = """import torch
     class Net(torch.nn.Module):
         def __init__(self):
@@ -59,7 +57,7 @@ def test_the_sweep_goes_on_without_the_block_that_esp_ppq_cannot_train(
 ) -> None:
     backend = RealBackend(
         load_contract(contract, target_names()),
-        RunOptions(engine=Engine.REFERENCE, allow_mismatch=True),
+        RunOptions(engine=Engine.REFERENCE),
     )
     tune(backend, tmp_path, TuneOptions(Budget(3), final=False))
     history = read_history(tmp_path)
@@ -89,7 +87,7 @@ def test_a_failure_in_a_pass_names_the_pass_and_its_block_and_stays_on_record(
     folder, loaded = tmp_path / "iter_0", load_contract(contract, target_names())
     correct = {"enabled": True, "block_size": 1, "steps": 1}
     setting = parse_setting({"iteration_id": 0, "bias_correct": correct})
-    options = RunOptions(engine=Engine.REFERENCE, allow_mismatch=True)
+    options = RunOptions(engine=Engine.REFERENCE)
     with pytest.raises(PassError) as caught:
         run_iteration(loaded, setting, folder, options, NoProgress())
     where = caught.value.failed_pass

@@ -266,11 +266,6 @@ FAILURES: dict[str, tuple[dict[str, Any], str, int]] = {
     "empty loader": ({"calibration": "return []"}, "not one batch", 3),
     "wrong shape": ({"config": {**CONFIG, "input_shape": [1, 28, 27]}}, "input_shape", 3),
     "no CUDA": ({"config": {**CONFIG, "device": "cuda"}}, "no CUDA device", 6),
-    "LSTM without a state": (
-        {"model": "from tests.networks import StatelessLstm\n    return StatelessLstm().eval()"},
-        "'/cells/LSTM' (LSTM)",
-        5,
-    ),
     "unsupported op": (
         {
             "model": "import torch\n"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Sequence
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,8 @@ from espdl_quantize.record.files import FLOAT_MODEL
 
 if TYPE_CHECKING:
     from espdl_quantize.ppq.misreadings import Misreading
-    from espdl_quantize.ppq.normalise import Rewrite
+    from espdl_quantize.ppq.normalise import Normalised, Rewrite
+    from espdl_quantize.ppq.onnx_runs import Feeds
 
 _SAMPLES = 2
 """Samples on which the rewrites of a model are verified."""
@@ -105,12 +107,11 @@ def prepare_float_model(contract: Contract, folder: Path, batch: Batch | None = 
     order = [value.name for value in graph_inputs(source)]
     specs = config.inputs if names is None else _in_order(config.inputs, names, order)
     declared = dict(zip(order, specs, strict=False))
-    normalised = normalise(
-        source,
-        declared,
-        Feeds.of(batch, order, batch_size_of(source, declared) or _SAMPLES),
-        convert_half=config.convert_fp16,
-    )
+    feeds = Feeds.of(batch, order, batch_size_of(source, declared) or _SAMPLES)
+    normalised = normalise(source, declared, feeds, convert_half=config.convert_fp16)
+    if config.model_type == "torch":
+        two = Feeds.of(batch, order, _SAMPLES) if batch.sample_count >= _SAMPLES else None
+        normalised = _with_batches(contract, normalised, declared, two) or normalised
     onnx.save(normalised.model, str(file))
     return FloatModel(
         file,
@@ -120,6 +121,57 @@ def prepare_float_model(contract: Contract, folder: Path, batch: Batch | None = 
         normalised.rewrites,
         normalised.findings,
     )
+
+
+_UNBATCHED = "the batch of one of the export stood in a Reshape, which mixed the samples of others"
+
+
+def _with_batches(
+    contract: Contract, exported: Normalised, inputs: Mapping[str, InputSpec], feeds: Feeds | None
+) -> Normalised | None:
+    """Export a torch model again where its export at batch 1 is another model for a batch.
+
+    Such as ``x.view(x.shape[0], -1)`` and ``x.flatten(2)`` become a Reshape to fixed sizes at batch
+    1. With an open batch they become sizes that are computed, and those are folded again.
+
+    Args:
+        contract: of the model.
+        exported: the export at batch 1.
+        inputs: what is known of each input, in the order of the file's.
+        feeds: two samples; None for random numbers.
+
+    Returns:
+        The model that takes batches; None where the first one does, or no other can be made.
+    """
+    import onnx
+
+    from espdl_quantize.ppq.normalise import Rewrite, computes_shapes, normalise, takes_batches
+    from espdl_quantize.ppq.onnx_runs import Feeds
+
+    if feeds is None:
+        axes = tuple(spec.axis for spec in inputs.values())
+        drawn = tuple(_random_inputs(list(inputs.values()), _SAMPLES))
+        feeds = Feeds.of(Batch(drawn, tuple(inputs), axes), list(inputs))
+    if all(spec.axis is None for spec in inputs.values()):
+        return None
+    try:
+        if takes_batches(exported.model, inputs, feeds):
+            return None
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / FLOAT_MODEL
+            _export_torch(contract, file, contract.config.input_names, open_batch=inputs)
+            again = normalise(onnx.load(str(file)), inputs, feeds)
+        if computes_shapes(again.model) and not computes_shapes(exported.model):
+            return None
+        if not takes_batches(again.model, inputs, feeds):
+            return None
+    except Exception:
+        # The model is as it was, and what it says of a batch is told by those who run it.
+        return None
+    rewrite = Rewrite(
+        "batch", tuple(output.name for output in again.model.graph.output), _UNBATCHED
+    )
+    return replace(again, rewrites=(rewrite, *again.rewrites))
 
 
 def _in_order(
@@ -263,7 +315,13 @@ def load_torch_model(contract: Contract) -> Any:
         return model.to(contract.config.device)
 
 
-def _export_torch(contract: Contract, file: Path, names: Sequence[str] | None) -> None:
+def _export_torch(
+    contract: Contract,
+    file: Path,
+    names: Sequence[str] | None,
+    open_batch: Mapping[str, InputSpec] | None = None,
+) -> None:
+    """Export at batch 1; with ``open_batch``, the inputs in the file's order, at any."""
     import torch
 
     from espdl_quantize.ppq.normalise import OPSET
@@ -284,6 +342,11 @@ def _export_torch(contract: Contract, file: Path, names: Sequence[str] | None) -
         ordered = [name for name in parameters if name in by_name]
         inputs = (by_name,)
         export = functools.partial(export, input_names=ordered)
+    if open_batch is not None:
+        axes = {
+            name: {spec.axis: "batch"} for name, spec in open_batch.items() if spec.axis is not None
+        }
+        export = functools.partial(export, input_names=list(open_batch), dynamic_axes=axes)
     # Torch's newer exporter renames ops and is not what esp-ppq uses; older versions lack the flag.
     if "dynamo" in inspect.signature(torch.onnx.export).parameters:
         export = functools.partial(export, dynamo=False)

@@ -6,6 +6,16 @@ what changes the numbers is not used.
 """
 
 from espdl_quantize.ppq.normalise._run import Normalised, Rewrite, normalise
+from espdl_quantize.ppq.normalise.batches import computes_shapes, takes_batches
 from espdl_quantize.ppq.normalise.files import OPSET, batch_size_of, widen
 
-__all__ = ["OPSET", "Normalised", "Rewrite", "batch_size_of", "normalise", "widen"]
+__all__ = [
+    "OPSET",
+    "Normalised",
+    "Rewrite",
+    "batch_size_of",
+    "computes_shapes",
+    "normalise",
+    "takes_batches",
+    "widen",
+]

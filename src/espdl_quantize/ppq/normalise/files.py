@@ -310,12 +310,16 @@ _SHAPE_INPUTS = {
 }
 
 
+_STATES = {"GRU": (5,), "LSTM": (5, 6)}
+"""Inputs that are initial states, which exporters compute as zeros of the batch's size."""
+
+
 def fold_shapes(model: Any, inputs: Mapping[str, InputSpec], feeds: Feeds) -> list[str]:
     """Compute shapes that the file computes of its inputs' shapes; return the nodes that read them.
 
     Each is computed for two batch sizes. Where both agree it is a constant; where one number of a
-    Reshape is the batch it becomes -1, and that of an Expand 1, which keeps the input's. What
-    depends on the batch in another way stays.
+    Reshape is the batch it becomes -1, and that of an Expand 1, which keeps the input's. Initial
+    states of zeros are left out. What depends on the batch in another way stays.
 
     Args:
         model: with an open batch.
@@ -338,7 +342,13 @@ def fold_shapes(model: Any, inputs: Mapping[str, InputSpec], feeds: Feeds) -> li
         for place in _SHAPE_INPUTS.get(node.op_type, ())
         if place < len(node.input) and node.input[place] in made & computed
     }
-    if not wanted:
+    states = {
+        node.input[place]: TensorProto.FLOAT
+        for node in model.graph.node
+        for place in _STATES.get(node.op_type, ())
+        if place < len(node.input) and node.input[place] in made & computed
+    }
+    if not wanted and not states:
         return []
     # A Reshape that takes what the rest leaves says by its output what that is.
     types = _element_types(model)
@@ -347,10 +357,16 @@ def fold_shapes(model: Any, inputs: Mapping[str, InputSpec], feeds: Feeds) -> li
         for node in model.graph.node
         if node.op_type == "Reshape" and node.input[1] in wanted
     }
-    run = OnnxRun(model, {**wanted, **whole})
+    run = OnnxRun(model, {**wanted, **states, **whole})
     two, three = (run(feeds.take([0] * size)) for size in (2, 3))
     changed = []
     for node in model.graph.node:
+        for place in _STATES.get(node.op_type, ()):
+            name = node.input[place] if place < len(node.input) else ""
+            if name in states and not two[name].any():
+                # That is what it begins with where it has none.
+                node.input[place] = ""
+                changed.append(node.name or node.output[0])
         for place in _SHAPE_INPUTS.get(node.op_type, ()):
             if place >= len(node.input) or node.input[place] not in wanted:
                 continue

@@ -29,6 +29,51 @@ def dropouts(graph: Graph) -> Iterator[str]:
         graph.bypass(node)
 
 
+def initial_states(graph: Graph) -> Iterator[str]:
+    """Give a GRU or LSTM that starts from nothing zeros that have the input's batch size.
+
+    esp-ppq's alignment pass reads the bias and the initial states by their places. Zeros of a fixed
+    size would be of a batch of one.
+    """
+    gates = {"GRU": 3, "LSTM": 4}
+    for node in graph.of_type(*gates):
+        states = (5, 6) if node.op_type == "LSTM" else (5,)
+        missing = [place for place in states if _is_zero(graph, node, place)]
+        shape = graph.shape(node.input[2])
+        if not missing or shape is None or attribute_of(node, "layout", 0) != 0:
+            continue
+        directions, _, hidden = shape
+        if not graph.has_input(node, 3):
+            count = 2 * gates[node.op_type] * hidden
+            bias = graph.add_constant("no_bias", np.zeros((directions, count), np.float32))
+            graph.set_input(node, 3, bias)
+        # The first number of the first step of each sample: [1, batch, 1].
+        places = [
+            graph.add_constant(name, np.array(value, np.int64))
+            for name, value in (("first", [0, 0]), ("second", [1, 1]), ("axes", [0, 2]))
+        ]
+        zeros = graph.add_constant("zeros", np.zeros((directions, 1, hidden), np.float32))
+        first = graph.fresh(f"{node.name}_first")
+        state = graph.fresh(f"{node.name}_zeros")
+        for place in missing:
+            graph.set_input(node, place, state)
+        graph.replace(
+            node,
+            [
+                graph.node("Slice", [node.input[0], *places], [first], node),
+                graph.node("Mul", [first, zeros], [state], node),
+                node,
+            ],
+        )
+        yield node.name
+
+
+def _is_zero(graph: Graph, node: NodeProto, place: int) -> bool:
+    """Tell whether a state is not there, or zeros of one batch size."""
+    value = graph.input_constant(node, place)
+    return not graph.has_input(node, place) or (value is not None and not value.any())
+
+
 def chains(graph: Graph) -> Iterator[str]:
     """Join the inputs of Sum, Mean, Max and Min two by two; esp-ppq takes no others."""
     pairwise = {"Sum": "Add", "Mean": "Add", "Max": "Max", "Min": "Min"}
