@@ -180,6 +180,7 @@ def test_a_contradiction_is_one_fault_in_its_own_words(
         ({"input_shape": [3, 32, 48]}, file_of(("x", [1, 3, "h", None]))),
         ({"input_shape": [3, 32, 48]}, ModelFile((DeclaredInput("x", "float", None),), ("y",))),
         ({"input_shape": [28], "batch_size": 16}, file_of(("row", [16, 28]))),
+        ({"input_shape": [28], "convert_fp16": True}, file_of(ROW, dtype="float16")),
         ({"input_shape": {"row": [28], "image": [3, 32, 48]}}, file_of(IMAGE, ROW)),
         ({"input_shape": [[28], [28]]}, file_of(("a", ["n", 28]), ("b", ["n", 28]))),
         (

@@ -409,6 +409,29 @@ SITUATIONS: dict[str, Situation] = {
         ["leave nothing behind"],
         score=True,
     ),
+    "evaluate() fails on quantized graphs alone": Situation(
+        torch_contract(
+            evaluate="assert not any(hasattr(op, 'config') for op in quant_graph.operations"
+            ".values()), 'float graphs alone'\n    " + EVALUATE,
+        ),
+        ["fails on a quantized graph, even while nothing is quantized", "float graphs alone"],
+        ["the same inputs and outputs, and other ops"],
+        score=True,
+    ),
+    "evaluate() fails on what the trial puts out": Situation(
+        torch_contract(
+            evaluate=_scoring(
+                "executor = TorchExecutor(graph=quant_graph, device='cpu'); "
+                "steps = executor.forward(images[:16])[0] * 2**12; "
+                "assert bool((steps != steps.round()).any()), 'no detection'"
+            )
+            + TOP1
+        ),
+        ["fails on a trial that is quantized by a few samples", "no detection"],
+        ["return its worst value"],
+        "warning",
+        score=True,
+    ),
     "shuffled labels": Situation(
         torch_contract(
             evaluate=_scoring("labels = torch.arange(256) % 10") + TOP1,
@@ -522,10 +545,43 @@ SITUATIONS: dict[str, Situation] = {
     "Gemm with a scalar bias": Situation(onnx_contract(_gemm()), kind=""),
     "LSTM without initial state": Situation(
         torch_contract(
-            model="from tests.networks import StatelessLstm; return StatelessLstm().eval()"
+            model="class Net(torch.nn.Module):\n"
+            "        def __init__(self):\n"
+            "            super().__init__()\n"
+            "            self.cells = torch.nn.LSTM(28, 12, batch_first=True)\n"
+            "        def forward(self, x):\n"
+            "            return self.cells(x.flatten(1, 2))[0].mean(1)\n"
+            "    torch.manual_seed(0)\n"
+            "    return Net().eval()"
         ),
-        ["no initial state"],
-        ["zeros"],
+        kind="",
+    ),
+    "a token that is expanded to the batch": Situation(
+        torch_contract(
+            model="class Token(torch.nn.Module):\n"
+            "        def forward(self, x):\n"
+            "            token = torch.ones(1, 1, 1, 28).expand(x.shape[0], -1, -1, -1)\n"
+            "            return torch.cat([token, x], 2).mean(2).flatten(1)\n"
+            "    return Token().eval()"
+        ),
+        ["runs on one calibration sample, and not on a batch of 16"],
+        ["calibrate with batch_size 1"],
+    ),
+    "a convolution of three dimensions": Situation(
+        torch_contract(
+            model="return torch.nn.Sequential(torch.nn.Unflatten(1, (1, 1)), "
+            "torch.nn.Conv3d(1, 2, 3, padding=1), torch.nn.Flatten()).eval()"
+        ),
+        ["Conv", "works in 3 dimensions"],
+        ["the layer of two dimensions"],
+    ),
+    "a convolution of two groups": Situation(
+        torch_contract(
+            model="return torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), "
+            "torch.nn.Conv2d(4, 4, 3, groups=2), torch.nn.Flatten()).eval()"
+        ),
+        ["2 groups of 4 channels"],
+        ["convolve each part by itself"],
     ),
     "calib_steps 1": Situation(
         torch_contract(config=CONFIG | {"calib_steps": 1}), ["calib_steps", "from 2"], ["16"]

@@ -1,10 +1,11 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from espdl_quantize.contract import Contract, load_contract
-from espdl_quantize.core import EXIT_CONTRACT, ContractError, IterationError
-from espdl_quantize.iteration._score import score, score_float
+from espdl_quantize.core import EXIT_CONTRACT, ContractError, EspdlQuantizeError, IterationError
+from espdl_quantize.iteration._score import score, score_float, score_quantized
 from tests.contracts import write_contract
 
 
@@ -49,6 +50,39 @@ def test_a_float_model_without_a_score_is_a_fault_of_the_contract(
     assert caught.value.exit_code == EXIT_CONTRACT
     # What evaluate returns does not depend on whether the graph is quantized; what it raises may.
     assert ("no_float_score" in caught.value.hint) == ("1 / 0" in evaluate)
+
+
+class _Op:
+    """What a graph is asked for to compute in floats, and back."""
+
+    is_quantized = True
+
+    def dequantize(self) -> None:
+        self.is_quantized = False
+
+    def restore_quantize_state(self) -> None:
+        self.is_quantized = True
+
+
+@pytest.mark.parametrize(
+    ("evaluate", "error"),
+    [
+        ("raise ValueError(f'no {object()!r} here')", ContractError),
+        ("return {'top1': float('nan')}", ContractError),
+        ("return {'top1': 1 / (1 - op.is_quantized)}", IterationError),
+        ("raise ValueError('quantized' if op.is_quantized else 'float')", IterationError),
+    ],
+)
+def test_whether_a_setting_has_a_part_in_a_failure_is_told(
+    tmp_path: Path, evaluate: str, error: type[EspdlQuantizeError]
+) -> None:
+    op = _Op()
+    of = contract(tmp_path, f"op = quant_graph.operations['op']\n    {evaluate}")
+    with pytest.raises(EspdlQuantizeError) as caught:
+        score_quantized(of, SimpleNamespace(operations={"op": op}), full=True)
+    assert type(caught.value) is error
+    assert op.is_quantized
+    assert ("no setting can change that" in caught.value.cause) == (error is ContractError)
 
 
 def test_the_line_that_raised_and_the_todo_are_named(tmp_path: Path) -> None:

@@ -34,15 +34,15 @@ def is_past_the_baseline(job: dict[str, Any]) -> bool:
 
 async def test_another_chip_has_its_own_folder(root: Path, tmp_path: Path) -> None:
     path = write_contract(root)
-    state = tmp_path / "state"
-    tools = JobTools(Roots([root]), JobStore(state, root, ("true",)))
+    store = JobStore(tmp_path / "state", root, ("true",))
+    tools = JobTools(Roots([root]), store)
     ctx: Any = None
     jobs = [
         await tools.check_contract(ctx, contract=str(path), target="esp32p4", wait_seconds=0),
         await tools.run_iteration(ctx, contract=str(path), target="esp32p4"),
         await tools.tune(ctx, contract=str(path), target="ESP32S31", dry_run=True),
     ]
-    given = [load_job(state / job.job_id).command for job in jobs]
+    given = [load_job(store._folder / job.job_id).command for job in jobs]
     assert all("--target=esp32p4" in each for each in given[:2])
     assert str(root / "outputs-esp32p4" / "iter_0") in given[1]
     assert {"--target=ESP32S31", str(root / "outputs-esp32s31")} <= set(given[2])

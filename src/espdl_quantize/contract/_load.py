@@ -178,7 +178,7 @@ def load_contract(
     surroundings = Surroundings(path.parent)
     module = _load_module(path, surroundings)
     stated = getattr(module, "QUANT_CONFIG", None)
-    if isinstance(stated, Mapping):
+    if overrides != NO_OVERRIDES and isinstance(stated, Mapping):
         # Its functions may read it, too.
         vars(module)["QUANT_CONFIG"] = overrides.over(stated)
     try:

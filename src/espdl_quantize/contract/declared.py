@@ -55,7 +55,9 @@ def contradictions(
         )
         for name in model.missing
     ]
-    found += [each for each in map(_of_dtype, model.inputs) if each is not None]
+    converted = _HALF if config.convert_fp16 else ()
+    types = (_of_dtype(each) for each in model.inputs if each.dtype not in converted)
+    found += [each for each in types if each is not None]
     names = config.input_names or names
     specs = config.inputs
     if names is not None and len(names) == len(specs):
@@ -76,13 +78,18 @@ def contradictions(
     return found
 
 
+_HALF = ("float16", "bfloat16")
+
+
 def _of_dtype(declared: DeclaredInput) -> Contradiction | None:
     if declared.dtype in ("float", "bool"):
         return None
     figures = {"input": declared.name, "dtype": declared.dtype}
     message = f"input {declared.name!r} of the ONNX file is {declared.dtype}, expected float"
-    if declared.dtype in ("float16", "bfloat16", "double"):
+    if declared.dtype in (*_HALF, "double"):
         hint = "convert the model to float32, or export it with float32 weights and inputs"
+        if declared.dtype in _HALF:
+            hint = f'set QUANT_CONFIG["convert_fp16"] to True, or {hint}'
         return Contradiction("input_is_no_float32", declared.name, message, hint, figures)
     if declared.dtype in ("uint8", "int8"):
         hint = (

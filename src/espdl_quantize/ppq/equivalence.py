@@ -113,8 +113,26 @@ def _compared(
     ):
         return Equivalence(findings=(*findings, _not_deterministic(wrong)))
     place = _first_difference(model, graph, _worst_sample(inputs, outputs, joined))
-    findings += _mismatch(wrong, place, reference)
+    is_of_batch = place is None and _agrees_alone(graph, inputs, model.device, joined)
+    findings += _mismatch(wrong, place, reference, is_of_batch=is_of_batch)
     return Equivalence(errors, tuple(findings), place.op if place else "")
+
+
+def _agrees_alone(graph: Any, inputs: Batch, device: str, wanted: Sequence[Any]) -> bool:
+    """Tell whether single samples give what the user's model gives for them in a batch."""
+    count = inputs.sample_count
+    for place in range(min(count, 4) if count > 1 else 0):
+        outputs = run_graph(graph, inputs.take([place]), device)
+        if not all(
+            any(
+                relative_error(_array(value), theirs.take([place], axis=axis)) <= LIMIT
+                for axis in range(theirs.ndim)
+                if theirs.shape[axis] == count
+            )
+            for value, theirs in zip(outputs, wanted, strict=True)
+        ):
+            return False
+    return count > 1
 
 
 @dataclass(frozen=True)
@@ -262,7 +280,7 @@ def _parting(edited: Graph, graph: Any, errors: Mapping[str, float]) -> Place | 
 
 
 def _mismatch(
-    wrong: Mapping[str, float], place: Place | None, reference: _Reference
+    wrong: Mapping[str, float], place: Place | None, reference: _Reference, *, is_of_batch: bool
 ) -> Iterator[Finding]:
     name, error = max(wrong.items(), key=lambda item: item[1])
     shown = "its shape or its infinities differ" if error == float("inf") else f"by {error:.3g}"
@@ -272,7 +290,18 @@ def _mismatch(
         f"{f'({shown})' if error == float('inf') else f'{shown} of its norm'} on the same samples, "
         f"{LIMIT:g} is allowed"
     )
-    if place is None:
+    if is_of_batch:
+        message += (
+            "; it gives each sample alone what the model does, and several at once something else: "
+            "the batch of one of the export is written into it"
+        )
+        remedy = (
+            'set "batch_size" to 1 in QUANT_CONFIG and score sample by sample; or write the model '
+            "without sizes of the batch, without loops over it, and without constants that are "
+            "expanded to it"
+        )
+        subject, op = f"output {name!r}", ""
+    elif place is None:
         # The file and esp-ppq agree: then the file is not the module.
         message += (
             "; esp-ppq computes the exported file rightly, so the export is not the module: "

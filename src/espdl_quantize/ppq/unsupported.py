@@ -127,9 +127,27 @@ def _lost_outputs(graph: Any) -> Iterator[_Fault]:
         )
 
 
+def _three_dimensional(graph: Any) -> Iterator[_Fault]:
+    """The exporter knows layouts of one and two dimensions (``layout_patterns.py``)."""
+    for op in graph.operations.values():
+        if op.type in ("Conv", "ConvTranspose", "AveragePool", "MaxPool"):
+            kernel = op.attributes.get("kernel_shape")
+            weight = op.inputs[1].value if "Conv" in op.type and op.num_of_input > 1 else None
+            count = len(kernel) if kernel else 0 if weight is None else weight.dim() - 2
+            if count > 2:
+                yield (
+                    op,
+                    "three_dimensional",
+                    f"it works in {count} dimensions, and ESP-DL's kernels in one or two",
+                    "put one of the dimensions into the channels or the batch, and use the layer "
+                    "of two dimensions",
+                )
+
+
 _RULES: tuple[Callable[[Any], Iterator[_Fault]], ...] = (
     _stateless,
     _scaled_gemm,
     _narrow_bias,
     _lost_outputs,
+    _three_dimensional,
 )

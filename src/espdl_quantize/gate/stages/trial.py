@@ -90,5 +90,21 @@ def _finding(fault: Fault, chip: str) -> Finding:
     where = f"op {fault.op!r} ({fault.op_type})" if fault.op else "the exported model"
     kind = FindingKind.WARNING if fault.rule in OF_SCALES else FindingKind.FAULT
     code = f"illegal_{fault.rule.replace(' ', '_')}"
-    hint = remedy_of(fault.op_type) if fault.rule == "op type" else ""
-    return Finding(kind, code, where, f"{where} is illegal on {chip}: {fault.cause}", hint)
+    message = f"{where} is illegal on {chip}: {fault.cause}"
+    return Finding(kind, code, where, message, _remedy(fault))
+
+
+def _remedy(fault: Fault) -> str:
+    if fault.rule == "op type":
+        return remedy_of(fault.op_type)
+    if fault.rule == "restriction" and "groups" in fault.cause:
+        return (
+            "use one group, or as many as there are channels; else split the channels, convolve "
+            "each part by itself, and join them"
+        )
+    if fault.rule in OF_SCALES:
+        return "see whether it is so after a whole calibration: the iteration says it again"
+    return (
+        "change the layer to what is expected, write it by other ops, or end the model before it "
+        "and compute the rest in the program on the chip and in evaluate()"
+    )
