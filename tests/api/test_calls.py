@@ -181,8 +181,8 @@ def batches() -> Iterator[Tensor]:
         ({"model": None}, UsageError, "model is missing"),
         ({"num_of_bits": 4}, ContractError, "num_of_bits"),
         ({"contract": "user_quant.py"}, UsageError, "all of it"),
-        ({"esp_dl_version": "3"}, ContractError, "no version of ESP-DL"),
-        ({"esp_dl_version": "1.0.0"}, ContractError, "needs 3.0.0 or later"),
+        ({"esp_dl_version": "3"}, ContractError, "expected a version of ESP-DL"),
+        ({"esp_dl_version": "1.0.0"}, ContractError, "three numbers from 3.0.0 on"),
         ({"esp_dl_version": 3.3}, EspdlQuantizeError, "esp_dl_version"),
     ],
 )

@@ -194,7 +194,7 @@ def test_a_constant_that_esp_ppq_leaves_in_the_other_order_is_named(
     assert len(found.integers.ops) > 5
 
 
-@pytest.mark.parametrize("kind", ["transformer", "lstm"])
+@pytest.mark.parametrize("kind", ["transformer"])
 def test_an_op_that_the_fast_engine_fails_at_is_run_by_esp_ppq(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
