@@ -56,6 +56,19 @@ def test_records_give_an_interval_and_paired_verdicts(tmp_path: Path) -> None:
     assert there(versus.high) - there(versus.low) < interval.high - interval.low
 
 
+def test_an_aggregate_may_go_by_the_order_of_the_samples(tmp_path: Path) -> None:
+    """As mAP does where scores are tied."""
+    ordered = (
+        "\ndef aggregate(records):\n"
+        "    return sum(n * r['said'] % 7 for n, r in enumerate(records)) / len(records)\n"
+    )
+    path = write_contract(tmp_path, evaluate=EVALUATE, extra=ordered, prelude="calls = []\n")
+    with Prepared(load_contract(path, ["esp32s3"])) as prepared:
+        record = run(prepared, tmp_path / "outputs/iter_0", baseline())
+    assert record.sample_count_from == "records"
+    assert not [each for each in record.warnings if "not the same metric" in each]
+
+
 def test_an_aggregate_of_another_metric_is_not_resampled(tmp_path: Path) -> None:
     other = "\ndef aggregate(records):\n    return 5.0\n"
     evaluate = EVALUATE.replace("aggregate(records)", "0.25")

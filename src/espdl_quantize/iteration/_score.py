@@ -405,6 +405,9 @@ def resample(contract: Contract, scored: Score) -> tuple[Any, Any, list[str]]:
     if records is None:
         return None, None, []
     metric, digests = contract.config.primary_metric, None
+    # As the evaluation had them: where scores are tied, and those of 8 bits are, the order of the
+    # samples has a say in a metric such as mAP.
+    given = records
     if watcher is not None and len(watcher.digests) == len(records):
         # An evaluation may come to the samples in another order each time.
         order = sorted(range(len(records)), key=lambda at: watcher.digests[at])
@@ -412,7 +415,7 @@ def resample(contract: Contract, scored: Score) -> tuple[Any, Any, list[str]]:
         joined = b"".join(watcher.digests[at] for at in order)
         digests = np.frombuffer(joined, np.uint8).reshape(-1, DIGEST)
     try:
-        whole = float(contract.call("aggregate", records))
+        whole = float(contract.call("aggregate", given))
     except Exception as error:
         return None, None, [f"aggregate() raised {describe_failure(error)}: no interval is known"]
     if not abs(whole - value) <= NEAR * max(abs(value), abs(whole)):
