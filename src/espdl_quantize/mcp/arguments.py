@@ -63,7 +63,7 @@ def _compact(schema: Any, definitions: Mapping[str, Any]) -> Any:
         made = {**_compact(choices[0], definitions), **made}
     elif choices:
         made["anyOf"] = [_compact(choice, definitions) for choice in choices]
-    if "enum" in made:
+    if "enum" in made or "const" in made:
         made.pop("type", None)
     if made.get("additionalProperties") is True:
         del made["additionalProperties"]
@@ -114,6 +114,8 @@ def _setting_schema() -> Schema:
     for name, section in properties.items():
         section.pop("propertyNames", None)
         fields = section.get("properties", {})
+        for one in (section, *section.get("items", {}).get("properties", {}).values()):
+            one["description"] = one["description"].partition(". ")[0].rstrip(".")
         if "enabled" in fields:
             fields["enabled"] = {"type": "boolean", "default": False}
         for one in fields.values():

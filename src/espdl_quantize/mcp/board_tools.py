@@ -16,7 +16,7 @@ from espdl_quantize.mcp.texts import shortened
 from espdl_quantize.record.files import LARGEST_ITERATION, iteration_name
 from espdl_quantize.report import record_log
 
-OutputDir = Annotated[str, Field(description="Output folder, which holds iter_0.")]
+OutputDir = Annotated[str, Field(description="Output folder.")]
 _SLOWEST = 10
 
 

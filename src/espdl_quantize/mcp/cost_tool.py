@@ -30,9 +30,7 @@ class CostTool:
     def cost(
         self,
         *,
-        output_dir: Annotated[
-            str, Field(description="Output folder, which holds iter_0.")
-        ] = "outputs",
+        output_dir: Annotated[str, Field(description="Output folder.")] = "outputs",
         iteration: Annotated[
             IterationNumber | Literal["best"] | None,
             Field(description="The N of iter_N, or 'best'; without it, every iteration."),

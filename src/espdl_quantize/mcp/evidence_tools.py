@@ -31,7 +31,7 @@ from espdl_quantize.search import (
     runtime_cost,
 )
 
-OutputDir = Annotated[str, Field(description="Output folder, which holds iter_0.")]
+OutputDir = Annotated[str, Field(description="Output folder.")]
 Number = Annotated[
     IterationNumber | Literal["best"],
     Field(description="The N of iter_N, or 'best'."),

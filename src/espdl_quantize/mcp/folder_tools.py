@@ -47,7 +47,7 @@ from espdl_quantize.report import lint as lint_folder
 from espdl_quantize.search import Open, Proposal, Stop
 from espdl_quantize.setting import load_setting, parse_setting
 
-OutputDir = Annotated[str, Field(description="Output folder, which holds iter_0.")]
+OutputDir = Annotated[str, Field(description="Output folder.")]
 Offset = Annotated[int, Field(ge=0, le=10**9, description="The first row or line.")]
 MaxCharacters = Annotated[
     int, Field(ge=1000, le=LARGEST_SIZE, description="At most so many are returned.")
