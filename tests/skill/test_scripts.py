@@ -65,7 +65,7 @@ def test_comparing_says_the_next_step_and_writes_it(tmp_path: Path) -> None:
     next_file = tmp_path / "next.json"
     done = script("compare_iterations.py", "--output-dir", tmp_path, "--write-next", next_file)
     assert done.returncode == 0, done.stderr
-    assert "phase: phase-3-residual, lever 3a-1" in done.stdout
+    assert "phase: phase-3-residual (one lever at a time), lever 3a-1" in done.stdout
     hint = json.loads((tmp_path / "comparison.json").read_text())["next_step_hint"]
     assert json.loads(next_file.read_text()) == hint["setting"]
     short = script("compare_iterations.py", "--output-dir", tmp_path, "--json", "--last", 2)
