@@ -10,7 +10,7 @@ from espdl_quantize.core import OutputFolderError
 from espdl_quantize.search import sweep_setting
 from espdl_quantize.tuning import Budget, TuneOptions, preview, tune
 from tests.cli.conftest import Command
-from tests.contracts import write_contract
+from tests.contracts import CONFIG, write_contract
 from tests.search.made_runs import SWEEP, swept, write_history
 from tests.tuning.fake_backend import FakeBackend
 
@@ -24,7 +24,7 @@ def listing(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 def test_an_iteration_is_told_with_its_rules_and_not_run(command: Command, tmp_path: Path) -> None:
-    contract = write_contract(tmp_path)
+    contract = write_contract(tmp_path, config={**CONFIG, "target": "esp32p4"})
     write_history(tmp_path / "outputs", swept(*SWEEP))
     setting = tmp_path / "s.json"
     setting.write_text(
@@ -43,7 +43,7 @@ def test_an_iteration_is_told_with_its_rules_and_not_run(command: Command, tmp_p
     done = command(*arguments, "--dry-run", "--allow", "--json")
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
-    assert told["target_chip"] == "esp32s3"
+    assert told["target_chip"] == "esp32p4"
     assert told["best_iteration"] == 2
     assert "steps" in told["changes_to_best"]
     assert any("lsq_optimization has parameters" in warning for warning in told["warnings"])

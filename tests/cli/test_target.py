@@ -56,7 +56,7 @@ def test_a_search_on_another_chip_has_its_own_folder(command: Command, tmp_path:
     assert verified.returncode == 0, verified.stderr
     assert "the rules of esp32p4" in verified.stdout
     assert command("final", path, "--output-dir", outputs).returncode == 0
-    repeated = command("repeat", path, "--output-dir", outputs, "--draws", "1", "--in-process")
+    repeated = command("repeat", path, "--output-dir", outputs, "--draws", "2", "--in-process")
     assert repeated.returncode == 0, repeated.stderr
     draw = next((outputs / "repeat").rglob("iteration_index.json"))
     assert json.loads(draw.read_text())["target_chip"] == "esp32p4"
