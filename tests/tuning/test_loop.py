@@ -373,7 +373,9 @@ def test_the_plan_is_refined_as_times_are_measured(tmp_path: Path) -> None:
 
     backend = FakeBackend()
     tune(backend, tmp_path, TuneOptions(Budget(6)), observer=Read(), clock=backend.clock)
-    fresh, measured, trained = plans
+    # Later ones come where the pace of an iteration has changed much.
+    fresh, measured, trained, *later = plans
+    assert len(later) <= 3
     assert fresh[0] == "  baseline: 1 iteration"
     assert "known once the baseline has run" in fresh[-1]
     assert "3 iterations, at least 3 min 0 s" in measured[0]
