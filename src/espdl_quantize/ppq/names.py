@@ -107,5 +107,6 @@ USED: tuple[tuple[str, str], ...] = (
     ("esp_ppq.quantization.optim.training", "TrainingBasedPass"),
     ("esp_ppq.quantization.qfunction", "PPQuantFunction"),
     ("esp_ppq.quantization.qfunction.linear", "PPQLinearQuantFunction"),
+    ("esp_ppq.utils.round", "ppq_tensor_round"),
 )
 """Module, and dotted name below it."""
