@@ -112,7 +112,7 @@ def test_whatever_a_contract_does_the_command_says_so(tmp_path: Path, way: str) 
     assert error["hint"]
     index = read(folder)
     assert (index["status"], index["error"]["cause"]) == ("failed", error["cause"])
-    assert index["error"]["stage"] == "score float model"
+    assert index["error"]["stage"] == "examine the contract"
     log = (folder / "console.log").read_text()
     assert ("once more with less memory" in log) is (way == "eats memory")
     assert index["reduced_memory"] is (way == "eats memory")

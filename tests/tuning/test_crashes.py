@@ -114,7 +114,7 @@ def test_a_lever_whose_pass_crashed_twice_alike_is_skipped_with_the_reason(tmp_p
     def fault(setting: Setting) -> PassError | None:
         return crash("equalization") if uses(setting, "equalization") else None
 
-    history = search(tmp_path, fault, budget=Budget(25), ignore_plateau=True).history
+    history = search(tmp_path, fault, budget=Budget(40), ignore_plateau=True).history
     assert len([row for row in history.iterations if uses(row.setting, "equalization")]) == 2
     again = trained("mse", equalization={"enabled": True, "opt_level": 1})
     broken = lint_setting(again, SearchState.of(history))

@@ -69,7 +69,7 @@ def from_esp_ppq_form(payload: Mapping[str, Any]) -> dict[str, Any]:
     differing = dict(_differing(payload, _defaults(), ""))
     fields: dict[str, Any] = {"iteration_id": 0}
     fields |= {key: payload[key] for key in _OWN if key in payload}
-    for spec in PASSES.values():
+    for spec in (spec for spec in PASSES.values() if not spec.own):
         is_on = bool(payload.get(spec.field))
         section = dict(_section(payload.get(spec.parameters, {}), spec))
         if is_on:
