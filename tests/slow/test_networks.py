@@ -61,6 +61,9 @@ def test_an_iteration_goes_through(kind: str, flow: str, target: str, tmp_path: 
     assert index["float_value"] < 1e-6
     assert 1e-6 < index["primary_value"] < 0.5
     wanted = ARTIFACTS - {"model.json", "model.native", "device.json"}
+    if kind == "transformer":
+        # No ESP-DL that was looked at has a kernel for its Attention: the cost is not known.
+        wanted -= {"chip_cost.json"}
     assert {entry.name for entry in folder.iterdir()} == wanted
     if flow == "onnx":
         assert contract.onnx_path.read_bytes() == before

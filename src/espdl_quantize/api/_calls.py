@@ -23,7 +23,7 @@ from espdl_quantize.core import Engine, NoProgress, Strategy, UsageError
 from espdl_quantize.gate import STAGES, GateContext, GateOptions, examine
 from espdl_quantize.iteration import Prepared, RunOptions, captured, run_iteration
 from espdl_quantize.ppq import check_installation, forwards, target_names
-from espdl_quantize.record import Iteration, iteration_folder, read_history
+from espdl_quantize.record import History, Iteration, iteration_folder, read_history
 from espdl_quantize.record.files import LOG
 from espdl_quantize.report import diff_folders
 from espdl_quantize.setting import Setting, baseline, load_setting, parse_setting
@@ -232,7 +232,7 @@ def quantize(
                 overrides = Overrides(target=target, esp_dl_version=_version(more))
                 loaded = load_contract(made, target_names(), overrides)
         chosen = _setting(setting, loaded.config.num_of_bits)
-        history = read_history(folder)
+        history = read_history(folder) if folder.is_dir() else History()
         check_chip(history, loaded.config.target)
         place = iteration_folder(folder, history.next_id)
         options = RunOptions(seed=seed, engine=Engine(engine))
