@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.policies import without_target
 from espdl_quantize.contract import load_contract
@@ -50,8 +51,8 @@ class _Remembering:
         """The real facts, with a target that nothing reaches."""
         return without_target(self._real.facts)
 
-    def run(self, setting: Setting, folder: Path, progress: Progress) -> IterationRecord:
-        """Replay or run."""
+    def run(self, setting: Setting, folder: Path, progress: Progress, **_: Any) -> IterationRecord:
+        """Replay, or run in full, since what is recorded serves every search."""
         recorded = self._recorded
         if recorded is not None and setting_key(setting) in recorded.table.settings:
             return recorded.run(setting, folder, progress)

@@ -11,6 +11,7 @@ import shutil
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -108,7 +109,7 @@ class FakeBackend:
             num_of_bits=8,
         )
 
-    def run(self, setting: Setting, folder: Path, progress: Progress) -> IterationRecord:
+    def run(self, setting: Setting, folder: Path, progress: Progress, **_: Any) -> IterationRecord:
         self.ran += 1
         with locked(folder.parent), staged(folder) as staging:
             recorded = iteration_folder(self.outputs, 2)

@@ -111,7 +111,7 @@ class FakeBackend:
     def clock(self) -> float:
         return self.seconds
 
-    def run(self, setting: Setting, folder: Path, progress: Any) -> IterationRecord:
+    def run(self, setting: Setting, folder: Path, progress: Any, **_: Any) -> IterationRecord:
         number = len(self.runs)
         self.runs.append(setting)
         self.seconds += seconds_of(setting)

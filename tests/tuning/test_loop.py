@@ -233,7 +233,7 @@ def test_nothing_with_a_score_is_an_error(tmp_path: Path) -> None:
 
 def test_a_failure_that_leaves_no_folder_ends_it(tmp_path: Path) -> None:
     class Refusing(FakeBackend):
-        def run(self, setting: Any, folder: Path, progress: Any) -> IterationRecord:
+        def run(self, setting: Any, folder: Path, progress: Any, **_: Any) -> IterationRecord:
             raise OutputFolderError("the folder is taken", "take another")
 
     with pytest.raises(OutputFolderError, match="taken"):

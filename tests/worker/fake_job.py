@@ -147,5 +147,5 @@ class FakeIsolatedBackend:
     def facts(self) -> BackendFacts:
         return BackendFacts(**self.runner.facts)
 
-    def run(self, setting: Any, folder: Path, progress: Progress) -> IterationRecord:
+    def run(self, setting: Any, folder: Path, progress: Progress, **_: Any) -> IterationRecord:
         return self.runner.run(setting, folder, progress, limit=self._limit)

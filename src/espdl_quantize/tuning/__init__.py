@@ -1,6 +1,6 @@
 """Runs a whole search by itself, on esp-ppq or on recorded iterations."""
 
-from espdl_quantize.tuning._backend import AuxiliaryBackend, Backend, BackendFacts, FlexibleBackend
+from espdl_quantize.tuning._backend import AuxiliaryBackend, Backend, BackendFacts
 from espdl_quantize.tuning._budget import (
     BUDGET_RULE,
     Budget,
@@ -29,7 +29,6 @@ __all__ = [
     "BackendFacts",
     "Budget",
     "Draws",
-    "FlexibleBackend",
     "IsolatedBackend",
     "Observer",
     "Plan",

@@ -54,8 +54,17 @@ class Backend(Protocol):
     def facts(self) -> BackendFacts:
         """What all iterations have in common."""
 
-    def run(self, setting: Setting, folder: Path, progress: Progress) -> IterationRecord:
+    def run(
+        self, setting: Setting, folder: Path, progress: Progress, **changed: Any
+    ) -> IterationRecord:
         """Run ``setting`` into ``folder``, which appears only when it is whole.
+
+        Args:
+            setting: what to run.
+            folder: where to.
+            progress: receives every stage.
+            changed: fields of :class:`espdl_quantize.iteration.RunOptions` that are other than
+                those of the search; a backend may pass over what it cannot change.
 
         Returns:
             The record of the iteration.
@@ -63,30 +72,6 @@ class Backend(Protocol):
         Raises:
             EspdlQuantizeError: the iteration failed. Where ``folder`` says so, too, it counts as
                 an iteration; where there is no folder, nothing was done.
-        """
-
-
-@runtime_checkable
-class FlexibleBackend(Backend, Protocol):
-    """A backend that can run one iteration in another way than the others."""
-
-    def run_with(
-        self, setting: Setting, folder: Path, progress: Progress, **changed: Any
-    ) -> IterationRecord:
-        """Run ``setting`` into ``folder`` as ``run`` does.
-
-        Args:
-            setting: what to run.
-            folder: where to.
-            progress: receives every stage.
-            changed: fields of :class:`espdl_quantize.iteration.RunOptions` that are other than
-                those of the search.
-
-        Returns:
-            The record of the iteration.
-
-        Raises:
-            EspdlQuantizeError: as of ``run``.
         """
 
 
@@ -112,16 +97,3 @@ class AuxiliaryBackend(Backend, Protocol):
         Raises:
             EspdlQuantizeError: it failed.
         """
-
-
-def run_step(
-    backend: Backend, setting: Setting, folder: Path, progress: Progress, **changed: Any
-) -> IterationRecord:
-    """Run ``setting`` with other options than the search's, where the backend knows of them.
-
-    Raises:
-        EspdlQuantizeError: as of ``run``.
-    """
-    if isinstance(backend, FlexibleBackend):
-        return backend.run_with(setting, folder, progress, **changed)
-    return backend.run(setting, folder, progress)

@@ -86,14 +86,10 @@ class IsolatedBackend:
         """The worker's number, where there is one."""
         return self._runner.pid
 
-    def run(self, setting: Setting, folder: Path, progress: Progress) -> IterationRecord:
-        """Run one iteration."""
-        return self.run_with(setting, folder, progress)
-
-    def run_with(
+    def run(
         self, setting: Setting, folder: Path, progress: Progress, **changed: Any
     ) -> IterationRecord:
-        """Run one iteration with other options."""
+        """Run one iteration."""
         limit = self._limit
         if limit is None and folder.parent.is_dir():
             limit = derived_limit(read_history(folder.parent), setting)

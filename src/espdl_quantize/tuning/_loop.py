@@ -34,7 +34,7 @@ from espdl_quantize.search import (
 )
 from espdl_quantize.search.policies import Policy, make_policy
 from espdl_quantize.setting import canonical
-from espdl_quantize.tuning._backend import AuxiliaryBackend, Backend, run_step
+from espdl_quantize.tuning._backend import AuxiliaryBackend, Backend
 from espdl_quantize.tuning._budget import SearchInterrupt, Spent
 from espdl_quantize.tuning._events import Observer, Status
 from espdl_quantize.tuning._final import take_final
@@ -274,7 +274,7 @@ class Search:
         try:
             folder = self._outputs.resolve() / f"iter_{number}"
             changed = {"strategy": state.options.strategy, "analyse": not proposal.is_lean}
-            run_step(self._backend, proposal.setting, folder, self._progress, **changed)
+            self._backend.run(proposal.setting, folder, self._progress, **changed)
         except EspdlQuantizeError as error:
             failure = error
         history = self.history()

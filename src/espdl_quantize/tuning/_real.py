@@ -47,14 +47,10 @@ class RealBackend:
             budgets=budgets_of(config),
         )
 
-    def run(self, setting: Setting, folder: Path, progress: Progress) -> IterationRecord:
-        """Run one iteration."""
-        return self.run_with(setting, folder, progress)
-
-    def run_with(
+    def run(
         self, setting: Setting, folder: Path, progress: Progress, **changed: Any
     ) -> IterationRecord:
-        """Run one iteration with other options."""
+        """Run one iteration."""
         return run_iteration(
             self._contract,
             setting,

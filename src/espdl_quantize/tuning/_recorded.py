@@ -85,11 +85,7 @@ class RecordedBackend:
         """Return the seconds that the iterations took when they were recorded."""
         return self._seconds
 
-    def run(self, setting: Setting, folder: Path, progress: Progress) -> IterationRecord:
-        """Write the recorded iteration under this number and rationale."""
-        return self.run_with(setting, folder, progress)
-
-    def run_with(
+    def run(
         self,
         setting: Setting,
         folder: Path,
@@ -98,7 +94,7 @@ class RecordedBackend:
         strategy: Strategy | None = None,
         **_: Any,
     ) -> IterationRecord:
-        """Do the same in the name of a strategy; the rest is as it was recorded."""
+        """Write the recorded iteration under this number, rationale and strategy."""
         key = setting_key(setting)
         if key not in self.table.settings:
             raise SettingError(
