@@ -101,7 +101,7 @@ def run_one(
     log = folder / "job.log"
     last = log.read_text(encoding="utf-8", errors="replace").strip()[-300:] if log.is_file() else ""
     why = f"its process ended with exit code {process.returncode}: {' '.join(last.split())}"
-    return Result(network.name, strategy, seconds, clock, error=why, took=time.monotonic() - begun)
+    return Result.of(job, error=why, took=time.monotonic() - begun)
 
 
 def _follow(
@@ -115,18 +115,18 @@ def _follow(
     try:
         for line in process.stdout:
             try:
-                told: dict[str, Any] = json.loads(line)
+                message: dict[str, Any] = json.loads(line)
             except ValueError:
                 continue
-            if "result" in told:
-                found = Result.from_json(told["result"])
-            elif "note" in told:
-                _say(f"  {label}: {told['note']}")
+            if "result" in message:
+                found = Result.from_json(message["result"])
+            elif "note" in message:
+                _say(f"  {label}: {message['note']}")
             else:
-                best = "none" if told["best"] is None else f"{told['best']:.4g}"
+                best = "none" if message["best"] is None else f"{message['best']:.4g}"
                 _say(
-                    f"  {label}: {told['seconds']:.0f} of {seconds:.0f} s, "
-                    f"{told['iterations']} scored, best {best}"
+                    f"  {label}: {message['seconds']:.0f} of {seconds:.0f} s, "
+                    f"{message['iterations']} scored, best {best}"
                 )
         process.wait()
     finally:

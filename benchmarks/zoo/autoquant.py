@@ -15,15 +15,15 @@ import torch
 from esp_ppq.autoquant import AutoQuantSearchSetting, espdl_auto_quantize_onnx
 
 from benchmarks.zoo.clock import Clock, TimeUpError
-from benchmarks.zoo.job import Evaluations, Told, short
+from benchmarks.zoo.job import Evaluations, Messages, short
 from benchmarks.zoo.networks import Job
-from benchmarks.zoo.results import NOTHING, Incumbent, Result, Score
+from benchmarks.zoo.results import Incumbent, Result, Score
 from espdl_quantize.chip.cost import cost_of
 from espdl_quantize.contract import Contract
 from espdl_quantize.core import Direction, EspdlQuantizeError
 
 
-def search(job: Job, evaluations: Evaluations, told: Told) -> Result:
+def search(job: Job, evaluations: Evaluations, send: Messages) -> Result:
     """Run AutoQuant for the time."""
     contract, folder = evaluations.contract, Path(job.folder)
     config = contract.config
@@ -48,7 +48,7 @@ def search(job: Job, evaluations: Evaluations, told: Told) -> Result:
                     final = evaluations.score(contract.call("evaluate_final", graph))
                 search_score = evaluations.score(returned) or Score(value)
                 incumbents.append(Incumbent(last, str(len(scored) - 1), search_score, final))
-            told(seconds=last, iterations=len(scored), best=incumbents[-1].search.value)
+            send(seconds=last, iterations=len(scored), best=incumbents[-1].search.value)
 
         clock.outside(note)
         return value, {}
@@ -84,24 +84,7 @@ def search(job: Job, evaluations: Evaluations, told: Told) -> Result:
         ended = f"failed: {error}"
     # None of them changed a word of what was found before.
     named = [_named(each, runs, config.target) for each in incumbents]
-    if named:
-        error = ""
-    elif not error:
-        error = f"{NOTHING} {job.seconds:.0f} s"
-    return Result(
-        job.network,
-        job.strategy,
-        job.seconds,
-        job.clock,
-        chip=config.target,
-        metric=evaluations.metric,
-        higher=higher,
-        incumbents=tuple(named),
-        iterations=len(scored),
-        took=last,
-        ended=ended,
-        error=error,
-    )
+    return evaluations.result(job, named, error, iterations=len(scored), took=last, ended=ended)
 
 
 def _onnx(contract: Contract, folder: Path) -> Path:

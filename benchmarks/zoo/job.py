@@ -13,13 +13,16 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
 from benchmarks.zoo.clock import CPU, count_processor_time
 from benchmarks.zoo.networks import Job
-from benchmarks.zoo.results import Result, Score
+from benchmarks.zoo.results import NOTHING, Incumbent, Result, Score
 from espdl_quantize.contract import Contract, load_contract
+from espdl_quantize.core import Direction
 from espdl_quantize.iteration import captured
 from espdl_quantize.ppq import target_names
 
@@ -66,6 +69,19 @@ class Evaluations:
         fitting = (each for each in kept if value is None or each.get(self.metric) == value)
         return next(fitting, None)
 
+    def result(self, job: Job, incumbents: Sequence[Incumbent], error: str, **more: Any) -> Result:
+        """Return the result of a search; an error counts only where no model was scored."""
+        config = self.contract.config
+        return Result.of(
+            job,
+            chip=config.target,
+            metric=self.metric,
+            higher=config.metric_direction == Direction.MAX,
+            incumbents=tuple(incumbents),
+            error="" if incumbents else error or f"{NOTHING} {job.seconds:.0f} s",
+            **more,
+        )
+
     def score(self, returned: dict[str, Any] | None) -> Score | None:
         """Return the score of what a function returned."""
         if returned is None:
@@ -74,7 +90,7 @@ class Evaluations:
             return Score.of(returned, self.metric, self._aggregate)
 
 
-class Told:
+class Messages:
     """Writes lines for the process that waits."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -116,7 +132,7 @@ def _version(package: str) -> str:
     return version(package)
 
 
-def run(job: Job, told: Told) -> Result:
+def run(job: Job, send: Messages) -> Result:
     """Run a job; a failure is a result, too."""
     contract = load_contract(Path(job.contract), target_names())
     evaluations = Evaluations(contract)
@@ -125,9 +141,9 @@ def run(job: Job, told: Told) -> Result:
     else:
         from benchmarks.zoo.tuned import search
     started = machine()
-    result = search(job, evaluations, told)
+    result = search(job, evaluations, send)
     load = [started["load"], round(os.getloadavg()[0], 2)]
-    return Result(**{**vars(result), "machine": {**started, "load": load}})
+    return replace(result, machine={**started, "load": load})
 
 
 def main() -> None:
@@ -135,26 +151,20 @@ def main() -> None:
     job = Job(**json.loads(sys.argv[1]))
     folder = Path(job.folder)
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as stream:
-        told = Told(stream)
+        send = Messages(stream)
         with captured(folder / "job.log"):
             begun = time.monotonic()
             if job.clock == CPU:
                 count_processor_time()
             try:
-                result = run(job, told)
+                result = run(job, send)
             except Exception as error:
                 import traceback
 
                 traceback.print_exc()
-                result = Result(
-                    job.network,
-                    job.strategy,
-                    job.seconds,
-                    job.clock,
-                    error=short(error),
-                    took=max(time.monotonic() - begun, 0.0),
-                )
-        told(result=result.to_json())
+                took = max(time.monotonic() - begun, 0.0)
+                result = Result.of(job, error=short(error), took=took)
+        send(result=result.to_json())
 
 
 def short(error: BaseException) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.zoo.networks import Job
 from espdl_quantize.core import Verdict
 from espdl_quantize.stats import (
     Comparison,
@@ -192,6 +193,11 @@ class Result:
     ended: str = ""
     error: str = ""
     machine: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, job: Job, **more: Any) -> Result:
+        """Return the result of a job; ``more`` has the other fields."""
+        return cls(job.network, job.strategy, job.seconds, job.clock, **more)
 
     @property
     def best(self) -> Incumbent | None:

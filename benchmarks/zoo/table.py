@@ -122,18 +122,18 @@ def rows_of(results: Sequence[Result]) -> list[Row]:
         members = list(group)
         known = best_of(members)
         goal = None if known is None or known.best is None else known.best.score
-        told = next((each for each in members if each.float_search is not None), members[0])
+        facts = next((each for each in members if each.float_search is not None), members[0])
         first = next((each for each in members if each.baseline is not None), None)
         if first is not None and first.baseline is not None:
             reached = goal is not None and not first.baseline.score.is_worse(
                 goal, higher=first.higher
             )
             minutes = first.baseline.seconds / 60 if reached else None
-            rows.append(_row(first, told, BASELINE, first.baseline, None, minutes))
+            rows.append(_row(first, facts, BASELINE, first.baseline, None, minutes))
         for each in members:
             seconds = None if goal is None else each.seconds_to(goal)
             minutes = None if seconds is None else seconds / 60
-            rows.append(_row(each, told, each.strategy, each.best, each.iterations, minutes))
+            rows.append(_row(each, facts, each.strategy, each.best, each.iterations, minutes))
     return rows
 
 
@@ -197,7 +197,7 @@ def markdown(results: Sequence[Result]) -> str:
 def front(results: Sequence[Result]) -> str:
     """Return a table of a row per network: the held-out score of every strategy's best.
 
-    The best of a row, and what cannot be told from it, is set in bold; the float model is apart.
+    The best of a row, and what is within its noise, is set in bold; the float model is apart.
     """
     order = ("autoquant", "seed", "swift")
     columns = [name for name in order if any(each.strategy == name for each in results)]
@@ -247,7 +247,7 @@ def _in_order(results: Sequence[Result]) -> list[Result]:
 
 def _row(
     result: Result,
-    told: Result,
+    facts: Result,
     strategy: str,
     best: Incumbent | None,
     models: int | None,
@@ -255,11 +255,11 @@ def _row(
 ) -> Row:
     return Row(
         result.network,
-        result.chip or told.chip,
-        result.metric or told.metric,
+        result.chip or facts.chip,
+        result.metric or facts.metric,
         result.higher,
-        told.float_search,
-        told.float_final,
+        facts.float_search,
+        facts.float_final,
         strategy,
         result.budget,
         best,

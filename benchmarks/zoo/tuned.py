@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.zoo.job import Evaluations, Told, short
+from benchmarks.zoo.job import Evaluations, Messages, short
 from benchmarks.zoo.networks import Job
-from benchmarks.zoo.results import NOTHING, Incumbent, Result, Score
-from espdl_quantize.core import EspdlQuantizeError, NoProgress
+from benchmarks.zoo.results import Incumbent, Result, Score
+from espdl_quantize.core import EspdlQuantizeError, NoProgress, Strategy
 from espdl_quantize.iteration import RunOptions
 from espdl_quantize.record import History, Iteration, read_history
 from espdl_quantize.record.files import FINAL
@@ -30,10 +30,10 @@ class _Step:
 class _Steps(Observer):
     """Notes when the best so far changes, and keeps what scored each iteration."""
 
-    def __init__(self, evaluations: Evaluations, told: Told, seconds: float) -> None:
+    def __init__(self, evaluations: Evaluations, send: Messages, seconds: float) -> None:
         self.steps: list[_Step] = []
         self.scores: dict[int, dict[str, Any] | None] = {}
-        self._evaluations, self._told, self._seconds = evaluations, told, seconds
+        self._evaluations, self._send, self._seconds = evaluations, send, seconds
         self._started = time.monotonic()
 
     def iteration_ended(self, iteration: Iteration, history: History) -> None:
@@ -44,17 +44,20 @@ class _Steps(Observer):
         best = history.best
         self.steps.append(_Step(seconds, best.id if best else None, len(history.scored)))
         value = best.value if best else None
-        self._told(seconds=seconds, iterations=len(history.scored), best=value)
+        self._send(seconds=seconds, iterations=len(history.scored), best=value)
 
 
-def search(job: Job, evaluations: Evaluations, told: Told) -> Result:
+def search(job: Job, evaluations: Evaluations, send: Messages) -> Result:
     """Search; then score every model that was the best for a while on the held-out samples."""
     outputs = Path(job.folder) / "outputs"
     backend = RealBackend(evaluations.contract, RunOptions())
     options = TuneOptions(
-        Budget(seconds=job.seconds), ignore_plateau=True, final=False, **_strategy(job.strategy)
+        Budget(seconds=job.seconds),
+        ignore_plateau=True,
+        final=False,
+        strategy=Strategy(job.strategy),
     )
-    steps, error = _Steps(evaluations, told, job.seconds), ""
+    steps, error = _Steps(evaluations, send, job.seconds), ""
     ended = ""
     try:
         # Named here, since it may be of the processor: the default is that of the import.
@@ -67,7 +70,7 @@ def search(job: Job, evaluations: Evaluations, told: Told) -> Result:
     within = [step for step in steps.steps if step.seconds <= job.seconds]
     by_id = {iteration.id: iteration for iteration in history.iterations}
     incumbents: list[tuple[int, Incumbent]] = []
-    finals = _Finals(backend, outputs, evaluations, told)
+    finals = _Finals(backend, outputs, evaluations, send)
     for step in within:
         if step.best is None or (incumbents and incumbents[-1][0] == step.best):
             continue
@@ -76,37 +79,18 @@ def search(job: Job, evaluations: Evaluations, told: Told) -> Result:
         incumbents.append((step.best, finals.incumbent(iteration, step.seconds, search_score)))
     first = incumbents[0] if incumbents else None
     baseline = first[1] if first is not None and first[0] == 0 else None
-    config = evaluations.contract.config
     known = by_id.get(first[0]) if first else None
-    if incumbents:
-        error = ""
-    elif not error:
-        error = f"{NOTHING} {job.seconds:.0f} s"
-    return Result(
-        job.network,
-        job.strategy,
-        job.seconds,
-        job.clock,
-        chip=config.target,
-        metric=evaluations.metric,
-        higher=config.metric_direction == "max",
+    return evaluations.result(
+        job,
+        [incumbent for _, incumbent in incumbents],
+        error,
         float_search=known.float_value if known else None,
         float_final=finals.float_value,
         baseline=baseline,
-        incumbents=tuple(incumbent for _, incumbent in incumbents),
         iterations=within[-1].scored if within else 0,
         took=within[-1].seconds if within else 0.0,
         ended=ended,
-        error=error,
     )
-
-
-def _strategy(name: str) -> dict[str, Any]:
-    if "strategy" in TuneOptions.__dataclass_fields__:
-        return {"strategy": name}
-    if name != "seed":
-        raise SystemExit(f"this version has no strategy {name}")
-    return {}
 
 
 def _bare(iteration: Iteration) -> Score:
@@ -118,9 +102,9 @@ class _Finals:
     """Scores iterations again on the samples of the final score, as ``final`` does."""
 
     def __init__(
-        self, backend: RealBackend, outputs: Path, evaluations: Evaluations, told: Told
+        self, backend: RealBackend, outputs: Path, evaluations: Evaluations, send: Messages
     ) -> None:
-        self._backend, self._outputs, self._told = backend, outputs.resolve(), told
+        self._backend, self._outputs, self._send = backend, outputs.resolve(), send
         self._evaluations = evaluations
         self._scores: dict[int, Score | None] = {}
         self.float_value: float | None = None
@@ -128,7 +112,7 @@ class _Finals:
     def incumbent(self, iteration: Iteration, seconds: float, search: Score) -> Incumbent:
         """Return an iteration as an incumbent, with its final score."""
         if iteration.id not in self._scores and self._evaluations.has_final:
-            self._told(note=f"final score of {iteration.name}")
+            self._send(note=f"final score of {iteration.name}")
             self._scores[iteration.id] = self._score(iteration)
         return Incumbent(
             seconds,

@@ -6,7 +6,6 @@ percent of the sounds whose pitch is within 50 cents of the true one.
 
 from __future__ import annotations
 
-import os
 from functools import cache
 from typing import Any
 
@@ -15,24 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks.zoo.contracts.sources import batches, graph_outputs, package_file
+from benchmarks.zoo.contracts.sources import batches, config, graph_outputs, package_file
 from benchmarks.zoo.contracts.speech_sounds import tones
 
 FRAME, BINS, BATCH, SCORED = 1024, 360, 32, 500
 
-QUANT_CONFIG: dict[str, Any] = {
-    "model_name": "crepe_tiny",
-    "model_type": "torch",
-    "input_shape": [1, FRAME, 1],
-    "batch_size": BATCH,
-    "target": os.environ.get("ESPDL_TARGET", "esp32s3"),
-    "num_of_bits": 8,
-    "device": "cpu",
-    "calib_steps": 8,
-    "primary_metric": "pitch_accuracy",
-    "metric_direction": "max",
-    "metric_unit": "percent",
-}
+QUANT_CONFIG = config(
+    "crepe_tiny", "pitch_accuracy", shape=[1, FRAME, 1], batch=BATCH, steps=8, metric_unit="percent"
+)
 
 
 class CrepeTiny(nn.Module):

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.zoo.contracts.sources import batches, graph_outputs
+from benchmarks.zoo.contracts.sources import batches, config, graph_outputs
 from espdl_quantize.metrics import AveragePrecision, coco_records
 
 FOLDER = "ESPDL_ESPDET"
@@ -26,19 +26,14 @@ if not (Path(os.environ.get(FOLDER, "")) / "model.onnx").is_file():
     raise FileNotFoundError(f"set {FOLDER} to a folder with model.onnx, images/ and labels/")
 HOME = Path(os.environ[FOLDER]).resolve()
 
-QUANT_CONFIG: dict[str, Any] = {
-    "model_name": "espdet_cat",
-    "model_type": "onnx",
-    "onnx_path": str(HOME / "model.onnx"),
-    "input_shape": [3, SIZE, SIZE],
-    "batch_size": 1,
-    "target": os.environ.get("ESPDL_TARGET", "esp32s3"),
-    "num_of_bits": 8,
-    "device": "cpu",
-    "calib_steps": CALIBRATION,
-    "primary_metric": "map",
-    "metric_direction": "max",
-}
+QUANT_CONFIG = config(
+    "espdet_cat",
+    "map",
+    shape=[3, SIZE, SIZE],
+    batch=1,
+    steps=CALIBRATION,
+    model=HOME / "model.onnx",
+)
 
 aggregate = AveragePrecision(scale=100.0)
 """Makes the metric of one record per image."""

@@ -7,7 +7,6 @@ the float network, in percent of the window's side; less is better.
 
 from __future__ import annotations
 
-import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from benchmarks.zoo.contracts.mtcnn import CALIBRATION, FINAL, SEARCH, crops, no
 from benchmarks.zoo.contracts.sources import (
     batches,
     changed_file,
+    config,
     float_outputs,
     graph_outputs,
     package_file,
@@ -65,19 +65,15 @@ MODEL = changed_file(
     _prelu_on_maps,
 )
 
-QUANT_CONFIG: dict[str, Any] = {
-    "model_name": "mtcnn_onet",
-    "model_type": "onnx",
-    "onnx_path": str(MODEL),
-    "input_shape": [SIZE, SIZE, 3],
-    "batch_size": BATCH,
-    "target": os.environ.get("ESPDL_TARGET", "esp32s3"),
-    "num_of_bits": 8,
-    "device": "cpu",
-    "calib_steps": len(CALIBRATION) // BATCH,
-    "primary_metric": "landmark_error",
-    "metric_direction": "min",
-}
+QUANT_CONFIG = config(
+    "mtcnn_onet",
+    "landmark_error",
+    shape=[SIZE, SIZE, 3],
+    batch=BATCH,
+    steps=len(CALIBRATION) // BATCH,
+    model=MODEL,
+    metric_direction="min",
+)
 
 
 def create_calib_dataloader() -> list[Any]:

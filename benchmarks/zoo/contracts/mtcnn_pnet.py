@@ -6,30 +6,31 @@ network calls so are the truth.
 
 from __future__ import annotations
 
-import os
 from functools import cache
 from typing import Any
 
 from benchmarks.zoo.contracts.mtcnn import CALIBRATION, FACE, FINAL, SEARCH, normalised, pnet
-from benchmarks.zoo.contracts.sources import batches, float_outputs, graph_outputs, photos, resized
+from benchmarks.zoo.contracts.sources import (
+    batches,
+    config,
+    float_outputs,
+    graph_outputs,
+    photos,
+    resized,
+)
 from espdl_quantize.metrics import F1
 
 SIZE, BATCH = 64, 16
 MODEL = pnet(SIZE)
 
-QUANT_CONFIG: dict[str, Any] = {
-    "model_name": "mtcnn_pnet",
-    "model_type": "onnx",
-    "onnx_path": str(MODEL),
-    "input_shape": [SIZE, SIZE, 3],
-    "batch_size": BATCH,
-    "target": os.environ.get("ESPDL_TARGET", "esp32s3"),
-    "num_of_bits": 8,
-    "device": "cpu",
-    "calib_steps": len(CALIBRATION) // BATCH,
-    "primary_metric": "f1",
-    "metric_direction": "max",
-}
+QUANT_CONFIG = config(
+    "mtcnn_pnet",
+    "f1",
+    shape=[SIZE, SIZE, 3],
+    batch=BATCH,
+    steps=len(CALIBRATION) // BATCH,
+    model=MODEL,
+)
 
 aggregate = F1()
 """Makes the metric of one record per photograph: which cells are faces, and which should be."""

@@ -6,13 +6,18 @@ in random sizes, colours and noise, half of them upside down.
 
 from __future__ import annotations
 
-import os
 from functools import cache
 from typing import Any
 
 import numpy as np
 
-from benchmarks.zoo.contracts.sources import batches, graph_outputs, package_file, with_shapes
+from benchmarks.zoo.contracts.sources import (
+    batches,
+    config,
+    graph_outputs,
+    package_file,
+    with_shapes,
+)
 
 HEIGHT, WIDTH, BATCH, SCORED = 48, 192, 16, 400
 MODEL = with_shapes(
@@ -22,20 +27,15 @@ MODEL = with_shapes(
 )
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
-QUANT_CONFIG: dict[str, Any] = {
-    "model_name": "ppocr_direction",
-    "model_type": "onnx",
-    "onnx_path": str(MODEL),
-    "input_shape": [3, HEIGHT, WIDTH],
-    "batch_size": BATCH,
-    "target": os.environ.get("ESPDL_TARGET", "esp32s3"),
-    "num_of_bits": 8,
-    "device": "cpu",
-    "calib_steps": 8,
-    "primary_metric": "top1",
-    "metric_direction": "max",
-    "metric_unit": "percent",
-}
+QUANT_CONFIG = config(
+    "ppocr_direction",
+    "top1",
+    shape=[3, HEIGHT, WIDTH],
+    batch=BATCH,
+    steps=8,
+    model=MODEL,
+    metric_unit="percent",
+)
 
 
 def create_calib_dataloader() -> list[Any]:

@@ -8,7 +8,6 @@ looked for where Python looks, and in the folder that ESPDL_ZOO_SITE names:
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import io
 import os
@@ -20,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from espdl_quantize.core.digests import sha256_of
 
 CHANGES = 2
 """Goes up with whatever changes files in another way, so that no older copy is used."""
@@ -46,6 +47,43 @@ def package_file(package: str, *parts: str) -> Path:
         f"{inside} is nowhere on Python's path: install the packages of "
         f"benchmarks/zoo/contracts/requirements.txt, and name their folder in {SITE}"
     )
+
+
+def config(
+    name: str,
+    metric: str,
+    *,
+    shape: Sequence[int],
+    batch: int,
+    steps: int,
+    model: Path | None = None,
+    **more: Any,
+) -> dict[str, Any]:
+    """Return a QUANT_CONFIG for the ESP32-S3, or the chip that ESPDL_TARGET names.
+
+    Args:
+        name: of the model.
+        metric: to improve; more is better, unless ``more`` says otherwise.
+        shape: of the only input, without the batch.
+        batch: samples of a batch.
+        steps: batches that calibrate.
+        model: an ONNX file; None for a torch model.
+        more: other keys.
+    """
+    source = {"model_type": "onnx", "onnx_path": str(model)} if model else {"model_type": "torch"}
+    return {
+        "model_name": name,
+        **source,
+        "input_shape": list(shape),
+        "batch_size": batch,
+        "target": os.environ.get("ESPDL_TARGET", "esp32s3"),
+        "num_of_bits": 8,
+        "device": "cpu",
+        "calib_steps": steps,
+        "primary_metric": metric,
+        "metric_direction": "max",
+        **more,
+    }
 
 
 def photos(numbers: Iterable[int]) -> Any:
@@ -88,7 +126,7 @@ def changed_file(name: str, source: Path, make: Callable[[Path], bytes]) -> Path
     """
     folder = Path(tempfile.gettempdir()) / f"espdl-zoo-{os.getuid()}"
     folder.mkdir(exist_ok=True)
-    digest = hashlib.sha256(source.read_bytes()).hexdigest()[:12]
+    digest = sha256_of(source)[:12]
     path = folder / f"{name}-{digest}-{CHANGES}{source.suffix}"
     if not path.is_file():
         beside = path.with_name(f"{path.name}.{os.getpid()}")

@@ -6,7 +6,6 @@ the mean cosine, in percent, of an embedding with that of the float network.
 
 from __future__ import annotations
 
-import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 from benchmarks.zoo.contracts.sources import (
     batches,
     changed_file,
+    config,
     float_outputs,
     graph_outputs,
     package_file,
@@ -68,19 +68,14 @@ MODEL = changed_file(
     _without_max,
 )
 
-QUANT_CONFIG: dict[str, Any] = {
-    "model_name": "wakeword_embedding",
-    "model_type": "onnx",
-    "onnx_path": str(MODEL),
-    "input_shape": [FRAMES, BANDS, 1],
-    "batch_size": BATCH,
-    "target": os.environ.get("ESPDL_TARGET", "esp32s3"),
-    "num_of_bits": 8,
-    "device": "cpu",
-    "calib_steps": 16,
-    "primary_metric": "cosine",
-    "metric_direction": "max",
-}
+QUANT_CONFIG = config(
+    "wakeword_embedding",
+    "cosine",
+    shape=[FRAMES, BANDS, 1],
+    batch=BATCH,
+    steps=16,
+    model=MODEL,
+)
 
 _mean_cosine = MeanCosine()
 
