@@ -1,4 +1,4 @@
-"""The digest of a file, by which a model is told from another."""
+"""The digest of a file, by which one model is distinguished from another."""
 
 from __future__ import annotations
 

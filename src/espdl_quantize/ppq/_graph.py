@@ -166,7 +166,7 @@ def _with_batches(
         if not takes_batches(again.model, inputs, feeds):
             return None
     except Exception:
-        # The model is as it was, and what it says of a batch is told by those who run it.
+        # The model is as it was, and those who run it say what that means for a batch.
         return None
     rewrite = Rewrite(
         "batch", tuple(output.name for output in again.model.graph.output), _UNBATCHED

@@ -45,7 +45,7 @@ from espdl_quantize.tuning._repeat import confirm
 from espdl_quantize.worker.costs import keep_costs_apart, lacks_costs
 
 _MUCH = 1.5
-"""By which factor the time of an iteration has to change for the plan to be told anew."""
+"""By which factor the time of an iteration has to change for the plan to be printed anew."""
 _NEVER = 1_000_000_000
 """A plateau over more iterations than anybody runs."""
 

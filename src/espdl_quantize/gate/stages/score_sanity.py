@@ -91,7 +91,7 @@ def score_trial(context: GateContext) -> Iterator[Finding]:
     """Score the trial: an evaluation that knows float graphs alone would fail in every iteration.
 
     The trial has seen a few samples, so that what its numbers alone break may be well in a whole
-    calibration: that is told by letting the same graph compute in floats.
+    calibration: that shows by letting the same graph compute in floats.
     """
     if not context.contract.has_evaluate:
         return

@@ -178,7 +178,7 @@ class _Target:
 
     Args:
         outputs: of the float graph.
-        rows: the samples; 1 where they cannot be told apart.
+        rows: the samples; 1 where they cannot be distinguished.
         powers: the mean power of each output over all batches, per row.
         is_row: the one output is a row of numbers for each sample.
         sums_to_one: these are probabilities.

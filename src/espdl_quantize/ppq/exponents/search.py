@@ -37,7 +37,7 @@ class ExponentSearchPass(QuantizationOptimizationPass):  # type: ignore[misc]
         batches: of the contract.
         calibrated: how many of them the calibration saw.
         device: where the graph runs.
-        progress: told of every tensor.
+        progress: receives every tensor.
         plainly: quantize by esp-ppq alone.
 
     Attributes:

@@ -226,18 +226,18 @@ def _held_out_verdict(history: History, best: Iteration, first: Iteration) -> st
         scores.append(f"baseline {show_score(history, base)}")
     if reference is not None:
         scores.append(f"float {show_score(history, reference)}")
-    told = ", ".join(scores)
+    listed = ", ".join(scores)
     at_cost = _at_cost(history, best)
     versus = history.final_versus_baseline()
     if versus is not None and Verdict(versus.verdict) is Verdict.WITHIN_NOISE:
-        return f"{told}: within noise of the baseline, {at_cost}."
+        return f"{listed}: within noise of the baseline, {at_cost}."
     share = held_out_share(history)
     if share is None:
-        return f"{told}; {at_cost}."
+        return f"{listed}; {at_cost}."
     if has_failed(history) or share <= 0:
         back = "nothing" if share <= 0 else f"only {gap_words(share)}"
-        return f"Failed: {back} of {loss_name(history)} {came_back(history)} ({told})."
-    return f"{_share_of(history, share)}, {at_cost}: {told}."
+        return f"Failed: {back} of {loss_name(history)} {came_back(history)} ({listed})."
+    return f"{_share_of(history, share)}, {at_cost}: {listed}."
 
 
 def held_out_share(history: History) -> float | None:
