@@ -30,6 +30,7 @@ from espdl_quantize.cli.run import run
 from espdl_quantize.cli.skill import skill_app
 from espdl_quantize.cli.tune import tune
 from espdl_quantize.cli.verify import verify
+from espdl_quantize.cli.watch import watch
 from espdl_quantize.core import (
     EXIT_INTERRUPTED,
     EXIT_USAGE,
@@ -75,6 +76,7 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
     verify,
     compare,
     report,
+    watch,
     diff,
     lint,
     cost,

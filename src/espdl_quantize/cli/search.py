@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from espdl_quantize.cli._paths import whole
 from espdl_quantize.cli._progress import ProgressLines, TerminalProgress, shown
 from espdl_quantize.cli.tables import fitted_table
 from espdl_quantize.cli.terminal import printable
+from espdl_quantize.cli.watch import watched
 from espdl_quantize.core import Hint, InterruptedSearchError, Progress, describe_seconds, dumps
 from espdl_quantize.record import NO_LOSS, History, Iteration
 from espdl_quantize.record.comparison import ComparedIteration
@@ -51,15 +53,21 @@ def search_and_print(
     as_json: bool,
     progress_lines: Path | None = None,
     clock: Callable[[], float] = time.monotonic,
+    open_page: bool = False,
 ) -> None:
     """Search with any backend; with ``as_json``, print one JSON object and nothing else.
+
+    With ``open_page`` a browser shows the report, renewed while the search runs.
 
     Raises:
         InterruptedSearchError: the user interrupted it.
     """
     place = whole(outputs)
     try:
-        with shown(progress_lines, as_json=as_json) as progress:
+        with (
+            watched(place) if open_page else contextlib.nullcontext(""),
+            shown(progress_lines, as_json=as_json) as progress,
+        ):
             result = tune(
                 backend,
                 place,

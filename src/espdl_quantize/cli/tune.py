@@ -99,6 +99,10 @@ def tune(
         typer.Option(help="With --recorded: at so many times the recorded speed, not at once."),
     ] = None,
     progress_json: ProgressJson = None,
+    open_page: Annotated[
+        bool,
+        typer.Option("--open", help="Open the report in a browser, renewed while the search runs."),
+    ] = False,
     no_reuse: NoReuse = False,
     as_json: AsJson = False,
 ) -> None:
@@ -155,6 +159,7 @@ def tune(
             as_json=as_json,
             progress_lines=progress_json,
             clock=replay.clock,
+            open_page=open_page,
         )
         return
     assert contract is not None
@@ -184,4 +189,5 @@ def tune(
             options,
             as_json=as_json,
             progress_lines=progress_lines,
+            open_page=open_page,
         )

@@ -53,6 +53,8 @@ DRAWS = "repeat.json"
 CONFIRMED = "confirmed.json"
 REUSE = ".reuse"
 """The folder beside the iterations that keeps the results of long passes; safe to delete."""
+LIVE = ".live.json"
+"""What a search says of itself while it runs."""
 LOCK = ".lock"
 LOCK_HOLDER = ".lock.json"
 
@@ -119,6 +121,7 @@ OUTPUT_FILES = {
     f"{FINAL}/": "the final scores, see below",
     f"{REPEAT}/": "draws of the calibration data, see below",
     f"{REUSE}/": "results of long passes, for later iterations; at most 1 GiB, safe to delete",
+    LIVE: "where a search stands while it runs, for `espdl-quantize watch`",
     f"{LOCK}`, `{LOCK_HOLDER}": "held by the process that writes; the second names it",
 }
 """What lies in an output folder, and what it is."""
@@ -137,6 +140,11 @@ def iteration_name(number: int) -> str:
 def iteration_folder(outputs: Path, number: int) -> Path:
     """Return the folder of an iteration of an output folder."""
     return outputs / iteration_name(number)
+
+
+def partial_folder(outputs: Path, number: int) -> Path:
+    """Return the folder that an iteration is written to while it runs."""
+    return outputs / f".{iteration_name(number)}.partial"
 
 
 def iteration_number(folder: Path) -> int | None:

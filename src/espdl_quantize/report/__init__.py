@@ -11,6 +11,7 @@ from espdl_quantize.report._compare import (
     compare,
     lint,
     look,
+    page_of,
     render_again,
 )
 from espdl_quantize.report._comparison import delta_of, outcome_of
@@ -54,6 +55,7 @@ __all__ = [
     "lint",
     "look",
     "outcome_of",
+    "page_of",
     "plan_finalize",
     "python_script",
     "python_snippet",

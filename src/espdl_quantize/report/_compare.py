@@ -217,17 +217,14 @@ def render_again(outputs: Path, *, force: bool = False) -> Rendered:
     """
     outputs = Path(outputs)
     standing = look(outputs)
-    history, decision = standing.history, standing.decision
+    history = standing.history
     if not (history.iterations or history.excluded):
         raise OutputFolderError(
             f"{outputs} holds no iteration",
             Hint("give the folder that holds iter_0, or make one with ", Command.TUNE),
         )
-    reason = _last_reason(outputs, history)
-    if reason is None and history.best is not None:
-        # A search that ends by itself has ended for this reader, too.
-        reason = plan_finalize(history, decision).reason
-    step = make_step(standing.state.by_metric, decision, FinalizePlan(reason=reason))
+    step = _step_again(outputs, standing)
+    reason = step.reason
     notes = list(write_html(outputs / HTML_REPORT, html_page(step)))
     report = None
     if reason is not None and history.best is not None:
@@ -237,6 +234,33 @@ def render_again(outputs: Path, *, force: bool = False) -> Rendered:
         else:
             notes.append(f"kept {REPORT}: its marker line is gone, so it was edited")
     return Rendered(outputs / HTML_REPORT, report, tuple(notes))
+
+
+def page_of(outputs: Path, *, live: str = "") -> str:
+    """Return the page of a folder as it is now; nothing is written.
+
+    Args:
+        outputs: the folder that holds iter_0, or will hold it.
+        live: of a page that renews itself, the version of the folder.
+    """
+    try:
+        standing = look(outputs)
+    except OutputFolderError:
+        history = History((), outputs)
+        state = SearchState.of(history, LazyEvidence(history))
+        standing = Standing(
+            build_comparison(state, decide(state), FinalizePlan(), []), state, decide(state)
+        )
+    return html_page(_step_again(outputs, standing), live=live)
+
+
+def _step_again(outputs: Path, standing: Standing) -> Step:
+    history, decision = standing.history, standing.decision
+    reason = _last_reason(outputs, history)
+    if reason is None and history.best is not None:
+        # A search that ends by itself has ended for this reader, too.
+        reason = plan_finalize(history, decision).reason
+    return make_step(standing.state.by_metric, decision, FinalizePlan(reason=reason))
 
 
 def _last_reason(outputs: Path, history: History) -> FinalizeReason | None:

@@ -66,6 +66,7 @@ class Page:
         sections: the rest.
         facts: name and value of what stands at the bottom.
         mark: a comment in the first lines.
+        live: of a page that renews itself, the version of the folder that it shows.
     """
 
     kicker: str
@@ -75,10 +76,11 @@ class Page:
     sections: Sequence[PageSection]
     facts: Sequence[tuple[str, str]] = ()
     mark: str = f"{HTML_MARK} -->"
+    live: str = ""
 
 
-def html_page(step: Step) -> str:
-    """Write the report as one page."""
+def html_page(step: Step, *, live: str = "") -> str:
+    """Write the report as one page; ``live`` is as of :class:`Page`."""
     history = step.history
     sections_shown = [
         PageSection(entry.id, entry.title, blocks, entry.is_title_hidden)
@@ -93,6 +95,7 @@ def html_page(step: Step) -> str:
             sections_shown,
             _facts(history),
             f"{HTML_MARK} - rewritten by every finalize; copy it to keep your edits. -->",
+            live,
         )
     )
 
@@ -112,7 +115,7 @@ def render_page(page: Page) -> str:
         finalize=lambda value: value if isinstance(value, Markup) else plain(value, _LONGEST),
     )
     blocks = [block for section in page.sections for block in section.blocks]
-    is_drawn = any(isinstance(block, Figure) and block.data for block in blocks)
+    is_drawn = bool(page.live) or any(isinstance(each, Figure) and each.data for each in blocks)
     scripts = [_asset("plotly-basic.min.js")] if is_drawn else []
     scripts.append(_asset("report.js"))
     # Only these scripts may run: text that slipped through the escaping would stay text.

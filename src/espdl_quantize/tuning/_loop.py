@@ -42,6 +42,7 @@ from espdl_quantize.tuning._guard import check_folder
 from espdl_quantize.tuning._options import TuneOptions, TuneResult
 from espdl_quantize.tuning._plan import make_plan
 from espdl_quantize.tuning._repeat import confirm
+from espdl_quantize.tuning.live import Live
 from espdl_quantize.worker.costs import keep_costs_apart, lacks_costs
 
 _MUCH = 1.5
@@ -84,8 +85,9 @@ def tune(
     policy = policy or make_policy(options.policy)
     outputs = Path(outputs).absolute()
     with locked(outputs):
+        live = Live(outputs, progress or NoProgress(), observer or Observer())
         search = Search(
-            backend, outputs, options, policy, observer=observer, progress=progress, clock=clock
+            backend, outputs, options, policy, observer=live, progress=live, clock=clock
         )
         try:
             return search.run()
@@ -96,6 +98,8 @@ def tune(
             if isinstance(error, KeyboardInterrupt):
                 raise SearchInterrupt(search.spent()) from None
             raise
+        finally:
+            live.ended()
 
 
 class Search:

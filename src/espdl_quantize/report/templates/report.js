@@ -52,11 +52,18 @@
 
   function drawAll() { charts.forEach(draw); }
 
-  document.querySelectorAll("script[data-chart]").forEach(function (holder) {
-    var box = document.getElementById(holder.getAttribute("data-chart"));
-    charts.push({ box: box, figure: JSON.parse(holder.textContent), narrow: null });
-  });
-  if (charts.length) { drawAll(); }
+  function begin() {
+    charts = [];
+    document.querySelectorAll("script[data-chart]").forEach(function (holder) {
+      var box = document.getElementById(holder.getAttribute("data-chart"));
+      charts.push({ box: box, figure: JSON.parse(holder.textContent), narrow: null });
+    });
+    drawAll();
+    document.querySelectorAll("script[data-graph]").forEach(map);
+    document.querySelectorAll("button[data-copy]").forEach(offerCopy);
+    links = Array.prototype.slice.call(document.querySelectorAll(".toc a"));
+    markHere();
+  }
 
   window.addEventListener("resize", function () {
     charts.forEach(function (chart) {
@@ -273,9 +280,7 @@
     lay();
   }
 
-  document.querySelectorAll("script[data-graph]").forEach(map);
-
-  var links = Array.prototype.slice.call(document.querySelectorAll(".toc a"));
+  var links = [];
   function markHere() {
     var here = null;
     links.forEach(function (link) {
@@ -285,7 +290,6 @@
     links.forEach(function (link) { link.classList.toggle("here", link === here); });
   }
   window.addEventListener("scroll", markHere, { passive: true });
-  markHere();
 
   function copyBySelection(source) {
     var range = document.createRange(), selection = window.getSelection();
@@ -297,7 +301,7 @@
     return done;
   }
 
-  document.querySelectorAll("button[data-copy]").forEach(function (button) {
+  function offerCopy(button) {
     var source = document.getElementById(button.getAttribute("data-copy"));
     var told = document.createElement("span");
     told.className = "hidden";
@@ -319,5 +323,82 @@
         tell(copyBySelection(source));
       }
     });
-  });
+  }
+
+  /* A page that is served renews itself: the line at the top every second, the rest whenever an
+     iteration has come. Whoever serves it may go and come back. */
+  function words(seconds) {
+    if (seconds === null || seconds === undefined) { return ""; }
+    var whole = Math.round(seconds);
+    if (whole < 60) { return whole + " s"; }
+    if (whole < 3600) { return Math.floor(whole / 60) + " min " + (whole % 60) + " s"; }
+    return Math.floor(whole / 3600) + " h " + Math.floor(whole % 3600 / 60) + " min";
+  }
+
+  function renew() {
+    return fetch("./", { cache: "no-store" }).then(function (answer) {
+      if (!answer.ok) { throw new Error(answer.status); }
+      return answer.text();
+    }).then(function (text) {
+      var fresh = new DOMParser().parseFromString(text, "text/html");
+      charts.forEach(function (chart) { window.Plotly.purge(chart.box); });
+      [".body", "header", "footer"].forEach(function (part) {
+        var old = document.querySelector(part), now = fresh.querySelector(part);
+        if (old && now) { old.replaceWith(document.adoptNode(now)); }
+      });
+      document.title = fresh.title;
+      begin();
+    });
+  }
+
+  function watch(panel) {
+    var version = panel.getAttribute("data-live");
+    var what = panel.querySelector(".live-what"), stage = panel.querySelector(".live-stage");
+    var bar = panel.querySelector(".bar"), blocks = panel.querySelector(".live-blocks");
+    var log = panel.querySelector(".live-log");
+
+    function show(state) {
+      panel.classList.toggle("off", !state.is_running);
+      var left = words(state.seconds_left);
+      what.textContent = state.is_running
+        ? state.what + (left ? " | about " + left + " left" : "")
+        : state.message;
+      stage.textContent = state.stages.join(" / ") + (state.detail ? ": " + state.detail : "") +
+        (state.is_running && state.seconds !== null ? " (" + words(state.seconds) + ")" : "");
+      bar.hidden = state.fraction === null || !state.is_running;
+      if (state.fraction !== null) {
+        bar.firstElementChild.style.width = (100 * state.fraction).toFixed(1) + "%";
+      }
+      blocks.textContent = "";
+      state.blocks.forEach(function (text) {
+        var item = document.createElement("li");
+        item.textContent = text;
+        blocks.appendChild(item);
+      });
+      var atEnd = log.scrollTop + log.clientHeight >= log.scrollHeight - 4;
+      log.textContent = state.log.join("\n");
+      if (atEnd) { log.scrollTop = log.scrollHeight; }
+    }
+
+    function poll() {
+      fetch("state.json", { cache: "no-store" }).then(function (answer) {
+        if (!answer.ok) { throw new Error(answer.status); }
+        return answer.json();
+      }).then(function (state) {
+        show(state);
+        if (state.version === version) { return null; }
+        version = state.version;
+        return renew();
+      }).catch(function (error) {
+        if (window.console) { window.console.warn("renewing: " + error); }
+        panel.classList.add("off");
+        what.textContent = "Nobody serves this page any more; it goes on once somebody does. " +
+          "report.html in the output folder has the same.";
+      }).then(function () { setTimeout(poll, 1000); });
+    }
+    poll();
+  }
+
+  begin();
+  document.querySelectorAll("[data-live]").forEach(watch);
 })();
