@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 
 from espdl_quantize.record import Evidence, GraphOp, LayerError, VariableStats
+from espdl_quantize.report import render_again
 from espdl_quantize.report.figures import graph_map, histogram_figures
 from espdl_quantize.report.figures.graph import MOST_OPS
 from tests.report.test_html import NASTY, Outline, page, valid_figures
-from tests.search.made_runs import SWEEP, evidence, hot, swept
+from tests.search.made_runs import SWEEP, evidence, hot, swept, write_history
 
 
 def chain(count: int, name: str = "/blocks/b.{}/Conv") -> tuple[GraphOp, ...]:
@@ -91,3 +92,30 @@ def test_worst_layers_have_their_values_drawn(tmp_path: Path) -> None:
     empty = VariableStats("conv0", "Conv", "y", is_output=True, float_min=0.0, float_max=0.0)
     assert list(histogram_figures(evidence(stats=(empty,)), "iter_2")) == []
     valid_figures(page(tmp_path, swept(*SWEEP[:2]), best))
+
+
+def test_trained_blocks_have_their_losses_drawn(tmp_path: Path) -> None:
+    past = swept(*SWEEP[:2])
+    write_history(tmp_path, past, evidence())
+    assert "chart-training" not in render_again(tmp_path).html.read_text("utf-8")
+    log = tmp_path / "iter_1" / "console.log"
+    lines = [f"# Block [{at} / 2]: [a -> {NASTY}]\n" for at in (1, 2)]
+    end = "# Tuning Finished  : (0.5 -> 0.25) [Block Loss]\n"
+    log.write_text(lines[0] + end + lines[1], encoding="utf-8")
+    text = render_again(tmp_path).html.read_text("utf-8")
+    (before, after) = valid_figures(text)["chart-training"]["data"]
+    assert (before["x"], after["x"]) == ([0.5], [0.25])
+    Outline(text)
+
+
+def test_what_a_program_needs_to_know_is_on_the_page(tmp_path: Path) -> None:
+    write_history(tmp_path, swept(*SWEEP[:2]), evidence())
+    card = tmp_path / "iter_1" / "model_card.json"
+    tensor = {"name": NASTY, "dtype": "int8", "shape": [1, 28, 28, 1], "exponent": -7}
+    whole = {"inputs": [tensor], "outputs": [{}, 3], "op_widths": {"S8": 26, "S16": 1}}
+    card.write_text(json.dumps(whole), encoding="utf-8")
+    text = Outline(render_again(tmp_path).html.read_text("utf-8")).text
+    assert "Widths in the file: 26 ops in S8, 1 ops in S16." in text
+    assert "int8 1 x 28 x 28 x 1 -7" in text
+    card.write_text('{"inputs": 3, "op_widths": [], "outputs": {"a": 1}}', encoding="utf-8")
+    assert "Widths in the file" not in render_again(tmp_path).html.read_text("utf-8")

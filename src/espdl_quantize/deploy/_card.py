@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from espdl_quantize.chip import ChipModel, Tensor, chip_facts
 from espdl_quantize.contract import Batch
@@ -23,6 +23,7 @@ from espdl_quantize.record.files import CARD, INFO, MODEL, SETTING, TEST_MODEL
 if TYPE_CHECKING:
     from espdl_quantize.chip.integers import Agreement
 
+_MOST_TENSORS = 40
 _HEADER = 16
 """Bytes before the FlatBuffer of an .espdl file."""
 
@@ -101,6 +102,74 @@ def describe(file: Path, model: ChipModel, layouts: Layouts, chip: str) -> Json:
         "esp_ppq_version": esp_ppq_version(),
         "test_values": None,
     }
+
+
+@dataclass(frozen=True)
+class CardTensor:
+    """An input or an output of a model, as its card has it.
+
+    Attributes:
+        kind: "input" or "output".
+        name: as in the file.
+        dtype: of its integers.
+        shape: as in the file.
+        layout: the order of the axes; empty where it has no name.
+        exponent: a value is its integer times 2 to the power of it; None for floats.
+    """
+
+    kind: str
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    layout: str
+    exponent: int | None
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What a program needs to know of a model.
+
+    Attributes:
+        tensors: inputs, then outputs.
+        widths: ops by their width.
+        has_test_values: a copy of the model can be tested on a board.
+    """
+
+    tensors: tuple[CardTensor, ...] = ()
+    widths: tuple[tuple[str, int], ...] = ()
+    has_test_values: bool = False
+
+
+def card_facts(folder: Path) -> CardFacts:
+    """Read the card of an iteration; what is missing or damaged is left out."""
+    try:
+        card = read_json(folder / CARD)
+    except OutputFolderError:
+        return CardFacts()
+    tensors = [
+        CardTensor(
+            kind,
+            str(entry.get("name")),
+            str(entry.get("dtype") or "-"),
+            tuple(each for each in _list(entry.get("shape")) if isinstance(each, int)),
+            str(entry.get("layout") or ""),
+            exponent if isinstance(exponent := entry.get("exponent"), int) else None,
+        )
+        for kind in ("input", "output")
+        for entry in _list(card.get(f"{kind}s"))[:_MOST_TENSORS]
+        if isinstance(entry, dict)
+    ]
+    widths = card.get("op_widths")
+    counts = widths.items() if isinstance(widths, dict) else ()
+    return CardFacts(
+        tuple(tensors),
+        tuple((str(width), count) for width, count in counts if isinstance(count, int)),
+        bool(card.get("test_values")),
+    )
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def whole_card(folder: Path) -> Json | None:

@@ -120,7 +120,8 @@ def read_log(path: Path) -> list[str]:
             content = file.read(_MOST_LOG)
     except OSError:
         return []
-    return content.decode("utf-8", "replace").splitlines()
+    # Not splitlines: what else it takes for a line end may stand in the name of an op.
+    return content.decode("utf-8", "replace").removesuffix("\n").split("\n") if content else []
 
 
 def block_losses(lines: list[str]) -> list[BlockLoss]:

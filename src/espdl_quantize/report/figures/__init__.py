@@ -11,6 +11,7 @@ from espdl_quantize.report.figures._layers import (
 )
 from espdl_quantize.report.figures._levers import lever_figure
 from espdl_quantize.report.figures._metric import metric_figure, phase_of
+from espdl_quantize.report.figures._training import training_figure
 from espdl_quantize.report.figures.graph import GraphMap, graph_map
 
 __all__ = [
@@ -27,4 +28,5 @@ __all__ = [
     "lever_figure",
     "metric_figure",
     "phase_of",
+    "training_figure",
 ]

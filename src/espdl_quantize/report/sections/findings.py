@@ -5,8 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from espdl_quantize.core import Direction
+from espdl_quantize.deploy import CardFacts, card_facts
 from espdl_quantize.record import NO_LOSS, History, Iteration
-from espdl_quantize.report._blocks import Block, Bullets, Step, section
+from espdl_quantize.report._blocks import (
+    Block,
+    Bullets,
+    Cell,
+    Column,
+    Step,
+    Table,
+    TableRow,
+    section,
+)
 from espdl_quantize.report._comparison import attempts_of, changes_of
 from espdl_quantize.report._escape import number, plain
 from espdl_quantize.report._gap import gap_words
@@ -42,8 +52,44 @@ def on_the_chip(step: Step) -> Iterator[Block]:
     if step.best is not None:
         lines = [plain(line, 600) for line in cost_lines(step.history)]
         lines += [plain(line, 400) for line in chip_lines(step.best)]
+        facts = card_facts(step.best.folder)
+        if facts.widths:
+            widths = ", ".join(f"{count} ops in {plain(width)}" for width, count in facts.widths)
+            tested = " A copy of it tests itself on a board." if facts.has_test_values else ""
+            lines.append(f"Widths in the file: {widths}.{tested}")
         if lines:
             yield Bullets(tuple(lines))
+        if facts.tensors:
+            yield _tensors(facts)
+
+
+def _tensors(facts: CardFacts) -> Table:
+    return Table(
+        "tensors",
+        "What goes in and comes out of best/model.espdl: a real value is its integer times 2 to "
+        "the power of the exponent.",
+        (
+            Column(""),
+            Column("Name", "op"),
+            Column("Type"),
+            Column("Shape"),
+            Column("Layout"),
+            Column("Exponent", is_number=True),
+        ),
+        tuple(
+            TableRow(
+                (
+                    Cell(each.kind),
+                    Cell(plain(each.name, 120)),
+                    Cell(plain(each.dtype, 20)),
+                    Cell(" x ".join(map(str, each.shape)) or "-"),
+                    Cell(plain(each.layout, 40) or "-"),
+                    Cell("-" if each.exponent is None else str(each.exponent)),
+                )
+            )
+            for each in facts.tensors
+        ),
+    )
 
 
 @section("Remaining gap", html=34, markdown=80, terminal=None)

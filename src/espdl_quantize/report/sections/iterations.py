@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from espdl_quantize.core import Strategy
-from espdl_quantize.record import Evidence, Iteration
+from espdl_quantize.record import Evidence, Iteration, block_losses, read_log
+from espdl_quantize.record.files import LOG
 from espdl_quantize.report._blocks import (
     Block,
     Cell,
@@ -36,6 +37,7 @@ from espdl_quantize.report.figures import (
     layer_rows,
     lever_figure,
     metric_figure,
+    training_figure,
 )
 from espdl_quantize.report.scores import decides_classes, show_score
 from espdl_quantize.search import DEFAULT_STRATEGY, int16_ops
@@ -161,6 +163,10 @@ def layers(step: Step) -> Iterator[Block]:
     if drawn is not None:
         yield drawn
     yield from histogram_figures(step.situation.best_evidence, best_name)
+    if best is not None:
+        trained = training_figure(block_losses(read_log(best.folder / LOG)), best_name)
+        if trained is not None:
+            yield trained
     if not worst:
         return
     yield Table(
