@@ -360,9 +360,7 @@ class Search:
 
 
 def _differ_much(pace: float | None, before: float | None) -> bool:
-    if not pace or not before:
-        return False
-    return max(pace, before) / min(pace, before) > _MUCH
+    return bool(pace and before and not 1 / _MUCH <= pace / before <= _MUCH)
 
 
 def _is_for_good(failure: EspdlQuantizeError, iteration: Iteration | None) -> bool:
