@@ -24,6 +24,7 @@ class When(Enum):
     READING = "until an evaluation reads the graph"
     QUANTIZATION = "on one object, which a quantization makes"
     SEEDED = "for good, at the start of a quantization"
+    IMPORTED = "for good, when this package is imported"
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,13 @@ PATCHES: tuple[Patch, ...] = (
         When.SEEDED,
         "espdl_quantize.ppq._quantize:seed_everything",
         "configurations are numbered from the same start, and not from the clock",
+    ),
+    Patch(
+        "esp_ppq.log.logger",
+        "Handler.process",
+        When.IMPORTED,
+        "espdl_quantize.ppq._messages:print_message",
+        "a message goes to the output of its moment: that of esp-ppq's import may be closed",
     ),
     Patch(
         "esp_ppq.quantization.quantizer",
