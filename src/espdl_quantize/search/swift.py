@@ -64,8 +64,9 @@ LONGEST_TQT = DEFAULT_TQT.model_copy(update={"steps": 800, "lr": 1e-4})
 _OF_EXPONENTS = ("3d", "3c")
 """Levers that cost the chip nothing and after which another calibration may be the best."""
 
-_OF_VALUES = ("3b",)
-"""Levers that cost the chip nothing and leave the exponents as they are."""
+_LAST = ("3k", "3b")
+"""Levers that cost the chip nothing, and that start from the exponents of the calibration that is
+best by then: 3k moves them, 3b leaves them as they are."""
 
 _PAID = ("3e", "3f")
 """Levers that the chip pays for: only where a gap is left after training."""
@@ -158,7 +159,7 @@ def stretches_left(state: SearchState) -> list[Stretch]:
     cheap = _untrained(state)
     base = cheap.base
     screened = [step for step in _screen(None, base, "") if state.is_new(step.setting)]
-    free = [name for name in (*_OF_EXPONENTS, *_OF_VALUES) if _is_left(name, state)]
+    free = [name for name in (*_OF_EXPONENTS, *_LAST) if _is_left(name, state)]
     paid = [name for name in _PAID if _is_left(name, state)]
     settings = [item.setting for item in state.history.iterations if item.setting]
     short = sum(_has(setting, SHORT_TQT) for setting in settings)
@@ -194,7 +195,7 @@ def _program(state: SearchState) -> Iterator[_Step]:
     yield from _pull_each(cheap, state, _OF_EXPONENTS)
     if not is_tried(LEVERS["3b"], state.history):
         yield from _screen(cheap.best, cheap.base, f"on the levers of {cheap.base_name}")
-    yield from _pull_each(cheap, state, _OF_VALUES)
+    yield from _pull_each(cheap, state, _LAST)
     yield from _train_finalists(cheap)
     if _has_gap(state):
         yield from _train_gently(state)

@@ -1,4 +1,4 @@
-"""3k: a search over the exponents, by what the outputs lose. Not in the linear order."""
+"""3k: a search over the exponents, by what the outputs lose. Not in the seed's order."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 class SearchExponents(Lever):
     """Moves the exponents that calibration chose, before anything is trained.
 
-    The pass is not esp-ppq's, and the seed's order of levers does not have it: open exploration
-    takes it up.
+    The pass is not esp-ppq's, and the seed's order of levers does not have it: the strategy swift
+    pulls it before it trains anything, and open exploration takes it up.
     """
 
     id = "3k"
