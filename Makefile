@@ -17,7 +17,7 @@ DEMO := examples/fashion_mnist/user_quant.py
 DEMO_OUT := outputs/demo
 DEMO_ITERATIONS := 8
 
-.PHONY: demo test docs setup lint types unit coverage clean
+.PHONY: demo test test-all docs setup lint types unit coverage clean
 
 demo: $(STAMP)
 	$(BIN)/espdl-quantize check $(DEMO)
@@ -39,9 +39,14 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 # Each process of the tests computes on one thread: two that compute on all of them wait for each other.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist worksteal
+# Many tests start the command: it is compiled once, also where the environment keeps nothing compiled.
+PYTEST = OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n $(JOBS) --dist worksteal
 unit: $(STAMP)
 	$(PYTEST)
+
+# Of each combination of networks, chips and engines; `unit` runs those that have all values of each.
+test-all: lint types
+	$(PYTEST) --matrix
 
 # Not part of `test`: tracing every line makes the tests half as long again.
 coverage: $(STAMP)

@@ -35,6 +35,7 @@ from espdl_quantize.ppq.measure import sweep
 from espdl_quantize.ppq.reuse import _memory
 from espdl_quantize.setting import parse_setting
 from tests.ppq.fast.training.test_block import Blocks
+from tests.slow.test_fast_engine import tune_shortly
 from tests.slow.test_networks import contract_for
 
 pytestmark = pytest.mark.slow
@@ -243,8 +244,14 @@ def test_a_training_that_fails_midway_starts_again_from_clean_weights(
     ids=["tqt", "tqt, later", "bias", "blockwise"],
 )
 def test_an_engine_without_a_working_kernel_still_trains(
-    fields: dict[str, Any], at: int, network: Network, plainly: Any, broken: Any
+    fields: dict[str, Any],
+    at: int,
+    network: Network,
+    plainly: Any,
+    broken: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    tune_shortly(monkeypatch)
     plain, plain_folder = plainly(**fields)
     for kernel in ("forward", "backward", "forward_channels", "backward_channels"):
         broken(_kernels, kernel, at)

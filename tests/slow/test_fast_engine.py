@@ -27,6 +27,7 @@ from espdl_quantize.ppq import (
 from espdl_quantize.ppq.fast.training import TqtTrainer
 from espdl_quantize.ppq.measure import Measurements
 from espdl_quantize.setting import parse_setting, resolve
+from tests.matrix import thinned
 from tests.networks import KINDS
 from tests.slow.test_networks import contract_for
 
@@ -39,11 +40,11 @@ RECURRENT = ("lstm", "gru")
 
 CASES = [(kind, target) for kind in KINDS for target in TARGETS if kind not in RECURRENT]
 CASES += [(kind, TARGETS[0]) for kind in RECURRENT]
-on_every_network = pytest.mark.parametrize(("kind", "target"), CASES)
+on_every_network = pytest.mark.parametrize(("kind", "target"), thinned(CASES))
 trainable = pytest.mark.parametrize(
     # esp-ppq cannot train a block that ends in an LSTM, whose other outputs are not used.
     ("kind", "target"),
-    [case for case in CASES if case[0] != "lstm"],
+    thinned(case for case in CASES if case[0] != "lstm"),
 )
 
 
@@ -148,7 +149,7 @@ def test_the_same_graph_becomes_the_same_file(
 
 
 def steps_of(kind: str) -> int:
-    return 4 if kind in ("lstm", "gru", "transformer") else 40  # those take long per step
+    return 4 if kind in ("lstm", "gru", "transformer") else 20  # those take long per step
 
 
 @trainable

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from espdl_quantize.iteration import RunOptions, run_iteration
 from espdl_quantize.ppq import target_names
 from espdl_quantize.setting import baseline, parse_setting
 from tests.contracts import CONFIG, RUN, write_contract
+from tests.matrix import thinned
+from tests.slow.test_fast_engine import tune_shortly
 
 pytestmark = pytest.mark.slow
 
@@ -76,6 +79,7 @@ def test_a_run_with_less_memory_gives_the_same_artifacts(
     from espdl_quantize.ppq import _spill
 
     monkeypatch.setattr(_spill, "_SMALLEST", 1)
+    tune_shortly(monkeypatch)
     contract = write_contract(
         tmp_path, model="from tests.networks import network\n    return network('residual')"
     )
@@ -108,9 +112,15 @@ def test_another_process_gives_the_same_model(tmp_path: Path) -> None:
 DEMO = ROOT / "examples/fashion_mnist/user_quant.py"
 
 
-@pytest.mark.parametrize("engine", ["reference", "fast"])
-@pytest.mark.parametrize("target", ["esp32s3", "esp32p4"])
-@pytest.mark.parametrize("case", ["residual network with TQT", "demo"])
+@pytest.mark.parametrize(
+    ("case", "target", "engine"),
+    thinned(
+        product(
+            ["residual network with TQT", "demo"], ["esp32s3", "esp32p4"], ["reference", "fast"]
+        ),
+        strength=2,
+    ),
+)
 def test_everything_equals_plain_esp_ppq(
     tmp_path: Path, case: str, target: str, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,7 +244,10 @@ PASSES: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("fields", PASSES, ids=lambda fields: "+".join(fields))
-def test_every_pass_runs_to_a_model(tmp_path: Path, fields: dict[str, Any]) -> None:
+def test_every_pass_runs_to_a_model(
+    tmp_path: Path, fields: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tune_shortly(monkeypatch)
     folder = tmp_path / "outputs" / "iter_1"
     index = run(write_contract(tmp_path), folder, **fields)
     assert index["status"] == "ok"

@@ -1,6 +1,7 @@
 """Whole iterations on each kind of network, through both flows, on two chips."""
 
 import json
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from espdl_quantize.ppq import target_names
 from espdl_quantize.record import ARTIFACTS
 from espdl_quantize.setting import baseline
 from tests.contracts import CONFIG, write_contract
+from tests.matrix import thinned
 from tests.networks import KINDS, export_network
 
 pytestmark = pytest.mark.slow
@@ -47,9 +49,10 @@ def contract_for(kind: str, flow: str, target: str, folder: Path, device: str = 
     return load_contract(path, target_names())
 
 
-@pytest.mark.parametrize("target", ["esp32s3", "esp32p4"])
-@pytest.mark.parametrize("flow", ["torch", "onnx"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "flow", "target"),
+    thinned(product(KINDS, ["torch", "onnx"], ["esp32s3", "esp32p4"]), strength=2),
+)
 def test_an_iteration_goes_through(kind: str, flow: str, target: str, tmp_path: Path) -> None:
     contract = contract_for(kind, flow, target, tmp_path)
     before = contract.onnx_path.read_bytes() if flow == "onnx" else b""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,6 +27,7 @@ from espdl_quantize.ppq import (
 )
 from espdl_quantize.ppq.fast.training import TqtTrainer
 from espdl_quantize.setting import parse_setting, resolve
+from tests.matrix import thinned
 from tests.networks import KINDS, calibration_images
 from tests.slow.test_fast_engine import ENGINES, parameters, scales, tune_shortly
 from tests.slow.test_networks import contract_for
@@ -152,18 +154,20 @@ def agree_in_parameters(plain: QuantizedModel, fast: QuantizedModel) -> None:
         torch.testing.assert_close(ours[name], value, rtol=1e-4, atol=1e-5, msg=name)
 
 
-on_every_chip = pytest.mark.parametrize("target", TARGETS)
-on_every_network = pytest.mark.parametrize("kind", KINDS)
+on_every_network = pytest.mark.parametrize(("kind", "target"), thinned(product(KINDS, TARGETS)))
 
 
 @pytest.mark.parametrize(
     ("kind", "target", "name"),
-    [
-        (kind, target, name)
-        for name in PASSES
-        for kind in (SHORT if name == "blockwise" else KINDS)
-        for target in TARGETS
-    ],
+    thinned(
+        (
+            (kind, target, name)
+            for name in PASSES
+            for kind in (SHORT if name == "blockwise" else KINDS)
+            for target in TARGETS
+        ),
+        strength=2,
+    ),
 )
 def test_a_pass_finds_the_same(prepared: Any, kind: str, target: str, name: str) -> None:
     plain, fast = both(prepared, kind, target, PASSES[name])
@@ -177,7 +181,6 @@ def tqt(rate: str) -> dict[str, Any]:
     return {"tqt_optimization": {"enabled": True, "lr": lr, "steps": steps}}
 
 
-@on_every_chip
 @on_every_network
 def test_tqt_trains_the_same_weights(prepared: Any, kind: str, target: str) -> None:
     plain, fast = both(prepared, kind, target, tqt("small"))
@@ -190,7 +193,6 @@ def test_tqt_trains_the_same_weights(prepared: Any, kind: str, target: str) -> N
     assert fast.losses == pytest.approx(plain.losses, rel=1e-3, abs=1e-12)
 
 
-@on_every_chip
 @on_every_network
 def test_tqt_moves_the_same_exponents(
     prepared: Any, kind: str, target: str, monkeypatch: pytest.MonkeyPatch

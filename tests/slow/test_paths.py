@@ -47,7 +47,10 @@ COMMANDS: dict[str, tuple[tuple[str, ...], str | None]] = {
     "compare": (("compare", "--write-next", "next.json"), "outputs/comparison.json"),
     "lint": (("lint", "next.json", "--output-dir", "outputs"), None),
     "run a setting": (
-        ("run", "user_quant.py", "--setting", "next.json", "--output-dir", "outputs/iter_9"),
+        (
+            *("run", "user_quant.py", "--setting", "next.json", "--in-process"),
+            *("--output-dir", "outputs/iter_9"),
+        ),
         "outputs/iter_9/model.espdl",
     ),
     "schema": (("schema",), None),
@@ -56,13 +59,12 @@ COMMANDS: dict[str, tuple[tuple[str, ...], str | None]] = {
 """In the order of a session: what to run, and what is there afterwards."""
 
 
-def _write(home: Path, where: str) -> Path:
-    """Write a contract that goes away at its import, or in each of its functions."""
+def _write(home: Path) -> Path:
+    """Write a contract that goes away at its import, and again in each of its functions."""
     away = home / "away"
     away.mkdir()
     leave = f"import os, sys; os.chdir({str(away)!r}); sys.path.insert(0, {str(away)!r})"
-    early = f"{leave}\n" if where == "import" else ""
-    late = f"{leave}\n    " if where == "functions" else ""
+    early, late = f"{leave}\n", f"{leave}\n    "
     final = (
         f"def evaluate_final(quant_graph):\n    {late}from tests.networks import agreement\n"
         "    return {'top1': agreement(quant_graph, 128)}\n"
@@ -81,11 +83,10 @@ def _write(home: Path, where: str) -> Path:
     return away
 
 
-@pytest.mark.parametrize("where", ["import", "functions"])
 def test_relative_paths_are_of_the_callers_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    away = _write(tmp_path, where)
+    away = _write(tmp_path)
     monkeypatch.chdir(tmp_path)
     entries = [one for one in sys.path if "site-packages" not in one]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(entries))

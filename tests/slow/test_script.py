@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from espdl_quantize.record import read_history
 from espdl_quantize.report import compare
 from espdl_quantize.setting import parse_setting
 from tests.contracts import CONFIG, write_contract
+from tests.matrix import thinned
 from tests.networks import export_network
 
 pytestmark = pytest.mark.slow
@@ -61,13 +63,18 @@ BESIDE_THE_SETTING = {
 }
 """Fields that esp-ppq's QuantizationSetting has no attribute for, and others."""
 
+SETTINGS: dict[str, dict[str, Any]] = {
+    "training": {"tqt_optimization": TQT},
+    "beside the setting": BESIDE_THE_SETTING,
+}
 
-@pytest.mark.parametrize("fields", [{"tqt_optimization": TQT}, BESIDE_THE_SETTING], ids=["", "all"])
-@pytest.mark.parametrize("flow", ["torch", "onnx"])
-@pytest.mark.parametrize("engine", ["reference", "fast"])
-def test_the_script_makes_best_again(
-    tmp_path: Path, engine: Engine, flow: str, fields: dict[str, Any]
-) -> None:
+
+@pytest.mark.parametrize(
+    ("engine", "flow", "name"),
+    thinned(product(["reference", "fast"], ["torch", "onnx"], SETTINGS), strength=2),
+)
+def test_the_script_makes_best_again(tmp_path: Path, engine: Engine, flow: str, name: str) -> None:
+    fields = SETTINGS[name]
     net = "swish" if fields is BESIDE_THE_SETTING else "residual"
     model = f"from tests.networks import network\n    return network({net!r})"
     config = {**CONFIG, "model_type": flow}

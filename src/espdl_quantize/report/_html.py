@@ -100,10 +100,14 @@ def html_page(step: Step, *, live: str = "") -> str:
     )
 
 
-def render_page(page: Page) -> str:
-    """Write any page; jinja2 is imported here and nowhere else."""
+@cache
+def _template() -> Any:
+    """Return the compiled template; jinja2 is imported here and nowhere else.
+
+    Compiling it takes longer than all else of a report, which every iteration of a search rewrites.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup, escape
+    from markupsafe import Markup
 
     environment = Environment(
         loader=PackageLoader("espdl_quantize.report", "templates"),
@@ -114,13 +118,20 @@ def render_page(page: Page) -> str:
         # Whatever a section let through, no control character is on the page.
         finalize=lambda value: value if isinstance(value, Markup) else plain(value, _LONGEST),
     )
+    return environment.get_template("report.html.j2")
+
+
+def render_page(page: Page) -> str:
+    """Write any page."""
+    from markupsafe import Markup, escape
+
     blocks = [block for section in page.sections for block in section.blocks]
     is_drawn = bool(page.live) or any(isinstance(each, Figure) and each.data for each in blocks)
     scripts = [_asset("plotly-basic.min.js")] if is_drawn else []
     scripts.append(_asset("report.js"))
     # Only these scripts may run: text that slipped through the escaping would stay text.
     allowed = " ".join(f"'sha256-{_digest(source)}'" for source in scripts)
-    return environment.get_template("report.html.j2").render(
+    rendered: str = _template().render(
         page=page,
         mark=Markup(page.mark),
         generator=GENERATOR,
@@ -130,6 +141,7 @@ def render_page(page: Page) -> str:
         script_json=lambda value: Markup(script_json(value)),
         preformatted=lambda text: Markup(escape(text)),
     )
+    return rendered
 
 
 def script_json(value: Any) -> str:
