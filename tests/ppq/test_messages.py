@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 from esp_ppq.log import NaiveLogger
 
-import espdl_quantize.ppq  # noqa: F401 -- it is what lets them follow
+from espdl_quantize.ppq import check_installation
+
+
+@pytest.fixture(autouse=True)
+def in_use() -> None:
+    check_installation()
 
 
 def test_a_message_goes_to_the_output_of_its_moment() -> None:

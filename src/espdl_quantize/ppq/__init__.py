@@ -22,7 +22,6 @@ from espdl_quantize.ppq._installation import (
     esp_ppq_version,
     prepare_device,
 )
-from espdl_quantize.ppq._messages import follow_standard_output
 from espdl_quantize.ppq._passes import field_of_pass
 from espdl_quantize.ppq._probe import (
     forwards,
@@ -121,5 +120,3 @@ __all__ = [
     "watched",
     "with_noise",
 ]
-
-follow_standard_output()

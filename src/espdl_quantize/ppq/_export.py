@@ -12,6 +12,7 @@ from typing import Any
 from espdl_quantize.core import IterationError, error_of
 from espdl_quantize.ppq._blame import failure_of
 from espdl_quantize.ppq._fallback import Restore, keep_graph
+from espdl_quantize.ppq._messages import follow_standard_output
 from espdl_quantize.ppq._quantize import QuantizedModel
 from espdl_quantize.ppq.engines import QuantizationEngine, ReferenceEngine
 from espdl_quantize.ppq.patches import When, installed, override
@@ -50,6 +51,8 @@ def export(
     """
     import esp_ppq.lib as ppq_lib
     from esp_ppq.core import TargetPlatform
+
+    follow_standard_output()
 
     layouts: dict[str, tuple[int, ...]] = {}
 

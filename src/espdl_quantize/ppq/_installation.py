@@ -12,6 +12,7 @@ import re
 from importlib import metadata
 
 from espdl_quantize.core import InstallationError
+from espdl_quantize.ppq._messages import follow_standard_output
 from espdl_quantize.ppq.names import USED
 from espdl_quantize.ppq.patches import PATCHES
 
@@ -53,6 +54,8 @@ def esp_ppq_version() -> str:
 def check_installation(required: tuple[tuple[str, str], ...] = REQUIRED) -> None:
     """Check that the installed esp-ppq is in the range, and has all that is used or replaced.
 
+    From then on its messages go to the standard output of their moment.
+
     Raises:
         InstallationError: names the installed version, what it lacks and the versions that work.
     """
@@ -64,6 +67,7 @@ def check_installation(required: tuple[tuple[str, str], ...] = REQUIRED) -> None
             f"esp-ppq {version} lacks {', '.join(missing)}",
             f"install a version that works: pip install 'esp-ppq{SUPPORTED_VERSIONS}'",
         )
+    follow_standard_output()
 
 
 def check_version(version: str) -> None:

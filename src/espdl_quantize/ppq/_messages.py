@@ -28,7 +28,10 @@ def print_message(handler: Any, message: str, level: Any) -> None:
 
 
 def follow_standard_output() -> None:
-    """Let every message of esp-ppq go to the standard output of its moment, from now on."""
+    """Let every message of esp-ppq go to the standard output of its moment, from now on.
+
+    It imports esp-ppq, and so torch: what only reads a folder must not call it.
+    """
     # A version that lacks the name is told by the check of the installation.
     with contextlib.suppress(ImportError, AttributeError):
-        assign(When.IMPORTED, print_message)
+        assign(When.IN_USE, print_message)

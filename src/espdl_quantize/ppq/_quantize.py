@@ -14,6 +14,7 @@ from espdl_quantize.contract import Batch, QuantConfig
 from espdl_quantize.core import EspdlQuantizeError, Progress
 from espdl_quantize.ppq._blame import failure_of
 from espdl_quantize.ppq._graph import FloatModel, parse_onnx
+from espdl_quantize.ppq._messages import follow_standard_output
 from espdl_quantize.ppq._passes import prepare_passes, readable
 from espdl_quantize.ppq._targets import has_vector_unit
 from espdl_quantize.ppq.engines import QuantizationEngine, ReferenceEngine
@@ -90,6 +91,7 @@ def seed_everything(seed: int) -> None:
     np.random.seed(seed)
     torch.manual_seed(seed)
     assign(When.SEEDED, _HASH_SEED)
+    follow_standard_output()
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ class When(Enum):
     READING = "until an evaluation reads the graph"
     QUANTIZATION = "on one object, which a quantization makes"
     SEEDED = "for good, at the start of a quantization"
-    IMPORTED = "for good, when this package is imported"
+    IN_USE = "for good, once esp-ppq is in use"
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ PATCHES: tuple[Patch, ...] = (
     Patch(
         "esp_ppq.log.logger",
         "Handler.process",
-        When.IMPORTED,
+        When.IN_USE,
         "espdl_quantize.ppq._messages:print_message",
         "a message goes to the output of its moment: that of esp-ppq's import may be closed",
     ),
