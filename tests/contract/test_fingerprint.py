@@ -69,6 +69,11 @@ def test_what_is_not_said_conflicts_with_nothing() -> None:
 
 
 def test_later_origins_fill_the_gaps_of_the_first() -> None:
+    for mine, theirs in (("3.3.9", None), (None, "3.3.9"), ("3.3.8", "3.3.9")):
+        (conflict,) = Origin("c", "k1", mine).conflicts(Origin("c", "k2", theirs))
+        assert conflict.is_of_versions
+        assert conflict.shown() == (mine or "none", theirs or "none")
+        assert Origin("c", "k1", mine).conflicts(Origin("c", "k1", theirs)) == []
     origins = [Origin("a"), Origin("b", "k0"), Origin("a", "k1"), Origin("a", "k2")]
     assert common_origin(origins) == Origin("a", "k1")
     assert common_origin([]) == Origin()

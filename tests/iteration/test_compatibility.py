@@ -67,6 +67,18 @@ def test_another_contract_is_refused_before_it_is_quantized(contract: Any, tmp_p
     assert not (outputs / "iter_2").exists()
 
 
+def test_another_version_of_esp_dl_is_named(contract: Any, tmp_path: Path) -> None:
+    outputs = tmp_path / "outputs"
+    keys = {"float_reference_key": "f" * 64, "contract_key": "c" * 64}
+    beside(outputs, **keys, esp_dl_version="3.3.9")
+    with pytest.raises(OutputFolderError, match=r"is 3\.3\.9 there and none here") as caught:
+        begin(contract, outputs / "iter_2")
+    assert "esp_dl_version" in caught.value.hint
+    assert "edited" not in caught.value.cause
+    with pytest.raises(OutputFolderError, match=r"has 3\.3\.9, this run names none"):
+        tune(RealBackend(contract), outputs)
+
+
 def test_what_belongs_to_the_search_goes_on(contract: Any, tmp_path: Path) -> None:
     key = key_of(contract, tmp_path / "first")
     same, old, failed = tmp_path / "same", tmp_path / "old", tmp_path / "failed"

@@ -233,6 +233,14 @@ def test_the_next_setting_is_written_and_runs(tmp_path: Path) -> None:
         write_run(outputs, run(number, value, setting), evidence())
 
 
+def test_the_command_names_what_the_folder_is_for(tmp_path: Path) -> None:
+    index = {"contract_path": "net.py", "esp_dl_version": "3.3.9"}
+    write_run(tmp_path, run(0, 0.5), evidence(), **index)
+    result = compare(tmp_path, write_next=tmp_path / "next.json")
+    (command,) = (line for line in result.lines if line.startswith("to run it: "))
+    assert command.endswith("--esp-dl-version 3.3.9")
+
+
 def test_where_there_is_no_next_setting_none_is_written(tmp_path: Path) -> None:
     ended, opened = tmp_path / "ended", tmp_path / "opened"
     write_history(ended, swept(*SWEEP, target=0.65))

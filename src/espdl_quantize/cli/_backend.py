@@ -62,14 +62,20 @@ def load(path: Path, overrides: Overrides = NO_OVERRIDES) -> Contract:
 
 
 def chip_of(outputs: Path) -> Overrides:
-    """Return the chip that a folder's iterations are of, in place of the contract's."""
+    """Return the chip, and the version of ESP-DL on it, that a folder's iterations are for.
+
+    They hold in place of the contract's own.
+    """
     from espdl_quantize.record import read_history
 
     if not outputs.is_dir():
         return NO_OVERRIDES
     history = read_history(outputs)
     records = [*reversed(history.scored), *reversed(history.iterations)]
-    return Overrides(target=next((each.target_chip for each in records if each.target_chip), None))
+    first = next((each for each in records if each.target_chip), None)
+    if first is None:
+        return NO_OVERRIDES
+    return Overrides(target=first.target_chip, esp_dl_version=first.esp_dl_version)
 
 
 @contextlib.contextmanager

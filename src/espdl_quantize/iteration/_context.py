@@ -70,7 +70,8 @@ class Context:
     @property
     def origin(self) -> Origin:
         """What the score is measured with, as far as it is known yet."""
-        return Origin(self.contract.config.target, self.float_key)
+        config = self.contract.config
+        return Origin(config.target, self.float_key, config.esp_dl_version)
 
     @property
     def memory(self) -> Path | None:

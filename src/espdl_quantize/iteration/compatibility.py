@@ -21,21 +21,34 @@ def check_compatibility(folder: Path, origin: Origin) -> None:
     if iteration_number(folder) is None:
         return
     beside = dict(sorted(_scored_beside(folder)))
-    conflicts = origin.conflicts(common_origin(beside.values()))
+    common = common_origin(beside.values())
+    conflicts = origin.conflicts(common)
     if not conflicts:
         return
     names = ", ".join(map(iteration_name, list(beside)[:3]))
     reason = "; ".join(map(_describe_conflict, conflicts))
+    version = next((each.theirs for each in conflicts if each.is_of_versions), None)
     raise OutputFolderError(
         f"{folder.parent} holds iterations of another origin ({names}"
         f"{', ...' if len(beside) > 3 else ''}): {reason}; their scores do not compare",
         Hint(
             "give another ",
             Option.OUTPUT_DIR,
-            f", such as {iteration_folder(Path(f'{folder.parent}_2'), 0)}, or what that folder "
-            "was made with",
-        ),
+            f", such as {iteration_folder(Path(f'{folder.parent}_2'), 0)}, or ",
+        )
+        + of_folder(version if version is not None and common.esp_dl_version else None),
     )
+
+
+def of_folder(version: str | None) -> Hint:
+    """Return the hint to give what a folder was made with.
+
+    Args:
+        version: of ESP-DL, where that is what differs and the folder has one.
+    """
+    if version is None:
+        return Hint("what that folder was made with")
+    return Hint(Option.ESP_DL_VERSION.of(version), ", which that folder was made with")
 
 
 def has_scored_beside(folder: Path) -> bool:
@@ -47,6 +60,8 @@ def _describe_conflict(conflict: Conflict) -> str:
     ours, theirs = conflict.shown()
     if conflict.is_of_chips:
         return f"target_chip is {theirs} there and {ours} here"
+    if conflict.is_of_versions:
+        return f"the version of ESP-DL that is named is {theirs} there and {ours} here"
     return (
         f"the contract or its model was edited since ({conflict.name} {theirs} there, {ours} here)"
     )

@@ -179,8 +179,10 @@ def reference_key(records: list[Iteration]) -> str | None:
 
 def _describe_conflict(conflict: Conflict, scored: list[Iteration]) -> str:
     name, _, expected = conflict
-    first = next(record for record in scored if getattr(record.origin, name) == expected)
     here, there = conflict.shown()
+    if conflict.is_of_versions:
+        return f"it is for another version of ESP-DL ({here}) than what was scored first ({there})"
+    first = next(record for record in scored if getattr(record.origin, name) == expected)
     if conflict.is_of_chips:
         return f"its target_chip is {here}, that of {first.name} is {there}"
     return (

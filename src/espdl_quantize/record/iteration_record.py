@@ -332,7 +332,7 @@ class IterationRecord(Lenient):
     @property
     def origin(self) -> Origin:
         """Return what the score was measured with."""
-        return Origin(self.target_chip, self.float_reference_key)
+        return Origin(self.target_chip, self.float_reference_key, self.esp_dl_version)
 
     @property
     def seconds_saved(self) -> float:

@@ -58,4 +58,7 @@ def _run_command(like: Iteration | None, folder: Path, setting: Path) -> str:
     parts = ["run", contract, "--output-dir", folder, "--setting", setting]
     if like is not None and like.target_given and like.target_chip:
         parts += ["--target", like.target_chip]
+    if like is not None and like.esp_dl_version:
+        # Part of what scores are compared by. The contract may name it itself: then it is the same.
+        parts += ["--esp-dl-version", like.esp_dl_version]
     return f"{program()} {shlex.join(map(str, parts))}"

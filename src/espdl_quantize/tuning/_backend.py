@@ -21,6 +21,7 @@ class BackendFacts:
         model_name: of the model.
         target_chip: the chip it is quantized for.
         target_given: that is another chip than the contract's, because the caller said so.
+        esp_dl_version: the version of ESP-DL that is named.
         contract_path: where the user's module lies.
         target: the value to reach.
         priority: the order of the levers.
@@ -45,6 +46,7 @@ class BackendFacts:
     num_of_bits: int | None = None
     budgets: Budgets | None = None
     target_given: bool = False
+    esp_dl_version: str | None = None
 
 
 class Backend(Protocol):

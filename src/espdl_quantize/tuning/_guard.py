@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from espdl_quantize.core import Hint, Option, OutputFolderError
+from espdl_quantize.iteration.compatibility import of_folder
 from espdl_quantize.record import History
 from espdl_quantize.tuning._backend import BackendFacts
 
@@ -42,6 +43,13 @@ def check_folder(history: History, facts: BackendFacts) -> list[str]:
     ours = facts.contract_key
     # Failed iterations bind nobody: the contract may have been what was to be fixed.
     if history.scored and ours and last.contract_key and last.contract_key != ours:
+        if last.esp_dl_version != facts.esp_dl_version:
+            there, here = last.esp_dl_version or "none", facts.esp_dl_version or "none"
+            raise OutputFolderError(
+                f"{history.folder} holds iterations for another version of ESP-DL: {last.name} has "
+                f"{there}, this run names {here}; their scores do not compare",
+                Hint("give another ", Option.OUTPUT_DIR, ", or ") + of_folder(last.esp_dl_version),
+            )
         raise OutputFolderError(
             f"the contract was edited since {last.name} in {history.folder} was run; the scores do "
             "not compare",

@@ -38,6 +38,7 @@ class RealBackend:
             model_name=self._contract.model_name,
             target_chip=config.target,
             target_given=self._contract.target_given,
+            esp_dl_version=config.esp_dl_version,
             contract_path=self._contract.command_path,
             target=config.target_metric,
             priority=Priority(config.deploy_runtime_priority),

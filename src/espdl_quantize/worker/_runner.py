@@ -238,6 +238,7 @@ class Runner:
             model_name=facts.get("model_name"),
             target_chip=facts.get("target_chip"),
             target_given=bool(facts.get("target_given")),
+            esp_dl_version=facts.get("esp_dl_version"),
             metric=facts.get("metric"),
             direction=facts.get("direction"),
             target=facts.get("target"),
