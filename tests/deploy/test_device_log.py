@@ -99,6 +99,36 @@ def test_hostile_content_stays_harmless() -> None:
     assert measured.internal_bytes is measured.psram_bytes is measured.flash_bytes is None
 
 
+def test_what_failed_once_has_not_passed() -> None:
+    for lines in (
+        ("espdlq test failed", "espdlq test passed"),
+        ("espdlq test passed", "espdlq test failed"),
+        ("espdlq test passed", "E (5) dl::Model: Test output y does not match", "Test Pass!"),
+    ):
+        assert parse_log(ours(*lines)).test == "failed"
+
+
+def test_numbers_are_plain_and_times_above_zero() -> None:
+    lines = [
+        f"espdlq run us={each}" for each in ("0", "1_000", "\u0661\u0662", "0x10", "1e3", "7.5")
+    ]
+    assert parse_log(ours(*lines)).runs_us == (1000.0, 7.5)
+    assert parse_log(ours("espdlq run us=1", sha=SHA.upper())).model_sha256 == SHA
+
+
+def test_a_later_format_is_refused() -> None:
+    with pytest.raises(EspdlQuantizeError, match="format '2', and this program reads format 1"):
+        parse_log(ours("espdlq run us=1").replace("format=1", "format=2"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_log_that_windows_wrote(encoding: str, tmp_path: Path) -> None:
+    file = tmp_path / "board.log"
+    file.write_bytes(ours("espdlq test passed", "espdlq run us=1500").encode(encoding))
+    measured = read_log(file)
+    assert (measured.chip, measured.test, measured.ms) == ("esp32p4", "passed", 1.5)
+
+
 def test_a_log_is_bounded(tmp_path: Path) -> None:
     measured = parse_log(ours(*["espdlq run us=1"] * 20_000, *["| a | Conv | 1us |"] * 20_000))
     assert len(measured.runs_us) == len(measured.layers) == 10_000

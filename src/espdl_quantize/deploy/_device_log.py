@@ -8,6 +8,7 @@ lines are cut, coloured and torn, and names are anything.
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +39,8 @@ _PREFIX = re.compile(r"^[EWIDV] \([0-9:. -]{1,24}\) [^:]{1,64}(?:::[^:]{1,64})?:
 """What ESP-IDF puts before a line: its level, the time and a tag."""
 _OURS = re.compile(r"espdlq (\w+) ?(.*)$")
 _PAIR = re.compile(r"(\w+)=(\S+)")
+_FORMAT = "1"
+_REAL = re.compile(r"[+-]?[0-9]{1,20}(?:\.[0-9]{1,20})?(?:[eE][+-]?[0-9]{1,3})?")
 _LATENCY = re.compile(r"([0-9]{1,12})us")
 _SIZE = re.compile(r"(?:-- ?)?([0-9]{1,9}(?:\.[0-9]{1,6})?) ?KB")
 _RUN = re.compile(r"run: ?([0-9]{1,9}(?:\.[0-9]{1,6})?) ?ms")
@@ -68,7 +71,13 @@ def read_log(file: Path) -> Measurement:
         raise OutputFolderError(
             f"{file} has more than {_LARGEST // _MIB} MiB", "keep the part of one run of the board"
         )
-    return parse_log(content.decode("utf-8", "replace"), str(file))
+    return parse_log(_decoded(content), str(file))
+
+
+def _decoded(content: bytes) -> str:
+    """Return the text; a redirection in Windows PowerShell writes UTF-16."""
+    is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content.decode("utf-16" if is_wide else "utf-8", "replace")
 
 
 def parse_log(text: str, name: str = "the log") -> Measurement:
@@ -85,6 +94,7 @@ def parse_log(text: str, name: str = "the log") -> Measurement:
     for line in _lines(text):
         ours = _OURS.search(line)
         if ours is not None and ours[1] == "begin":
+            _check_format(ours[2], name)
             starts.append(_Start(starts[-1].chip))
         starts[-1].read(line, ours)
     results = [start.result() for start in starts]
@@ -99,6 +109,16 @@ def parse_log(text: str, name: str = "the log") -> Measurement:
             ),
         )
     return next((result for result in reversed(known) if result.complete), known[-1])
+
+
+def _check_format(rest: str, name: str) -> None:
+    """Refuse the lines of a later project: what its words mean is not known."""
+    stated = dict(_PAIR.findall(rest)).get("format", _FORMAT)
+    if stated != _FORMAT:
+        raise EspdlQuantizeError(
+            f"{name} is of format {clean(stated)[:24]!r}, and this program reads format {_FORMAT}",
+            Hint("write the project anew by ", Command.DEPLOY, " of this version, and run that"),
+        )
 
 
 def _says_something(measurement: Measurement) -> bool:
@@ -153,7 +173,7 @@ class _Start:
 
     def _read_words(self, line: str) -> None:
         if "Test Pass!" in line:
-            self._test = "passed"
+            self._test = self._test or "passed"
         elif (failed := _FAILED.search(line)) is not None:
             self._test = "failed"
             why = self._problem or "does not match"
@@ -184,12 +204,13 @@ class _Start:
         elif word == "load" and rest.strip() in ("passed", "failed"):
             self._loaded = rest.strip() == "passed"
         elif word == "test" and rest.strip() == "passed":
-            self._test = "passed"
+            # What failed once in a start has not passed.
+            self._test = self._test or "passed"
         elif word == "test" and rest.strip() == "failed":
             self._test = "failed"
         elif word == "run" and len(self._runs) < MOST_RUNS:
             us = _real(said.get("us"))
-            self._runs += [] if us is None else [us]
+            self._runs += [us] if us else []
         elif word == "memory":
             for key in ("internal", "psram", "flash"):
                 size = _whole(said.get(key))
@@ -234,7 +255,7 @@ class _Start:
 
     def result(self) -> Measurement:
         """Return what it came to."""
-        digest, said = self._said.get("sha256", ""), self._said
+        digest, said = self._said.get("sha256", "").lower(), self._said
         return Measurement(
             chip=clean(said["chip"]) if "chip" in said else self.chip,
             esp_dl=clean(said["esp_dl"]) if "esp_dl" in said else None,
@@ -255,10 +276,9 @@ class _Start:
 
 
 def _real(text: str | None, *, signed: bool = False) -> float | None:
-    try:
-        return number(float(text), signed=signed) if text is not None and len(text) < 40 else None
-    except ValueError:
+    if text is None or _REAL.fullmatch(text) is None:
         return None
+    return number(float(text), signed=signed)
 
 
 def _whole(text: str | None) -> int | None:
