@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
+from espdl_quantize.chip.rule_table import RULE_TABLE
 from espdl_quantize.cli import app
 from espdl_quantize.contract import QuantConfig, starter_contract
 from espdl_quantize.contract._config import _EXPECTED
@@ -150,6 +151,21 @@ def _limit(limit: Mapping[str, Any]) -> str:
     if "broadcast_dimensions" in limit:
         return f"up to {limit['broadcast_dimensions']} dimensions, once neighbours are joined"
     return _LIMITS[next(iter(limit))]
+
+
+def chip_rules() -> str:
+    """Every rule of the chip check, with its source and an example that breaks it."""
+    rows = [
+        (f"`{name}`", rule.kind, rule.broken_where, rule.source, rule.example)
+        for name, rule in RULE_TABLE.items()
+    ]
+    head = ("rule", "is a", "an op breaks it where", "source", "an example that breaks it")
+    return _table(head, rows)
+
+
+def chip_limits() -> str:
+    """How many limits of single ops the table of ops has."""
+    return str(sum(len(entry.limits) for entry in op_table().ops.values()))
 
 
 def esp_dl_version() -> str:
@@ -381,6 +397,8 @@ PARTS: dict[str, Callable[..., str]] = {
     for part in (
         agents,
         applied_keys,
+        chip_limits,
+        chip_rules,
         cli,
         device_keys,
         editable,
