@@ -644,6 +644,133 @@ SITUATIONS: dict[str, Situation] = {
         score=True,
         unlike=CATCH_ALL,
     ),
+    "evaluate() changes the graph": Situation(
+        torch_contract(
+            evaluate=_scoring(
+                "[op.parameters[0].value.mul_(0.9) for op in quant_graph.operations.values() "
+                "if op.type == 'Conv']"
+            )
+            + TOP1
+        ),
+        ["changes the graph that it is given"],
+        ["leave it as it is"],
+        score=True,
+    ),
+    "evaluate() ignores the graph's outputs": Situation(
+        torch_contract(
+            evaluate=_scoring("") + "return {'top1': 50.0}",
+        ),
+        ["with zeros and with random weights"],
+        ["from what the graph puts out"],
+        "warning",
+        score=True,
+    ),
+    "calibration is drawn anew at each call": Situation(
+        torch_contract(
+            calibration=_CALIBRATION + "CALLS.append(len(CALLS)); first = CALLS[-1]\n"
+            "    return list(calibration_images(80)[first:first + 64].split(16))",
+            extra="CALLS = []\n",
+        ),
+        ["other samples each time", "by the same seed"],
+        ["by torch's own generator"],
+        "",
+    ),
+    "forward() changes its input in place": Situation(
+        torch_contract(
+            model="class Net(torch.nn.Module):\n"
+            "        def forward(self, x):\n"
+            "            return x.mul_(2).flatten(1)\n"
+            "    return Net().eval()"
+        ),
+        kind="",
+    ),
+    "forward() keeps a state in the module": Situation(
+        torch_contract(
+            model="class Net(torch.nn.Module):\n"
+            "        seen = 0\n"
+            "        def forward(self, x):\n"
+            "            self.seen += 1\n"
+            "            return (x * self.seen).flatten(1)\n"
+            "    return Net().eval()"
+        ),
+        ["differs from run to run"],
+        ["make a state an input and an output"],
+        "warning",
+    ),
+    "a sample's output depends on the others": Situation(
+        torch_contract(
+            model="class Net(torch.nn.Module):\n"
+            "        def forward(self, x):\n"
+            "            return (x - x.mean(0, keepdim=True)).flatten(1)\n"
+            "    return Net().eval()"
+        ),
+        ["depends on the other samples of its batch"],
+        ["batch_axis"],
+    ),
+    "a traced module": Situation(
+        torch_contract(
+            model="from tests.networks import depthwise_cnn\n"
+            "    return torch.jit.trace(depthwise_cnn(), torch.zeros(1, 1, 28, 28))"
+        ),
+        kind="",
+    ),
+    "weights in the place of the model": Situation(
+        torch_contract(
+            model="from tests.networks import depthwise_cnn\n"
+            "    return depthwise_cnn().state_dict()"
+        ),
+        ["returned a OrderedDict"],
+        ["load_state_dict()"],
+    ),
+    "NaN among the weights": Situation(
+        torch_contract(
+            model="from tests.networks import depthwise_cnn\n"
+            "    net = depthwise_cnn()\n"
+            "    next(net.parameters()).data[0] = float('nan')\n"
+            "    return net"
+        ),
+        ["the model itself gives NaN"],
+        ["trained ones"],
+        unlike=("batch of one", "parameter quantization"),
+    ),
+    "a limit that is computed": Situation(
+        onnx_contract(
+            Graph(
+                [
+                    CONV,
+                    node("ReduceMax", "c", "hi", keepdims=0),
+                    helper.make_node("Clip", ["c", "", "hi"], ["y"], "Clip_y"),
+                ],
+                list(CONV_WEIGHTS),
+            )
+        ),
+        ["upper limit 'hi' is computed"],
+        ["clamp to constants"],
+    ),
+    "a ConvTranspose without pads": Situation(
+        onnx_contract(
+            Graph(
+                [CONV, node("ConvTranspose", "c tw", "y", strides=[2, 2])],
+                [*CONV_WEIGHTS, weights("tw", 8, 4, 2, 2)],
+            )
+        ),
+        kind="",
+    ),
+    "a metric that is a text": Situation(
+        torch_contract(evaluate=_scoring("") + "return {'top1': '71.2'}"),
+        ["top1 = '71.2'"],
+        ["top1=float(value)"],
+        score=True,
+        unlike=("NaN",),
+    ),
+    "random weights at each call": Situation(
+        torch_contract(
+            model="return torch.nn.Sequential(torch.nn.Conv2d(1, 8, 3), torch.nn.Flatten()).eval()"
+        ),
+        ["returns another model each time", "other numbers in 2 of its 2 tensors, '0.weight'"],
+        ["load_state_dict()", "torch.manual_seed(0)"],
+        unlike=("control flow", "branches"),
+    ),
     "a file that is not where it was": Situation(
         torch_contract(calibration="return torch.load('images.pt')"),
         ["images.pt", "create_calib_dataloader()"],

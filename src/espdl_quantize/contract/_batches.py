@@ -227,7 +227,10 @@ def _as_inputs(batch: Any, contract: Contract, order: _Order) -> Batch:
         inputs = Batch.of(batch).map(lambda tensor: _as_float(tensor).to(device))
     except TypeError as error:
         source = "what collate_fn() returned" if contract.has_collate_fn else "a calibration batch"
-        raise ContractError(f"{source} is {error}", _hint_inputs(contract)) from error
+        hint = _hint_inputs(contract)
+        if type(batch).__module__ == "numpy":
+            hint = "give a tensor: torch.from_numpy(batch), in the loader or in collate_fn(batch)"
+        raise ContractError(f"{source} is {error}", hint) from error
     inputs = order.of(_as_named(inputs, contract))
     axes = contract.config.batch_axes
     if contract.config.batch_axis == 0 or len(axes) != len(inputs.tensors):
@@ -327,7 +330,8 @@ def _named_alike(batch: Batch, number: int, first: Batch, purpose: Purpose) -> B
 def _as_float(tensor: Tensor) -> Tensor:
     # esp-ppq's own collate function casts in the same way and leaves conditions alone. Its graphs
     # are of float32, while numpy's default is float64.
-    return tensor if str(tensor.dtype) == "torch.bool" else tensor.float()
+    whole = tensor if str(tensor.layout) == "torch.strided" else tensor.to_dense()
+    return whole if str(whole.dtype) == "torch.bool" else whole.float()
 
 
 def _check(batch: Batch, number: int, contract: Contract, source: str) -> None:

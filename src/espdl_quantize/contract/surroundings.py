@@ -1,9 +1,9 @@
 """Keeps the process state that a contract's code changes apart from that of everything else.
 
-The working directory, the import path and the loaded modules belong to the whole process. A
-contract that calls ``os.chdir`` or changes ``sys.path`` must not move the paths of the program that
-called it, nor change what another contract imports; and it must find its own changes again at its
-next call.
+The working directory, the import path, the loaded modules and torch's defaults belong to the whole
+process. A contract that calls ``os.chdir`` or changes ``sys.path`` must not move the paths of the
+program that called it, nor change what another contract imports; and it must find its own changes
+again at its next call.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 _one_at_a_time = threading.RLock()
 """What is swapped belongs to the process, so two threads cannot be inside contracts at once."""
@@ -42,6 +43,7 @@ class Surroundings:
         self._path: list[str] | None = None
         self._callers_path: list[str] = []
         self._neighbours: dict[str, ModuleType] = {}
+        self._defaults: _Defaults | None = None
         self._is_entered = False
 
     @contextlib.contextmanager
@@ -54,13 +56,14 @@ class Surroundings:
                 return
             self._is_entered = True
             try:
-                with _directory_kept(), _path_kept() as outer:
+                with _directory_kept(), _path_kept() as outer, _defaults_kept(self._defaults):
                     self._go_in(outer)
                     loaded = dict(sys.modules)
                     try:
                         yield
                         self._directory = current_directory() or self._directory
                         self._path, self._callers_path = [*sys.path], outer
+                        self._defaults = _torch_defaults()
                     finally:
                         self._note_neighbours(loaded, outer)
             finally:
@@ -165,6 +168,42 @@ def _path_kept() -> Iterator[list[str]]:
         held[:] = [*outer, *installed]
         sys.path = held
         _forget_relative_entries()
+
+
+_Defaults = tuple[Any, Any]
+"""What torch makes tensors of where nobody says: their type, and their device."""
+
+
+def _torch_defaults() -> _Defaults | None:
+    """Return torch's defaults; None while nobody has loaded it."""
+    torch = sys.modules.get("torch")
+    return None if torch is None else (torch.get_default_dtype(), torch.get_default_device())
+
+
+def _set_torch_defaults(wanted: _Defaults) -> None:
+    import torch
+
+    dtype, device = wanted
+    if torch.get_default_dtype() != dtype:
+        torch.set_default_dtype(dtype)
+    if torch.get_default_device() != device:
+        torch.set_default_device(None if device.type == "cpu" else device)
+
+
+@contextlib.contextmanager
+def _defaults_kept(own: _Defaults | None) -> Iterator[None]:
+    """Let a contract's own defaults of torch hold in the block, and the caller's after it."""
+    before = _torch_defaults()
+    if own is not None:
+        _set_torch_defaults(own)
+    try:
+        yield
+    finally:
+        if before is not None:
+            _set_torch_defaults(before)
+        elif (torch := sys.modules.get("torch")) is not None:
+            # It was loaded in the block: nobody had other defaults than torch's own.
+            _set_torch_defaults((torch.float32, torch.device("cpu")))
 
 
 def _forget_relative_entries() -> None:

@@ -67,6 +67,28 @@ _REMEDIES: tuple[tuple[str, str], ...] = (
         "the file is quantized already: give the float model that it was made of",
     ),
     (
+        r"\((Dropout|RandomNormal(Like)?|RandomUniform(Like)?|Bernoulli|Multinomial)\) has no",
+        "the model draws random numbers while it infers: give functional.dropout "
+        "training=self.training, and add noise in training alone",
+    ),
+    (
+        r"uninitialized parameter",
+        "call the model once on a sample in get_torch_model(), which gives its lazy layers their "
+        "shapes, then load the weights",
+    ),
+    (
+        r"dynamo-optimized function",
+        "return the model as it was before torch.compile: it is in model._orig_mod",
+    ),
+    (
+        r"meta tensor; no data",
+        'the model has no weights: build it on a device, not on "meta", and load them',
+    ),
+    (
+        r"maximum recursion depth exceeded",
+        "see which function calls itself",
+    ),
+    (
         r"has no backend implementation",
         "esp-ppq has no such op: replace it in the model by ops that esp-ppq has, or leave it out "
         "and compute it in the program on the chip and in evaluate()",

@@ -17,6 +17,7 @@ from espdl_quantize.ppq import (
     engine_for,
     seed_everything,
 )
+from espdl_quantize.ppq.equivalence import Equivalence
 from espdl_quantize.targets import TargetFacts
 
 FEW_OF_EACH = 8
@@ -83,6 +84,7 @@ class GateContext:
         runs: set where the user's own model runs on a batch.
         model: the float model as esp-ppq reads it.
         graph: the same, parsed; it has run on a batch.
+        equivalence: how far that graph is from the user's own model.
         scored: the float model's score by the function that the search scores by.
         score_seconds: that the evaluation took.
         score_facts: what the score rests on.
@@ -108,6 +110,7 @@ class GateContext:
     runs: bool = field(init=False)
     model: FloatModel = field(init=False)
     graph: Any = field(init=False)
+    equivalence: Equivalence = field(init=False)
     scored: Score = field(init=False)
     score_seconds: float = field(init=False)
     score_facts: ScoreFacts = field(init=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import reprlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -270,9 +271,10 @@ def score_with(
         )
     value = _number(returned[key])
     if value is None or not math.isfinite(value):
+        shown = reprlib.repr(returned[key])
         raise IterationError(
-            f"{used}() returned {key} = {returned[key]!r}, expected a finite number",
-            "a NaN often means an empty test set or a division by zero",
+            f"{used}() returned {key} = {shown}, expected a finite number",
+            _hint_no_number(key, returned[key], value),
         )
     count = take_count(returned, used)
     vector = None if contract.has_aggregate else take_vector(returned, used)
@@ -290,6 +292,14 @@ def score_with(
     if contract.has_aggregate and records is None:
         notes = (f"the contract has aggregate(), and {used}() returned no {PER_SAMPLE}",)
     return Score(plain, value, used, notes, vector, records, count, watcher)
+
+
+def _hint_no_number(key: str, returned: Any, value: float | None) -> str:
+    if value is not None:
+        return "a NaN or an infinite value often means an empty test set or a division by zero"
+    if getattr(returned, "ndim", 0):
+        return f"return one number for all samples, such as {key}=float(values.mean())"
+    return f"return it as a number: {key}=float(value)"
 
 
 def _never_ran(contract: Contract, used: Evaluator, evidence: str) -> ContractError:
@@ -328,7 +338,10 @@ def _number(value: Any) -> float | None:
         return None
     if isinstance(plain, bool) or not isinstance(plain, (int, float)):
         return None
-    return float(plain)
+    try:
+        return float(plain)
+    except OverflowError:
+        return math.inf if plain > 0 else -math.inf
 
 
 def _plain(metrics: Mapping[Any, Any]) -> dict[str, Any]:

@@ -301,9 +301,19 @@ def load_torch_model(contract: Contract) -> Any:
             remedy_for(error) or "fix it; it must return the trained model in eval mode",
         ) from error
     if not isinstance(model, torch.nn.Module):
+        found = f"the class {model.__name__}" if isinstance(model, type) else None
         raise ContractError(
-            f"get_torch_model() returned a {type(model).__name__}, expected a torch.nn.Module",
-            "return the model itself",
+            f"get_torch_model() returned {found or f'a {type(model).__name__}'}, expected a "
+            "torch.nn.Module",
+            _hint_no_module(model),
+        )
+    packed = [
+        name for name, part in model.named_modules() if ".quantized." in type(part).__module__
+    ]
+    if packed:
+        raise ContractError(
+            f"get_torch_model() returned a model that torch has quantized already ({packed[0]})",
+            "return the float model that it was made of: what is searched is how to quantize that",
         )
     training = [name or "the model" for name, part in model.named_modules() if part.training]
     if training:
@@ -311,8 +321,30 @@ def load_torch_model(contract: Contract) -> Any:
             f"get_torch_model() returned a model in training mode ({training[0]})",
             "return model.eval()",
         )
-    with contract.entered():
-        return model.to(contract.config.device)
+    try:
+        with contract.entered():
+            return model.to(contract.config.device)
+    except Exception as error:
+        raise ContractError(
+            f"the model of get_torch_model() cannot be put on {contract.config.device!r}: "
+            f"{describe_failure(error)}",
+            remedy_for(error) or "see that it is whole, and that the device has room for it",
+        ) from error
+
+
+def _hint_no_module(returned: Any) -> str:
+    """Say how a module comes of what was returned in its place."""
+    import torch
+
+    if isinstance(returned, type):
+        return f"make one of it and load its weights: {returned.__name__}().eval()"
+    values = list(returned.values()) if isinstance(returned, Mapping) else []
+    if values and all(isinstance(value, torch.Tensor) for value in values):
+        return "these are weights: build the network and give them to its load_state_dict()"
+    if any(isinstance(value, torch.nn.Module) for value in values):
+        key = next(key for key, value in returned.items() if isinstance(value, torch.nn.Module))
+        return f"return what is in it: [{key!r}].eval()"
+    return "return the model itself"
 
 
 def _export_torch(
@@ -357,8 +389,20 @@ def _export_torch(
     except Exception as error:
         raise IterationError(
             f"torch cannot export the model to ONNX: {describe_failure(error)}",
-            remedy_for(error) or "fix the model, or export it yourself and use model_type 'onnx'",
+            remedy_for(error) or _hint_export(model),
         ) from error
+
+
+def _hint_export(model: Any) -> str:
+    from torch.nn.utils.parametrize import is_parametrized
+
+    named = [name for name, part in model.named_modules() if is_parametrized(part)]
+    if named:
+        return (
+            f"the weights of {named[0]!r} are computed at each call: write them out by "
+            "torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight')"
+        )
+    return "fix the model, or export it yourself and use model_type 'onnx'"
 
 
 def _read_onnx(contract: Contract) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 from espdl_quantize.contract import Batch, Contract, forward_contradiction
 from espdl_quantize.core import ContractError, remedy_for
 from espdl_quantize.ppq._graph import FloatModel, describe_failure, load_torch_model
+from espdl_quantize.ppq.torch_module import run_module
 
 
 def probe_torch_model(contract: Contract, batch: Batch) -> None:
@@ -17,24 +18,36 @@ def probe_torch_model(contract: Contract, batch: Batch) -> None:
     Raises:
         ContractError: the model raises on either.
     """
-    import torch
-
     model = load_torch_model(contract)
-    wrong = forward_contradiction(inspect.signature(model.forward), batch.names, len(batch.tensors))
-    if wrong is not None:
+    try:
+        signature = inspect.signature(model.forward)
+    except (TypeError, ValueError):
+        # A traced module has none.
+        signature = None
+    wrong = signature and forward_contradiction(signature, batch.names, len(batch.tensors))
+    if wrong:
         raise ContractError(wrong.message, wrong.hint)
     for inputs, name in ((batch, "one calibration batch"), (batch.first(1), "a batch of 1")):
         try:
-            with torch.no_grad(), contract.entered():
-                _call(model, inputs)
+            run_module(contract, model, inputs)
         except Exception as error:
+            is_of_size = inputs.sample_count > 1 and _runs_alone(contract, model, batch)
             raise ContractError(
                 f"the torch model fails on {name}: {describe_failure(error)}",
-                _hint_torch(model, inputs, error),
+                _hint_torch(model, inputs, error, is_of_size=is_of_size),
             ) from error
 
 
-def _hint_torch(model: Any, inputs: Batch, error: BaseException) -> str:
+def _runs_alone(contract: Contract, model: Any, batch: Batch) -> bool:
+    """Tell whether a model that fails on a batch runs on a single sample."""
+    try:
+        run_module(contract, model, batch.first(1))
+    except Exception:
+        return False
+    return True
+
+
+def _hint_torch(model: Any, inputs: Batch, error: BaseException, *, is_of_size: bool) -> str:
     """Say what is most likely wrong: numbers of another type, or a batch size that is built in."""
     first = inputs.tensors[0]
     weight = next(iter(model.parameters()), None)
@@ -45,7 +58,7 @@ def _hint_torch(model: Any, inputs: Batch, error: BaseException) -> str:
         )
     return remedy_for(error) or (
         "the model must take any batch size: the export runs at batch 1, calibration at batch_size"
-        if inputs.sample_count > 1
+        if is_of_size
         else "see that the loader gives what forward() takes"
     )
 
@@ -124,9 +137,3 @@ def run_forward(model: FloatModel, graph: Any, batch: Batch) -> None:
     from esp_ppq.executor import TorchExecutor
 
     TorchExecutor(graph=graph, device=model.device).forward(inputs=batch.as_esp_ppq())
-
-
-def _call(model: Any, inputs: Batch) -> Any:
-    if inputs.names is None:
-        return model(*inputs.tensors)
-    return model(**inputs.by_name(inputs.names))

@@ -144,10 +144,27 @@ def _three_dimensional(graph: Any) -> Iterator[_Fault]:
                 )
 
 
+def _computed_limits(graph: Any) -> Iterator[_Fault]:
+    """A Clip's limits are constants to esp-ppq's quantizer, and to ESP-DL."""
+    for op in graph.operations.values():
+        if op.type != "Clip":
+            continue
+        for variable, name in zip(op.inputs[1:], ("lower", "upper"), strict=False):
+            if variable.source_op is not None and variable.value is None:
+                yield (
+                    op,
+                    "computed_limit",
+                    f"its {name} limit {variable.name!r} is computed by the model, and a limit is "
+                    "a constant here",
+                    "clamp to constants",
+                )
+
+
 _RULES: tuple[Callable[[Any], Iterator[_Fault]], ...] = (
     _stateless,
     _scaled_gemm,
     _narrow_bias,
     _lost_outputs,
     _three_dimensional,
+    _computed_limits,
 )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
 from espdl_quantize.contract import (
+    Batch,
     ContractFaultsError,
     count_samples,
     load_contract,
@@ -13,10 +16,12 @@ from espdl_quantize.contract import (
     read_batches,
     warn_of_few,
 )
-from espdl_quantize.core import Finding, FindingKind
+from espdl_quantize.core import EspdlQuantizeError, Finding, FindingKind
 from espdl_quantize.gate._context import GateContext
+from espdl_quantize.gate.thresholds import SANITY
 from espdl_quantize.iteration import Prepared
 from espdl_quantize.ppq import (
+    batch_digests,
     check_installation,
     prepare_device,
     probe_target,
@@ -102,6 +107,7 @@ def read_loader(context: GateContext) -> Iterator[Finding]:
         context.progress.update(done, total, f"batch {done}")
 
     seed_everything(context.options.seed)
+    started = time.perf_counter()
     if context.reads_all or not context.contract.has_evaluate:
         context.batches, _ = context.prepared.batches(context.options.seed, show)
         length = len(context.batches)
@@ -112,6 +118,10 @@ def read_loader(context: GateContext) -> Iterator[Finding]:
         if len(context.batches) < limit:
             length = len(context.batches)
         samples = count_samples(context.batches) * config.calib_steps // len(context.batches)
+    is_short = time.perf_counter() - started < SANITY.seconds_of_repeats
+    # Without an evaluation some samples are drawn to be scored, and the first batch is another one.
+    if is_short and context.contract.has_evaluate:
+        yield from _draws_others(context)
     for message in warn_of_few(samples):
         yield Finding(
             FindingKind.WARNING,
@@ -130,3 +140,30 @@ def read_loader(context: GateContext) -> Iterator[Finding]:
             message,
             figures={"batches": length, "calib_steps": config.calib_steps},
         )
+
+
+def _draws_others(context: GateContext) -> Iterator[Finding]:
+    """See that the loader gives the same first batch when it is made again, by the same seed."""
+    again: list[Batch] = []
+    seed_everything(context.options.seed)
+    # What it cannot do twice, an iteration says.
+    with contextlib.suppress(EspdlQuantizeError):
+        again = read_batches(context.contract, limit=1)
+    held = context.batches[0]
+    names = held.names or [str(place) for place in range(len(held.tensors))]
+    first = batch_digests(held, names)
+    second = batch_digests(again[0], names) if again else first
+    if first == second:
+        return
+    new = len(set(second) - set(first))
+    yield Finding(
+        FindingKind.WARNING,
+        "calibration_differs",
+        "create_calib_dataloader()",
+        f"create_calib_dataloader() gives other samples each time that it is called, by the same "
+        f"seed: {new} of the first {len(second)} were new the second time. Every iteration would "
+        "calibrate with other samples, and scores differ by the draw",
+        "draw them by torch's own generator, which is seeded before every call, or by one that is "
+        "seeded in create_calib_dataloader()",
+        figures={"samples": len(second), "new_samples": new},
+    )

@@ -19,6 +19,7 @@ def score(context: GateContext) -> Iterator[Finding]:
     if not context.options.score:
         return
     seed_everything(context.options.seed)
+    weights = _totals(context)
     started = time.perf_counter()
     context.scored = score_float(
         contract,
@@ -28,6 +29,17 @@ def score(context: GateContext) -> Iterator[Finding]:
         unlabelled=context.prepared.agreement(context.options.seed),
     )
     context.score_seconds = time.perf_counter() - started
+    changed = [name for name, total in _totals(context).items() if total != weights[name]]
+    if changed:
+        yield Finding(
+            FindingKind.FAULT,
+            "changes_the_graph",
+            f"{context.scored.used}()",
+            f"{context.scored.used}() changes the graph that it is given: {changed[0]!r} and "
+            f"{len(changed) - 1} more of its {len(weights)} weights are others afterwards",
+            "read the graph and leave it as it is: what is scored next is the same one",
+            figures={"weights": changed},
+        )
     context.facts["float_value"] = context.scored.value
     context.facts["evaluated_by"] = (
         f"{context.scored.used}()"
@@ -45,6 +57,15 @@ def score(context: GateContext) -> Iterator[Finding]:
     )
     for message in doubts:
         yield _doubt(context, "score_facts", message)
+
+
+def _totals(context: GateContext) -> dict[str, str]:
+    """Return the sum of each constant of the graph, as text: NaN is equal to NaN there."""
+    return {
+        name: str(variable.value.double().sum().item())
+        for name, variable in context.graph.variables.items()
+        if variable.is_parameter and getattr(variable.value, "is_floating_point", bool)()
+    }
 
 
 def score_final(context: GateContext) -> Iterator[Finding]:

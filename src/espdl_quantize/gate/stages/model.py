@@ -69,7 +69,7 @@ def compare_models(context: GateContext) -> Iterator[Finding]:
         # The trial names these ops. A recurrent one without a state reads otherwise as well, of
         # which the cause would be guessed.
         return
-    equivalence = context.prepared.equivalence(context.probe())
+    equivalence = context.equivalence = context.prepared.equivalence(context.probe())
     if equivalence.largest is not None and isfinite(equivalence.largest):
         context.facts["float_difference"] = equivalence.largest
     faults = equivalence.faults

@@ -16,7 +16,7 @@ from espdl_quantize.gate.stages.trial import quantize_trial
 from espdl_quantize.gate.statistics import ScoredInputs
 from espdl_quantize.gate.thresholds import SANITY
 from espdl_quantize.iteration import same_failure
-from espdl_quantize.ppq import run_graph, unquantized, with_noise
+from espdl_quantize.ppq import run_graph, scrambled, unquantized, with_noise
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -174,6 +174,8 @@ def compare_noisy(context: GateContext) -> Iterator[Finding]:
     )
     if noisy.value is None or not math.isfinite(noisy.value):
         return
+    if noisy.value == value:
+        yield from _ignores_outputs(context)
     is_max = config.metric_direction == Direction.MAX
     better = noisy.value - value if is_max else value - noisy.value
     if better <= SANITY.noisy_margin * max(abs(value), abs(noisy.value)):
@@ -189,6 +191,25 @@ def compare_noisy(context: GateContext) -> Iterator[Finding]:
         f"{value:.6g}",
         f"set metric_direction to {other!r}, or see whether {used}() returns what {name} says",
         figures={"float": value, "noisy": noisy.value},
+    )
+
+
+def _ignores_outputs(context: GateContext) -> Iterator[Finding]:
+    """See whether weights of zeros, and random ones, score as the float model does."""
+    used, value = context.scored.used, context.scored.value
+    for other in scrambled(context.graph):
+        again = call_again(context.contract, used, other, seed=context.options.seed)
+        if again.value != value:
+            return
+    yield Finding(
+        FindingKind.WARNING,
+        "ignores_the_outputs",
+        f"{used}()",
+        f"{used}() gives the float model {value:.6g}, and exactly as much to copies of it with "
+        "noise in the weights, with zeros and with random weights: no setting can change it",
+        f"let {used}() compute its metric from what the graph puts out, and see that the model is "
+        "a trained one",
+        figures={"value": value},
     )
 
 

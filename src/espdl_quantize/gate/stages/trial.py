@@ -33,6 +33,11 @@ def try_out(context: GateContext) -> Iterator[Finding]:
     file = context.scratch / MODEL
     for message in resolved.warnings:
         yield Finding(FindingKind.NOTE, "setting_changed", "the baseline's setting", message)
+    if context.has("equivalence") and any(
+        finding.code == "not_finite" for finding in context.equivalence.findings
+    ):
+        # Nothing can be calibrated by what is no number, and that is said already.
+        return
     faults = unsupported(context.graph)
     if faults:
         # The quantizer would stumble over them.

@@ -47,7 +47,10 @@ def pool_strides(graph: Graph) -> Iterator[str]:
 
 
 def explicit_pads(graph: Graph) -> Iterator[str]:
-    """Compute the pads that auto_pad stands for; esp-ppq knows it in two dimensions only."""
+    """Compute the pads that auto_pad stands for; esp-ppq knows it in two dimensions only.
+
+    A ConvTranspose without any gets zeros: esp-ppq cannot read their absence.
+    """
     for node in graph.of_type("Conv", "ConvTranspose", *POOLS):
         mode = attribute_of(node, "auto_pad", "NOTSET")
         if mode == "NOTSET" and not (
@@ -55,6 +58,10 @@ def explicit_pads(graph: Graph) -> Iterator[str]:
         ):
             if has_attribute(node, "auto_pad"):
                 drop_attribute(node, "auto_pad")
+            axes = len(_weight_shape(graph, node)[2:]) if node.op_type == "ConvTranspose" else 0
+            if axes and not has_attribute(node, "pads"):
+                set_attribute(node, "pads", [0] * 2 * axes)
+                yield node.name
             continue
         pads = _pads_of(graph, node, mode)
         if pads is None:
