@@ -172,7 +172,9 @@ Limit = Mapping[str, Any]
 def _attribute(op_type: str, limit: Limit) -> tuple[ChipModel, ChipModel]:
     name, value = limit["attribute"], limit["allowed"][0]
     other = value + 7 if isinstance(value, int) else "something_else"
-    return alone(op_type, **{name: other}), alone(op_type, **{name: value})
+    given: tuple[dict[str, Any], dict[str, Any]] = {name: other}, {name: value}
+    first, second = (alone(op_type, **attributes) for attributes in given)
+    return first, second
 
 
 def _shapes(broken: Any, whole: Any) -> Callable[[str, Limit], tuple[ChipModel, ChipModel]]:
@@ -217,7 +219,7 @@ def _clip(op_type: str, limit: Limit) -> tuple[ChipModel, ChipModel]:
 
 def _state(op_type: str, limit: Limit) -> tuple[ChipModel, ChipModel]:
     source = tensor("x", shape=(4, 1, 8))
-    ends = (tensor("y", shape=(4, 1, 8)), tensor("h", shape=(1, 1, 8)))
+    ends: tuple[Tensor, ...] = tensor("y", shape=(4, 1, 8)), tensor("h", shape=(1, 1, 8))
     if op_type == "LSTM":
         ends += (tensor("c", -8, (1, 1, 8), "int16"),)
     return alone(op_type, source, outputs=ends[:-1]), alone(op_type, source, outputs=ends)

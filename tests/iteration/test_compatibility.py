@@ -69,8 +69,8 @@ def test_another_contract_is_refused_before_it_is_quantized(contract: Any, tmp_p
 
 def test_another_version_of_esp_dl_is_named(contract: Any, tmp_path: Path) -> None:
     outputs = tmp_path / "outputs"
-    keys = {"float_reference_key": "f" * 64, "contract_key": "c" * 64}
-    beside(outputs, **keys, esp_dl_version="3.3.9")
+    key = "f" * 64
+    beside(outputs, float_reference_key=key, contract_key=key, esp_dl_version="3.3.9")
     with pytest.raises(OutputFolderError, match=r"is 3\.3\.9 there and none here") as caught:
         begin(contract, outputs / "iter_2")
     assert "esp_dl_version" in caught.value.hint
