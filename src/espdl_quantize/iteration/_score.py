@@ -297,9 +297,8 @@ def score_with(
 def _hint_no_number(key: str, returned: Any, value: float | None) -> str:
     if value is not None:
         return "a NaN or an infinite value often means an empty test set or a division by zero"
-    if getattr(returned, "ndim", 0):
-        return f"return one number for all samples, such as {key}=float(values.mean())"
-    return f"return it as a number: {key}=float(value)"
+    of = "values.mean()" if getattr(returned, "ndim", 0) else "value"
+    return f"return one number for all samples: {key}=float({of})"
 
 
 def _never_ran(contract: Contract, used: Evaluator, evidence: str) -> ContractError:
@@ -338,10 +337,8 @@ def _number(value: Any) -> float | None:
         return None
     if isinstance(plain, bool) or not isinstance(plain, (int, float)):
         return None
-    try:
-        return float(plain)
-    except OverflowError:
-        return math.inf if plain > 0 else -math.inf
+    # Python's integers have no end.
+    return math.inf if abs(plain) >= 2**1024 else float(plain)
 
 
 def _plain(metrics: Mapping[Any, Any]) -> dict[str, Any]:
