@@ -271,9 +271,8 @@ def score_with(
         )
     value = _number(returned[key])
     if value is None or not math.isfinite(value):
-        shown = reprlib.repr(returned[key])
         raise IterationError(
-            f"{used}() returned {key} = {shown}, expected a finite number",
+            f"{used}() returned {key} = {reprlib.repr(returned[key])}, expected a finite number",
             _hint_no_number(key, returned[key], value),
         )
     count = take_count(returned, used)
@@ -337,8 +336,7 @@ def _number(value: Any) -> float | None:
         return None
     if isinstance(plain, bool) or not isinstance(plain, (int, float)):
         return None
-    # Python's integers have no end.
-    return math.inf if abs(plain) >= 2**1024 else float(plain)
+    return math.inf if abs(plain) >= 2**1024 else float(plain)  # an int has no end
 
 
 def _plain(metrics: Mapping[Any, Any]) -> dict[str, Any]:
