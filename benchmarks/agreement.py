@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -127,7 +128,7 @@ def integers_of(module: nn.Module, chip: str, bits: int, folder: Path) -> Any:
     config = {"target": chip, "num_of_bits": bits, "device": "cpu", "model_name": "net"}
     file = folder / "model.espdl"
     try:
-        contract = contract_of_objects(module, images, None, target_names(), config=config)
+        contract = contract_of_objects(module, images, lambda _: 0.0, target_names(), config=config)
         batches, target = read_batches(contract), probe_target(chip, bits)
         model = prepare_float_model(contract, folder, batches[0])
         types = {op.name: op.type for op in model.load().operations.values()}
@@ -151,13 +152,15 @@ def agreement(chips: Sequence[str], bits: int) -> list[dict[str, Any]]:
     ``skipped`` (ops) and ``why``; those of networks that could not be checked have ``failed``.
     """
     from espdl_quantize.chip.integers import Agreement
+    from espdl_quantize.iteration import captured
 
     totals: dict[tuple[str, str], Agreement] = {}
     skipped: dict[tuple[str, str], list[str]] = {}
     failed = []
     for chip in chips:
         for name, module in networks().items():
-            with tempfile.TemporaryDirectory() as folder:
+            # esp-ppq prints its progress.
+            with tempfile.TemporaryDirectory() as folder, captured(Path(os.devnull)):
                 found = integers_of(module, chip, bits, Path(folder))
             if isinstance(found, str):
                 failed.append({"network": name, "chip": chip, "failed": found})
