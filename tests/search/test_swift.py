@@ -60,9 +60,6 @@ def trained(calib: str, steps: int, lr: float, **fields: Any) -> Setting:
 
 SCREEN = screened(kl=0.5, minmax=0.6, percentile=0.59, mse=0.4)
 EQUAL = make(calib_algorithm="minmax", equalization=EQUALIZED)
-MOVED = make(
-    calib_algorithm="minmax", exponent_search={"enabled": True, "samples": 128, "rounds": 3}
-)
 CORRECT = make(calib_algorithm="minmax", bias_correct={"enabled": True, "steps": 32})
 SHORT = trained("minmax", SHORT_TQT.steps, SHORT_TQT.lr)
 LONG = trained("minmax", LONG_TQT.steps, LONG_TQT.lr)
@@ -81,8 +78,6 @@ def test_every_calibration_is_tried_without_training_first() -> None:
 def test_levers_without_training_follow_on_the_best_calibration() -> None:
     assert canonical(next_setting(SCREEN)) == canonical(EQUAL)
     lost = then(SCREEN, (0.55, EQUAL))
-    assert canonical(next_setting(lost)) == canonical(MOVED)
-    lost = then(lost, (0.55, MOVED))
     assert canonical(next_setting(lost)) == canonical(CORRECT)
 
 
@@ -96,23 +91,13 @@ def test_a_lever_that_gains_has_the_calibrations_tried_again() -> None:
     assert tried == ["kl", "percentile", "mse"]
 
 
-def test_exponents_that_gain_have_the_calibrations_tried_from_which_they_start() -> None:
-    past = then(SCREEN, (0.5, EQUAL), (0.7, MOVED))
-    tried = []
-    while canonical(next_setting(past)).keys() == {"calib_algorithm", "exponent_search"}:
-        setting = next_setting(past)
-        tried.append(setting.calib_algorithm)
-        past = then(past, (0.65, setting))
-    assert tried == ["kl", "percentile", "mse"]
-
-
 def test_the_best_is_trained_shortly_then_its_rival_then_the_better_for_long() -> None:
     quiet = {"minmax": 0.10, "percentile": 0.12, "kl": 0.5, "mse": 0.9}
     rows = [
         run(i, 0.6 - i / 100, make(calib_algorithm=name), signals=Signals(40, noise, 0.9))
         for i, (name, noise) in enumerate(quiet.items())
     ]
-    past = then(history(*rows), (0.5, EQUAL), (0.5, MOVED), (0.5, CORRECT))
+    past = then(history(*rows), (0.5, EQUAL), (0.5, CORRECT))
     assert canonical(next_setting(past)) == canonical(SHORT)
     past = then(past, (0.7, SHORT), float_value=0.7)
     # Of the others only percentile comes near in the noise at the outputs.
@@ -128,9 +113,10 @@ def test_the_best_is_trained_shortly_then_its_rival_then_the_better_for_long() -
 
 
 def test_training_goes_on_only_where_it_gained_and_a_gap_is_left() -> None:
-    past = then(SCREEN, (0.5, EQUAL), (0.5, MOVED), (0.5, CORRECT), (0.7, SHORT), float_value=0.7)
+    past = then(SCREEN, (0.5, EQUAL), (0.5, CORRECT), (0.7, SHORT), float_value=0.7)
     behind = then(past, (0.8, LONG), float_value=0.9)
-    paid = then(behind, (0.4, next_setting(behind)), (0.4, next_setting(behind)))
+    moved = then(behind, (0.4, next_setting(behind)))
+    paid = then(moved, (0.4, next_setting(moved)), (0.4, next_setting(moved)))
     longest = known(next_setting(paid).tqt_optimization)
     assert (longest.steps, longest.lr) == (LONGEST_TQT.steps, LONGEST_TQT.lr)
     assert isinstance(swift(then(past, (0.8, LONG), float_value=0.8)), Stop)
@@ -138,7 +124,7 @@ def test_training_goes_on_only_where_it_gained_and_a_gap_is_left() -> None:
 
 
 def test_a_short_training_that_loses_is_followed_by_a_gentle_one_and_by_no_long_one() -> None:
-    past = then(SCREEN, (0.5, EQUAL), (0.5, MOVED), (0.5, CORRECT), (0.55, SHORT))
+    past = then(SCREEN, (0.5, EQUAL), (0.5, CORRECT), (0.55, SHORT))
     assert canonical(next_setting(past)) == canonical(trained("minmax", 500, 1e-5))
     decision: Decision = swift(past)
     while isinstance(decision, Proposal):
@@ -148,11 +134,15 @@ def test_a_short_training_that_loses_is_followed_by_a_gentle_one_and_by_no_long_
     assert isinstance(decision, Stop)
 
 
-def test_the_chip_pays_for_nothing_where_no_gap_is_left() -> None:
-    past = then(SCREEN, (0.5, EQUAL), (0.5, MOVED), (0.5, CORRECT), (0.9, SHORT), float_value=0.9)
+def test_levers_that_take_long_come_where_a_gap_is_left_and_those_that_cost_the_chip_last() -> None:
+    past = then(SCREEN, (0.5, EQUAL), (0.5, CORRECT), (0.9, SHORT), float_value=0.9)
     assert canonical(next_setting(past)) == canonical(LONG)
-    behind = then(SCREEN, (0.5, EQUAL), (0.5, MOVED), (0.5, CORRECT), (0.7, SHORT), float_value=0.9)
+    behind = then(SCREEN, (0.5, EQUAL), (0.5, CORRECT), (0.7, SHORT), float_value=0.9)
     decision = swift(behind)
+    assert isinstance(decision, Proposal)
+    assert decision.lever == "3k"
+    assert known(decision.setting.tqt_optimization).steps == SHORT_TQT.steps
+    decision = swift(then(behind, (0.6, decision.setting)))
     assert isinstance(decision, Proposal)
     assert decision.lever == "3e"
 
@@ -160,7 +150,7 @@ def test_the_chip_pays_for_nothing_where_no_gap_is_left() -> None:
 def test_a_crash_in_training_leaves_its_layers_out() -> None:
     where = FailedPass("TQT", "tqt_optimization", "conv1", ("conv1",), ("conv0", "conv2"))
     crash = Failure("quantize", "boom", "", failed_pass=where)
-    past = then(SCREEN, (0.5, EQUAL), (0.5, MOVED), (0.5, CORRECT), (None, SHORT), failure=crash)
+    past = then(SCREEN, (0.5, EQUAL), (0.5, CORRECT), (None, SHORT), failure=crash)
     section = known(next_setting(past).tqt_optimization)
     assert section.interested_layers == ["conv0", "conv2"]
     again = then(past, (0.8, next_setting(past)), float_value=0.8)
@@ -209,7 +199,6 @@ def test_what_is_planned_shrinks_to_nothing() -> None:
     past = then(
         SCREEN,
         (0.5, EQUAL),
-        (0.5, MOVED),
         (0.5, CORRECT),
         (0.9, SHORT),
         (0.9, LONG),

@@ -107,6 +107,8 @@ def insert_search(pipeline: Any, search: ExponentSearchPass) -> None:
 
 def _improve(exponents: Exponents, trial: Trial, group: Group) -> int:
     """Move a group as long as that is better; return how often."""
+    if not _can_gain(trial, group):
+        return 0
     moves = 0
     if group.channels > 1:
         steps = _best_by_channel(exponents, trial, group)
@@ -118,6 +120,18 @@ def _improve(exponents: Exponents, trial: Trial, group: Group) -> int:
             break
         moves, ways = moves + 1, [way]
     return moves
+
+
+def _can_gain(trial: Trial, group: Group) -> bool:
+    """Tell whether the outputs gain where the group's tensors are not rounded at all.
+
+    Where they do not, no other way to round them is worth a try: most groups of a large network.
+    """
+    owners = {id(config) for config in group.configs}
+    pairs = (pair for op in group.ops for pair in op.config_with_variable)
+    followers = [config for config, _ in pairs if id(config.dominated_by) in owners]
+    with _exact([*group.configs, *followers]):
+        return trial.with_move(group) is not None
 
 
 def _try(
@@ -206,6 +220,7 @@ def _overflows(trial: Trial, group: Group) -> int:
 @contextlib.contextmanager
 def _exact(configs: Sequence[Any]) -> Iterator[None]:
     """Leave tensors as they are within the block."""
+    configs = list({id(config): config for config in configs}.values())
     states = [config.state for config in configs]
     for config in configs:
         config.state = QuantizationStates.FP32
