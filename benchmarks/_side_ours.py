@@ -12,6 +12,7 @@ import espdl_quantize.ppq.fast  # noqa: F401
 from benchmarks._side import Clock, contract_of, exponents_of, read_job, write_result
 from espdl_quantize.core import NoProgress
 from espdl_quantize.iteration import RunOptions, _run, run_iteration
+from espdl_quantize.iteration._score import score_quantized
 from espdl_quantize.setting import parse_setting
 
 _STAGES = {
@@ -40,14 +41,13 @@ def main() -> None:
     job, clock = read_job(), Clock()
     contract = contract_of(job)
     graphs: list[Any] = []
-    score = getattr(_run, "score")  # noqa: B009
 
     def keeping(*arguments: Any, **options: Any) -> Any:
         graphs.append(arguments[1])
-        return score(*arguments, **options)
+        return score_quantized(*arguments, **options)
 
     # The graph itself is nowhere else to be had.
-    setattr(_run, "score", keeping)  # noqa: B010
+    setattr(_run, score_quantized.__name__, keeping)
     results = []
     with tempfile.TemporaryDirectory() as outputs:
         for number, fields in enumerate(job["settings"]):
