@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from espdl_quantize.contract import NO_OVERRIDES, Batch, Contract, Keeper, Overrides, read_batches
 from espdl_quantize.core import Engine, NoProgress, Progress
@@ -17,8 +17,10 @@ from espdl_quantize.ppq import (
     engine_for,
     seed_everything,
 )
-from espdl_quantize.ppq.equivalence import Equivalence
 from espdl_quantize.targets import TargetFacts
+
+if TYPE_CHECKING:
+    from espdl_quantize.ppq.equivalence import Equivalence
 
 FEW_OF_EACH = 8
 """Samples of a batch that are kept where a draw of all batches is asked for."""

@@ -8,7 +8,6 @@ from typing import Any
 from espdl_quantize.contract import Batch, Contract
 from espdl_quantize.core import ContractError
 from espdl_quantize.ppq._graph import load_torch_model
-from espdl_quantize.ppq.onnx_runs import relative_error
 
 SAME = 1e-4
 """Relative error up to which two tensors count as the same: float32 sums in another order differ
@@ -47,6 +46,9 @@ def hold_to_one_model(
     Raises:
         ContractError: it does not, so that what was exported is another one than what is compared.
     """
+    # What runs no model loads no numpy.
+    from espdl_quantize.ppq.onnx_runs import relative_error
+
     again = load_torch_model(contract)
     changed = _changed_tensors(module, again)
     if not changed:
@@ -83,6 +85,8 @@ def hold_to_single_samples(
     Raises:
         ContractError: the first sample alone gives something else.
     """
+    from espdl_quantize.ppq.onnx_runs import relative_error
+
     count = inputs.sample_count
     if count < 2:
         return
