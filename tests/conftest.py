@@ -1,5 +1,6 @@
 """What one test leaves behind in the process is put back for the next."""
 
+import gc
 import signal
 import sys
 from collections.abc import Iterator
@@ -30,6 +31,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if not item.get_closest_marker("matrix")]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_heap() -> None:
+    """esp-ppq collects garbage all the time; let it not look through what pytest has loaded."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="module")
+def short_training() -> Iterator[None]:
+    """Let a search train by fewer steps: what it decides does not depend on them."""
+    from espdl_quantize.search._sweep import DEFAULT_TQT
+
+    with pytest.MonkeyPatch.context() as patch:
+        # One object, which all rules compare with.
+        patch.setitem(vars(DEFAULT_TQT), "steps", 20)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -40,6 +40,7 @@ def test_an_unknown_chip_is_the_fault_that_it_is_in_the_contract(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("short_training")
 def test_a_search_on_another_chip_has_its_own_folder(command: Command, tmp_path: Path) -> None:
     path = write_contract(tmp_path)
     done = command("tune", path, "--target", "esp32p4", "--iterations", "1", "--json")

@@ -1,3 +1,5 @@
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -95,3 +97,12 @@ def test_a_contract_that_exits_is_told_like_any_other_fault(tmp_path: Path) -> N
     contract = load_contract(write_contract(tmp_path, evaluate="raise SystemExit(0)"), ["esp32s3"])
     with pytest.raises(RuntimeError, match=r"evaluate\(\) called sys.exit\(0\)"):
         contract.call("evaluate", None)
+
+
+def test_what_is_in_the_file_now_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not what Python has compiled of a file of the same size and second."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    for name in ("one", "two"):
+        path = write_contract(tmp_path, config={**CONFIG, "model_name": name})
+        os.utime(path, (1e9, 1e9))
+        assert load_contract(path, ["esp32s3"]).config.model_name == name

@@ -19,6 +19,13 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 OWN_DATA = {"efficientnet_lite0"}
 """Examples that need images of the user's."""
 
+PROMISED = {
+    "fashion_mnist": ("top1", 91.0),
+    "scene_detector": ("map50", 70.0),
+    "fashion_gru": ("top1", 87.0),
+}
+"""Of examples: the metric, and how much of it the README says that the float model has."""
+
 SCORE = """import torch
     from esp_ppq.executor import TorchExecutor
     from tests.networks import held_out_images, network
@@ -123,6 +130,11 @@ def test_an_example_is_not_doubted(name: str, tmp_path: Path) -> None:
     report = examined(EXAMPLES / name / "user_quant.py", tmp_path / "scratch")
     assert doubts(report) == []
     assert report.skipped == ()
+    assert report.error is None
+    if name in PROMISED:
+        metric, least = PROMISED[name]
+        assert report.facts["metric"] == f"{metric} (max)"
+        assert float(str(report.facts["float_value"])) > least
 
 
 def test_a_metric_of_records_need_not_be_a_share_of_the_samples(tmp_path: Path) -> None:

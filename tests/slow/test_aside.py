@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from espdl_quantize.contract import load_contract
-from espdl_quantize.core import ContractError, NoProgress, OutputFolderError
+from espdl_quantize.core import ContractError, Json, NoProgress, OutputFolderError
 from espdl_quantize.iteration import RunOptions
 from espdl_quantize.record import read_history
 from espdl_quantize.report import compare
@@ -27,8 +29,9 @@ from espdl_quantize.tuning import (
 from tests.cli.conftest import Command
 from tests.contracts import CALIBRATION, write_contract
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("short_training")]
 
+ROOT = Path(__file__).parent.parent.parent
 SCORE = """
 def score(graph, first, last):
     from esp_ppq.executor import TorchExecutor
@@ -47,12 +50,45 @@ def contract(folder: Path, extra: str = FINAL, last: int = 200) -> Path:
     return write_contract(folder, evaluate=evaluate, extra=extra)
 
 
+FORBID = """
+import sys
+
+class Forbid:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "esp_ppq", "onnx"):
+            raise ImportError(f"{name} must not be imported")
+
+sys.meta_path.insert(0, Forbid())
+from espdl_quantize.search._sweep import DEFAULT_TQT
+vars(DEFAULT_TQT)["steps"] = 20
+from espdl_quantize.cli import main
+main()
+"""
+
+
 @pytest.fixture(scope="module")
-def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def printed(tmp_path_factory: pytest.TempPathFactory) -> Json:
+    """Return what ``tune --json`` printed of a search that imported no torch itself."""
     folder = tmp_path_factory.mktemp("tuned")
-    with IsolatedBackend(contract(folder)) as backend:
-        tune(backend, folder / "outputs", TuneOptions(Budget(iterations=2)))
-    return folder / "outputs"
+    arguments = ["tune", str(contract(folder)), "--iterations", "2", "--json"]
+    done = subprocess.run(
+        [sys.executable, "-c", FORBID, *arguments, "--output-dir", str(folder / "outputs")],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return {**json.loads(done.stdout), "folder": str(folder / "outputs")}
+
+
+@pytest.fixture(scope="module")
+def tuned(printed: Json) -> Path:
+    return Path(printed["folder"])
+
+
+def test_the_process_that_watches_over_the_search_imports_no_torch(printed: Json) -> None:
+    assert printed["iterations_run"] == 2
 
 
 def test_tune_ends_with_a_final_score_of_the_same_model(tuned: Path) -> None:
@@ -133,8 +169,8 @@ def test_no_batches_beside_scores_are_no_iteration(tmp_path: Path) -> None:
         extra=SCORE,
     )
     size.write_text("64")
-    with IsolatedBackend(path) as backend:
-        tune(backend, outputs, TuneOptions(Budget(iterations=1), final=False))
+    first = RealBackend(load_contract(path, ["esp32s3"]))
+    tune(first, outputs, TuneOptions(Budget(iterations=1), final=False))
     size.write_text("0")
     with (
         IsolatedBackend(path) as backend,
@@ -144,11 +180,9 @@ def test_no_batches_beside_scores_are_no_iteration(tmp_path: Path) -> None:
     assert [row.id for row in read_history(outputs).iterations] == [0]
     assert not (outputs / "iter_1").exists()
     path.write_text(path.read_text() + "EDITED = True\n")
-    with (
-        IsolatedBackend(path) as backend,
-        pytest.raises(OutputFolderError, match="the contract was edited since iter_0"),
-    ):
-        preview(backend, outputs)
+    edited = RealBackend(load_contract(path, ["esp32s3"]))
+    with pytest.raises(OutputFolderError, match="the contract was edited since iter_0"):
+        preview(edited, outputs)
 
 
 def test_a_fast_score_ends_with_the_whole_one(tmp_path: Path) -> None:

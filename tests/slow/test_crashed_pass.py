@@ -52,6 +52,7 @@ def contract(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
+@pytest.mark.usefixtures("short_training")
 def test_the_sweep_goes_on_without_the_block_that_esp_ppq_cannot_train(
     contract: Path, tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from espdl_quantize.record import IterationRecord
+from tests.cli.conftest import Command
 from tests.docs.test_shown_output import missing, plain
 from tests.test_readme import PAGES, ROOT, blocks
 
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.slow
 DEMO = "examples/fashion_mnist/user_quant.py"
 
 
-def command(*arguments: str) -> str:
+def process(*arguments: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "espdl_quantize", *arguments],
         capture_output=True,
@@ -49,13 +50,16 @@ def test_a_line_is_like_another_of_near_numbers() -> None:
     assert not is_like("top1 86.7: new best", "top1 86.7: within noise")
 
 
-def test_the_tutorial(tmp_path: Path) -> None:
+def test_the_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command) -> None:
     check, said, table, *_ = blocks(PAGES["docs/tutorial/demo.md"], "text")
-    assert missing(check, command("check", DEMO)) == []
+    monkeypatch.chdir(ROOT)
+    checked = command("check", DEMO, columns=160)
+    assert checked.returncode == 0, checked.stderr
+    assert missing(check, plain(checked.stdout + checked.stderr)) == []
     # The rest of the table takes minutes.
     first = "".join(line + "\n" for line in table.splitlines()[1:4])
     assert first.count("│ new best") == 1
-    printed = command("tune", DEMO, "--output-dir", str(tmp_path), "--iterations", "2")
+    printed = process("tune", DEMO, "--output-dir", str(tmp_path), "--iterations", "2")
     assert missing(said, printed, is_like) == []
     assert missing(first, printed, is_like) == []
 
@@ -63,7 +67,7 @@ def test_the_tutorial(tmp_path: Path) -> None:
 def test_the_detector_and_its_page(tmp_path: Path) -> None:
     folder = tmp_path / "iter_0"
     contract = "examples/scene_detector/user_quant.py"
-    printed = command("run", contract, "--output-dir", str(folder), "--baseline")
+    printed = process("run", contract, "--output-dir", str(folder), "--baseline")
     page = PAGES["docs/how-to/own-detector.md"]
     shown = next(b for b in blocks(page, "text") if b.startswith("scene_detector"))
     assert missing(shown, printed) == []
@@ -79,7 +83,7 @@ def test_the_detector_and_its_page(tmp_path: Path) -> None:
 def test_the_recurrent_model_and_its_page(tmp_path: Path) -> None:
     folder = tmp_path / "iter_0"
     contract = "examples/fashion_gru/user_quant.py"
-    printed = command("run", contract, "--output-dir", str(folder), "--baseline")
+    printed = process("run", contract, "--output-dir", str(folder), "--baseline")
     (shown,) = blocks(PAGES["docs/how-to/several-inputs.md"], "text")
     assert missing(shown, printed) == []
     index = json.loads((folder / "iteration_index.json").read_text())
@@ -90,5 +94,5 @@ def test_the_recurrent_model_and_its_page(tmp_path: Path) -> None:
     shape = [1, 1, 64]
     ends = [end for end in (*card["inputs"], *card["outputs"]) if end["shape"] == shape]
     assert [end["exponent"] for end in ends] == [-7, -7]
-    command("deploy", str(folder), "--project", str(tmp_path / "board"))
+    process("deploy", str(folder), "--project", str(tmp_path / "board"))
     assert (tmp_path / "board" / "main" / "model.espdl").is_file()

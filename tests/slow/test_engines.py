@@ -1,29 +1,23 @@
 """``espdl-quantize engines`` on a small network."""
 
 import json
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests.cli.conftest import Command
 from tests.contracts import RUN, write_contract
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parent.parent.parent
 
 
-def engines(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "espdl_quantize", "engines", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        check=False,
-    )
+@pytest.fixture
+def engines(command: Command) -> Command:
+    return partial(command, "engines")
 
 
-def test_it_compares_results_and_times(tmp_path: Path) -> None:
+def test_it_compares_results_and_times(tmp_path: Path, engines: Command) -> None:
     contract = write_contract(tmp_path)
     done = engines(str(contract), "--json", "--output-dir", str(tmp_path / "both"))
     assert done.returncode == 0, done.stderr
@@ -38,7 +32,7 @@ def test_it_compares_results_and_times(tmp_path: Path) -> None:
         assert index["engine"] == engine
 
 
-def test_a_difference_is_told(tmp_path: Path) -> None:
+def test_a_difference_is_told(tmp_path: Path, engines: Command) -> None:
     # A score that depends on the process stands for an engine that is wrong.
     contract = write_contract(
         tmp_path, evaluate=f"{RUN}import os\n    return {{'top1': os.getpid()}}"
@@ -48,7 +42,7 @@ def test_a_difference_is_told(tmp_path: Path) -> None:
     assert "do not agree" in done.stdout
 
 
-def test_a_failure_names_the_engine(tmp_path: Path) -> None:
+def test_a_failure_names_the_engine(tmp_path: Path, engines: Command) -> None:
     contract = write_contract(tmp_path, evaluate="raise ValueError('boom')")
     done = engines(str(contract))
     assert done.returncode == 5
@@ -56,7 +50,7 @@ def test_a_failure_names_the_engine(tmp_path: Path) -> None:
     assert "boom" in done.stderr
 
 
-def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
+def test_a_folder_in_use_is_refused(tmp_path: Path, engines: Command) -> None:
     (tmp_path / "mine").write_text("")
     done = engines(str(write_contract(tmp_path)), "--output-dir", str(tmp_path))
     assert done.returncode == 7

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -69,15 +67,6 @@ class Case:
     def measured(self, model: QuantizedModel, engine: Engine) -> Measurements:
         with engine_for(engine).install() as installed:
             return installed.measure(model.graph, self.batches, self.config.device, 1, NoProgress())
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small_heap() -> Iterator[None]:
-    """esp-ppq collects garbage all the time; let it not look through what pytest has loaded."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")

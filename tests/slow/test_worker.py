@@ -22,7 +22,6 @@ from tests.contracts import EVALUATE, write_contract
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent.parent
-DEMO = ROOT / "examples/fashion_mnist/user_quant.py"
 
 
 def read(folder: Path, name: str = "iteration_index.json") -> Any:
@@ -52,7 +51,7 @@ class Killing(NoProgress):
 
 def test_a_search_goes_on_after_deaths_in_mid_training(tmp_path: Path) -> None:
     outputs = tmp_path / "outputs"
-    with IsolatedBackend(DEMO) as backend:
+    with IsolatedBackend(write_contract(tmp_path)) as backend:
         killing = Killing(backend, [signal.SIGKILL, signal.SIGSEGV])
         result = tune(backend, outputs, TuneOptions(Budget(4)), progress=killing)
     assert [row.id for row in result.history.scored] == [0, 3]
@@ -126,30 +125,3 @@ def test_whatever_a_contract_does_the_command_says_so(tmp_path: Path, way: str) 
             subprocess.run(again, cwd=ROOT, stdout=subprocess.DEVNULL, check=False).returncode == 0
         )
         assert read(folder)["status"] == "ok"
-
-
-FORBID = """
-import sys
-
-class Forbid:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("torch", "esp_ppq", "onnx"):
-            raise ImportError(f"{name} must not be imported")
-
-sys.meta_path.insert(0, Forbid())
-from espdl_quantize.cli import main
-main()
-"""
-
-
-def test_the_process_that_watches_over_the_search_imports_no_torch(tmp_path: Path) -> None:
-    arguments = ["tune", str(write_contract(tmp_path)), "--iterations", "2", "--json"]
-    done = subprocess.run(
-        [sys.executable, "-c", FORBID, *arguments, "--output-dir", str(tmp_path / "outputs")],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["iterations_run"] == 2

@@ -99,8 +99,8 @@ def interrupt_and_resume(
 
 
 FAULTS = [
-    pytest.param("kill", 4, id="killed at every fourth"),
-    pytest.param("full", 6, id="full at every sixth"),
+    pytest.param("kill", 7, id="killed at every seventh"),
+    pytest.param("full", 11, id="full at every eleventh"),
     pytest.param("kill", 1, id="killed at every one", marks=pytest.mark.matrix),
     pytest.param("full", 1, id="full at every one", marks=pytest.mark.matrix),
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.machinery
 import importlib.util
 import inspect
 import sys
@@ -11,7 +12,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from espdl_quantize.contract._config import (
@@ -306,12 +307,27 @@ def require_file(path: Path) -> Path:
     return path
 
 
+class _FreshLoader(importlib.machinery.SourceFileLoader):
+    """Compiles what the file holds now.
+
+    Python tells whether a compiled copy is of this file by its size and the second of its time: a
+    contract that is edited and run again within a second would run as it was.
+    """
+
+    def get_code(self, fullname: str) -> CodeType:
+        """Return the code of the contract."""
+        code: CodeType = self.source_to_code(self.get_data(self.path), self.path)
+        return code
+
+
 def _load_module(path: Path, surroundings: Surroundings) -> ModuleType:
     # A name of its own: two contracts that are both called user_quant.py must not be mixed up.
     name = f"espdl_contract_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ContractError(f"contract {path} is no Python file", "give the path of a .py file")
+    if isinstance(spec.loader, importlib.machinery.SourceFileLoader):
+        spec.loader = _FreshLoader(name, str(path))
     module = importlib.util.module_from_spec(spec)
     try:
         with surroundings.entered():
