@@ -17,7 +17,7 @@ from espdl_quantize.deploy import choose, problem_of, simulate, variety
 from espdl_quantize.iteration import RunOptions, run_iteration
 from espdl_quantize.ppq import export, prepare_float_model, probe_target, quantize, target_names
 from espdl_quantize.report import compare
-from espdl_quantize.setting import baseline, resolve
+from espdl_quantize.setting import baseline, parse_setting, resolve
 from tests.contracts import CONFIG, write_contract
 from tests.networks import calibration_images
 
@@ -46,7 +46,12 @@ def quantized(folder: Path, kind: str, target: str, bits: int) -> tuple[Any, lis
     made = quantize(
         prepare_float_model(contract, folder),
         contract.config,
-        resolve(baseline(), probe_target(target, bits), "cpu"),
+        # KL takes seconds for each tensor of 16 bits.
+        resolve(
+            parse_setting({"iteration_id": 0, "calib_algorithm": "kl" if bits == 8 else "minmax"}),
+            probe_target(target, bits),
+            "cpu",
+        ),
         batches,
         NoProgress(),
     )

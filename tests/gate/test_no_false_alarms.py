@@ -30,10 +30,10 @@ SCORE = """import torch
     from esp_ppq.executor import TorchExecutor
     from tests.networks import held_out_images, network
     run = TorchExecutor(graph=quant_graph, device="cpu").forward
-    right = []
+    right, model = [], network({kind!r})
     with torch.no_grad():
         for image in held_out_images(64){shaped}.split(1):
-            wanted, outputs = network({kind!r})(image), run(image)
+            wanted, outputs = model(image), run(image)
             wanted = wanted if isinstance(wanted, tuple) else (wanted,)
             right.append(float(all(
                 a.flatten().argmax() == b.flatten().argmax() for a, b in zip(wanted, outputs)
