@@ -1,6 +1,8 @@
 """``espdl-quantize engines`` on a small network."""
 
 import json
+import os
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +15,9 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def engines(command: Command) -> Command:
+def engines(command: Command, monkeypatch: pytest.MonkeyPatch) -> Command:
+    # The iterations run in processes of their own, which import what the contracts do.
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     return partial(command, "engines")
 
 

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent.parent
 NUMBERS = {3: np.int8, 5: np.int16, 6: np.int32}
 """By the code of a type in an .espdl."""
-TQT = {"enabled": True, "steps": 30, "lr": 1e-4}
+TQT = {"enabled": True, "steps": 10, "lr": 3e-4}
 
 
 def content(file: Path) -> dict[str, tuple[Any, ...]]:
