@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.there import there
+
 # How long an example takes depends on what else the machine does: it says nothing of the code.
 settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
@@ -43,11 +45,12 @@ def small_heap() -> None:
 @pytest.fixture(scope="module")
 def short_training() -> Iterator[None]:
     """Let a search train by fewer steps: what it decides does not depend on them."""
-    from espdl_quantize.search._sweep import DEFAULT_TQT
+    from espdl_quantize.search import sweep_setting
 
     with pytest.MonkeyPatch.context() as patch:
         # One object, which all rules compare with.
-        patch.setitem(vars(DEFAULT_TQT), "steps", 20)
+        patch.setitem(vars(sweep_setting("kl").tqt_optimization), "steps", 20)
+        assert there(sweep_setting("mse").tqt_optimization).steps == 20
         yield
 
 

@@ -59,8 +59,8 @@ class Forbid:
             raise ImportError(f"{name} must not be imported")
 
 sys.meta_path.insert(0, Forbid())
-from espdl_quantize.search._sweep import DEFAULT_TQT
-vars(DEFAULT_TQT)["steps"] = 20
+from espdl_quantize.search import sweep_setting
+vars(sweep_setting("kl").tqt_optimization)["steps"] = 20
 from espdl_quantize.cli import main
 main()
 """
