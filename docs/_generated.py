@@ -329,6 +329,14 @@ def source(path: str) -> str:
     return f"```python\n{(_ROOT / path).read_text(encoding='utf-8')}```\n"
 
 
+def results() -> str:
+    """What the search wins, as the README tells it."""
+    readme = (_ROOT / "README.md").read_text(encoding="utf-8")
+    part = readme.partition("## What it wins\n")[2].partition("\n## ")[0]
+    # What is no page of the site is named instead of linked.
+    return re.sub(r"\[([\w./]+)\]\(benchmarks/[^)]*\)", r"`\1`", part)
+
+
 def starter(kind: str) -> str:
     """What ``init`` writes."""
     return f"```python\n{starter_contract('torch' if kind == 'torch' else 'onnx')}```\n"
@@ -419,6 +427,7 @@ PARTS: dict[str, Callable[..., str]] = {
         policy_parameters,
         quant_config,
         record_keys,
+        results,
         setting,
         source,
         starter,

@@ -71,6 +71,8 @@ def on_post_build(config: Any, **_: Any) -> None:
 
     site = Path(config["site_dir"])
     style = HtmlFormatter(style="default").get_style_defs(".highlight")
+    dark = HtmlFormatter(style="github-dark").get_style_defs(".highlight")
+    style = f"{style}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n"
     (site / "assets" / "pygments.css").write_text(str(style), encoding="utf-8")
     index = json.loads((site / "search" / "search_index.json").read_text(encoding="utf-8"))
     script = f"var searchDocs = {json.dumps(index['docs'])};\n"

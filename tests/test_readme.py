@@ -23,7 +23,7 @@ README = PAGES["README.md"]
 GROUP: Any = typer.main.get_command(app)
 COMMANDS: dict[str, Any] = GROUP.commands
 
-FOREIGN = {"--index-url", "--upgrade"}
+FOREIGN = {"--index-url", "--extra-index-url", "--upgrade"}
 """Options of other programs that the pages name."""
 
 

@@ -49,6 +49,8 @@ def test_every_generated_part_was_filled_in(site: Path) -> None:
     api = (site / "reference" / "api" / "tuning.html").read_text(encoding="utf-8")
     assert "The folder is the only state" in api
     home = (site / "index.html").read_text(encoding="utf-8")
+    assert 'src="assets/report.png"' in home and (site / "assets" / "report.png").is_file()
+    assert "esp-ppq's default" in html.unescape(home) and "assets/copy.js" in home
     for page in ("reference/api/worker.html", "contributing.html", "changelog.html"):
         assert page in home
 

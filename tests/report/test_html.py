@@ -291,7 +291,7 @@ def test_all_failed(tmp_path: Path) -> None:
         "All 2 iterations failed; no model was made. The last cause: out of memory." in shown_text
     )
     assert "The likely cause 2 of 2 iterations: quantize: out of memory" in shown_text
-    assert "The search is not ended" in shown_text
+    assert "Not ended yet" in shown_text
     assert charts(text) == {}
     assert "The setting of the best iteration cannot be read." in shown_text
     assert compare(tmp_path, finalize=True).html is None
@@ -436,7 +436,10 @@ def test_levers_by_sign() -> None:
     figure = lever_figure(LONG)
     bars = figure.data[0]
     assert bars["marker"]["color"] == ["@gain" if x > 0 else "@loss" for x in bars["x"]]
-    assert bars["text"][:3] == ["+0.1", "+0.1", "-0.05"]
+    texts = figure.data[1]
+    assert [text.strip() for text in texts["text"][:3]] == ["+0.1", "+0.1", "-0.05"]
+    # No number is struck through by the interval of its bar.
+    assert all(abs(at) >= abs(x) for at, x in zip(texts["x"], bars["x"], strict=True))
     assert figure.layout["yaxis"]["ticktext"][-2].startswith("\u2605 7: ")
 
 

@@ -92,6 +92,9 @@ def _shown(value: object) -> object:
     """Return a fact as it is printed; a dict counts something."""
     if isinstance(value, dict):
         return ", ".join(f"{name} ({count})" for name, count in value.items())
+    if isinstance(value, list):
+        nested = any(isinstance(each, list) for each in value)
+        return (", " if nested else " x ").join(str(_shown(each)) for each in value)
     return f"{value:.3g}" if isinstance(value, float) and 0 < value < 1e-3 else value
 
 

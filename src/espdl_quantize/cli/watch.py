@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import sys
 import threading
 import time
 import webbrowser
@@ -74,6 +75,8 @@ def watched(outputs: Path) -> Iterator[str]:
     address = f"http://{HOST}:{listening.getsockname()[1]}/"
     thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
     thread.start()
+    # Where no browser can be opened, as on a machine that is reached by ssh, it is typed.
+    print(f"the report, renewed while the search runs: {address}", file=sys.stderr)
     webbrowser.open(address)
     try:
         yield address

@@ -300,7 +300,7 @@ def _choice_lines(history: History, best: Iteration) -> list[str]:
     if bias is None:
         return []
     line = (
-        f"The choice of the best of {count} by these samples makes it look at least {number(bias)} "
+        f"The choice of the best of {count} by these samples makes it look at least {bias:.2g} "
         "better than it is (bootstrap)"
     )
     final = history.finals.get(best.id)

@@ -66,7 +66,7 @@ class Live(Observer):
         proposal, best = status.proposal, status.history.best
         self._iteration = proposal.setting.iteration_id
         of = "" if status.budget.iterations is None else f" of {status.budget.iterations}"
-        parts = [phase_name(proposal.phase), proposal_name(proposal)]
+        parts = [f"iter_{self._iteration}: {phase_name(proposal.phase)}", proposal_name(proposal)]
         parts.append(f"iteration {status.number}{of}")
         if best is not None and best.value is not None:
             parts.append(f"best {status.history.metric} {best.value:.6g} ({best.name})")

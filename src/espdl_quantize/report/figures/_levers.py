@@ -89,13 +89,23 @@ def lever_figure(history: History) -> Figure:
                 "x": changes,
                 "y": places,
                 "marker": {"color": [effect.color for effect in effects]},
-                "text": [show_score(history, change, sign=True) for change in changes],
-                "textposition": "outside",
-                "cliponaxis": False,
-                "textfont": {"color": "@text", "size": 12},
                 "hoverinfo": "text",
                 "hovertext": [_told(history, effect) for effect in effects],
-            }
+            },
+            {
+                # Of its own: beside a bar, a number is struck through by the interval.
+                "type": "scatter",
+                "mode": "text",
+                "x": [_end(effect) for effect in effects],
+                "y": places,
+                "text": [f" {show_score(history, change, sign=True)} " for change in changes],
+                "textposition": [
+                    "middle right" if change >= 0 else "middle left" for change in changes
+                ],
+                "cliponaxis": False,
+                "textfont": {"color": "@text", "size": 12},
+                "hoverinfo": "skip",
+            },
         ],
         layout(
             _FRAME + _ROW * len(effects),
@@ -162,6 +172,12 @@ def _told(history: History, effect: _Effect) -> str:
     change = show_score(history, effect.change, sign=True)
     noise = "within noise" if effect.is_chance else ""
     return hover(f"{effect.row.name}: {change}", noise, changes_of(history, effect.row))
+
+
+def _end(effect: _Effect) -> float:
+    """Return where the bar and its interval end, on the side of the change."""
+    ends: list[float] = [effect.change, *(effect.span or ())]
+    return max(ends) if effect.change >= 0 else min(ends)
 
 
 def _range(gains: list[float], share: float) -> list[float]:

@@ -370,10 +370,9 @@ def _cost(history: History, best: Iteration | None) -> Tile:
 
 def _ending(reason: FinalizeReason | None) -> Tile:
     if reason is None:
-        title, notes = "The search is not ended", []
-    else:
-        title = _STOPS[reason.category]
-        notes = [plain(reason.detail, 600), *_untried(reason, "Calibrations to try again")]
+        return Tile("stop", "The search", "Not ended yet", is_long=True)
+    title = _STOPS[reason.category]
+    notes = [plain(reason.detail, 600), *_untried(reason, "Calibrations to try again")]
     shown = tuple(note for note in notes if note)
     return Tile("stop", "Why the search ended", title, shown, is_long=True)
 
