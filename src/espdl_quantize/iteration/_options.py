@@ -30,6 +30,7 @@ class RunOptions:
         allow_mismatch: go on where the float model that esp-ppq reads is not the contract's own.
         strategy: of the search that runs it; None where none was asked for.
         analyse: look for where the error comes from, which no later run can make up for.
+        beside: ids of the iterations that had not ended when this one was decided on.
         test_values: leave model_test.espdl, the model with a recorded input and output, too.
     """
 
@@ -50,10 +51,12 @@ class RunOptions:
     stop_without_effect: bool = True
     strategy: Strategy | None = None
     analyse: bool = True
+    beside: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         # It may come from JSON.
         object.__setattr__(self, "engine", Engine(self.engine))
+        object.__setattr__(self, "beside", tuple(self.beside))
         if self.strategy is not None:
             object.__setattr__(self, "strategy", Strategy(self.strategy))
 

@@ -113,6 +113,7 @@ def record_of(
         warnings=tuple(context.all_warnings),
         seed=options.seed,
         strategy=options.strategy,
+        beside=options.beside,
         engine=Engine(options.engine),
         engine_fallbacks=tuple(
             EngineFallback(each.part, each.layer, each.reason) for each in context.engine.records

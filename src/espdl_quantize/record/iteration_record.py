@@ -293,6 +293,9 @@ class IterationRecord(Lenient):
     """Of every random generator."""
     strategy: Strategy | None = None
     """Of the search that proposed it: `seed` or `swift`; null where none was asked for."""
+    beside: tuple[Integer, ...] = ()
+    """Of a search with `--parallel`: the numbers of the iterations that had not ended when this one
+    was decided on, so that nothing was known of them; absent where there were none."""
     engine: Engine | None = None
     """`fast`, or `reference` for plain esp-ppq."""
     engine_fallbacks: tuple[EngineFallback, ...] = ()
@@ -359,6 +362,8 @@ class IterationRecord(Lenient):
         for name in (*optional, *_ONLY_WITHOUT_EFFECT):
             if form[name] is None:
                 del form[name]
+        if not self.beside:
+            del form["beside"]
         if self.attempts:
             form["attempts"] = [attempt.to_json() for attempt in self.attempts]
         return form

@@ -37,6 +37,7 @@ from espdl_quantize.search._sweep import (
     sweep_setting,
 )
 from espdl_quantize.search._thresholds import DEFAULT_THRESHOLDS, Thresholds
+from espdl_quantize.search.beside import propose_beside
 from espdl_quantize.search.levers import LEVERS, Judgement, Lever, linear_order
 from espdl_quantize.search.phase5 import Phase5Signals
 from espdl_quantize.search.swift import (
@@ -99,6 +100,7 @@ __all__ = [
     "lint_setting",
     "missing_sweep",
     "plateau",
+    "propose_beside",
     "relative_loss",
     "runtime_cost",
     "split_layers",

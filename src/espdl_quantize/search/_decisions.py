@@ -39,6 +39,8 @@ class Proposal:
         notes: what a reader may miss about it, each a sentence.
         is_lean: its score decides, and nobody will read where its error lies.
         is_repetition: it runs a failed iteration again, in its own folder.
+        race: proposals of one race do not wait for each other's outcome; empty where it has to run
+            alone.
     """
 
     setting: Setting
@@ -55,6 +57,7 @@ class Proposal:
     notes: tuple[str, ...] = ()
     is_lean: bool = False
     is_repetition: bool = False
+    race: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

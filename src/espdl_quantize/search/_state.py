@@ -32,11 +32,14 @@ class SearchState:
         evidence: artifacts by iteration id. Those of best are looked up; once the search is open,
             also those of the earlier bests, to find out when it opened.
         options: nothing is left open in them that the iterations carry.
+        pending: ids of iterations in the history that have not ended, see
+            :mod:`espdl_quantize.search.beside`.
     """
 
     history: History
     evidence: Mapping[int, Evidence]
     options: SearchOptions
+    pending: frozenset[int] = frozenset()
 
     @classmethod
     def of(

@@ -6,6 +6,7 @@ Where none speaks, or the search has had its share of levers, it is open.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from espdl_quantize.core import Phase
@@ -138,6 +139,7 @@ def _sweep(state: SearchState) -> Proposal | None:
             "not predict it."
         ),
         calibration=calibration,
+        race="calibration sweep",
         notes=(*crash_notes(state), *near_misses(state.history), *_nothing_to_gain(state)),
     )
 
@@ -204,7 +206,8 @@ def _next_lever(state: SearchState) -> Proposal | None:
     untried = untried_levers(state.history, state.priority)
     passed = [other.id for other in untried[: untried.index(lever)]]
     passed_over = tuple(skip for skip in skipped if skip.lever in passed)
-    return _proposal(state, phase, lever.id, lever.applies(state).reason, passed_over)
+    proposal = _proposal(state, phase, lever.id, lever.applies(state).reason, passed_over)
+    return replace(proposal, race="levers")
 
 
 def _proposal(

@@ -88,6 +88,7 @@ class _Step:
         reason: why it comes now.
         lever: id of the lever that it pulls.
         calibration: that it tries.
+        race: as of :class:`Proposal`.
     """
 
     base: Iteration | None
@@ -97,6 +98,7 @@ class _Step:
     reason: str
     lever: str | None = None
     calibration: str | None = None
+    race: str = ""
 
     @property
     def is_trained(self) -> bool:
@@ -219,6 +221,7 @@ def _screen(base: Iteration | None, setting: Setting, where: str) -> Iterator[_S
             f"{name} {where}",
             f"{name} calibration was not tried {where}, which takes little time",
             calibration=name,
+            race=f"calibrations {where}",
         )
 
 
@@ -228,7 +231,15 @@ def _pull_each(on: SearchState, state: SearchState, levers: tuple[str, ...]) -> 
         lever = LEVERS[name]
         if _is_left(name, state) and (judgement := judge_lever(lever, on)).applies:
             setting = pull(lever, on)
-            yield _Step(on.best, setting, Phase.RESIDUAL, name, judgement.reason, lever=name)
+            yield _Step(
+                on.best,
+                setting,
+                Phase.RESIDUAL,
+                name,
+                judgement.reason,
+                lever=name,
+                race=f"levers {' and '.join(levers)}",
+            )
 
 
 def _is_left(lever: str, state: SearchState) -> bool:
@@ -240,10 +251,11 @@ def _train_finalists(cheap: SearchState) -> Iterator[_Step]:
     if cheap.best is None:
         return
     pattern = "trained for a short time"
-    yield _train(cheap.best, SHORT_TQT, pattern, f"{cheap.base_name} is the best without training")
+    reason = f"{cheap.base_name} is the best without training"
+    yield _train(cheap.best, SHORT_TQT, pattern, reason, race="finalists")
     for rival in _rivals(cheap):
         reason = f"{rival.name} comes near {cheap.base_name}, and training may turn the two"
-        yield _train(rival, SHORT_TQT, pattern, reason)
+        yield _train(rival, SHORT_TQT, pattern, reason, race="finalists")
 
 
 def _train_gently(state: SearchState) -> Iterator[_Step]:
@@ -265,12 +277,14 @@ def _train_longer(state: SearchState) -> Iterator[_Step]:
         yield _train(state.best, LONGEST_TQT, "trained for longest", reason)
 
 
-def _train(base: Iteration, schedule: TqtOptimization, pattern: str, reason: str) -> _Step:
+def _train(
+    base: Iteration, schedule: TqtOptimization, pattern: str, reason: str, race: str = ""
+) -> _Step:
     assert base.setting is not None
     setting = _trained(base.setting, schedule)
     name = calibration(setting)
     pattern = f"{name}, {pattern}"
-    return _Step(base, setting, Phase.RESIDUAL, pattern, reason, calibration=name)
+    return _Step(base, setting, Phase.RESIDUAL, pattern, reason, calibration=name, race=race)
 
 
 def _trained(setting: Setting, schedule: TqtOptimization) -> Setting:
@@ -399,4 +413,5 @@ def _proposal(state: SearchState, step: _Step) -> Proposal:
         citations=() if base is None else (base.id,),
         notes=tuple(crash_notes(state)),
         is_lean=not step.is_trained,
+        race=step.race,
     )

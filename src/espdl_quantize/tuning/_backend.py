@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from espdl_quantize.core import Direction, Priority, Progress
+from espdl_quantize.core import Direction, EspdlQuantizeError, Priority, Progress
 from espdl_quantize.record import Budgets, IterationRecord
 from espdl_quantize.setting import Setting
 
@@ -78,6 +78,31 @@ class Backend(Protocol):
 
 
 @runtime_checkable
+class ParallelBackend(Backend, Protocol):
+    """A backend that runs several iterations at once; what they come to appears one by one."""
+
+    @property
+    def slots(self) -> int:
+        """How many iterations may run at once."""
+
+    def start(self, setting: Setting, folder: Path, **changed: Any) -> None:
+        """Begin an iteration; the arguments are those of :meth:`Backend.run`."""
+
+    def wait(self, progress: Progress) -> tuple[int, EspdlQuantizeError | None]:
+        """Wait for one of the iterations that were begun, and put its folder into its place.
+
+        Args:
+            progress: receives how far they are.
+
+        Returns:
+            The number of the iteration, and why it failed, as :meth:`Backend.run` raises it.
+        """
+
+    def cancel(self) -> None:
+        """End all iterations that were begun and have not ended; they leave no folder."""
+
+
+@runtime_checkable
 class AuxiliaryBackend(Backend, Protocol):
     """A backend that can also run beside the search; a recording cannot."""
 
@@ -99,3 +124,33 @@ class AuxiliaryBackend(Backend, Protocol):
         Raises:
             EspdlQuantizeError: it failed.
         """
+
+
+class _OneByOne:
+    """Any backend, as one that runs a single iteration at a time."""
+
+    slots = 1
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._begun: tuple[Setting, Path, dict[str, Any]] | None = None
+
+    def start(self, setting: Setting, folder: Path, **changed: Any) -> None:
+        self._begun = (setting, folder, changed)
+
+    def wait(self, progress: Progress) -> tuple[int, EspdlQuantizeError | None]:
+        assert self._begun is not None
+        setting, folder, changed = self._begun
+        try:
+            self._backend.run(setting, folder, progress, **changed)
+        except EspdlQuantizeError as error:
+            return setting.iteration_id, error
+        return setting.iteration_id, None
+
+    def cancel(self) -> None:
+        self._begun = None
+
+
+def parallel(backend: Backend) -> ParallelBackend | _OneByOne:
+    """Return a backend as the loop drives it: begin, wait, cancel."""
+    return backend if isinstance(backend, ParallelBackend) else _OneByOne(backend)

@@ -1,25 +1,28 @@
-"""The search by itself: ask, run, compare, until a reason to stop."""
+"""The search by itself: ask, run, compare, until a reason to stop.
+
+A backend that runs one iteration at a time is asked for one after another; one that runs several is
+kept busy with as many as may run at once, and the search decides anew whenever one of them ends.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from espdl_quantize.contract import FEW
 from espdl_quantize.core import (
     Command,
-    ContractError,
     EspdlQuantizeError,
     Hint,
     IterationError,
     NoProgress,
-    Phase,
     Progress,
 )
-from espdl_quantize.record import History, Iteration, locked, read_history
+from espdl_quantize.record import History, Iteration, iteration_folder, locked, read_history
 from espdl_quantize.report import CompareResult, RunStop, compare, write_best, write_front
 from espdl_quantize.search import (
     DEFAULT_THRESHOLDS,
@@ -31,10 +34,10 @@ from espdl_quantize.search import (
     Stop,
     decide,
     lint_setting,
+    propose_beside,
 )
 from espdl_quantize.search.policies import Policy, make_policy
-from espdl_quantize.setting import canonical
-from espdl_quantize.tuning._backend import AuxiliaryBackend, Backend
+from espdl_quantize.tuning._backend import AuxiliaryBackend, Backend, parallel
 from espdl_quantize.tuning._budget import SearchInterrupt, Spent
 from espdl_quantize.tuning._events import Observer, Status
 from espdl_quantize.tuning._final import take_final
@@ -42,6 +45,14 @@ from espdl_quantize.tuning._guard import check_folder
 from espdl_quantize.tuning._options import TuneOptions, TuneResult
 from espdl_quantize.tuning._plan import make_plan
 from espdl_quantize.tuning._repeat import confirm
+from espdl_quantize.tuning.failures import (
+    alike_at_end,
+    is_for_good,
+    is_illegal_throughout,
+    none_is_legal,
+    repetition,
+    to_try_again,
+)
 from espdl_quantize.tuning.live import Live
 from espdl_quantize.worker.costs import keep_costs_apart, lacks_costs
 
@@ -117,6 +128,9 @@ class Search:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._backend, self._outputs, self._options = backend, outputs, options
+        self._team = parallel(backend)
+        self._pending: dict[int, Proposal] = {}
+        self._failed: list[Iteration] | None = None
         self._policy = policy
         self._observer, self._progress = observer or Observer(), progress or NoProgress()
         self._clock, self._started = clock, clock()
@@ -152,7 +166,13 @@ class Search:
         return replace(read_history(self._outputs), stated_budgets=self._facts.budgets)
 
     def run(self) -> TuneResult:
-        """Go from step to step until a stop."""
+        """Go from step to step until a stop; nothing is left running."""
+        try:
+            return self._search()
+        finally:
+            self._cancel()
+
+    def _search(self) -> TuneResult:
         history = self.history()
         for text in check_folder(history, self._facts):
             self._observer.notice(text)
@@ -160,11 +180,10 @@ class Search:
             # Of a version before costs, or ended in between.
             for text in keep_costs_apart(self._outputs):
                 self._observer.notice(text)
-        failed: list[Iteration] | None = None
         # A search that such failures have ended was started again: one more of them ends it.
         self._forgiven = {
             iteration.id
-            for iteration in _alike_at_end(history)[: 1 - self._options.same_failures or None]
+            for iteration in alike_at_end(history)[: 1 - self._options.same_failures or None]
         }
         while True:
             step = self._compare()
@@ -173,27 +192,44 @@ class Search:
             self._note(decision)
             self._plan(state)
             if isinstance(decision, Stop):
-                if self._take_final(state.history):
-                    # Once more, so that the reports have it.
-                    step = self._compare()
-                return TuneResult(decision.category, decision.detail, self._ran, step)
-            if failed is None:
-                failed = _to_try_again(state)
-            proposal = _repetition(failed, decision)
+                if decision.category == "target_reached":
+                    # Whatever the others would come to.
+                    self._cancel()
+                if not self._pending:
+                    if self._take_final(state.history):
+                        # Once more, so that the reports have it.
+                        step = self._compare()
+                    return TuneResult(decision.category, decision.detail, self._ran, step)
+            else:
+                reason = self._start_more(state, decision)
+                if not self._pending:
+                    return self._finish(reason, state.history)
+            self._take_one()
+
+    def _start_more(self, state: SearchState, decision: Decision) -> RunStop:
+        """Start what may run beside what is running; say why nothing more is started."""
+        if self._failed is None:
+            self._failed = to_try_again(state)
+        reason: RunStop = "coverage_exhausted"
+        while len(self._pending) < self._team.slots:
+            pending = tuple(self._pending.values())
+            # What failed before is tried again by itself: its cause may concern all others.
+            proposal = None if pending else repetition(self._failed, decision)
             if self._is_spent(proposal):
-                return self._finish("budget_reached", state.history)
-            if proposal is None and _is_illegal_throughout(state):
-                raise _none_is_legal(state.history)
-            proposal = proposal or self._next(state)
+                return "budget_reached"
+            if proposal is None and not pending and is_illegal_throughout(state):
+                raise none_is_legal(state.history)
+            proposal = proposal or self._next(state, pending)
             if proposal is None:
-                return self._finish("coverage_exhausted", state.history)
+                return reason
             if not self._fits(proposal, state):
-                return self._finish("budget_reached", state.history)
-            self._run(proposal, state)
+                return "budget_reached"
+            self._start(proposal, state)
+        return reason
 
     def first_proposal(self, state: SearchState) -> Proposal | None:
         """Return what :meth:`run` would begin with; None where nothing is left."""
-        return _repetition(_to_try_again(state), decide(state)) or self._next(state)
+        return repetition(to_try_again(state), decide(state)) or self._next(state)
 
     def _compare(self, run_stop: RunStop | None = None) -> CompareResult:
         return compare(self._outputs, run_stop=run_stop, page=True, options=self.options())
@@ -234,17 +270,16 @@ class Search:
                 self._noted.add(text)
                 self._observer.notice(text)
 
-    def _next(self, state: SearchState) -> Proposal | None:
+    def _next(self, state: SearchState, pending: Sequence[Proposal] = ()) -> Proposal | None:
         """Return what the rules propose, and where they cannot, what the policy does."""
-        decision = decide(state)
-        if isinstance(decision, Proposal) and state.is_available(decision.setting):
-            return decision
-        if isinstance(decision, Open) and decision.is_exhausted:
-            return None
-        proposal = self._propose(state)
-        if proposal is None or self._is_pointless(proposal, state):
-            return None
-        return proposal
+
+        def explore(beside: SearchState) -> Proposal | None:
+            proposal = self._propose(beside)
+            if proposal is None or self._is_pointless(proposal, state):
+                return None
+            return proposal
+
+        return propose_beside(state, pending, explore)
 
     def _propose(self, state: SearchState) -> Proposal | None:
         proposal = self._policy.propose(state)
@@ -265,7 +300,7 @@ class Search:
         window = state.options.thresholds.no_new_best_window
         return history.best not in history.iterations[-window:]
 
-    def _run(self, proposal: Proposal, state: SearchState) -> None:
+    def _start(self, proposal: Proposal, state: SearchState) -> None:
         self._ran += 1
         self._counted += not proposal.is_repetition
         estimate, budget = state.times.estimate(proposal.setting), self._options.budget
@@ -274,18 +309,33 @@ class Search:
             Status(proposal, self._counted, budget, state.history, estimate, left)
         )
         number = proposal.setting.iteration_id
-        failure: EspdlQuantizeError | None = None
-        try:
-            folder = self._outputs.resolve() / f"iter_{number}"
-            changed = {"strategy": state.options.strategy, "analyse": not proposal.is_lean}
-            self._backend.run(proposal.setting, folder, self._progress, **changed)
-        except EspdlQuantizeError as error:
-            failure = error
+        changed: dict[str, Any] = {
+            "strategy": state.options.strategy,
+            "analyse": not proposal.is_lean,
+        }
+        if self._pending:
+            changed["beside"] = tuple(sorted(self._pending))
+        self._pending[number] = proposal
+        folder = iteration_folder(self._outputs.resolve(), number)
+        self._team.start(proposal.setting, folder, **changed)
+
+    def _cancel(self) -> None:
+        """Give up what is running; the search proposes it again where it is needed."""
+        if self._pending:
+            self._team.cancel()
+            self._ran -= len(self._pending)
+            self._counted -= sum(not each.is_repetition for each in self._pending.values())
+            self._pending.clear()
+
+    def _take_one(self) -> None:
+        """Wait for the end of an iteration, and see what came of it."""
+        number, failure = self._team.wait(self._progress)
+        proposal = self._pending.pop(number)
         history = self.history()
         iteration = history.get(number)
         if failure is not None and (iteration is None or iteration.failure is None):
             raise failure
-        if failure is not None and _is_for_good(failure, iteration):
+        if failure is not None and is_for_good(failure, iteration):
             # No other setting can do better, and its own words say what to fix.
             raise failure
         if iteration is None:
@@ -308,7 +358,7 @@ class Search:
         failure = iteration.failure
         if failure is None:
             return
-        alike = [other for other in _alike_at_end(history) if other.id not in self._forgiven]
+        alike = [other for other in alike_at_end(history) if other.id not in self._forgiven]
         if iteration in alike and len(alike) >= self._options.same_failures:
             names = " and ".join(failed.name for failed in alike[-2:])
             raise IterationError(
@@ -349,9 +399,10 @@ class Search:
         left, estimate = self._seconds_left(), state.times.estimate(proposal.setting)
         if left is None or estimate is None or estimate.seconds <= left:
             return True
-        self._observer.notice(
-            f"the next iteration ({proposal.pattern}) takes {estimate}, which is more than is left"
-        )
+        text = f"the next iteration ({proposal.pattern}) takes {estimate}, more than is left"
+        if text not in self._noted:
+            self._noted.add(text)
+            self._observer.notice(text)
         return False
 
     def _seconds_left(self) -> float | None:
@@ -361,89 +412,3 @@ class Search:
 
 def _differ_much(pace: float | None, before: float | None) -> bool:
     return bool(pace and before and not 1 / _MUCH <= pace / before <= _MUCH)
-
-
-def _is_for_good(failure: EspdlQuantizeError, iteration: Iteration | None) -> bool:
-    """Tell whether every setting fails like this."""
-    recorded = None if iteration is None else iteration.failure
-    return isinstance(failure, ContractError) or (recorded is not None and recorded.is_of_contract)
-
-
-def _repetition(failed: list[Iteration], decision: Decision) -> Proposal | None:
-    """Take the next failed iteration to run again, in its own folder."""
-    while failed:
-        iteration = failed.pop(0)
-        if iteration.setting is not None:
-            return Proposal(
-                setting=iteration.setting.model_copy(update={"iteration_id": iteration.id}),
-                phase=decision.phase,
-                pattern=f"{iteration.name} once more, which failed",
-                is_repetition=True,
-            )
-    return None
-
-
-def _to_try_again(state: SearchState) -> list[Iteration]:
-    """While nothing has a score, what failed before is tried again: its cause may be repaired.
-
-    What failed by its setting waits until the sweep has nothing else: by then only another contract
-    can help. What failed in a pass that a setting can do without is not tried again: the cause is
-    esp-ppq's, and each trial takes a training.
-    """
-    if state.history.scored:
-        return []
-    is_illegal = _is_illegal_throughout(state)
-    return [
-        iteration
-        for iteration in state.history.failed
-        if iteration.setting is not None
-        and iteration.failure is not None
-        and not _is_in_optional_pass(iteration)
-        and (is_illegal or not iteration.failure.is_of_setting)
-    ]
-
-
-def _is_in_optional_pass(iteration: Iteration) -> bool:
-    """Tell whether an iteration crashed in a pass other than calibration that it had turned on."""
-    where = iteration.failure.failed_pass if iteration.failure is not None else None
-    if where is None or iteration.setting is None:
-        return False
-    return where.field != "calib_algorithm" and where.field in canonical(iteration.setting)
-
-
-def _alike_at_end(history: History) -> list[Iteration]:
-    """Return the last iterations on end that failed alike; none where the last went well.
-
-    An iteration that was repeated in its folder counts once. What is not legal on the chip counts
-    for nothing, and so does a crashed pass once there is a score: the search goes on without it.
-    """
-    alike: list[Iteration] = []
-    for iteration in history.iterations:
-        if iteration.failure is None:
-            alike = []
-        elif not iteration.failure.is_of_setting and not (
-            history.scored and _is_in_optional_pass(iteration)
-        ):
-            kind = iteration.failure.kind
-            alike = [other for other in alike if other.failure and other.failure.kind == kind]
-            alike.append(iteration)
-    return alike
-
-
-def _is_illegal_throughout(state: SearchState) -> bool:
-    """Tell whether the sweep is over without a score, and a chip's rules had a part in that."""
-    history = state.history
-    if history.scored or decide(state).phase in (Phase.BASELINE, Phase.SWEEP):
-        return False
-    return any(failed.failure and failed.failure.is_of_setting for failed in history.failed)
-
-
-def _none_is_legal(history: History) -> IterationError:
-    illegal = [item for item in history.failed if item.failure and item.failure.is_of_setting]
-    last = illegal[-1].failure
-    return IterationError(
-        f"no calibration makes a model that the chip can run: {len(illegal)} were illegal, the "
-        f"last one by {last.cause if last else ''}",
-        "see that the calibration images are preprocessed as those that evaluate() scores, in the "
-        "same range; then run the same command again",
-    )

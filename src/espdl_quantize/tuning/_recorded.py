@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from espdl_quantize.core import (
+    EspdlQuantizeError,
     IterationError,
     NoProgress,
     Progress,
@@ -41,10 +42,12 @@ class RecordedBackend:
         unknown: what a setting that is not in the table is: an "error"; or "unavailable", so that
             only the recorded ones are proposed.
         pace: replay at so many times the recorded speed; None for as fast as it goes.
+        slots: run so many at once: each ends when it would have, had it run beside the others on a
+            device of its own. It has no effect on what one of them comes to.
 
     Raises:
         OutputFolderError: ``path`` holds no recording.
-        UsageError: ``pace`` is not positive.
+        UsageError: ``pace`` or ``slots`` is not positive, or both are given.
     """
 
     def __init__(
@@ -53,10 +56,22 @@ class RecordedBackend:
         *,
         unknown: Literal["error", "unavailable"] = "unavailable",
         pace: float | None = None,
+        slots: int = 1,
     ) -> None:
         if pace is not None and not (math.isfinite(pace) and pace > 0):
             raise UsageError(f"the pace is {pace:g}", "give more than zero: 1 is as it was")
+        if slots < 1:
+            raise UsageError(f"the number of iterations at once is {slots}", "give 1 or more")
+        if pace is not None and slots > 1:
+            raise UsageError(
+                "iterations at once are replayed by the clock of the recording",
+                "leave out the pace",
+            )
         self.table = Table(path)
+        self.slots = slots
+        self.busy = 0.0
+        """Seconds of all iterations that ended, those at the same time counted each."""
+        self._running: list[_Running] = []
         self._pace = pace
         self._path = path
         self._unknown = unknown
@@ -85,6 +100,29 @@ class RecordedBackend:
         """Return the seconds that the iterations took when they were recorded."""
         return self._seconds
 
+    def start(self, setting: Setting, folder: Path, **changed: Any) -> None:
+        """Begin an iteration at the present time of the clock."""
+        record = self.table.records.get(setting_key(setting))
+        seconds = 0.0 if record is None else record.elapsed_seconds or 0.0
+        self._running.append(_Running(self._seconds, seconds, setting, folder, changed))
+
+    def wait(self, progress: Progress) -> tuple[int, EspdlQuantizeError | None]:
+        """Put the iteration into its place that ends first, and set the clock to its end."""
+        first = min(self._running, key=lambda each: (each.ends, each.setting.iteration_id))
+        self._running.remove(first)
+        failure = None
+        try:
+            self.run(first.setting, first.folder, progress, **first.changed)
+        except EspdlQuantizeError as error:
+            failure = error
+        self._seconds = first.ends
+        return first.setting.iteration_id, failure
+
+    def cancel(self) -> None:
+        """Forget the iterations that have not ended."""
+        self.busy += sum(self._seconds - each.began for each in self._running)
+        self._running.clear()
+
     def run(
         self,
         setting: Setting,
@@ -92,6 +130,7 @@ class RecordedBackend:
         progress: Progress,
         *,
         strategy: Strategy | None = None,
+        beside: tuple[int, ...] = (),
         **_: Any,
     ) -> IterationRecord:
         """Write the recorded iteration under this number, rationale and strategy."""
@@ -108,8 +147,9 @@ class RecordedBackend:
         files[SETTING] = {**files[SETTING], **changed}
         files[INDEX] = {**files[INDEX], **changed}
         record = record_from_json(files[INDEX])
-        if strategy is not None:
-            record = replace(record, strategy=strategy)
+        if strategy is not None or beside:
+            strategy = strategy or record.strategy
+            record = replace(record, strategy=strategy, beside=beside)
             files[INDEX] = record.to_json()
         seconds = record.elapsed_seconds or 0.0
         with (
@@ -124,6 +164,7 @@ class RecordedBackend:
             for name, content in files.items():
                 write_json(staging / name, content)
         self._seconds += seconds
+        self.busy += seconds
         if record.failure is not None:
             raise IterationError(record.failure.cause or "failed", record.failure.hint)
         return record
@@ -137,6 +178,19 @@ class RecordedBackend:
         while (done := time.monotonic() - started) < total:
             progress.update(done, total)
             time.sleep(min(0.1, total - done))
+
+
+@dataclass(frozen=True)
+class _Running:
+    began: float
+    seconds: float
+    setting: Setting
+    folder: Path
+    changed: dict[str, Any]
+
+    @property
+    def ends(self) -> float:
+        return self.began + self.seconds
 
 
 def record(

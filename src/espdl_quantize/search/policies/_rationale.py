@@ -42,7 +42,8 @@ def complete(
         sentences.append(f"{proposal.reason}.")
     if covered:
         sentences.append(f"Covers {', '.join(covered)}.")
-    cited = _distinct(sources)
+    # What has not ended has no effect on record.
+    cited = _distinct([each for each in sources if each.iteration.id not in state.pending])
     if cited:
         effects = ", ".join(_effect(state, source) for source in cited)
         sentences.append(f"On record: {effects}.")
@@ -61,6 +62,7 @@ def complete(
         expected_gain=expected_gain or 0.0,
         citations=tuple(sorted(ids)),
         covers=covered,
+        race="open exploration",
     )
 
 
