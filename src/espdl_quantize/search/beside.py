@@ -64,9 +64,24 @@ def waiting_for(state: SearchState, pending: Sequence[Proposal]) -> SearchState:
     """Return the state with what is running as iterations that have no score yet."""
     if not pending:
         return state
-    latest = state.history.latest
-    carried = {} if latest is None else {name: getattr(latest, name) for name in _CARRIED}
-    return _with(state, pending, [_iteration(state, each, **carried) for each in pending])
+    latest = state.history.latest or Iteration(id=-1)
+    iterations = [
+        Iteration(
+            id=each.setting.iteration_id,
+            rationale=each.setting.rationale,
+            setting=with_calibration(each.setting, state.options.width),
+            # What all iterations of a search have in common is taken from the latest.
+            metric=latest.metric,
+            direction=latest.direction,
+            target=latest.target,
+            budgets=latest.budgets,
+            deploy_runtime_priority=latest.deploy_runtime_priority,
+            num_of_bits=latest.num_of_bits,
+            strategy=latest.strategy,
+        )
+        for each in pending
+    ]
+    return _with(state, pending, iterations)
 
 
 def expecting(state: SearchState, pending: Sequence[Proposal]) -> SearchState:
@@ -92,26 +107,6 @@ def expecting(state: SearchState, pending: Sequence[Proposal]) -> SearchState:
     thresholds = replace(state.options.thresholds, plateau_window=_NEVER)
     options = replace(state.options, thresholds=thresholds)
     return _with(replace(state, options=options), pending, iterations)
-
-
-_CARRIED = (
-    "metric",
-    "direction",
-    "target",
-    "budgets",
-    "deploy_runtime_priority",
-    "num_of_bits",
-    "target_chip",
-    "strategy",
-    "engine",
-)
-"""What all iterations of a search have in common, which a history takes from its latest."""
-
-
-def _iteration(state: SearchState, proposal: Proposal, **fields: object) -> Iteration:
-    setting = with_calibration(proposal.setting, state.options.width)
-    form = {"id": setting.iteration_id, "rationale": setting.rationale, **fields}
-    return replace(Iteration(id=setting.iteration_id), setting=setting, **form)  # type: ignore[arg-type]
 
 
 def _with(
