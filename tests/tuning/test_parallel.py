@@ -35,7 +35,7 @@ class Crew(FakeBackend):
         self.begun[setting.iteration_id] = (setting, folder, changed)
         self.most = max(self.most, len(self.begun))
 
-    def wait(self, progress: Any) -> tuple[int, EspdlQuantizeError | None]:
+    def wait(self, progress: Any, notice: Any) -> tuple[int, EspdlQuantizeError | None]:
         if len(self.runs) == self.interrupt_at:
             raise KeyboardInterrupt
         number = self.order.choice(sorted(self.begun))

@@ -13,7 +13,13 @@ from pathlib import Path
 from espdl_quantize.contract import NO_OVERRIDES, Contract, Overrides, load_contract
 from espdl_quantize.core import NoProgress, Progress, UsageError
 from espdl_quantize.iteration import RunOptions, captured
-from espdl_quantize.tuning import Backend, IsolatedBackend, RealBackend, parse_duration
+from espdl_quantize.tuning import (
+    Backend,
+    IsolatedBackend,
+    RayBackend,
+    RealBackend,
+    parse_duration,
+)
 
 
 @dataclass(frozen=True)
@@ -23,24 +29,46 @@ class ProcessOptions:
     Attributes:
         limit: seconds that one may take; None for what the measured times suggest.
         in_process: run them in this process, which then shares their fate.
+        parallel: run so many at once, on Ray; None for one after another, without it.
+        ray: address of the cluster; None starts a Ray on this machine.
     """
 
     limit: float | None = None
     in_process: bool = False
+    parallel: int | None = None
+    ray: str | None = None
 
     @classmethod
-    def of(cls, limit: str | None, *, in_process: bool) -> ProcessOptions:
+    def of(
+        cls,
+        limit: str | None,
+        *,
+        in_process: bool,
+        parallel: int | None = None,
+        ray: str | None = None,
+    ) -> ProcessOptions:
         """Read the command's options.
 
         Raises:
-            UsageError: the limit is no duration, or there is no process that it could end.
+            UsageError: the limit is no duration, or there is no process that it could end; or
+                iterations are to run in this process, and at once.
         """
+        if in_process and parallel is not None:
+            raise UsageError(
+                "iterations at once run in processes of their own",
+                "leave out --in-process, or --parallel",
+            )
+        if ray is not None and parallel is None:
+            raise UsageError(
+                "--ray says where iterations run at once, and not how many", "give --parallel, too"
+            )
         if in_process and limit is not None:
             raise UsageError(
                 "--iteration-limit cannot end an iteration that runs in this process",
                 "leave out --in-process, or the limit",
             )
-        return cls(None if limit is None else parse_duration(limit), in_process)
+        seconds = None if limit is None else parse_duration(limit)
+        return cls(seconds, in_process, parallel, ray)
 
 
 def load(path: Path, overrides: Overrides = NO_OVERRIDES) -> Contract:
@@ -112,6 +140,23 @@ def backend_of(
     """
     if process.in_process:
         yield RealBackend(load(contract, overrides), options)
+        return
+    if process.parallel is not None:
+        with (
+            RayBackend(
+                contract,
+                options,
+                slots=process.parallel,
+                address=process.ray,
+                limit=process.limit,
+                overrides=overrides,
+            ) as at_once,
+            # Ray has an answer to that signal of its own.
+            _terminated_as_interrupted(),
+        ):
+            with (progress or NoProgress()).stage("load the contract"):
+                _ = at_once.facts
+            yield at_once
         return
     with (
         _terminated_as_interrupted(),

@@ -85,6 +85,22 @@ def tune(
     esp_dl_version: EspDlVersion = None,
     iteration_limit: IterationLimit = None,
     in_process: InProcess = False,
+    parallel: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Run up to N iterations at once, on Ray; the extra 'ray' installs it.",
+        ),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Of the cluster: auto, ray://HOST:10001 or HOST:PORT. Without it, a Ray on this "
+            "machine starts and ends with the command.",
+        ),
+    ] = None,
     engine: EngineName = Engine.FAST,
     recorded: Annotated[
         Path | None,
@@ -143,10 +159,12 @@ def tune(
     if target is not None and recorded is not None:
         raise typer.BadParameter("--target is of a contract; a recorded table has its chip")
     output_dir = default_outputs(target) if output_dir is None else output_dir
-    process = ProcessOptions.of(iteration_limit, in_process=in_process)
+    process = ProcessOptions.of(iteration_limit, in_process=in_process, parallel=parallel, ray=ray)
     explorer = make_policy(options.policy)
     if recorded is not None:
-        replay = RecordedBackend(recorded, pace=pace)
+        if ray is not None:
+            raise typer.BadParameter("--ray is of a contract; a recorded table is replayed here")
+        replay = RecordedBackend(recorded, pace=pace, slots=parallel or 1)
         if dry_run:
             preview_search(replay, output_dir, options, as_json=as_json)
             return

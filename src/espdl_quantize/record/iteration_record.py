@@ -294,8 +294,7 @@ class IterationRecord(Lenient):
     strategy: Strategy | None = None
     """Of the search that proposed it: `seed` or `swift`; null where none was asked for."""
     beside: tuple[Integer, ...] = ()
-    """Of a search with `--parallel`: the numbers of the iterations that had not ended when this one
-    was decided on, so that nothing was known of them; absent where there were none."""
+    """With `--parallel`, the iterations that had not ended when this one was decided on."""
     engine: Engine | None = None
     """`fast`, or `reference` for plain esp-ppq."""
     engine_fallbacks: tuple[EngineFallback, ...] = ()

@@ -1,6 +1,11 @@
 """Runs a whole search by itself, on esp-ppq or on recorded iterations."""
 
-from espdl_quantize.tuning._backend import AuxiliaryBackend, Backend, BackendFacts
+from espdl_quantize.tuning._backend import (
+    AuxiliaryBackend,
+    Backend,
+    BackendFacts,
+    ParallelBackend,
+)
 from espdl_quantize.tuning._budget import (
     BUDGET_RULE,
     Budget,
@@ -20,6 +25,7 @@ from espdl_quantize.tuning._real import RealBackend
 from espdl_quantize.tuning._recorded import RecordedBackend, record
 from espdl_quantize.tuning._repeat import REPEAT, Draws, compare_draws, confirm, repeat
 from espdl_quantize.tuning._table import Table, pack
+from espdl_quantize.tuning.ray_backend import RayBackend
 
 __all__ = [
     "BUDGET_RULE",
@@ -31,9 +37,11 @@ __all__ = [
     "Draws",
     "IsolatedBackend",
     "Observer",
+    "ParallelBackend",
     "Plan",
     "PlanStep",
     "Preview",
+    "RayBackend",
     "RealBackend",
     "RecordedBackend",
     "SearchInterrupt",

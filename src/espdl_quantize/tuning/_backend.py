@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -20,6 +21,7 @@ class BackendFacts:
         direction: whether a larger or a smaller value is better.
         model_name: of the model.
         target_chip: the chip it is quantized for.
+        device: that the iterations are computed on, such as "cpu" or "cuda:0".
         target_given: that is another chip than the contract's, because the caller said so.
         esp_dl_version: the version of ESP-DL that is named.
         contract_path: where the user's module lies.
@@ -45,6 +47,7 @@ class BackendFacts:
     contract_key: str | None = None
     num_of_bits: int | None = None
     budgets: Budgets | None = None
+    device: str | None = None
     target_given: bool = False
     esp_dl_version: str | None = None
 
@@ -88,11 +91,14 @@ class ParallelBackend(Backend, Protocol):
     def start(self, setting: Setting, folder: Path, **changed: Any) -> None:
         """Begin an iteration; the arguments are those of :meth:`Backend.run`."""
 
-    def wait(self, progress: Progress) -> tuple[int, EspdlQuantizeError | None]:
+    def wait(
+        self, progress: Progress, notice: Callable[[str], None]
+    ) -> tuple[int, EspdlQuantizeError | None]:
         """Wait for one of the iterations that were begun, and put its folder into its place.
 
         Args:
             progress: receives how far they are.
+            notice: receives what the user should know.
 
         Returns:
             The number of the iteration, and why it failed, as :meth:`Backend.run` raises it.
@@ -138,7 +144,9 @@ class _OneByOne:
     def start(self, setting: Setting, folder: Path, **changed: Any) -> None:
         self._begun = (setting, folder, changed)
 
-    def wait(self, progress: Progress) -> tuple[int, EspdlQuantizeError | None]:
+    def wait(
+        self, progress: Progress, notice: Callable[[str], None]
+    ) -> tuple[int, EspdlQuantizeError | None]:
         assert self._begun is not None
         setting, folder, changed = self._begun
         try:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from espdl_quantize.contract import NO_OVERRIDES, Overrides, require_file
-from espdl_quantize.core import Progress
+from espdl_quantize.core import Json, Progress
 from espdl_quantize.iteration import RunOptions
 from espdl_quantize.record import Budgets, History, IterationRecord, read_history
 from espdl_quantize.search import TimeModel, describe_seconds
@@ -85,6 +85,11 @@ class IsolatedBackend:
     def pid(self) -> int | None:
         """The worker's number, where there is one."""
         return self._runner.pid
+
+    @property
+    def peak(self) -> Json:
+        """Return what :attr:`espdl_quantize.worker.Runner.peak` says."""
+        return self._runner.peak
 
     def run(
         self, setting: Setting, folder: Path, progress: Progress, **changed: Any

@@ -329,7 +329,7 @@ class Search:
 
     def _take_one(self) -> None:
         """Wait for the end of an iteration, and see what came of it."""
-        number, failure = self._team.wait(self._progress)
+        number, failure = self._team.wait(self._progress, self._observer.notice)
         proposal = self._pending.pop(number)
         history = self.history()
         iteration = history.get(number)

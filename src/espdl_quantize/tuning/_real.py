@@ -46,6 +46,7 @@ class RealBackend:
             contract_key=self._contract.fingerprint,
             num_of_bits=config.num_of_bits,
             budgets=budgets_of(config),
+            device=config.device,
         )
 
     def run(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -106,7 +107,9 @@ class RecordedBackend:
         seconds = 0.0 if record is None else record.elapsed_seconds or 0.0
         self._running.append(_Running(self._seconds, seconds, setting, folder, changed))
 
-    def wait(self, progress: Progress) -> tuple[int, EspdlQuantizeError | None]:
+    def wait(
+        self, progress: Progress, notice: Callable[[str], None] = lambda _: None
+    ) -> tuple[int, EspdlQuantizeError | None]:
         """Put the iteration into its place that ends first, and set the clock to its end."""
         first = min(self._running, key=lambda each: (each.ends, each.setting.iteration_id))
         self._running.remove(first)

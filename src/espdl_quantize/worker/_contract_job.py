@@ -40,6 +40,7 @@ class ContractJob:
             "contract_key": self._contract.fingerprint,
             "num_of_bits": config.num_of_bits,
             "budgets": asdict(budgets_of(config)),
+            "device": config.device,
         }
 
     def run(

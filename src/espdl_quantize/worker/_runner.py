@@ -69,6 +69,9 @@ class Runner:
         self._worker: Worker | None = None
         self._facts: Json | None = None
         self._reduced = False
+        self.peak: Json = {}
+        """Of the latest iteration that came to its end: the ``bytes`` of memory that its process
+        has had at most, and the ``device_share`` of a GPU's."""
 
     def __enter__(self) -> Runner:
         return self
@@ -191,6 +194,7 @@ class Runner:
         except BaseException as error:
             stages.close(error)
             raise
+        self.peak = answer.get("peak") or self.peak
         if answer["event"] == "done":
             return _Ended(record_from_json(answer["record"]))
         self._drop(at_once=True)

@@ -91,10 +91,11 @@ class _Server:
         assert self._job is not None
         with Relay(self._send) as relay:
             record, failure = self._job.run(order, relay, self._send_draft)
+        peak = {"peak": peak_memory()}
         if failure is None:
-            return {"event": "done", "record": record.to_json()}
+            return {"event": "done", "record": record.to_json(), **peak}
         memory = is_out_of_memory(failure)
-        return {"event": "failed", "error": pack_error(failure), "memory": memory}
+        return {"event": "failed", "error": pack_error(failure), "memory": memory, **peak}
 
     def _send_draft(self, draft: IterationRecord) -> None:
         self._send({"event": "draft", "record": draft.to_json()})
@@ -124,6 +125,27 @@ def _leave_no_core() -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
+def peak_memory() -> Json:
+    """Return the most memory that this process has had so far.
+
+    Returns:
+        ``bytes`` of the machine's memory, 0 where the system does not say; ``device_share`` of the
+        memory of the first GPU, 0 where none was used.
+    """
+    peak, share = 0, 0.0
+    with contextlib.suppress(ImportError):
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    # Only a job that has loaded it can have used a GPU.
+    torch: Any = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        whole = torch.cuda.get_device_properties(0).total_memory
+        share = torch.cuda.max_memory_reserved(0) / whole
+    return {"bytes": peak, "device_share": share}
 
 
 def _end_at_once() -> None:
