@@ -32,6 +32,7 @@ from espdl_quantize.tuning import (
     Backend,
     Budget,
     IsolatedBackend,
+    RayBackend,
     RealBackend,
     TuneOptions,
     check_chip,
@@ -111,6 +112,8 @@ def tune(
     ignore_plateau: bool = False,
     engine: str = Engine.FAST,
     final: bool = True,
+    parallel: int | None = None,
+    ray: str | None = None,
     progress: bool = True,
     **more: Any,
 ) -> Result:
@@ -140,6 +143,9 @@ def tune(
         ignore_plateau: go on where the metric has stopped moving.
         engine: "fast", or "reference" for plain esp-ppq.
         final: score best and the baseline by evaluate_final at the end, where there is one.
+        parallel: run up to so many iterations at once, on Ray (the extra ``ray``); of a contract
+            file.
+        ray: address of the cluster, such as "auto"; None starts a Ray on this machine.
         progress: show how far it is.
         more: with objects, ``metric`` (the key of evaluate()'s dict), ``collate``,
             ``evaluate_final``, and any key of QUANT_CONFIG: metric_direction ("max"),
@@ -151,7 +157,9 @@ def tune(
         The iterations, ranked; ``result.model`` is the best .espdl file.
 
     Raises:
-        UsageError: a contract and objects are given, or neither; a budget is none.
+        UsageError: a contract and objects are given, or neither; a budget is none; objects are to
+            run at once.
+        InstallationError: Ray is not installed, or cannot be reached.
         ContractError: the contract has a fault.
         OutputFolderError: the folder is another search's, is in use, or cannot be written.
         IterationError: no iteration has a score, or the same failure came again and again.
@@ -173,11 +181,19 @@ def tune(
         with captured(Path(os.devnull)):
             made = _contract(contract, model, calibration, evaluate, target, more)
         backend: Backend
+        _check_parallel(made, parallel, ray)
         if isinstance(made, Contract):
             backend = RealBackend(made, run_options)
         else:
             overrides = Overrides(target=target, esp_dl_version=_version(more))
-            backend = stack.enter_context(IsolatedBackend(made, run_options, overrides=overrides))
+            if parallel is None:
+                isolated = IsolatedBackend(made, run_options, overrides=overrides)
+                backend = stack.enter_context(isolated)
+            else:
+                at_once = RayBackend(
+                    made, run_options, slots=parallel, address=ray, overrides=overrides
+                )
+                backend = stack.enter_context(at_once)
         ended = search(backend, folder, options, observer=bar, progress=bar)
     return Result.of(folder, (ended.category, ended.detail))
 
@@ -334,6 +350,21 @@ def _contract(
         config={"num_of_bits": 8, "device": "cpu", **config, "target": target},
         **parts,
     )
+
+
+def _check_parallel(made: Contract | Path, parallel: int | None, ray: str | None) -> None:
+    """Refuse iterations at once where they cannot be.
+
+    Raises:
+        UsageError: the objects are of this process, or an address is given alone.
+    """
+    if isinstance(made, Contract) and (parallel is not None or ray is not None):
+        raise UsageError(
+            "objects of this process cannot run at once in others",
+            "give the path of a contract file, or leave out parallel",
+        )
+    if ray is not None and parallel is None:
+        raise UsageError("ray is an address, and not how many run at once", "give parallel, too")
 
 
 def _strategy(name: str) -> Strategy:

@@ -214,6 +214,8 @@ class JobTools:
             ("--time", time),
             ("--pace", options.pace),
             ("--strategy", options.strategy),
+            ("--parallel", options.parallel),
+            ("--ray", options.ray),
         ):
             if value is not None:
                 arguments.append(f"{option}={value}")

@@ -102,6 +102,15 @@ class TuneOptions(_Advanced):
     ignore_plateau: bool = Field(
         default=False, description="Go on where the metric stopped moving."
     )
+    parallel: int | None = Field(
+        default=None, ge=1, le=1024, description="Run up to so many iterations at once, on Ray."
+    )
+    ray: str | None = Field(
+        default=None,
+        max_length=200,
+        pattern=r"^[A-Za-z0-9_.:/\[\]-]+$",
+        description="With parallel: the cluster, such as auto; else a Ray of its own.",
+    )
     recorded: str | None = Field(
         default=None,
         description="Instead of a contract: a recorded table (.zip), which is replayed.",

@@ -37,7 +37,7 @@ from espdl_quantize.search._sweep import (
     sweep_setting,
 )
 from espdl_quantize.search._thresholds import DEFAULT_THRESHOLDS, Thresholds
-from espdl_quantize.search.beside import propose_beside
+from espdl_quantize.search.beside import propose_beside, relaxed_rule
 from espdl_quantize.search.levers import LEVERS, Judgement, Lever, linear_order
 from espdl_quantize.search.phase5 import Phase5Signals
 from espdl_quantize.search.swift import (
@@ -102,6 +102,7 @@ __all__ = [
     "plateau",
     "propose_beside",
     "relative_loss",
+    "relaxed_rule",
     "runtime_cost",
     "split_layers",
     "stretches_left",

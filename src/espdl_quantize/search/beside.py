@@ -19,10 +19,11 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from espdl_quantize.core import Direction
+from espdl_quantize.core import Direction, Strategy
 from espdl_quantize.record import Iteration, Signals
 from espdl_quantize.search._decisions import Open, Proposal, Stop
 from espdl_quantize.search._state import SearchState, decide
+from espdl_quantize.search._sweep import sweep_point
 from espdl_quantize.setting import with_calibration
 
 _NEVER = 1_000_000_000
@@ -58,6 +59,26 @@ def propose_beside(
 def may_run_beside(proposal: Proposal, pending: Sequence[Proposal]) -> bool:
     """Tell whether a proposal is in the race of all that is running."""
     return all(proposal.race and proposal.race == other.race for other in pending)
+
+
+def relaxed_rule(state: SearchState) -> str | None:
+    """Say which rule of the strategy "seed" did not hold of iterations that ran at once."""
+    if state.options.strategy is not Strategy.SEED:
+        return None
+    levers = [
+        iteration.name
+        for iteration in state.history.iterations
+        if iteration.beside
+        and iteration.setting is not None
+        and sweep_point(iteration.setting, state.history) is None
+    ]
+    if not levers:
+        return None
+    names = ", ".join(levers[:10]) + (", ..." if len(levers) > 10 else "")
+    return (
+        f"Run at once (--parallel): {names} began before others had ended. Relaxed for them: each "
+        "change is one of the best so far. It is one of the best of its time"
+    )
 
 
 def waiting_for(state: SearchState, pending: Sequence[Proposal]) -> SearchState:

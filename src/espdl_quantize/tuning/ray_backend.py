@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from espdl_quantize.contract import NO_OVERRIDES, Overrides, require_file
 from espdl_quantize.core import (
@@ -83,6 +83,8 @@ class RayBackend:
         InstallationError: Ray is not installed, or cannot be reached.
         UsageError: ``slots`` is not positive.
     """
+
+    worker_type: ClassVar[type[RayWorker]] = RayWorker
 
     def __init__(
         self,
@@ -376,7 +378,7 @@ class RayBackend:
             token=self._token,
             version=_version(),
         )
-        worker = Worker(self._cluster.actor(RayWorker, self._share, outfit), self._share)
+        worker = Worker(self._cluster.actor(self.worker_type, self._share, outfit), self._share)
         self._workers.append(worker)
         return worker
 

@@ -40,7 +40,7 @@ from espdl_quantize.report.figures import (
     training_figure,
 )
 from espdl_quantize.report.scores import decides_classes, show_score
-from espdl_quantize.search import DEFAULT_STRATEGY, int16_ops
+from espdl_quantize.search import DEFAULT_STRATEGY, int16_ops, relaxed_rule
 
 _RATIONALE = 1500
 _STRATEGIES = {
@@ -61,6 +61,9 @@ _COSTS = (
 def search(step: Step) -> Iterator[Block]:
     """Draw the metric, the gain of every change, and what accuracy costs."""
     yield Paragraph(_STRATEGIES[step.situation.options.strategy or DEFAULT_STRATEGY], "source")
+    relaxed = relaxed_rule(step.situation)
+    if relaxed is not None:
+        yield Paragraph(f"{relaxed}.", "source")
     yield metric_figure(step.situation)
     yield lever_figure(step.history)
     yield cost_figure(step.situation)

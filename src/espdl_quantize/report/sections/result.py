@@ -29,6 +29,7 @@ from espdl_quantize.report.scores import (
     loss_name,
     show_score,
 )
+from espdl_quantize.search import relaxed_rule
 from espdl_quantize.search.plain_names import move_name
 
 _FREE = "at no cost on the chip"
@@ -100,6 +101,8 @@ def summary(step: Step) -> Iterator[Block]:
     if seconds:
         lines.append(f"Time on the PC: {seconds / 60:.1f} minutes")
     lines.append(f"Strategy of the search: {step.situation.options.strategy}")
+    relaxed = relaxed_rule(step.situation)
+    lines += [relaxed] if relaxed is not None else []
     engine = engine_of(history)
     if engine:
         lines.append(f"Engine: {plain(engine, 300)}")
