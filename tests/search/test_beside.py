@@ -20,6 +20,7 @@ from espdl_quantize.search import (
     decide,
     lint_setting,
     propose_beside,
+    relaxed_rule,
 )
 from espdl_quantize.search.beside import expecting, waiting_for
 from espdl_quantize.search.policies import make_policy
@@ -146,6 +147,15 @@ def test_what_runs_takes_its_point_and_says_nothing_else() -> None:
     assert beside.history.target == state.history.target
     assert beside.history.next_id == state.history.next_id + 2
     assert waiting_for(state, ()) is state
+
+
+def test_a_rule_of_seed_that_was_relaxed_is_named() -> None:
+    past = swept(*SWEEP, rest=OPENED)
+    rows = [replace(row, beside=(1,)) if row.id in (2, 5) else row for row in past.iterations]
+    told = known(relaxed_rule(state_of(history(*rows), strategy="seed")))
+    assert "iter_5 began before" in told
+    assert relaxed_rule(state_of(past, strategy="seed")) is None
+    assert relaxed_rule(state_of(history(*rows), strategy="swift")) is None
 
 
 @given(SCORES, FOUND, st.sampled_from(["seed", "swift"]), st.integers(1, 7), st.booleans())

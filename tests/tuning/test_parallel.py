@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import random
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from espdl_quantize.core import EspdlQuantizeError, IterationError, Strategy, UsageError
+from espdl_quantize.core import (
+    EspdlQuantizeError,
+    InstallationError,
+    IterationError,
+    Strategy,
+    UsageError,
+)
 from espdl_quantize.record import read_history
 from espdl_quantize.setting import Setting, setting_key
-from espdl_quantize.tuning import Budget, RecordedBackend, TuneOptions, tune
+from espdl_quantize.tuning import Budget, RayBackend, RecordedBackend, TuneOptions, tune
 from tests.search.made_runs import known
 from tests.tuning.fake_backend import FakeBackend
 from tests.tuning.test_recorded_space import TABLE
@@ -136,6 +143,16 @@ def test_a_recording_takes_as_long_as_its_slowest(tmp_path: Path) -> None:
     assert several.busy == pytest.approx(one.clock())
     times = [row.elapsed_seconds for row in read_history(tmp_path / "one").iterations]
     assert several.clock() == pytest.approx(known(times[0]) + max(map(known, times[1:])))
+
+
+def test_without_ray_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    (tmp_path / "user_quant.py").touch()
+    with pytest.raises(InstallationError) as caught:
+        RayBackend(tmp_path / "user_quant.py", slots=2)
+    assert str(caught.value.hint) == "pip install 'espdl-quantize[ray]'"
+    with pytest.raises(UsageError, match="give 1 or more"):
+        RayBackend(tmp_path / "user_quant.py", slots=0)
 
 
 @pytest.mark.parametrize("slots", [0, -1])
