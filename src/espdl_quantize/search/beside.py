@@ -76,7 +76,7 @@ def relaxed_rule(state: SearchState) -> str | None:
         return None
     names = ", ".join(levers[:10]) + (", ..." if len(levers) > 10 else "")
     return (
-        f"Run at once (--parallel): {names} began before others had ended. Relaxed for them: each "
+        f"Run at once: {names} began before others had ended. Relaxed for them: each "
         "change is one of the best so far. It is one of the best of its time"
     )
 
