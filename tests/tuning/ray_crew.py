@@ -41,6 +41,7 @@ class CrewWorker(RayWorker):
 
     def run(self, outputs: str, place: str, setting: Json, files: Files, changed: Json) -> Handover:
         folder = Path(self._outfit.contract).parent
+        assert self._ready().facts
         (folder / f"pid_{place}").write_text(f"{os.getpid()} {self._ready().runner.pid}")
         losses = folder / f"lose_{place.removeprefix('iter_')}"
         if losses.exists() and (left := losses.read_text()):

@@ -87,7 +87,7 @@ def test_a_search_on_ray_is_the_search(tmp_path: Path, contract: Path) -> None:
     for row, same in zip(
         read_history(tmp_path / "two").iterations, plain.history.iterations, strict=False
     ):
-        for name in ("metrics.json", "layerwise_error.json", "model.espdl", "setting.json"):
+        for name in ("metrics.json", "layerwise_error.json", "model.espdl"):
             assert (row.folder / name).read_bytes() == (same.folder / name).read_bytes()
     assert not list((tmp_path / "two").glob(".iter*"))
 

@@ -175,6 +175,7 @@ class RayBackend:
     def start(self, setting: Setting, folder: Path, **changed: Any) -> None:
         """Begin an iteration."""
         folder = folder.resolve()
+        folder.parent.mkdir(parents=True, exist_ok=True)
         estimate = TimeModel(read_history(folder.parent)).estimate(setting)
         seconds = None if estimate is None else estimate.seconds
         self._begin(Task(numbered(setting, folder), folder, changed, seconds))
