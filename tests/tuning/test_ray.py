@@ -136,16 +136,7 @@ with CrewBackend(Path(sys.argv[1]), slots=2) as backend:
 """
 
 
-@pytest.mark.parametrize(
-    "how",
-    [
-        signal.SIGKILL,
-        pytest.param(
-            signal.SIGINT,
-            marks=pytest.mark.xfail(reason="its cause is not known yet", strict=False),
-        ),
-    ],
-)
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_head_that_ends_is_gone_on_from(tmp_path: Path, contract: Path, how: int) -> None:
     contract.write_text("1.5")
     outputs = tmp_path / "out"
