@@ -170,8 +170,8 @@ class Cluster:
             "runtime_env": runtime or None,
         }
         if address is None:
-            # Ray gives its workers a low priority, so that on a machine that does other things, too,
-            # they may not even start for minutes; without Ray, iterations have the usual one.
+            # Ray gives its workers a low priority, so that on a busy machine they may not start
+            # for minutes; without Ray, iterations have the usual one.
             os.environ.setdefault("RAY_worker_niceness", "0")
             # Not the one that RAY_ADDRESS names.
             arguments |= {"address": "local", "include_dashboard": False}
