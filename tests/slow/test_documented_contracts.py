@@ -96,3 +96,23 @@ def test_the_recurrent_model_and_its_page(tmp_path: Path) -> None:
     assert [end["exponent"] for end in ends] == [-7, -7]
     process("deploy", str(folder), "--project", str(tmp_path / "board"))
     assert (tmp_path / "board" / "main" / "model.espdl").is_file()
+
+
+@pytest.mark.parametrize(
+    ("page", "parts", "metric"),
+    [
+        ("audio", 1, "top1"),
+        ("embeddings", 1, "cosine_with_float"),
+        ("embeddings", 2, "equal_error_rate"),
+    ],
+)
+def test_a_contract_within_a_page(page: str, parts: int, metric: str, tmp_path: Path) -> None:
+    text = PAGES[f"docs/how-to/{page}.md"]
+    contract = tmp_path / "user_quant.py"
+    contract.write_text("\n\n".join(blocks(text, "python")[:parts]))
+    folder = tmp_path / "iter_0"
+    printed = process("run", str(contract), "--output-dir", str(folder), "--baseline")
+    assert missing(blocks(text, "text")[parts - 1], printed, is_like) == []
+    assert "warning" not in printed
+    index = json.loads((folder / "iteration_index.json").read_text())
+    assert index["primary_metric"] == metric and index["sample_count"] >= 500
