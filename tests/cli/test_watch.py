@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -143,3 +146,42 @@ def test_a_row_more_is_another_version(tmp_path: Path) -> None:
         write_run(tmp_path, row)
         versions.add(live_state(tmp_path)["version"])
     assert len(versions) == len(past.iterations)
+
+
+def watcher(outputs: Path, *options: str) -> tuple[subprocess.Popen[str], str]:
+    """Start the command; return it, and where it serves."""
+    command = [sys.executable, "-m", "espdl_quantize", "watch", str(outputs), "--no-open", *options]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=outputs
+    )
+    assert process.stdout is not None
+    text = ""
+    # A narrow terminal breaks the line.
+    while "ends it)" not in text.replace("\n", " "):
+        line = process.stdout.readline()
+        assert line, text
+        text += line
+    return process, "http://" + text.replace("\n", "").split("http://")[1].split()[0]
+
+
+def test_two_watch_one_folder_across_searches_and_end_quietly(tmp_path: Path) -> None:
+    outputs = tmp_path
+    watchers = [watcher(outputs), watcher(outputs)]
+    try:
+        addresses = [address for _, address in watchers]
+        assert len(set(addresses)) == 2
+        running = LiveState(is_running=True, process=os.getpid())
+        # A search, its end, and the same command again.
+        for number, state in enumerate((running, LiveState(), running)):
+            write_live(outputs, state)
+            write_run(outputs, swept(*SWEEP).iterations[number])
+            seen = [json.loads(get(f"{address}state.json")) for address in addresses]
+            assert [each["is_running"] for each in seen] == [state.is_running] * 2
+            assert seen[0]["version"] == seen[1]["version"]
+            assert f'data-live="{seen[0]["version"]}"' in get(addresses[number % 2])
+    finally:
+        for process, _ in watchers:
+            process.send_signal(signal.SIGINT)
+        ends = [process.communicate(timeout=30)[0] for process, _ in watchers]
+    assert ends == ["", ""]
+    assert [process.returncode for process, _ in watchers] == [0, 0]

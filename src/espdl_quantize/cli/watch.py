@@ -18,7 +18,6 @@ from espdl_quantize.cli._paths import whole
 from espdl_quantize.cli.terminal import printable, say
 from espdl_quantize.core import (
     InstallationError,
-    InterruptedCommandError,
     UsageError,
     to_jsonable,
 )
@@ -39,25 +38,34 @@ def watch(
         Path,
         typer.Argument(metavar="OUTPUTS", help="The folder that holds iter_0, or will hold it."),
     ] = Path("outputs"),
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = PORT,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            help=f"Without it {PORT}, or any that is free where that is taken; 0 takes any.",
+        ),
+    ] = None,
     no_open: Annotated[bool, typer.Option("--no-open", help="Open no browser.")] = False,
 ) -> None:
     """Show the report of a folder in a browser, renewed while a search runs there.
 
     It is served to this machine alone. The page outlives the search, and goes on with the next one
-    in the folder. Ctrl-C ends it.
+    in the folder. Ctrl-C ends it, with exit code 0; a search that it shows goes on.
     """
-    server, listening = serve(whole(outputs), port)
-    address = f"http://{HOST}:{listening.getsockname()[1]}/"
-    say(f"watching {outputs} at {address} (Ctrl-C ends it)")
-    if not no_open:
-        threading.Timer(0.5, webbrowser.open, (address,)).start()
-    try:
-        server.run(sockets=[listening])
-    except KeyboardInterrupt:
-        raise InterruptedCommandError("interrupted", "run it again") from None
-    finally:
-        listening.close()
+    # Nothing is left undone where somebody has looked enough: an interrupt is the usual end.
+    with contextlib.suppress(KeyboardInterrupt):
+        server, listening = _listen(whole(outputs)) if port is None else serve(whole(outputs), port)
+        with listening:
+            address = f"http://{HOST}:{listening.getsockname()[1]}/"
+            say(f"watching {outputs} at {address} (Ctrl-C ends it)")
+            # Into a pipe or a log it would come only at the end.
+            sys.stdout.flush()
+            if not no_open:
+                opening = threading.Timer(0.5, webbrowser.open, (address,))
+                opening.daemon = True
+                opening.start()
+            server.run(sockets=[listening])
 
 
 @contextlib.contextmanager
@@ -67,11 +75,7 @@ def watched(outputs: Path) -> Iterator[str]:
     Raises:
         InstallationError: what serves it is not installed.
     """
-    try:
-        server, listening = serve(outputs, PORT)
-    except UsageError:
-        # Another search is being watched there.
-        server, listening = serve(outputs, 0)
+    server, listening = _listen(outputs)
     address = f"http://{HOST}:{listening.getsockname()[1]}/"
     thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
     thread.start()
@@ -86,6 +90,15 @@ def watched(outputs: Path) -> Iterator[str]:
         server.should_exit = True
         thread.join(5)
         listening.close()
+
+
+def _listen(outputs: Path) -> tuple[uvicorn.Server, socket.socket]:
+    """Serve at the usual port, so that a page that is open goes on; else at any."""
+    try:
+        return serve(outputs, PORT)
+    except UsageError:
+        # Another folder is watched there, or this one by another watcher.
+        return serve(outputs, 0)
 
 
 def serve(outputs: Path, port: int) -> tuple[uvicorn.Server, socket.socket]:
@@ -112,7 +125,14 @@ def serve(outputs: Path, port: int) -> tuple[uvicorn.Server, socket.socket]:
         raise UsageError(
             f"the port {port} of {HOST} cannot be had: {error.strerror}", "give another --port"
         ) from error
-    config = uvicorn.Config(make_app(outputs), log_level="error", lifespan="off", access_log=False)
+    config = uvicorn.Config(
+        make_app(outputs),
+        log_level="error",
+        lifespan="off",
+        access_log=False,
+        # A browser that keeps its connection open does not keep the server.
+        timeout_graceful_shutdown=3,
+    )
     return uvicorn.Server(config), listening
 
 
