@@ -29,6 +29,8 @@ def test_what_a_model_costs(command: Command, residual: Export) -> None:
     assert "nine in ten between" in done.stdout
     assert "its peak is at" in done.stdout
     assert "mostly" in done.stdout
+    assert "S8: int8" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("in short: ")
     assert "ESP-PPQ" not in done.stdout
     cost = cost_of(residual.file, "esp32p4")
     assert cost.flash.file == residual.file.stat().st_size
@@ -109,6 +111,7 @@ def test_iterations_of_a_folder(command: Command, residual: Export, tmp_path: Pa
     done = command("cost", outputs)
     assert done.returncode == 0, done.stderr
     assert "costs per iteration" in done.stdout
+    assert "calib_algorithm kl -> mse" in done.stdout
     told = json.loads(command("cost", outputs, "--json").stdout)["iterations"]
     expected = cost_of(residual.file, "esp32p4")
     assert [entry["iteration"] for entry in told] == [0, 1, 2, 3]

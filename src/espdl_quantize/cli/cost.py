@@ -26,6 +26,14 @@ if TYPE_CHECKING:
     from espdl_quantize.chip import ChipCost, Deployment
     from espdl_quantize.chip.cost import Constants, LatencyCost
 
+_WIDTHS = {
+    "S8": "int8",
+    "S16": "int16",
+    "W8A16": "int8 weights, int16 activations",
+    "F32": "float",
+}
+"""What the codes of ESP-DL's kernels mean."""
+
 _TOP = 10
 _KIB = 1024
 
@@ -127,19 +135,26 @@ def _cost_of_folder(
 ) -> None:
     from espdl_quantize.record import read_history
     from espdl_quantize.record.files import MODEL
+    from espdl_quantize.report import changes_of
 
-    iterations = read_history(folder).iterations
+    history = read_history(folder)
+    iterations = history.iterations
     if not iterations:
         raise OutputFolderError(
             f"{folder} holds no iteration", "give a model.espdl, or run an iteration first"
         )
     entries: list[Json] = []
     table = Table(title=escape(f"{folder}: costs per iteration"))
-    for column in ("iteration", "score", "ms", "from", "to", "RAM, KiB", "flash, KiB"):
-        table.add_column(column, justify="left" if column == "iteration" else "right")
+    for column in ("iteration", "what changed", "score", "ms", "from", "to"):
+        left = column in ("iteration", "what changed")
+        table.add_column(column, justify="left" if left else "right")
+    for column in ("RAM, KiB", "flash, KiB"):
+        table.add_column(column, justify="right")
     notes: dict[str, None] = {}
+    costs: dict[str, ChipCost] = {}
     for iteration in iterations:
         entry: Json = {"iteration": iteration.id, "score": iteration.value}
+        cells = (iteration.name, changes_of(history, iteration), _figure(iteration.value))
         try:
             chip = _chip(iteration.folder, target, constants)
             chip_cost = _cost(iteration.folder / MODEL, chip, deployment, constants)
@@ -147,7 +162,7 @@ def _cost_of_folder(
             raise
         except EspdlQuantizeError as error:
             entries.append({**entry, "problem": error.cause})
-            table.add_row(escape(iteration.name), _figure(iteration.value), *["-"] * 5)
+            table.add_row(*map(escape, cells), *["-"] * 5)
             notes[f"{iteration.name}: {error.cause}"] = None
             continue
         parts = chip_cost.to_json()
@@ -155,10 +170,10 @@ def _cost_of_folder(
             {**entry, **{key: parts[key] for key in ("chip", "flash", "ram", "latency")}}
         )
         notes.update(dict.fromkeys(chip_cost.notes))
+        costs[iteration.name] = chip_cost
         latency = chip_cost.latency
         table.add_row(
-            escape(iteration.name),
-            _figure(iteration.value),
+            *map(escape, cells),
             *(_figure(value) for value in (latency.milliseconds, latency.low, latency.high)),
             f"{(chip_cost.ram.arena + chip_cost.ram.internal) / _KIB:,.0f}",
             f"{chip_cost.flash.file / _KIB:,.0f}",
@@ -170,10 +185,24 @@ def _cost_of_folder(
     console.print(table)
     for note in notes:
         console.print(escape(f"note: {note}"))
+    best = history.best
+    if best is not None and best.name in costs:
+        scores = f"{best.name}, the best, scores {_figure(best.value)}"
+        console.print(escape(f"{scores} and takes {_summary(costs[best.name])}"), style="bold")
 
 
 def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:,.4g}" if value < 1000 else f"{value:,.0f}"
+
+
+def _summary(cost: ChipCost) -> str:
+    """Say in a line what a model takes."""
+    latency, ram = cost.latency.milliseconds, cost.ram.arena + cost.ram.internal
+    time = "an unknown time" if latency is None else f"{_figure(latency)} ms (predicted)"
+    return (
+        f"{time}, {ram / _KIB:,.0f} KiB of RAM for activations and {cost.flash.file / _KIB:,.0f} "
+        f"KiB of flash on {cost.chip}"
+    )
 
 
 def _time(latency: LatencyCost) -> str:
@@ -227,6 +256,11 @@ def _print(file: Path, cost: ChipCost) -> None:
         )
     console.print(table)
     used = {layer.mostly for layer in cost.layers}
-    for kind, meaning in KINDS.items():
-        if kind in used:
-            console.print(f"{kind}: {meaning}")
+    widths = {layer.width for layer in cost.layers}
+    for code, meaning in (*_WIDTHS.items(), *KINDS.items()):
+        if code in used | widths:
+            console.print(f"{code}: {meaning}")
+    slowest = "".join(
+        f"; {layer.name} takes most of the time, {layer.share:.0%}" for layer in cost.top(1)
+    )
+    console.print(escape(f"in short: {_summary(cost)}{slowest}"), style="bold")

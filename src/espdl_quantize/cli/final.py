@@ -29,7 +29,7 @@ from espdl_quantize.core import (
 
 _NOTHING_TO_TAKE = (
     "nothing to take: the contract has one way to score, and that chose the best; for one of "
-    "images that take no part in the search, define evaluate_final() before the first iteration "
+    "samples that take no part in the search, define evaluate_final() before the first iteration "
     "(in a new output folder)"
 )
 
@@ -46,7 +46,7 @@ def final(
 ) -> None:
     """Take the final score of best and of the baseline, which 'tune' does at its end.
 
-    It is by the contract's evaluate_final, on images that the search never scores; without one, by
+    It is by the contract's evaluate_final, on samples that the search never scores; without one, by
     evaluate where the search scored by evaluate_fast. Each model is quantized once more and held
     against the iteration's, byte for byte.
     """

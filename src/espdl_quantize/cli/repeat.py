@@ -1,4 +1,4 @@
-"""``espdl-quantize repeat``: how much a score moves with the draw of the calibration images."""
+"""``espdl-quantize repeat``: how much a score moves with the draw of the calibration data."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def repeat(
     progress_json: ProgressJson = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure how much a score moves with the draw of the calibration images.
+    """Measure how much a score moves with the draw of the calibration data.
 
-    A draw mixes all images that the loader gives, or resamples them where it gives few more than
+    A draw mixes all samples that the loader gives, or resamples them where it gives few more than
     calibration reads. Draws lie in OUTPUT_DIR/repeat; what was interrupted goes on.
     """
     from espdl_quantize.cli._backend import ProcessOptions, backend_of, chip_of

@@ -74,7 +74,7 @@ def tune(
     confirm_draws: Annotated[
         int,
         typer.Option(
-            help="Run best and its nearest rival on so many draws of the calibration images, too."
+            help="Run best and its nearest rival on so many draws of the calibration data, too."
         ),
     ] = 0,
     no_final: Annotated[

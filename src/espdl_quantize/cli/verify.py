@@ -103,3 +103,18 @@ def _print(verification: Verification) -> None:
             console.print(escape(f"skipped: {skipped.op} ({skipped.op_type}): {skipped.reason}"))
     for warning in verification.check.warnings():
         console.print(escape(f"warning: {warning}"), style="yellow")
+    console.print(_summary(verification), style="bold" if verification.holds else "bold red")
+
+
+def _summary(verification: Verification) -> str:
+    """Say in a line what the file is worth."""
+    check = verification.check
+    chip, warnings = check.legality.chip, len([*check.warnings()])
+    if verification.holds:
+        agree = "" if check.integers is None else ", and its integers come to what was simulated"
+        return f"verified: the file is what its setting makes, obeys the rules of {chip}{agree}"
+    reasons = [
+        *(() if verification.same_file else ("its setting makes another file now",)),
+        *(() if check.legality.legal else (f"it breaks rules of {chip}",)),
+    ]
+    return f"not verified: {', and '.join(reasons) or f'see the warnings above, {warnings} in all'}"

@@ -114,7 +114,7 @@ class FolderStatus(BaseModel):
     best_iteration: int | None = None
     best_value: float | None = None
     float_value: float | None = Field(
-        default=None, description="The float model's score on the same images."
+        default=None, description="The float model's score on the same samples."
     )
     gap_closed: float | None = None
     no_gap: str | None = Field(default=None, description="Why gap_closed is null.")

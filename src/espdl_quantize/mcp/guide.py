@@ -34,7 +34,7 @@ Order of calls
 3. worst_ops, why, compare_iterations and settings say where the error is and what was tried.
 4. finalize writes best/, front/ (what is quicker than best or scores higher), final_report.md and
    report.html; tune has done so. final_score scores best
-   on images that the search never used, verify holds the file against what was scored; finalize
+   on samples that the search never used, verify holds the file against what was scored; finalize
    again puts both into the report. report reads it, render_report writes the page anew, and
    compare_folders holds two searches against each other.
 5. cost predicts time and memory on the chip; max_latency_ms, max_ram_kb and max_flash_kb in the

@@ -234,7 +234,7 @@ class JobTools:
         output_dir: OutputDir = "outputs",
         wait_seconds: Wait = 0,
     ) -> Job:
-        """Score best and the baseline on images that the search never used (evaluate_final).
+        """Score best and the baseline on samples that the search never used (evaluate_final).
 
         Executes the user's module, as a job; tune has done it at its end. Returns a job_id at once;
         call status with it, then finalize, which puts the score into the report.

@@ -341,7 +341,7 @@ def _moved_float_scores(history: History) -> list[HistoryWarning]:
                 HistoryWarning(
                     "float-value",
                     f"{record.name} has the float model at {record.float_value:.6g}, "
-                    f"{before.name} at {before.float_value:.6g}: the images that "
+                    f"{before.name} at {before.float_value:.6g}: the samples that "
                     f"{record.evaluated_by}() scores may have changed in between, and their values "
                     "may not compare",
                     record.id,

@@ -108,7 +108,7 @@ BEST_EXTRAS = (TEST_MODEL, INFO, CHIP_COST)
 
 OUTPUT_FILES = {
     "iter_<N>/": "one iteration; folders with other names are not compared",
-    FLOAT_REFERENCE: "the float model's score on your images, taken once",
+    FLOAT_REFERENCE: "the float model's score on your samples, taken once",
     "float_outputs_<function>.npz": "what the float model put out, at most 64 MB, for the signals",
     COMPARISON: "rewritten by every `compare` and by `tune`: ranks, warnings, the next step",
     f"{BEST}/": f"a copy of the best iteration's {', '.join(BEST_FILES[:1] + BEST_EXTRAS)}, "

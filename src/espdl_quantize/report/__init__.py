@@ -14,7 +14,7 @@ from espdl_quantize.report._compare import (
     page_of,
     render_again,
 )
-from espdl_quantize.report._comparison import delta_of, outcome_of
+from espdl_quantize.report._comparison import changes_of, delta_of, outcome_of
 from espdl_quantize.report._final_report import MARKER, render_report, write_report
 from espdl_quantize.report._finalize import (
     Category,
@@ -42,6 +42,7 @@ __all__ = [
     "Standing",
     "budget_lines",
     "certainty_lines",
+    "changes_of",
     "compare",
     "cost_lines",
     "delta_of",

@@ -290,7 +290,8 @@ def no_interval(record: Iteration) -> str:
     """Say what a contract would have to give for an interval."""
     return (
         f"{record.name} {number(record.value)} has no interval: let evaluate() return per_sample, "
-        'or set metric_unit to "percent" or "fraction" where the metric is a share of the samples.'
+        "with an aggregate() in the contract where the metric is no mean over the samples, or set "
+        'metric_unit to "percent" or "fraction" where it is a share of them.'
     )
 
 

@@ -11,7 +11,16 @@ from espdl_quantize.report._escape import number, plain
 
 _MOST_DECIMALS = 6
 _SCALES = {MetricUnit.PERCENT: 100.0, MetricUnit.FRACTION: 1.0}
-_CLASSES = re.compile(r"top[-_ ]?\d|acc|error[-_ ]?rate|f1|auc|recall|precision", re.IGNORECASE)
+_CLASSES = re.compile(
+    r"(?<![a-z])(?:top[-_ ]?\d+|acc(?:uracy)?|f1)(?![a-z])"
+    r"|^(?:top[-_ ]?\d+|class(?:ification)?)?[-_ ]?error[-_ ]?rate",
+    re.IGNORECASE,
+)
+_NO_CLASSES = re.compile(
+    r"pair|verif|retriev|recall|rank|embed|cosine|speaker|word|token|char|iou|ap\d*$|pck|landmark",
+    re.IGNORECASE,
+)
+"""Metrics of vectors to compare, of texts, boxes or points, even where they are rates."""
 
 
 def decimals(history: History) -> int | None:
@@ -44,21 +53,30 @@ def show_score(history: History, value: float | None, *, sign: bool = False) -> 
 
 
 def decides_classes(history: History) -> bool:
-    """Tell whether the largest of the outputs is what counts, as far as the metric says so."""
-    best = history.best
+    """Tell whether the largest of the outputs is what counts, as far as the metric says so.
+
+    A score without labels has an agreement where the outputs are distributions, or were said to be
+    classes.
+    """
+    best, metric = history.best, history.metric or ""
     if best is None:
         return False
-    if best.metric_unit is not None or best.evaluated_by == NO_LABELS:
-        return True
-    return bool(_CLASSES.search(history.metric or ""))
+    if best.evaluated_by == NO_LABELS:
+        return any(name.startswith("agreement") for name in map(str, (metric, *best.metrics)))
+    if _NO_CLASSES.search(metric):
+        return False
+    return best.metric_unit is not None or bool(_CLASSES.search(metric))
 
 
 def loss_name(history: History) -> str:
-    """Name what quantization costs: "the accuracy lost", or "the rmse added"."""
-    metric = plain(history.metric or "metric", 60)
+    """Name what quantization costs: "the accuracy lost", or "the rmse added".
+
+    Without labels nobody knows of an accuracy.
+    """
+    metric, best = plain(history.metric or "metric", 60), history.best
     if Direction(history.direction) is Direction.MIN:
         return f"the {metric} that quantization added"
-    if decides_classes(history):
+    if decides_classes(history) and best is not None and best.evaluated_by != NO_LABELS:
         return "the accuracy lost to quantization"
     return f"the {metric} lost to quantization"
 
