@@ -87,6 +87,7 @@ class Duel:
         worse: on how many it is worse.
         ratios: by network, the one's seconds to within noise of the other's best, over the
             other's; infinite where it never came there.
+        shares: the same seconds, over the time that the other was given.
     """
 
     strategy: str
@@ -95,15 +96,22 @@ class Duel:
     alike: tuple[str, ...]
     worse: tuple[str, ...]
     ratios: dict[str, float]
+    shares: dict[str, float]
 
     @property
     def median(self) -> float | None:
         """The median of the ratios; None without any."""
         return statistics.median(self.ratios.values()) if self.ratios else None
 
+    @property
+    def median_share(self) -> float | None:
+        """The median of the shares; None without any."""
+        return statistics.median(self.shares.values()) if self.shares else None
+
     def to_json(self) -> dict[str, Any]:
         """Return plain data; None stands for an infinite ratio."""
         ratios = {name: _finite(ratio) for name, ratio in self.ratios.items()}
+        shares = {name: _finite(share) for name, share in self.shares.items()}
         return {
             "strategy": self.strategy,
             "other": self.other,
@@ -112,6 +120,8 @@ class Duel:
             "worse": list(self.worse),
             "ratios": ratios,
             "median_ratio": None if self.median is None else _finite(self.median),
+            "shares": shares,
+            "median_share": None if self.median_share is None else _finite(self.median_share),
         }
 
 
@@ -142,7 +152,7 @@ def duel(results: Sequence[Result], strategy: str, other: str) -> Duel:
 
     A network on which the other found nothing counts for the one, where that found something.
     """
-    better, alike, worse, ratios = [], [], [], {}
+    better, alike, worse, ratios, shares = [], [], [], {}, {}
     by_key = {(each.network, each.strategy): each for each in results}
     for network in dict.fromkeys(each.network for each in _in_order(results)):
         one, two = by_key.get((network, strategy)), by_key.get((network, other))
@@ -153,7 +163,7 @@ def duel(results: Sequence[Result], strategy: str, other: str) -> Duel:
             continue
         if one.best is None:
             worse.append(network)
-            ratios[network] = float("inf")
+            ratios[network] = shares[network] = float("inf")
             continue
         mine, theirs, higher = one.best.score, two.best.score, one.higher
         if mine.is_worse(theirs, higher=higher):
@@ -163,9 +173,11 @@ def duel(results: Sequence[Result], strategy: str, other: str) -> Duel:
         else:
             alike.append(network)
         seconds, reference = one.seconds_to(theirs), two.seconds_to(theirs)
+        seconds = float("inf") if seconds is None else seconds
+        shares[network] = seconds / two.budget
         if reference:
-            ratios[network] = float("inf") if seconds is None else seconds / reference
-    return Duel(strategy, other, tuple(better), tuple(alike), tuple(worse), ratios)
+            ratios[network] = seconds / reference
+    return Duel(strategy, other, tuple(better), tuple(alike), tuple(worse), ratios, shares)
 
 
 def duels(results: Sequence[Result]) -> list[Duel]:
@@ -298,13 +310,17 @@ def _sentence(each: Duel) -> str:
         f"{each.strategy} against {each.other}, held out, on {total} networks: better on "
         f"{_count(each.better)}, within noise on {len(each.alike)}, worse on {_count(each.worse)}"
     ]
-    if each.median is not None:
-        median = f"{each.median:.2f}" if each.median < float("inf") else "never"
+    if each.median is not None and each.median_share is not None:
         parts.append(
-            f"; its time to the other's final quality over the other's own: median {median} of "
-            f"{len(each.ratios)}"
+            f"; to the other's final quality it took {_share(each.median_share)} of the time that "
+            f"the other was given, and {_share(each.median)} of what the other itself took to it: "
+            f"the medians of {len(each.shares)}"
         )
     return "".join(parts) + "."
+
+
+def _share(value: float) -> str:
+    return f"{value:.2f}" if value < float("inf") else "more than all"
 
 
 def _count(names: Sequence[str]) -> str:

@@ -186,6 +186,8 @@ def test_the_table() -> None:
     assert "load of the machine, 1 minute: median 2.0, 1.0 to 3.0" in text
     plain: Any = json.loads(json.dumps(to_json(results), allow_nan=False))
     assert plain["duels"][0]["ratios"] == {"demo": 0.25, "gru": None}
+    assert plain["duels"][0]["shares"] == {"demo": 10 / 60, "gru": None}
+    assert "it took more than all of the time" in text
 
 
 def test_the_short_table() -> None:
@@ -217,6 +219,8 @@ def test_one_strategy_against_another() -> None:
     assert (held.better, held.alike, held.worse) == (("gru",), ("demo",), ("crepe",))
     assert held.ratios == {"demo": 3 / 40, "gru": 0.1, "crepe": float("inf")}
     assert held.median == 0.1
+    assert held.shares == {"demo": 3 / 60, "gru": 3 / 60, "crepe": float("inf")}
+    assert held.median_share == 3 / 60
 
 
 @pytest.mark.parametrize("kind", ["wall", "cpu"])
