@@ -107,28 +107,35 @@ def plainly(network: Network) -> Callable[..., tuple[Json, Path]]:
     return run
 
 
-HOOKS: list[tuple[Any, str, int, dict[str, Any], str, str]] = [
+AGAIN = pytest.mark.matrix
+"""Of what fails later than at its first call, where that one is tested."""
+
+HOOKS = [
     # Owner and name of what fails, from which call on, the setting, the part and the layer.
     (passes, "flush_denormals", 1, {}, "the start of the engine", ""),
     (passes, "give_back_freed_memory", 1, {}, "a pass", "Pass"),
-    (passes, "give_back_freed_memory", 5, {}, "a pass", "Pass"),
+    pytest.param(passes, "give_back_freed_memory", 5, {}, "a pass", "Pass", marks=AGAIN),
     (_kernels, "forward_channels", 1, {}, "fake quantization", "Conv"),
     (_kernels, "forward", 1, {}, "a forward of the graph", "Conv"),
     (_kernels, "forward", 9, {}, "the error analyses", "/Relu"),
     (observer_kernels, "histogram_of_sizes", 1, {}, "an observer", "tensor"),
-    (observer_kernels, "histogram_of_sizes", 6, {}, "an observer", "tensor"),
+    pytest.param(
+        observer_kernels, "histogram_of_sizes", 6, {}, "an observer", "tensor", marks=AGAIN
+    ),
     (observer_kernels, "mse_of_range", 3, {"calib_algorithm": "mse"}, "an observer", "tensor"),
     (observers, "order_statistics", 2, {"calib_algorithm": "percentile"}, "an observer", "tensor"),
     (forwards, "run_ops", 1, {}, "a forward of the graph", ""),
-    (forwards, "run_ops", 3, {}, "a forward of the graph", ""),
+    pytest.param(forwards, "run_ops", 3, {}, "a forward of the graph", "", marks=AGAIN),
     (sweep, "statistics_row", 4, {}, "the error analyses", ""),
     (writing, "prepend", 1, {}, "the export", "model.espdl"),
-    (writing, "prepend", 40, {}, "the export", "model.espdl"),
+    pytest.param(writing, "prepend", 40, {}, "the export", "model.espdl", marks=AGAIN),
     (writing, "repr_of", 2, {}, "the text of the .info file", "weight"),
     (_memory, "add_ops", 1, {}, "the reuse of earlier results", "Calibration"),
     (_memory, "difference", 1, {}, "the reuse of earlier results", "Calibration"),
     (Activations, "get", 2, BIAS, "collecting the data of a block", "block 1 of"),
-    (Activations, "get", 3, BIAS, "collecting the data of a block", "block 2 of"),
+    pytest.param(
+        Activations, "get", 3, BIAS, "collecting the data of a block", "block 2 of", marks=AGAIN
+    ),
 ]
 
 
@@ -240,7 +247,7 @@ def test_a_training_that_fails_midway_starts_again_from_clean_weights(
 
 @pytest.mark.parametrize(
     ("fields", "at"),
-    [(TQT, 1), (TQT, 30), (BIAS, 1), (BLOCKWISE, 30)],
+    [(TQT, 1), pytest.param(TQT, 30, marks=AGAIN), (BIAS, 1), (BLOCKWISE, 30)],
     ids=["tqt", "tqt, later", "bias", "blockwise"],
 )
 def test_an_engine_without_a_working_kernel_still_trains(
