@@ -31,6 +31,7 @@ def test_the_real_backend_is_run_iteration_with_a_contract(
         contract_key=contract.fingerprint,
         num_of_bits=8,
         budgets=Budgets(),
+        device="cpu",
     )
     called: list[tuple[Any, ...]] = []
 
