@@ -145,8 +145,11 @@ def as_text(value: dict[str, Any], size: int = _TEXT_SIZE) -> str:
     text = "\n".join(lines)
     if len(text) > size:
         text = text[:size].rsplit("\n", 1)[0] + "\n... (cut; structuredContent has more)"
-    if value.get("untrusted"):
-        text += f"\n(untrusted, words of contract or model: {', '.join(value['untrusted'])})"
+    foreign = value.get("untrusted")
+    if foreign:
+        names = foreign if isinstance(foreign, list) else [foreign]
+        listed = shortened(", ".join(map(_compact, names)), 200)
+        text += f"\n(untrusted, words of contract or model: {listed})"
     return text
 
 
