@@ -105,6 +105,7 @@ def lost_draft(task: Task, facts: BackendFacts) -> IterationRecord:
         model_name=facts.model_name,
         target_chip=facts.target_chip,
         target_given=facts.target_given,
+        esp_dl_version=facts.esp_dl_version,
         num_of_bits=facts.num_of_bits,
         metric=facts.metric,
         direction=facts.direction,
