@@ -1,6 +1,7 @@
 # The command in a container, with PyTorch's CPU build:
 #   docker build -t espdl-quantize .
 #   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/work" espdl-quantize check user_quant.py
+# What `watch` serves is for the container's own machine alone: give it --network host.
 FROM python:3.12-slim
 
 # PyTorch's CPU build: the default wheel brings gigabytes of CUDA packages.

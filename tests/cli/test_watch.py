@@ -19,13 +19,21 @@ import pytest
 
 from espdl_quantize.cli.watch import HOST, live_state, serve
 from espdl_quantize.core import UsageError
-from espdl_quantize.record import LiveState, block_losses, read_live, write_live
+from espdl_quantize.record import (
+    MOST_LOSSES,
+    LiveState,
+    block_losses,
+    losses_line,
+    read_live,
+    write_live,
+)
 from espdl_quantize.tuning import Budget, TuneOptions, tune
 from tests.search.made_runs import SWEEP, evidence, swept, write_history, write_run
 from tests.tuning.fake_backend import FakeBackend
 
 LOG = """noise
 # Block [1 / 2]: [/stem/Conv -> /b/Conv]
+# Loss by Step     : 0 0.0549123, 5 nan, 10 0.04, 20 0.0332456
 # Tuning Finished  : (0.0549 -> 0.0332) [Block Loss]
 # Block [2 / 2]: [/c -> odd] -> /head/Gemm]
 # Tuning Finished  : (nan -> inf) [Block Loss]
@@ -100,8 +108,13 @@ def test_a_running_search_says_where_it_stands(tmp_path: Path) -> None:
     write_live(tmp_path, state)
     told: dict[str, Any] = live_state(tmp_path)
     assert told["is_running"] and told["stages"] == ["quantize", "<b>"]
-    assert told["blocks"][0] == "block 1 of 2: loss 0.0549 to 0.0332"
-    assert told["blocks"][-1] == "block 1 of 2: training"
+    first, failed, last = told["blocks"]
+    assert first["text"] == "block 1 of 2: loss 0.05491 to 0.03325"
+    assert first["spark"]["label"] == "loss 0.05491 at step 0, 0.03325 at step 20"
+    # A curve has a gap where the loss was not finite.
+    assert first["spark"]["path"].count("M") == 2
+    assert failed == {"text": "block 2 of 2: the loss is not finite", "spark": None}
+    assert last == {"text": "block 1 of 2: training", "spark": None}
     assert "\x1b" not in told["log"][-1]
     # A process that was killed could not say that it ended.
     write_live(tmp_path, LiveState(is_running=True, process=2**22 + 7))
@@ -117,11 +130,40 @@ def test_a_damaged_state_is_none(tmp_path: Path, content: str) -> None:
 def test_losses_of_blocks_are_read_from_the_log() -> None:
     blocks = block_losses(LOG.splitlines())
     assert [(block.run, block.number, block.before, block.after) for block in blocks] == [
-        (0, 1, 0.0549, 0.0332),
+        (0, 1, 0.0549123, 0.0332456),
         (0, 2, None, None),
         (1, 1, None, None),
     ]
     assert blocks[1].last == "/head/Gemm]".removesuffix("]")
+    assert blocks[0].losses == ((0, 0.0549123), (5, None), (10, 0.04), (20, 0.0332456))
+
+
+@pytest.mark.parametrize(
+    ("points", "known"),
+    [
+        ("0 2, 1 3", ((0, 2.0), (1, 3.0))),
+        ("", ()),
+        (
+            "0 2, -1 3, x, 5 <b>, 3 1, \u0663 1, 99999999999 1",
+            ((0, 2.0), (5, None), (999999999, 1)),
+        ),
+        (", ".join(f"{at} 1" for at in range(9000)), tuple((at, 1.0) for at in range(MOST_LOSSES))),
+    ],
+)
+def test_whatever_stands_in_the_log_is_read_as_points(points: str, known: Any) -> None:
+    lines = ["# Block [1 / 1]: [a -> b]", f"# Loss by Step     : {points}"]
+    (block,) = block_losses([*lines, "# Tuning Finished  : (2.0 -> 2.0) [Block Loss]"])
+    assert block.losses == known
+    # It would have grown.
+    assert block.is_taken_back == (points == "0 2, 1 3")
+    assert points != "0 2, 1 3" or block.after == 2
+
+
+def test_a_line_of_losses_comes_back() -> None:
+    points = [(0, 1e-12), (250, 0.5), (500, 123456.0)]
+    ends = "# Block [1 / 1]: [a -> b]", "# Tuning Finished  : (0.0 -> 0.0) [Block Loss]"
+    (block,) = block_losses([ends[0], losses_line(points), ends[1]])
+    assert list(block.losses) == points
 
 
 def test_a_search_leaves_its_state_and_its_page(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from espdl_quantize.record import Evidence, GraphOp, LayerError, VariableStats
@@ -99,13 +100,26 @@ def test_trained_blocks_have_their_losses_drawn(tmp_path: Path) -> None:
     write_history(tmp_path, past, evidence())
     assert "chart-training" not in render_again(tmp_path).html.read_text("utf-8")
     log = tmp_path / "iter_1" / "console.log"
-    lines = [f"# Block [{at} / 2]: [a -> {NASTY}]\n" for at in (1, 2)]
+    lines = [f"# Block [{at} / 3]: [a -> {NASTY}]\n" for at in (1, 2, 3)]
     end = "# Tuning Finished  : (0.5 -> 0.25) [Block Loss]\n"
     log.write_text(lines[0] + end + lines[1], encoding="utf-8")
     text = render_again(tmp_path).html.read_text("utf-8")
     (before, after) = valid_figures(text)["chart-training"]["data"]
     assert (before["x"], after["x"]) == ([0.5], [0.25])
-    Outline(text)
+    assert "is not recorded: plain esp-ppq does not print it." in Outline(text).text
+    steps = (
+        "# Loss by Step     : 0 1e308, 250 1e-308, 500 0.75\n",
+        "# Loss by Step     : 0 1, 9 2\n",
+    )
+    blocks = lines[0] + end, lines[1] + steps[0] + end, lines[2] + steps[1] + end
+    log.write_text("".join(blocks), encoding="utf-8")
+    text = render_again(tmp_path).html.read_text("utf-8")
+    sparks = re.findall(r'<svg class="spark"[^>]* aria-label="([^"]*)"', text)
+    # The worst first; of the one that plain esp-ppq did no steps are known.
+    assert sparks == ["loss 1 at step 0, 2 at step 9", "loss 1e+308 at step 0, 0.75 at step 500"]
+    assert "1 would have grown: kept as it was" in Outline(text).text
+    path = re.findall(r'<path d="([^"]*)"', text)[1]
+    assert path == "M3.0 3.0 L80.0 29.0 157.0 29.0"
 
 
 def test_what_a_program_needs_to_know_is_on_the_page(tmp_path: Path) -> None:

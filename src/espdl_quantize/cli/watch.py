@@ -9,6 +9,7 @@ import threading
 import time
 import webbrowser
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +26,8 @@ from espdl_quantize.core import (
 if TYPE_CHECKING:
     import uvicorn
     from starlette.applications import Starlette
+
+    from espdl_quantize.record import BlockLoss
 
 HOST = "127.0.0.1"
 PORT = 8765
@@ -188,11 +191,8 @@ def live_state(outputs: Path) -> dict[str, Any]:
         numbers = [iteration_number(folder) for folder in _folders(outputs)]
         number = max((each for each in numbers if each is not None), default=None)
     lines = [] if number is None else read_log(running_log(outputs, number))
-    blocks = [
-        f"block {block.number} of {block.count}: "
-        + ("training" if block.before is None else f"loss {block.before:.4g} to {block.after:.4g}")
-        for block in block_losses(lines)[-_BLOCKS:]
-    ]
+    trained = block_losses(lines)[-_BLOCKS:]
+    blocks = [_shown(block, is_last=block is trained[-1]) for block in trained]
     message = "No search runs in this folder; the page goes on with the next one."
     if not _folders(outputs):
         message = f"Nothing is in {outputs} yet; the page goes on once a search runs there."
@@ -206,12 +206,26 @@ def live_state(outputs: Path) -> dict[str, Any]:
             "detail": printable(live.detail),
             "seconds": None if live.started is None else max(0.0, time.time() - live.started),
             "seconds_left": live.seconds_left,
-            "blocks": [printable(block) for block in blocks],
+            "blocks": blocks,
             "log": [printable(line)[:500] for line in lines[-_LINES:]],
             "version": folder_version(outputs),
         }
     )
     return form
+
+
+def _shown(block: BlockLoss, *, is_last: bool) -> dict[str, Any]:
+    """Return what the page says of the training of a block, and the curve behind it."""
+    from espdl_quantize.report.figures import spark
+
+    loss = "training" if is_last else "the loss is not finite"
+    if block.before is not None and block.after is not None:
+        loss = f"loss {block.before:.4g} to {block.after:.4g}"
+    curve = spark(block.losses)
+    return {
+        "text": printable(f"block {block.number} of {block.count}: {loss}"),
+        "spark": None if curve is None else asdict(curve),
+    }
 
 
 def _folders(outputs: Path) -> list[Path]:

@@ -68,10 +68,12 @@ from espdl_quantize.record.iteration_record import (
     record_from_json,
 )
 from espdl_quantize.record.live import (
+    MOST_LOSSES,
     BlockLoss,
     LiveState,
     block_losses,
     folder_version,
+    losses_line,
     read_live,
     read_log,
     running_log,
@@ -84,6 +86,7 @@ __all__ = [
     "ARTIFACTS",
     "FLOAT_MISMATCH",
     "GENERATOR",
+    "MOST_LOSSES",
     "NO_LABELS",
     "NO_LOSS",
     "Applied",
@@ -135,6 +138,7 @@ __all__ = [
     "load_applied",
     "load_evidence",
     "locked",
+    "losses_line",
     "model_digest",
     "parse_measurement",
     "read_comparison",

@@ -10,8 +10,8 @@ import contextlib
 import hashlib
 import os
 import re
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from espdl_quantize.core import OutputFolderError, open_regular, read_json, write_json
@@ -20,7 +20,11 @@ from espdl_quantize.record.files import INDEX, LIVE, LOG, partial_folder
 
 _MOST_LOG = 4 << 20
 _BLOCK = re.compile(r"^# Block \[(\d+) / (\d+)\]: \[(.*) -> (.*)\]\s*$")
-_LOSS = re.compile(r"^# Tuning Finished\s*: \(([^ )]+) -> ([^ )]+)\) \[Block Loss\]")
+MOST_LOSSES = 50
+"""Points of the loss of one block over the steps of its training."""
+
+_STEPS = "# Loss by Step     : "
+_PRINTED = re.compile(r"^# Tuning Finished\s*: \(([^ )]+) -> ([^ )]+)\) \[Block Loss\]")
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,10 @@ class BlockLoss:
         first: its first op.
         last: its last op.
         before: mean loss against the float block before training; None while it trains.
-        after: after it.
+        after: after it, which is the one before where it was taken back.
+        losses: steps done, and the mean loss there, None where it was not finite: the first and
+            the last over all batches, those between over the batches of some steps. Empty where
+            the engine did not print them.
     """
 
     run: int
@@ -73,6 +80,24 @@ class BlockLoss:
     last: str
     before: float | None = None
     after: float | None = None
+    losses: tuple[tuple[int, float | None], ...] = ()
+
+    @property
+    def is_taken_back(self) -> bool:
+        """Whether the block is as it was before, since its loss would have grown."""
+        if not self.losses:
+            return False
+        first, last = self.losses[0][1], self.losses[-1][1]
+        return first is not None and last is not None and last > first
+
+
+def losses_line(losses: Sequence[tuple[int, float]]) -> str:
+    """Write the losses of a block that was trained as the line of the log that is read again.
+
+    Args:
+        losses: as of :class:`BlockLoss`, at most :data:`MOST_LOSSES`.
+    """
+    return _STEPS + ", ".join(f"{step} {loss:.6g}" for step, loss in losses)
 
 
 def write_live(outputs: Path, state: LiveState) -> None:
@@ -140,21 +165,35 @@ def _blocks(lines: list[str]) -> Iterator[BlockLoss]:
             run += at == 1 or run < 0
             current = BlockLoss(run, at, int(match[2][:9]), match[3], match[4])
             continue
-        match = _LOSS.match(line)
-        if match is not None and current is not None:
-            before, after = (_number(value) for value in match.groups())
-            yield BlockLoss(
-                current.run,
-                current.number,
-                current.count,
-                current.first,
-                current.last,
-                before,
-                after,
-            )
+        if current is None:
+            continue
+        if line.startswith(_STEPS):
+            current = replace(current, losses=_losses(line.removeprefix(_STEPS)))
+            continue
+        match = _PRINTED.match(line)
+        if match is not None:
+            yield _trained(current, *(_number(value) for value in match.groups()))
             current = None
     if current is not None:
         yield current
+
+
+def _trained(block: BlockLoss, before: float | None, after: float | None) -> BlockLoss:
+    """Return the block with its losses, exactly where they are known: esp-ppq prints 4 digits."""
+    if block.losses:
+        before = block.losses[0][1]
+        after = before if block.is_taken_back else block.losses[-1][1]
+    return replace(block, before=before, after=after)
+
+
+def _losses(line: str) -> tuple[tuple[int, float | None], ...]:
+    """Read the points of a line, in the order of their steps; what is none is left out."""
+    points: list[tuple[int, float | None]] = []
+    for part in line.split(", ", MOST_LOSSES)[:MOST_LOSSES]:
+        step, _, loss = part.strip().partition(" ")
+        if step.isascii() and step.isdigit() and (not points or int(step[:9]) >= points[-1][0]):
+            points.append((int(step[:9]), _number(loss)))
+    return tuple(points)
 
 
 def _number(value: str) -> float | None:

@@ -17,7 +17,7 @@ from espdl_quantize.record.files import HTML_REPORT, REPORT
 from espdl_quantize.report._comparison import build_comparison
 from espdl_quantize.report._engine import engine_warnings
 from espdl_quantize.report._finalize import FinalizePlan, FinalizeReason
-from espdl_quantize.report.figures import Figure, GraphMap
+from espdl_quantize.report.figures import Figure, GraphMap, Spark
 from espdl_quantize.search import Decision, SearchState
 
 LAST = 90
@@ -163,6 +163,7 @@ class Cell:
     problems: tuple[str, ...] = ()
     details: str = ""
     notes: tuple[str, ...] = ()
+    spark: Spark | None = None
 
 
 @dataclass(frozen=True)
@@ -195,7 +196,9 @@ class Table:
                 at == 0
                 or not self.rows
                 or any(
-                    row.cells[at].text not in ("", "-") or row.cells[at].problems
+                    row.cells[at].text not in ("", "-")
+                    or row.cells[at].problems
+                    or row.cells[at].spark
                     for row in self.rows
                 )
             )

@@ -90,6 +90,6 @@ def none_is_legal(history: History) -> IterationError:
     return IterationError(
         f"no calibration makes a model that the chip can run: {len(illegal)} were illegal, the "
         f"last one by {last.cause if last else ''}",
-        "see that the calibration images are preprocessed as those that evaluate() scores, in the "
+        "see that the calibration samples are preprocessed as those that evaluate() scores, in the "
         "same range; then run the same command again",
     )

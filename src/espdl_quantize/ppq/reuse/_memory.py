@@ -30,7 +30,7 @@ LIMIT = 1 << 30
 _PER_BLOCK = ("finetune", "correct_bias")
 """The methods of esp-ppq's training passes that work on one block, given its inputs and targets."""
 
-_CHANGE, _RANDOM = "change.", "random."
+_CHANGE, _RANDOM, _LINE = "change.", "random.", "line"
 
 
 @dataclass(frozen=True)
@@ -159,6 +159,7 @@ class PassMemory:
                     restore_random_state(drawn)
                 self.reused.append(Reuse(name, float(kept["seconds"])))
                 entry.result = tuple(kept["result"])
+                entry.line = str(kept.get(_LINE, ""))
             elif entry.key is not None:
                 entry.before, entry.drawn_before = entry.state.arrays(), random_state()
             return entry
@@ -171,6 +172,8 @@ class PassMemory:
             lambda: state_of_ops(ops).restore,
         )
         if entry is not None and entry.result is not None:
+            if entry.line:
+                print(entry.line)
             return entry.result
         known, started = len(fallback.records), time.perf_counter()
         result = compute()
@@ -195,6 +198,7 @@ class PassMemory:
             {
                 "seconds": np.array(seconds),
                 "result": np.array(() if result is None else result, dtype=np.float64),
+                _LINE: np.array(getattr(result, "line", "")),
                 **{_CHANGE + name: value for name, value in changed.items()},
                 **{_RANDOM + name: value for name, value in drawn.items()},
             },
@@ -211,6 +215,7 @@ class _Entry:
         before: their arrays.
         drawn_before: the state of the random generators.
         result: of the call; None where it is not known.
+        line: that the call printed about it, where it is to be read again.
     """
 
     key: str | None
@@ -218,6 +223,7 @@ class _Entry:
     before: Arrays
     drawn_before: Arrays
     result: Any = None
+    line: str = ""
 
     @classmethod
     def of(cls, ops: Sequence[Any], device: str, inputs: tuple[Any, ...]) -> _Entry:

@@ -11,7 +11,7 @@ from espdl_quantize.report.figures._layers import (
 )
 from espdl_quantize.report.figures._levers import lever_figure
 from espdl_quantize.report.figures._metric import metric_figure, phase_of
-from espdl_quantize.report.figures._training import training_figure
+from espdl_quantize.report.figures._training import Spark, last_training, spark, training_figure
 from espdl_quantize.report.figures.graph import GraphMap, graph_map
 
 __all__ = [
@@ -19,14 +19,17 @@ __all__ = [
     "Figure",
     "GraphMap",
     "LayerRow",
+    "Spark",
     "cost_figure",
     "graph_map",
     "histogram_figures",
     "label",
+    "last_training",
     "layer_figure",
     "layer_rows",
     "lever_figure",
     "metric_figure",
     "phase_of",
+    "spark",
     "training_figure",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from espdl_quantize.core import Strategy
+from espdl_quantize.core import Engine, Strategy
 from espdl_quantize.record import Evidence, Iteration, block_losses, read_log
 from espdl_quantize.record.files import LOG
 from espdl_quantize.report._blocks import (
@@ -33,16 +33,20 @@ from espdl_quantize.report.figures import (
     cost_figure,
     graph_map,
     histogram_figures,
+    last_training,
     layer_figure,
     layer_rows,
     lever_figure,
     metric_figure,
+    spark,
     training_figure,
 )
 from espdl_quantize.report.scores import decides_classes, show_score
 from espdl_quantize.search import DEFAULT_STRATEGY, int16_ops, relaxed_rule
 
 _RATIONALE = 1500
+_TRAINED = 12
+"""Blocks whose loss is drawn over the steps."""
 _STRATEGIES = {
     Strategy.SEED: "Strategy: seed. Each calibration is paired with training, then one lever "
     "follows another.",
@@ -167,9 +171,7 @@ def layers(step: Step) -> Iterator[Block]:
         yield drawn
     yield from histogram_figures(step.situation.best_evidence, best_name)
     if best is not None:
-        trained = training_figure(block_losses(read_log(best.folder / LOG)), best_name)
-        if trained is not None:
-            yield trained
+        yield from _training(best)
     if not worst:
         return
     yield Table(
@@ -193,6 +195,51 @@ def layers(step: Step) -> Iterator[Block]:
                 )
             )
             for layer in worst
+        ),
+    )
+
+
+def _training(best: Iteration) -> Iterator[Block]:
+    """Show what training did to the loss of each block, and how, of the worst ones."""
+    blocks = last_training(block_losses(read_log(best.folder / LOG)))
+    drawn = training_figure(blocks, best.name)
+    if drawn is None:
+        return
+    yield drawn
+    if not any(block.losses for block in blocks):
+        why = "plain esp-ppq does not print it"
+        if best.engine is not Engine.REFERENCE:
+            why = "an earlier version did not print it, or plain esp-ppq did the training"
+        yield Paragraph(f"The loss over the steps is not recorded: {why}.", "source")
+        return
+    worst = sorted(blocks, key=lambda block: block.after or 0.0, reverse=True)[:_TRAINED]
+    of = f"the {len(worst)} blocks of {len(blocks)} with the largest loss"
+    yield Table(
+        "training",
+        "Loss over the steps of the training, "
+        f"{'block by block' if len(worst) == len(blocks) else of}: the mean squared difference "
+        "to the float block, from zero up.",
+        (
+            Column("Block", is_number=True),
+            Column("Last op", "op"),
+            Column("Before", is_number=True),
+            Column("After", is_number=True),
+            Column("Over the steps"),
+        ),
+        tuple(
+            TableRow(
+                (
+                    Cell(str(block.number)),
+                    Cell(plain(block.last, 200)),
+                    Cell(_ratio(block.before)),
+                    Cell(
+                        _ratio(block.after),
+                        notes=("would have grown: kept as it was",) if block.is_taken_back else (),
+                    ),
+                    Cell("", spark=spark(block.losses)),
+                )
+            )
+            for block in worst
         ),
     )
 

@@ -351,6 +351,22 @@
     });
   }
 
+  function curve(spark) {
+    var space = "http://www.w3.org/2000/svg";
+    var picture = document.createElementNS(space, "svg");
+    var title = document.createElementNS(space, "title");
+    var path = document.createElementNS(space, "path");
+    picture.setAttribute("class", "spark");
+    picture.setAttribute("viewBox", "0 0 " + spark.width + " " + spark.height);
+    picture.setAttribute("role", "img");
+    picture.setAttribute("aria-label", spark.label);
+    title.textContent = spark.label;
+    path.setAttribute("d", spark.path);
+    picture.appendChild(title);
+    picture.appendChild(path);
+    return picture;
+  }
+
   function watch(panel) {
     var version = panel.getAttribute("data-live");
     var what = panel.querySelector(".live-what"), stage = panel.querySelector(".live-stage");
@@ -369,10 +385,12 @@
       if (state.fraction !== null) {
         bar.firstElementChild.style.width = (100 * state.fraction).toFixed(1) + "%";
       }
+      panel.querySelector(".live-title").hidden = !state.blocks.length;
       blocks.textContent = "";
-      state.blocks.forEach(function (text) {
+      state.blocks.forEach(function (block) {
         var item = document.createElement("li");
-        item.textContent = text;
+        item.textContent = block.text;
+        if (block.spark) { item.appendChild(curve(block.spark)); }
         blocks.appendChild(item);
       });
       var atEnd = log.scrollTop + log.clientHeight >= log.scrollHeight - 4;

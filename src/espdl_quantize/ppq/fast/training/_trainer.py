@@ -19,9 +19,60 @@ from espdl_quantize.ppq.fast.training._collect import Data
 from espdl_quantize.ppq.fast.training._scales import Scales
 from espdl_quantize.ppq.fast.training.block import BlockRunner
 from espdl_quantize.ppq.fast.training.parameters import Parameters, longest_way
+from espdl_quantize.record import MOST_LOSSES, losses_line
 
 _TRAINED_TYPES = ("Add", "Mul")
 """Types beyond the computing ones whose constants esp-ppq trains."""
+
+
+_HELD = 512
+"""Losses that are held before they are read: each reading waits for the device."""
+
+
+class BlockLosses(tuple[float, float]):
+    """The mean loss over the batches before and after training.
+
+    Attributes:
+        line: of the log, with the loss over the steps.
+    """
+
+    line = ""
+
+
+class _Steps:
+    """The loss of each step, as means over runs of steps.
+
+    Args:
+        steps: that are to come.
+        batches: that they go through in turn. Where there are steps enough, a mean is one over all
+            of them, so that it tells of the training alone.
+    """
+
+    def __init__(self, steps: int, batches: int) -> None:
+        # Two of the points are the losses before and after.
+        self._run = math.ceil(steps / (MOST_LOSSES - 2)) or 1
+        if steps >= 10 * batches:
+            self._run = math.ceil(self._run / batches) * batches
+        self._held: list[Tensor] = []
+        self._read: list[float] = []
+
+    def add(self, loss: Tensor) -> None:
+        """Take note of a loss, and leave it where it is."""
+        self._held.append(loss.detach())
+        if len(self._held) == _HELD:
+            self._fetch()
+
+    def points(self) -> list[tuple[int, float]]:
+        """Return the middle of each run of steps, and the mean loss there."""
+        self._fetch()
+        runs = range(0, len(self._read), self._run)
+        parts = [(start, self._read[start : start + self._run]) for start in runs]
+        return [(start + (len(part) + 1) // 2, sum(part) / len(part)) for start, part in parts]
+
+    def _fetch(self) -> None:
+        if self._held:
+            self._read += torch.stack(self._held).tolist()
+            self._held.clear()
 
 
 class TqtTrainer:
@@ -33,6 +84,7 @@ class TqtTrainer:
 
     def __init__(self, optimization: Any) -> None:
         self._pass = optimization
+        self._steps = _Steps(0, 1)
 
     def finetune(
         self,
@@ -45,13 +97,16 @@ class TqtTrainer:
     ) -> tuple[float, float]:
         """Train the weights and scales of one block; keep them where the loss does not grow.
 
+        The loss over the steps is printed, as esp-ppq prints what comes before and after.
+
         Returns:
-            The mean loss over the batches before and after.
+            The mean loss over the batches before and after, as :class:`BlockLosses`.
 
         Raises:
             ValueError: there is no batch.
         """
         self._pass.enable_block_gradient(block)
+        self._steps = _Steps(0, 1)
         scales, device = Scales(), executor._device
         before = self._mean_loss(BlockRunner(block, device, scales), qt_inputs, fp_outputs)
         tensors = self._trainable(block, scales)
@@ -64,7 +119,10 @@ class TqtTrainer:
         )
         self._keep_or_withdraw(scales, is_worse=after > before)
         self._pass.disable_block_gradient(block)
-        return before, after
+        losses = BlockLosses((before, after))
+        losses.line = losses_line([(0, before), *self._steps.points(), (steps, after)])
+        print(losses.line)
+        return losses
 
     def _train_what_moves(
         self,
@@ -107,10 +165,12 @@ class TqtTrainer:
         (rate, steps), (inputs, outputs) = pace, data
         runner = BlockRunner(block, device, scales)
         parameters = Parameters(tensors, rate)
+        self._steps = _Steps(steps, len(inputs))
         with fitting_threads(runner.work(inputs[0])):
             for step in range(steps):
                 number = step % len(inputs)
                 loss = self._loss(runner, inputs[number], outputs[number])
+                self._steps.add(loss)
                 loss = loss + self._penalties(block, scales)
                 loss.backward()
                 parameters.step()
