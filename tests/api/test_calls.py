@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -184,6 +186,20 @@ def batches() -> Iterator[Tensor]:
         ({"esp_dl_version": "3"}, ContractError, "expected a version of ESP-DL"),
         ({"esp_dl_version": "1.0.0"}, ContractError, "three numbers from 3.0.0 on"),
         ({"esp_dl_version": 3.3}, EspdlQuantizeError, "esp_dl_version"),
+        ({"contract": depthwise_cnn()}, UsageError, "a network as model="),
+        ({"metrics": "top1"}, UsageError, "did you mean metric for metrics"),
+        ({"iterations": "3"}, UsageError, "iterations is '3'"),
+        ({"iterations": 2.5}, UsageError, "whole number"),
+        ({"time": "20 minutes"}, UsageError, "write 45m"),
+        ({"seed": -1}, UsageError, "seed is -1"),
+        ({"seed": "x"}, UsageError, "seed is 'x'"),
+        ({"engine": "slow"}, UsageError, "one of fast, reference"),
+        ({"outputs": 7}, UsageError, "outputs is a int"),
+        ({"evaluate": 91.3}, ContractError, "evaluate is a float"),
+        ({"calibration": "data/"}, ContractError, "calibration is a str"),
+        ({"calibration": torch.zeros(8, 3, 32, 32)}, ContractError, "calibration.split"),
+        ({"calibration": np.zeros((8, 3, 32, 32))}, ContractError, "from_numpy"),
+        ({"calibration": list(calibration_images(4))}, ContractError, "of one sample"),
     ],
 )
 def test_what_is_wrong_is_named(
@@ -200,6 +216,36 @@ def test_what_is_wrong_is_named(
     with pytest.raises(error, match=named):
         eq.tune(**(arguments | changed))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [
+        (None, "returned a NoneType, expected a number"),
+        ((91.0, 1), "returned a tuple"),
+        (torch.zeros(3), r"Tensor of the shape \[3\]"),
+        ({"a": 1.0, "b": 2.0}, "name the one to improve by metric="),
+    ],
+)
+def test_what_evaluate_returns_is_named_as_the_call_takes_it(returned: Any, said: str) -> None:
+    checked = eq.check(
+        model=depthwise_cnn(),
+        calibration=labelled(),
+        evaluate=lambda graph: [agreement(graph), returned][1],
+        progress=False,
+        **TARGET,
+    )
+    assert not checked
+    (finding,) = [each for each in checked.gate.findings if "evaluate() returned" in str(each)]
+    assert re.search(said, str(finding))
+
+
+def test_a_traced_network_runs() -> None:
+    traced = torch.jit.trace(depthwise_cnn(), calibration_images(1))  # type: ignore[no-untyped-call]
+    checked = eq.check(
+        model=traced, calibration=labelled(), evaluate=agreement, progress=False, **TARGET
+    )
+    assert checked, checked
 
 
 def test_a_setting_that_is_none_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,6 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from espdl_quantize.api._results import CheckResult, Diff, Result
+from espdl_quantize.api.arguments import (
+    ESP_DL_VERSION,
+    contract_path,
+    count_of,
+    engine_of,
+    folder_of,
+    refuse_unknown,
+    seed_of,
+    strategy_of,
+    version_of,
+)
 from espdl_quantize.api.progress import Bar
 from espdl_quantize.contract import (
     Batch,
@@ -19,7 +31,7 @@ from espdl_quantize.contract import (
     contract_of_objects,
     load_contract,
 )
-from espdl_quantize.core import Engine, NoProgress, Strategy, UsageError
+from espdl_quantize.core import Engine, NoProgress, UsageError
 from espdl_quantize.gate import STAGES, GateContext, GateOptions, examine
 from espdl_quantize.iteration import Prepared, RunOptions, captured, run_iteration
 from espdl_quantize.ppq import check_installation, forwards, target_names
@@ -27,7 +39,6 @@ from espdl_quantize.record import History, Iteration, iteration_folder, read_his
 from espdl_quantize.record.files import LOG
 from espdl_quantize.report import diff_folders
 from espdl_quantize.setting import Setting, baseline, load_setting, parse_setting
-from espdl_quantize.targets.ops import supported_version, version_text
 from espdl_quantize.tuning import (
     Backend,
     Budget,
@@ -36,7 +47,6 @@ from espdl_quantize.tuning import (
     RealBackend,
     TuneOptions,
     check_chip,
-    default_outputs,
     parse_duration,
 )
 from espdl_quantize.tuning import tune as search
@@ -45,7 +55,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Evaluation = Callable[[Any], Any]
-_ESP_DL_VERSION = "esp_dl_version"
+_PARTS = "metric", "collate", "evaluate_final"
 
 
 def check(
@@ -91,7 +101,7 @@ def check(
             context.prepared = Prepared(made, context.scratch)
         else:
             context.path = made
-            overrides = Overrides(target=target, esp_dl_version=_version(more))
+            overrides = Overrides(target=target, esp_dl_version=version_of(more))
             context.options = replace(context.options, overrides=overrides)
         return CheckResult(examine(context, STAGES))
 
@@ -167,15 +177,15 @@ def tune(
     """
     seconds = parse_duration(str(time)) if time is not None else None
     options = TuneOptions(
-        Budget(iterations, seconds),
-        strategy=None if strategy is None else _strategy(strategy),
+        Budget(count_of(iterations), seconds),
+        strategy=None if strategy is None else strategy_of(strategy),
         policy=policy,
-        seed=seed,
+        seed=seed_of(seed),
         ignore_plateau=ignore_plateau,
         final=final,
     )
-    run_options = RunOptions(seed=seed, engine=Engine(engine))
-    folder = _folder(outputs, contract, target)
+    run_options = RunOptions(seed=seed_of(seed), engine=engine_of(engine))
+    folder = folder_of(outputs, contract, target)
     with contextlib.ExitStack() as stack:
         bar = stack.enter_context(Bar()) if progress else None
         with captured(Path(os.devnull)):
@@ -185,7 +195,7 @@ def tune(
         if isinstance(made, Contract):
             backend = RealBackend(made, run_options)
         else:
-            overrides = Overrides(target=target, esp_dl_version=_version(more))
+            overrides = Overrides(target=target, esp_dl_version=version_of(more))
             if parallel is None:
                 isolated = IsolatedBackend(made, run_options, overrides=overrides)
                 backend = stack.enter_context(isolated)
@@ -237,7 +247,7 @@ def quantize(
         SettingError: the setting is not valid.
         EspdlQuantizeError: the iteration failed; its folder says why.
     """
-    folder = _folder(outputs, contract, target)
+    folder = folder_of(outputs, contract, target)
     with contextlib.ExitStack() as stack:
         bar: Any = stack.enter_context(Bar()) if progress else None
         with captured(Path(os.devnull)):
@@ -245,13 +255,13 @@ def quantize(
             if isinstance(made, Contract):
                 loaded = made
             else:
-                overrides = Overrides(target=target, esp_dl_version=_version(more))
+                overrides = Overrides(target=target, esp_dl_version=version_of(more))
                 loaded = load_contract(made, target_names(), overrides)
         chosen = _setting(setting, loaded.config.num_of_bits)
         history = read_history(folder) if folder.is_dir() else History()
         check_chip(history, loaded.config.target)
         place = iteration_folder(folder, history.next_id)
-        options = RunOptions(seed=seed, engine=Engine(engine))
+        options = RunOptions(seed=seed_of(seed), engine=engine_of(engine))
         run_iteration(loaded, chosen, place, options, bar or NoProgress())
     history = read_history(folder)
     return next(each for each in history.iterations if each.folder == place)
@@ -302,13 +312,6 @@ def forward(graph: Any, batches: Iterable[Any], *, device: str = "cpu") -> Itera
     yield from forwards(graph, map(Batch.of, batches), device)
 
 
-def _folder(outputs: str | Path | None, contract: str | Path | None, target: str | None) -> Path:
-    """Return the output folder; of objects the chip is no second one."""
-    if outputs is None:
-        outputs = default_outputs(None if contract is None else target)
-    return Path(outputs).absolute()
-
-
 def _contract(
     contract: str | Path | None,
     model: Any,
@@ -320,15 +323,16 @@ def _contract(
     """Return the contract that objects make, or the path of the file that is one."""
     objects = {"model": model, "calibration": calibration, "evaluate": evaluate} | dict(more)
     given = [
-        name for name, value in objects.items() if value is not None and name != _ESP_DL_VERSION
+        name for name, value in objects.items() if value is not None and name != ESP_DL_VERSION
     ]
     if contract is not None:
+        path = contract_path(contract)
         if given:
             raise UsageError(
                 f"a contract file and {', '.join(given)} are given: the file says all of it",
                 "give one of them",
             )
-        return Path(contract).absolute()
+        return path.absolute()
     if model is None or calibration is None or target is None:
         missing = [
             name
@@ -340,9 +344,9 @@ def _contract(
             "give the path of a contract file, or model=, calibration=, evaluate= and target=",
         )
     check_installation()
-    parts = {name: more[name] for name in ("metric", "collate", "evaluate_final") if name in more}
+    parts = {name: more[name] for name in _PARTS if name in more}
     config = {name: value for name, value in more.items() if name not in parts}
-    return contract_of_objects(
+    made = contract_of_objects(
         model,
         calibration,
         evaluate,
@@ -350,6 +354,8 @@ def _contract(
         config={"num_of_bits": 8, "device": "cpu", **config, "target": target},
         **parts,
     )
+    refuse_unknown(made.ignored_keys, (*_PARTS, *inspect.signature(tune).parameters))
+    return made
 
 
 def _check_parallel(made: Contract | Path, parallel: int | None, ray: str | None) -> None:
@@ -365,35 +371,6 @@ def _check_parallel(made: Contract | Path, parallel: int | None, ray: str | None
         )
     if ray is not None and parallel is None:
         raise UsageError("ray is an address, and not how many run at once", "give parallel, too")
-
-
-def _strategy(name: str) -> Strategy:
-    """Return the strategy of that name.
-
-    Raises:
-        UsageError: there is none.
-    """
-    if name not in tuple(Strategy):
-        raise UsageError(f"there is no strategy {name!r}", f"choose one of {', '.join(Strategy)}")
-    return Strategy(name)
-
-
-def _version(more: Mapping[str, Any]) -> str | None:
-    """Return the version of ESP-DL that stands in for that of a contract file.
-
-    Raises:
-        UsageError: it is no string.
-        ContractError: it is no version.
-    """
-    version = more.get(_ESP_DL_VERSION)
-    if version is None:
-        return None
-    if not isinstance(version, str):
-        raise UsageError(
-            f"{_ESP_DL_VERSION} is {version!r} ({type(version).__name__})",
-            'give a string such as "3.3.9"',
-        )
-    return version_text(supported_version(version))
 
 
 def _setting(setting: Setting | Mapping[str, Any] | str | Path | None, num_of_bits: int) -> Setting:

@@ -76,10 +76,16 @@ def contract_of_objects(
         values.setdefault("model_name", type(model).__name__)
         functions["get_torch_model"] = lambda: net
         inputs = _required_inputs(net)
+    for name, function in (("evaluate", evaluate), ("evaluate_final", evaluate_final)):
+        if function is not None and not callable(function):
+            raise ContractError(
+                f"{name} is a {type(function).__name__}, expected a function of the graph",
+                f"pass a function: def {name}(graph): return 71.2",
+            )
     loader_of = _loader_of(calibration)
     take = collate or (lambda batch: _first_parts(batch, inputs))
     if any(key not in values for key in _DERIVED):
-        values = _described(loader_of, take) | values
+        values = _described(loader_of, take, functions.get("get_torch_model")) | values
     values.setdefault("primary_metric", metric or METRIC)
     values.setdefault("metric_direction", "max")
     steps = values["calib_steps"]
@@ -120,7 +126,11 @@ def _in_eval_mode(model: Any) -> Any:
 def _required_inputs(model: Any) -> int | None:
     """Return how many inputs forward() needs; None where its signature does not say."""
     kinds = inspect.Parameter
-    parameters = inspect.signature(model.forward).parameters.values()
+    try:
+        parameters = inspect.signature(model.forward).parameters.values()
+    except ValueError:
+        # That of TorchScript has none.
+        return None
     if any(each.kind == kinds.VAR_POSITIONAL for each in parameters):
         return None
     positional = (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)
@@ -154,6 +164,21 @@ def _loader_of(calibration: Any) -> Callable[[], Any]:
             f"calibration is a {type(calibration).__name__}, which can be read only once",
             "pass a DataLoader, a list of batches, or a function that returns an iterable",
         )
+    if isinstance(calibration, (str, bytes, Path)):
+        raise ContractError(
+            f"calibration is a {type(calibration).__name__}, expected an iterable of batches",
+            "read the files: pass a DataLoader, or a function that returns an iterable of batches",
+        )
+    shape = getattr(calibration, "shape", None)
+    if shape is not None:
+        tensor = "calibration"
+        if not hasattr(calibration, "split"):
+            tensor = "torch.from_numpy(calibration)"
+        raise ContractError(
+            f"calibration is one {type(calibration).__name__} {list(shape)}, expected an iterable "
+            "of batches",
+            f"pass {tensor}.split(32)",
+        )
     if isinstance(calibration, Iterable):
         return lambda: calibration
     if callable(calibration):
@@ -165,7 +190,11 @@ def _loader_of(calibration: Any) -> Callable[[], Any]:
     )
 
 
-def _described(loader_of: Callable[[], Any], take: Callable[[Any], Any]) -> dict[str, Any]:
+def _described(
+    loader_of: Callable[[], Any],
+    take: Callable[[Any], Any],
+    torch_model: Callable[[], Any] | None,
+) -> dict[str, Any]:
     """Return what the calibration data says of itself."""
     loader = loader_of()
     first = next(iter(loader), None)
@@ -186,6 +215,8 @@ def _described(loader_of: Callable[[], Any], take: Callable[[Any], Any]) -> dict
                 "axis behind the batch's",
                 "let the loader yield batches; pass collate= where labels come first",
             )
+    if torch_model is not None and len(batch.tensors) == 1:
+        _refuse_sample(torch_model(), batch.tensors[0])
     described: dict[str, Any] = {
         "input_shape": shapes[0] if len(shapes) == 1 else shapes,
         "batch_size": batch.sample_count,
@@ -199,6 +230,39 @@ def _described(loader_of: Callable[[], Any], take: Callable[[Any], Any]) -> dict
     # esp-ppq wants two at least; of a single batch, it takes the same twice.
     described["calib_steps"] = max(min(length, most), 2)
     return described
+
+
+def _refuse_sample(model: Any, tensor: Any) -> None:
+    """Refuse a single sample that stands where a batch of them belongs.
+
+    A convolution takes one without complaint, and it is the layer behind it that fails.
+
+    Raises:
+        ContractError: the model takes the tensor only with one axis more.
+    """
+    import torch
+
+    first = next((each for each in model.modules() if hasattr(each, "in_channels")), None)
+    if first is None or tensor.dim() != first.weight.dim() - 1:
+        return
+    if tensor.shape[0] != first.in_channels:
+        return
+    with torch.no_grad():
+        if not _runs(model, tensor) and _runs(model, tensor.unsqueeze(0)):
+            raise ContractError(
+                f"the first calibration batch has the shape {list(tensor.shape)}, which is that of "
+                "one sample",
+                "let the loader yield batches [batch, channels, ...]: DataLoader(samples, "
+                "batch_size=32), or torch.stack(samples).split(32)",
+            )
+
+
+def _runs(model: Any, tensor: Any) -> bool:
+    try:
+        model(tensor)
+    except Exception:  # of whatever kind the user's code raises
+        return False
+    return True
 
 
 class _Head:
@@ -231,6 +295,14 @@ def _as_metrics(evaluate: Callable[[Any], Any], metric: str | None) -> Callable[
                     "name the one to improve by metric=",
                 )
             return {**returned, METRIC: float(returned[named[0]])}
+        if not isinstance(returned, Mapping):
+            shape = getattr(returned, "shape", None)
+            raise ContractError(
+                f"evaluate() returned a {type(returned).__name__}"
+                f"{'' if shape is None else f' of the shape {list(shape)}'}, expected a number, or "
+                "a dict of numbers by name",
+                "return one number for all samples, such as 71.2",
+            )
         return returned
 
     return evaluate_graph

@@ -29,13 +29,7 @@ from espdl_quantize.iteration._per_sample import (
     take_vector,
 )
 from espdl_quantize.iteration._signals import SignalMeter, Watcher
-from espdl_quantize.ppq import (
-    describe_failure,
-    reads_of,
-    scrambled,
-    unquantized,
-    watched,
-)
+from espdl_quantize.ppq import describe_failure, reads_of, scrambled, unquantized, watched
 from espdl_quantize.stats import DIGEST, FEWEST, replicate, replicated_interval
 
 Evaluator = Literal["evaluate", "evaluate_fast", "evaluate_final", "no_labels"]
@@ -252,6 +246,9 @@ def score_with(
                 returned: Any = unlabelled(graph)
             else:
                 returned = contract.call(used, graph)
+    except ContractError as error:
+        # Whoever made the contract of objects knows what is wrong with what evaluate() returned.
+        raise IterationError(error.cause, error.hint) from error
     except Exception as error:
         fault = IterationError(
             f"{used}() raised {describe_failure(error)}",
