@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,24 @@ def test_a_log_that_windows_wrote(encoding: str, tmp_path: Path) -> None:
     assert (measured.chip, measured.test, measured.ms) == ("esp32p4", "passed", 1.5)
 
 
+def test_a_packed_log_is_read_as_far_as_it_is_whole(tmp_path: Path) -> None:
+    lines = [f"espdlq run us={each}" for each in range(1, 9_000)]
+    whole = gzip.compress(ours(*lines).encode())
+    file = tmp_path / "board.log.gz"
+    file.write_bytes(whole)
+    assert read_log(file) == parse_log(ours(*lines))
+    file.write_bytes(whole[: len(whole) * 3 // 4])
+    assert 10 < len(read_log(file).runs_us) < 8_999
+    assert read_log(file).complete is False
+    for damaged in (whole[:2], whole[:2] + bytes(50)):
+        file.write_bytes(damaged)
+        with pytest.raises(EspdlQuantizeError, match=r"gzip|no line"):
+            read_log(file)
+    file.write_bytes(gzip.compress(bytes(17 << 20)))
+    with pytest.raises(EspdlQuantizeError, match="more than 16 MiB"):
+        read_log(file)
+
+
 def test_a_log_is_bounded(tmp_path: Path) -> None:
     measured = parse_log(ours(*["espdlq run us=1"] * 20_000, *["| a | Conv | 1us |"] * 20_000))
     assert len(measured.runs_us) == len(measured.layers) == 10_000
@@ -242,6 +261,16 @@ def test_a_log_of_another_model_or_chip_is_refused(made: Path, tmp_path: Path) -
     with pytest.raises(EspdlQuantizeError, match="the log is of esp32s3"):
         record_log(made, foreign)
     assert not list(made.rglob("device.json"))
+
+
+@pytest.mark.parametrize("torn", [SHA[:40], "", SHA.replace("a", "#"), SHA + "a"])
+def test_a_torn_line_does_not_say_which_model_ran(torn: str, made: Path, tmp_path: Path) -> None:
+    log = write_log(tmp_path, ours("espdlq run us=5000", sha=torn))
+    with pytest.raises(EspdlQuantizeError, match="is torn"):
+        record_log(made, log)
+    assert not list(made.rglob("device.json"))
+    assert record_log(made, log, 1).iteration.id == 1
+    assert json.loads((made / "iter_1/device.json").read_text())["model_sha256"] is None
 
 
 def test_a_failed_test_is_told_and_ends_with_1(made: Path, tmp_path: Path) -> None:

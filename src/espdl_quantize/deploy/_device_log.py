@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import codecs
 import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from espdl_quantize.record.device import (
 _MIB = 1 << 20
 _LARGEST = 16 * _MIB
 """Bytes of a log that is read: a hundred thousand layers, or a day of a chatty program."""
+_GZIP, _PIECE = b"\x1f\x8b", 1 << 14
 _LONGEST = 4096
 """Characters of a line that are looked at."""
 
@@ -67,11 +69,33 @@ def read_log(file: Path) -> Measurement:
             content = stream.read(_LARGEST + 1)
     except OSError as error:
         raise OutputFolderError(f"{file} cannot be read: {error.strerror or error}") from error
+    content = _unpacked(content, file)
     if len(content) > _LARGEST:
         raise OutputFolderError(
             f"{file} has more than {_LARGEST // _MIB} MiB", "keep the part of one run of the board"
         )
     return parse_log(_decoded(content), str(file))
+
+
+def _unpacked(content: bytes, file: Path) -> bytes:
+    """Return what a log that was compressed by gzip holds, as far as it is whole."""
+    if not content.startswith(_GZIP):
+        return content
+    stream, unpacked = zlib.decompressobj(wbits=31), b""
+    try:
+        # By pieces, so that what lies before a damaged place is kept.
+        for start in range(0, len(content), _PIECE):
+            piece = content[start : start + _PIECE]
+            unpacked += stream.decompress(piece, _LARGEST + 1 - len(unpacked))
+            if len(unpacked) > _LARGEST:
+                break
+    except zlib.error as error:
+        if not unpacked:
+            raise OutputFolderError(
+                f"{file} is compressed by gzip and cannot be unpacked: {error}",
+                "give the log as the board printed it",
+            ) from error
+    return unpacked
 
 
 def _decoded(content: bytes) -> str:
@@ -143,6 +167,7 @@ class _Start:
     def __init__(self, chip: str | None = None) -> None:
         self.chip = chip
         self._said: dict[str, str] = {}
+        self._begun = False
         self._loaded: bool | None = None
         self._test: Outcome | None = None
         self._problem = ""
@@ -198,7 +223,7 @@ class _Start:
         values, _, name = rest.partition("name=")
         said = dict(_PAIR.findall(values))
         if word == "begin":
-            self._said, self._ended = said, False
+            self._said, self._begun, self._ended = said, True, False
         elif word == "end":
             self._ended = True
         elif word == "load" and rest.strip() in ("passed", "failed"):
@@ -255,12 +280,14 @@ class _Start:
 
     def result(self) -> Measurement:
         """Return what it came to."""
-        digest, said = self._said.get("sha256", "").lower(), self._said
+        said = self._said
+        # Of a line that was torn within it, or before it, it is not known which model ran.
+        digest = said.get("sha256", "").lower() if self._begun else None
         return Measurement(
             chip=clean(said["chip"]) if "chip" in said else self.chip,
             esp_dl=clean(said["esp_dl"]) if "esp_dl" in said else None,
             iteration=_whole(said.get("iteration")),
-            model_sha256=digest if _SHA.fullmatch(digest) else None,
+            model_sha256="" if digest is not None and not _SHA.fullmatch(digest) else digest,
             loaded=self._loaded,
             test=self._test,
             problem=self._problem[: 2 * LONGEST_NAME],

@@ -50,7 +50,7 @@ class Measurement:
         chip: what the log says that it is of.
         esp_dl: the version of ESP-DL that the project was written for.
         iteration: the number that the project was written from.
-        model_sha256: of model.espdl.
+        model_sha256: of model.espdl; "" where the log states one that cannot be read.
         loaded: whether ESP-DL could load the model.
         test: what ``model->test()`` came to.
         problem: why it did not load, did not pass, or ended early, in the board's words.
@@ -174,7 +174,7 @@ def parse_measurement(value: object) -> Measurement | None:
         chip=_text(value.get("chip")) or None,
         esp_dl=_text(value.get("esp_dl")) or None,
         iteration=iteration if type(iteration) is int else None,
-        model_sha256=_text(value.get("model_sha256")) or None,
+        model_sha256=None if value.get("model_sha256") is None else _text(value["model_sha256"]),
         loaded=loaded if isinstance(loaded, bool) else None,
         test="passed" if test == "passed" else "failed" if test == "failed" else None,
         problem=_text(value.get("problem")),

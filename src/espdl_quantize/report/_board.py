@@ -89,6 +89,8 @@ def record_log(
             "give the output folder that holds the iteration itself",
         )
     try:
+        known = measurement.model_sha256 or None
+        measurement = replace(measurement, model_sha256=known)
         written = write_measurement(record.folder, measurement)
     except OSError as error:
         raise OutputFolderError(
@@ -121,7 +123,12 @@ def _measured(history: History, measurement: Measurement, iteration: int | None)
             f"{history.folder} has no {iteration_name(iteration)}",
             f"it has {', '.join(record.name for record in records.values()) or 'none'}",
         )
-    if measurement.model_sha256 is None:
+    if measurement.model_sha256 == "" and iteration is None:
+        raise EspdlQuantizeError(
+            "the line of the log that says which model ran (espdlq begin ... sha256=...) is torn",
+            Hint("record it once more; or name the iteration that ran with ", Option.ITERATION),
+        )
+    if not measurement.model_sha256:
         record = history.best if iteration is None else records[iteration]
         if record is None:
             raise OutputFolderError(
