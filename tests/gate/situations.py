@@ -252,6 +252,16 @@ def _lstm(initial: bool) -> Graph:
     return Graph(nodes, constants, inputs=inputs)
 
 
+def _sequence() -> Graph:
+    graph = _lstm(initial=False)
+    graph.nodes = [
+        node("Transpose", "rows", "x", perm=[1, 0, 2]),
+        *graph.nodes,
+    ]
+    graph.inputs = {"rows": (1, 6, 5)}
+    return graph
+
+
 def _dynamic() -> Graph:
     """A Reshape by shape arithmetic on an axis that is not fixed."""
     nodes = [
@@ -746,6 +756,47 @@ SITUATIONS: dict[str, Situation] = {
         ),
         ["upper limit 'hi' is computed"],
         ["clamp to constants"],
+    ),
+    "an LSTM that puts out its sequence alone": Situation(
+        onnx_contract(_sequence(), input_shape=(6, 5)), kind=""
+    ),
+    "a convolution by what is computed": Situation(
+        onnx_contract(
+            Graph(
+                [
+                    node("ReduceMean", "x axes", "m", keepdims=1),
+                    node("Mul", "m w", "k"),
+                    node("Conv", "x k", "y"),
+                ],
+                [CONV_WEIGHTS[0], constant("axes", [0, 1, 2, 3], np.int64)],
+            )
+        ),
+        ["Conv_y", "weight 'k' is computed"],
+        ["torch.matmul"],
+    ),
+    "indices of a MaxPool": Situation(
+        onnx_contract(
+            Graph(
+                [CONV, node("MaxPool", "c", "y i", kernel_shape=[2, 2])],
+                list(CONV_WEIGHTS),
+                outputs=("y", "i"),
+            )
+        ),
+        ["MaxPool_y", "Indices"],
+        ["return_indices=False"],
+    ),
+    "a file whose batch of one is summed": Situation(
+        onnx_contract(after_conv("ReduceMean", keepdims=0)),
+        ["the batch of one of the export"],
+        ["batch_size"],
+        unlike=("comparison of floats",),
+    ),
+    "a network that is spread over devices": Situation(
+        torch_contract(
+            model="from tests.networks import depthwise_cnn\n"
+            "    return torch.nn.DataParallel(depthwise_cnn()).eval()"
+        ),
+        kind="",
     ),
     "a ConvTranspose without pads": Situation(
         onnx_contract(

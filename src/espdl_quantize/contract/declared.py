@@ -86,6 +86,10 @@ def _of_dtype(declared: DeclaredInput) -> Contradiction | None:
         return None
     figures = {"input": declared.name, "dtype": declared.dtype}
     message = f"input {declared.name!r} of the ONNX file is {declared.dtype}, expected float"
+    if declared.dtype == "undefined":
+        hint = "export the file again, with the types of its inputs"
+        message = f"input {declared.name!r} of the ONNX file has no type, expected float"
+        return Contradiction("input_has_no_type", declared.name, message, hint, figures)
     if declared.dtype in (*_HALF, "double"):
         hint = "convert the model to float32, or export it with float32 weights and inputs"
         if declared.dtype in _HALF:

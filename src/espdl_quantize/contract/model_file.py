@@ -144,7 +144,10 @@ def _declared(value: Any) -> DeclaredInput:
     if not kind.HasField("shape"):
         return DeclaredInput(value.name, dtype, None)
     sizes = tuple(
-        (size.dim_value or None) if size.HasField("dim_value") else (size.dim_param or None)
+        # Some exporters write a negative size for one that is open.
+        (size.dim_value if size.dim_value > 0 else None)
+        if size.HasField("dim_value")
+        else (size.dim_param or None)
         for size in kind.shape.dim
     )
     return DeclaredInput(value.name, dtype, sizes)

@@ -307,6 +307,9 @@ def load_torch_model(contract: Contract) -> Any:
             "torch.nn.Module",
             _hint_no_module(model),
         )
+    if isinstance(model, (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)):
+        # They spread a batch over devices, and torch exports the network that they hold alone.
+        model = model.module
     packed = [
         name for name, part in model.named_modules() if ".quantized." in type(part).__module__
     ]

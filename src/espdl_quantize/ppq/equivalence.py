@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import onnx
 from espdl_quantize.contract import Batch, Contract, InputSpec
 from espdl_quantize.core import ContractError, Finding, FindingKind, Hint, Option
 from espdl_quantize.ppq._graph import FloatModel, describe_failure, load_torch_model, run_graph
-from espdl_quantize.ppq.misreadings import misreading_of
+from espdl_quantize.ppq.misreadings import in_training, misreading_of
 from espdl_quantize.ppq.normalise import batch_size_of, widen
 from espdl_quantize.ppq.normalise.graph import Graph, graph_inputs
 from espdl_quantize.ppq.onnx_runs import Feeds, OnnxRun, mixes_samples, relative_error
@@ -72,18 +72,28 @@ def compare_with_source(
         ContractError: the torch module cannot be run, or is another one at each call.
     """
     inputs = batch.first(SAMPLES)
+    trained = in_training(onnx.load(str(model.onnx_file), load_external_data=False))
+    if trained is not None:
+        return Equivalence(findings=(trained,), op=trained.figures["op"])
+    unlike: list[Finding] = []
     try:
         reference = _Reference.of(contract, model)
         wanted = reference(inputs)
     except ContractError:
         raise
     except Exception as error:
-        return Equivalence(findings=(_not_compared(error),))
+        try:
+            reference = _Reference.of_rewritten(contract, model)
+            wanted = reference(inputs)
+        except Exception:
+            return Equivalence(findings=(_not_compared(error),))
+        unlike = [_not_compared(error, rewritten=True)]
     names = list(graph.outputs)
     outputs = [_array(each) for each in run_graph(graph, inputs, model.device)]
-    return _compared(
+    compared = _compared(
         contract, reference, model, graph, inputs, dict(zip(names, outputs, strict=True)), wanted
     )
+    return replace(compared, findings=(*unlike, *compared.findings))
 
 
 def _compared(
@@ -133,16 +143,31 @@ def _compared(
     if reference.module is not None:
         hold_to_one_model(contract, reference.module, inputs, wanted[0])
     place = _first_difference(model, graph, _worst_sample(inputs, outputs, joined))
-    is_of_batch = place is None and _agrees_alone(graph, inputs, model.device, joined)
+    is_of_batch = place is None and _agrees_alone(graph, inputs, model.device, joined, wanted)
     findings += _mismatch(wrong, place, reference, is_of_batch=is_of_batch)
     return Equivalence(errors, tuple(findings), place.op if place else "")
 
 
-def _agrees_alone(graph: Any, inputs: Batch, device: str, wanted: Sequence[Any]) -> bool:
-    """Tell whether single samples give what the user's model gives for them in a batch."""
+def _agrees_alone(
+    graph: Any, inputs: Batch, device: str, wanted: Sequence[Any], parts: Sequence[Sequence[Any]]
+) -> bool:
+    """Tell whether single samples give what the user's model gives for them in a batch.
+
+    Args:
+        graph: esp-ppq's.
+        inputs: samples.
+        device: of the graph.
+        wanted: the outputs of the user's model for all of them.
+        parts: the same as they were computed; it may take single samples alone.
+    """
     count = inputs.sample_count
     for place in range(min(count, 4) if count > 1 else 0):
         outputs = run_graph(graph, inputs.take([place]), device)
+        if len(parts) == count:
+            pairs = zip(outputs, parts[place], strict=True)
+            if any(relative_error(_array(value), theirs) > LIMIT for value, theirs in pairs):
+                return False
+            continue
         if not all(
             any(
                 relative_error(_array(value), theirs.take([place], axis=axis)) <= LIMIT
@@ -174,6 +199,15 @@ class _Reference:
             widen(source)
         run = OnnxRun(source)
         return cls("the ONNX file", run=run, part=_batch_size(source, model))
+
+    @classmethod
+    def of_rewritten(cls, contract: Contract, model: FloatModel) -> _Reference:
+        """Take the file that was rewritten for esp-ppq, where the user's own does not run."""
+        if contract.config.model_type == "torch":
+            raise ValueError("a module is held against itself alone")
+        rewritten = onnx.load(str(model.onnx_file))
+        part = _batch_size(rewritten, model)
+        return cls("the rewritten file", run=OnnxRun(rewritten), part=part)
 
     def __call__(self, inputs: Batch) -> list[list[Any]]:
         if self.run is None:
@@ -279,11 +313,15 @@ def _parting(edited: Graph, graph: Any, errors: Mapping[str, float]) -> Place | 
         if error <= LIMIT or not same:
             continue
         node = edited.producer(outputs[0])
+        name, op_type = op.name, op.type
+        if node is not None and node.op_type != op.type and node.name not in graph.operations:
+            # esp-ppq has folded it into the op before it.
+            name, op_type = node.name, node.op_type
         shape = edited.shape(node.input[0]) if node is not None and node.input else None
         misread = misreading_of(node, len(shape or ())) if node is not None else None
         if misread is None:
-            return Place(op.name, op.type, error)
-        return Place(op.name, op.type, error, misread.what, misread.remedy)
+            return Place(name, op_type, error)
+        return Place(name, op_type, error, misread.what, misread.remedy)
     return None
 
 
@@ -360,13 +398,17 @@ def _not_finite(outputs: Mapping[str, Any], wanted: Sequence[Any]) -> Iterator[F
         )
 
 
-def _not_compared(error: BaseException) -> Finding:
+def _not_compared(error: BaseException, *, rewritten: bool = False) -> Finding:
+    so = (
+        "what esp-ppq reads is compared with the file as it was rewritten for it alone"
+        if rewritten
+        else "nothing shows that what esp-ppq reads is your model"
+    )
     return Finding(
         FindingKind.WARNING,
         "float_not_compared",
         "the model",
-        "onnxruntime cannot run the ONNX file, so that nothing shows that what esp-ppq reads is "
-        f"your model: {describe_failure(error)}",
+        f"onnxruntime cannot run the ONNX file, so that {so}: {describe_failure(error)}",
         "score a file that onnxruntime runs, or compare the float score with one of your own",
     )
 

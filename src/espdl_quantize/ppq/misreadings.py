@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from espdl_quantize.core import Finding, FindingKind, Hint, Option
 from espdl_quantize.ppq.normalise.graph import Graph, attribute_of, has_attribute
 
 NodeProto = Any
@@ -80,6 +81,12 @@ KNOWN: tuple[_Known, ...] = (
         lambda node, rank: rank != 4 and _uneven(node, rank),
         "give the same pads at both sides",
     ),
+    _Known(
+        ("MaxPool",),
+        "Indices",
+        lambda node, _: len(node.output) > 1,
+        "let it return no indices (return_indices=False): no chip has them",
+    ),
     _Known(("ConvTranspose",), "pads", _uneven, "give the same pads all around, and slice"),
     _Known(
         ("ConvTranspose",),
@@ -134,8 +141,13 @@ KNOWN: tuple[_Known, ...] = (
         _is("linear_before_reset", 0, 1),
         "use torch's GRU, which exports linear_before_reset=1",
     ),
-    _Known(_RECURRENT, "direction", _is("direction", "forward", "forward"), "write it forward"),
     _Known(_RECURRENT, "layout", _is("layout", 0, 0), "transpose the input, and use layout 0"),
+    _Known(
+        _RECURRENT,
+        "direction",
+        _is("direction", "forward", "forward", "bidirectional"),
+        "write it forward",
+    ),
     _Known(
         _RECURRENT,
         "clip",
@@ -220,4 +232,36 @@ def misreading_of(node: NodeProto, rank: int) -> Misreading | None:
             if known.name == "count_include_pad":
                 shown = f"count_include_pad=0 with pads {attribute_of(node, 'pads')}"
             return Misreading(shown, known.remedy)
+    return None
+
+
+def in_training(model: Any) -> Finding | None:
+    """Return the fault of a BatchNormalization in training mode; None where there is none.
+
+    onnxruntime refuses many of them, and esp-ppq folds one into the op before it, which a
+    comparison would blame.
+
+    Args:
+        model: an ONNX ``ModelProto``.
+    """
+    for node in model.graph.node:
+        if node.op_type != "BatchNormalization":
+            continue
+        # Before opset 14 its further outputs say so.
+        if attribute_of(node, "training_mode", 0) or len(node.output) > 1:
+            where = f"op {node.name!r} (BatchNormalization)"
+            return Finding(
+                FindingKind.FAULT,
+                "in_training_mode",
+                where,
+                f"{where} is in training mode: it normalizes by the mean and variance of the batch "
+                "at hand, which no chip has; esp-ppq takes those that the file keeps",
+                Hint(
+                    "export the model in eval mode, with layers that keep their statistics "
+                    "(track_running_stats=True); ",
+                    Option.ALLOW_MISMATCH.of(True),
+                    " scores the model of the kept ones",
+                ),
+                figures={"op": node.name},
+            )
     return None

@@ -105,6 +105,7 @@ class OnnxRun:
 
         if expose:
             model = _exposing(model, expose)
+        model = _uniquely_named(model)
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.log_severity_level = 4
@@ -190,6 +191,18 @@ def largest_error(values: Sequence[Any], references: Sequence[Any]) -> float:
         return float("inf")
     pairs = zip(values, references, strict=True)
     return max((relative_error(value, reference) for value, reference in pairs), default=0.0)
+
+
+def _uniquely_named(model: Any) -> Any:
+    """Return a model in which no two ops have one name, which onnxruntime refuses."""
+    names = [node.name for node in model.graph.node if node.name]
+    if len(set(names)) == len(names):
+        return model
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for node in copy.graph.node:
+        node.name = ""
+    return copy
 
 
 def _exposing(model: Any, expose: Mapping[str, int]) -> Any:

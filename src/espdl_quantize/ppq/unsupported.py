@@ -110,6 +110,23 @@ def _narrow_bias(graph: Any) -> Iterator[_Fault]:
             )
 
 
+def _computed_weights(graph: Any) -> Iterator[_Fault]:
+    """The exporter lays out constant weights for ESP-DL's kernels, and no others
+    (``ResetParamLayoutPattern``)."""
+    for op in graph.operations.values():
+        if op.type not in ("Conv", "ConvTranspose", "Gemm") or op.num_of_input < 2:
+            continue
+        weight = op.inputs[1]
+        if weight.source_op is not None or weight.value is None:
+            yield (
+                op,
+                "computed_weight",
+                f"its weight {weight.name!r} is computed by the model or an input of it, and the "
+                "kernel reads constants",
+                "multiply two tensors by torch.matmul, which is a MatMul; convolve by constants",
+            )
+
+
 def _lost_outputs(graph: Any) -> Iterator[_Fault]:
     """esp-ppq fuses a Relu into the Conv or Gemm that it reads, whose own output is then gone."""
     for name, variable in graph.outputs.items():
@@ -164,6 +181,7 @@ _RULES: tuple[Callable[[Any], Iterator[_Fault]], ...] = (
     _stateless,
     _scaled_gemm,
     _narrow_bias,
+    _computed_weights,
     _lost_outputs,
     _three_dimensional,
     _computed_limits,

@@ -16,7 +16,7 @@ from espdl_quantize.core import (
     Json,
     error_of,
 )
-from espdl_quantize.ppq.normalise import attributes, files, folds, forms
+from espdl_quantize.ppq.normalise import attributes, ends, files, folds, forms
 from espdl_quantize.ppq.normalise.graph import Graph
 from espdl_quantize.ppq.onnx_runs import Arrays, Feeds, OnnxRun, largest_error, mixes_samples
 
@@ -141,9 +141,9 @@ def normalise(
         convert_half: convert numbers of 16 bits.
 
     Raises:
-        ContractError: the file is no float model.
+        ContractError: the file is no float model, or its inputs or outputs are none of a graph.
     """
-    refused = error_of(files.refusals(model, convert_half=convert_half))
+    refused = error_of([*files.refusals(model, convert_half=convert_half), *ends.unsound(model)])
     if refused is not None:
         raise refused
     feeds, reference, findings = _reference(model, inputs, feeds, convert_half=convert_half)
@@ -152,6 +152,9 @@ def normalise(
     if reference is not None and not _agrees(run.model, feeds, reference):
         run = _Run(model, inputs, feeds, reference)
         run.all_steps()
+    refused = error_of(ends.unfit(run.model))
+    if refused is not None:
+        raise refused
     return Normalised(run.model, tuple(run.rewrites.values()), (*findings, *run.findings))
 
 
@@ -237,6 +240,7 @@ class _Run:
     def all_steps(self) -> None:
         """Take the steps in their order."""
         self._whole("float32", _widened, "esp-ppq computes in float32")
+        self._whole("sparse constants", ends.densified, "esp-ppq knows dense ones")
         self._whole("functions", _inlined, "esp-ppq takes ops for ONNX's by their names")
         self._whole("opset", self._raised, f"esp-ppq exports what opset {files.OPSET} says")
         self._whole("dimensions", self._fixed, "open ones are those of input_shape")
@@ -303,7 +307,9 @@ class _Run:
 
     def _raised(self, model: Any) -> tuple[Any, list[str]]:
         raised = files.raised(model, self._inputs)
-        return raised, ([] if raised is model else [node.name for node in raised.graph.node])
+        # Constants that were attributes before are no ops of the file's.
+        nodes = [node for node in raised.graph.node if node.op_type != "Constant"]
+        return raised, ([] if raised is model else [node.name or node.output[0] for node in nodes])
 
     def _fixed(self, model: Any) -> tuple[Any, list[str]]:
         return model, files.fix_dimensions(model, self._inputs)

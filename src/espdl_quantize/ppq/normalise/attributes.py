@@ -325,12 +325,16 @@ def unread_outputs(graph: Graph) -> Iterator[str]:
     """Leave out outputs at the end that nobody reads, and name others that have no name.
 
     esp-ppq's ops return fewer than the standard's may, and all that have no name are one tensor to
-    it, which other ops then read where they have no input.
+    it, which other ops then read where they have no input. Of recurrent ops its quantizer reads all
+    states, also those that a file leaves out.
     """
     optional = ("MaxPool", "Dropout", "BatchNormalization", "LayerNormalization")
+    states = {"LSTM": 3, "GRU": 2}
     for node in graph.nodes:
         count, changed = len(node.output), False
-        while len(node.output) > 1 and (
+        if node.op_type in states:
+            node.output.extend([""] * (states[node.op_type] - count))
+        while len(node.output) > states.get(node.op_type, 1) and (
             not node.output[-1]
             or (node.op_type in optional and not _is_read(graph, node.output[-1]))
         ):

@@ -155,7 +155,11 @@ def raised(model: Any, inputs: Mapping[str, InputSpec]) -> Any:
     }
     if before < _ONE_AXIS:
         _flatten_softmax(model, inputs)
+    names = {node.output[0]: node.name for node in model.graph.node if node.output}
     model = version_converter.convert_version(model, OPSET)
+    for node in model.graph.node:
+        # What it writes as another op loses its name.
+        node.name = node.name or names.get(node.output[0], "")
     if before < 11:
         # What these opsets compute, the newer ones name; the converter leaves it out.
         for node in model.graph.node:

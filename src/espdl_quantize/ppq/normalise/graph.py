@@ -264,7 +264,10 @@ def dims_of(value: Any) -> list[int | str | None] | None:
     if not kind.HasField("shape"):
         return None
     return [
-        int(dim.dim_value) if dim.HasField("dim_value") else (dim.dim_param or None)
+        # Some exporters write a negative size for one that is open.
+        int(dim.dim_value)
+        if dim.HasField("dim_value") and dim.dim_value >= 0
+        else (dim.dim_param or None)
         for dim in kind.shape.dim
     ]
 
@@ -276,7 +279,7 @@ def with_batch(model: Any, size: int) -> Any:
     for value in graph_inputs(copy):
         kind = value.type.tensor_type
         for dim in kind.shape.dim if kind.HasField("shape") else ():
-            if not dim.dim_value:
+            if dim.dim_value <= 0:
                 dim.Clear()
                 dim.dim_value = size
     return copy
