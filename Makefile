@@ -15,13 +15,12 @@ TORCH_INDEX ?=
 JOBS ?= 2
 DEMO := examples/fashion_mnist/user_quant.py
 DEMO_OUT := outputs/demo
-DEMO_ITERATIONS := 8
 
 .PHONY: demo test test-all docs setup lint types unit coverage clean
 
 demo: $(STAMP)
 	$(BIN)/espdl-quantize check $(DEMO)
-	$(BIN)/espdl-quantize tune $(DEMO) --output-dir $(DEMO_OUT) --iterations $(DEMO_ITERATIONS)
+	$(BIN)/espdl-quantize tune $(DEMO) --output-dir $(DEMO_OUT)
 
 test: lint types unit
 

@@ -18,6 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
+# Puts the folder of the packages on the path, for contracts outside of this folder, too.
+import benchmarks.zoo.contracts.sources  # noqa: F401
 from benchmarks.zoo.clock import CPU, count_processor_time
 from benchmarks.zoo.networks import Job
 from benchmarks.zoo.results import NOTHING, Incumbent, Result, Score

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import replace
 from typing import Any
@@ -323,6 +324,23 @@ def test_under_a_budget_of_time_what_does_not_fit_goes_last() -> None:
         found = known(EvidencePolicy().propose(context_of(past, seconds_left=left)))
         assert known(times.estimate(found.setting)).seconds <= left
     assert EvidencePolicy().propose(context_of(past, seconds_left=1)) is not None
+
+
+def test_what_takes_much_longer_than_all_so_far_goes_last() -> None:
+    rows = [
+        timed(row, 1 if known(row.setting).tqt_optimization is None else 50)
+        for row in opened((0.8, trained("mse", **FULL))).iterations
+    ]
+    past = history(*rows)
+    spent, times = sum(known(row.elapsed_seconds) for row in rows), TimeModel(past)
+
+    def seconds(patience: float) -> float:
+        policy = EvidencePolicy(replace(DEFAULT_PARAMETERS, patience=patience))
+        chosen = known(policy.propose(context_of(past))).setting
+        return known(times.estimate(chosen)).seconds
+
+    assert seconds(math.inf) == 50
+    assert seconds(0.01) <= 0.01 * spent < 50
 
 
 def candidates(

@@ -23,7 +23,7 @@ from espdl_quantize.search import (
     stretches_left,
 )
 from espdl_quantize.setting import Setting, canonical, diff, parse_setting, setting_key
-from espdl_quantize.tuning import TuneOptions, tune
+from espdl_quantize.tuning import Budget, TuneOptions, tune
 from tests.search.made_runs import EQUALIZED, history, known, make, run, state_of
 from tests.search.test_properties import FOUND, SCORES
 from tests.tuning.fake_backend import FakeBackend
@@ -241,3 +241,20 @@ def test_it_comes_as_far_as_the_seed_in_a_quarter_of_the_time(tmp_path: Path) ->
         assert "ran against the rule" not in report
     assert scores[SWIFT] > scores[Strategy.SEED] - 0.01
     assert seconds[SWIFT] < seconds[Strategy.SEED] / 4
+
+
+def test_it_is_what_a_search_takes_by_itself(tmp_path: Path) -> None:
+    unasked, asked = FakeBackend(strategy=None), FakeBackend(strategy=None)
+    tune(unasked, tmp_path / "unasked", TuneOptions(Budget(6)))
+    tune(asked, tmp_path / "asked", TuneOptions(Budget(6), strategy=SWIFT))
+    assert unasked.runs == asked.runs
+    # The seed trains its second already.
+    assert not any("tqt_optimization" in canonical(each) for each in unasked.runs[:3])
+
+
+def test_a_folder_goes_on_with_the_strategy_that_it_states() -> None:
+    rows = [run(0, 0.5, make(calib_algorithm="kl"), strategy="seed")]
+    assert state_of(history(*rows), unstated_strategy=SWIFT).options.strategy is Strategy.SEED
+    assert state_of(history(), unstated_strategy=SWIFT).options.strategy is SWIFT
+    # Of what is run one by one.
+    assert state_of(history()).options.strategy is Strategy.SEED

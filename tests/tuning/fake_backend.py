@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from espdl_quantize.core import Direction, EspdlQuantizeError, IterationError
+from espdl_quantize.core import Direction, EspdlQuantizeError, IterationError, Strategy
 from espdl_quantize.record import (
     Evidence,
     Failure,
@@ -92,6 +92,8 @@ class FakeBackend:
     found: Any = found_of
     pool: tuple[Setting, ...] | None = None
     stage: str = "quantize"
+    strategy: Strategy | None = Strategy.SEED
+    """Whose rules its scores are made for; None for the default of a search."""
     contract_key: str | None = None
     fault: Callable[[Setting], BaseException | None] = lambda setting: None
 
@@ -106,6 +108,7 @@ class FakeBackend:
             pool=self.pool,
             contract_key=self.contract_key,
             num_of_bits=8,
+            strategy=self.strategy,
         )
 
     def clock(self) -> float:

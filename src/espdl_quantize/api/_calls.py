@@ -147,7 +147,7 @@ def tune(
         iterations: how many this call may run.
         time: how long this call may take: seconds, or such as "20m" or "1h30m".
         strategy: whose rules decide the next step, "seed" or "swift"; None for that of the output
-            folder, which is "seed" for a new one.
+            folder, which is "swift" for a new one.
         policy: who explores once the levers are used up: "evidence" or "optuna".
         seed: of every random generator.
         ignore_plateau: go on where the metric has stopped moving.

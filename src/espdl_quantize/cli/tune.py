@@ -54,9 +54,9 @@ def tune(
     strategy: Annotated[
         Strategy | None,
         typer.Option(
-            help="Whose rules decide the next step: seed pairs each calibration with training; "
-            "swift tries what is cheap first and trains what came out of it. Without it, the "
-            "strategy of the output folder; seed in a new one."
+            help="Whose rules decide the next step: swift tries what is cheap first and trains "
+            "what came out of it; seed pairs each calibration with training. Without it, the "
+            "strategy of the output folder; swift in a new one."
         ),
     ] = None,
     policy: Annotated[

@@ -93,8 +93,8 @@ class TuneOptions(_Advanced):
 
     strategy: Literal["seed", "swift"] | None = Field(
         default=None,
-        description="Whose rules decide the next step: seed pairs each calibration with training; "
-        "swift tries what is cheap first. Without it, that of the folder; seed in a new one.",
+        description="Whose rules decide the next step: swift tries what is cheap first; seed pairs "
+        "each calibration with training. Without it, that of the folder; swift in a new one.",
     )
     policy: Literal["evidence", "optuna", "random"] = Field(
         default="evidence", description="Who explores once the levers are used up."

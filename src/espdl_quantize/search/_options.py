@@ -11,7 +11,7 @@ from espdl_quantize.search._thresholds import DEFAULT_THRESHOLDS, Thresholds
 from espdl_quantize.setting import DEFAULT_BITS, Setting
 
 DEFAULT_STRATEGY = Strategy.SEED
-"""Taken where neither the caller nor an iteration says whose rules to go by."""
+"""Of a search that a person or an agent runs step by step: the playbook's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,7 @@ class SearchOptions:
         num_of_bits: the contract's default width, by which the baseline differs. It stays None
             where neither the caller nor an iteration says.
         strategy: whose rules decide the next step; None for that of the iterations.
+        unstated_strategy: taken where neither the caller nor an iteration says.
         seed: of whatever a policy draws.
         seconds_left: what is left of a budget of time.
         pool: the only settings that can be run; None for no limit.
@@ -44,6 +45,7 @@ class SearchOptions:
     budgets: Budgets | None = None
     num_of_bits: int | None = None
     strategy: Strategy | None = None
+    unstated_strategy: Strategy = DEFAULT_STRATEGY
     seed: int = 0
     seconds_left: float | None = None
     pool: tuple[Setting, ...] | None = None

@@ -12,7 +12,7 @@ from espdl_quantize.search._advice import find_matching
 from espdl_quantize.search._crashes import Crashes
 from espdl_quantize.search._decisions import Decision, Proposal, SkippedLever, Stop
 from espdl_quantize.search._lint import lint_setting
-from espdl_quantize.search._options import DEFAULT_STRATEGY, SearchOptions
+from espdl_quantize.search._options import SearchOptions
 from espdl_quantize.search._ranking import RankBy, ranked, ranked_value
 from espdl_quantize.search._seconds import TimeModel
 from espdl_quantize.search._sweep import SweepPoint, missing_sweep, sweep_complete_after
@@ -57,7 +57,7 @@ class SearchState:
             options,
             target=history.target if options.target is None else options.target,
             priority=Priority(options.priority or history.priority),
-            strategy=options.strategy or _stated_strategy(history) or DEFAULT_STRATEGY,
+            strategy=options.strategy or _stated_strategy(history) or options.unstated_strategy,
             num_of_bits=options.num_of_bits or history.num_of_bits,
             rank_by=RankBy.METRIC if order is history else options.rank_by,
         )

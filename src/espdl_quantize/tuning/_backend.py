@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from espdl_quantize.core import Direction, EspdlQuantizeError, Priority, Progress
+from espdl_quantize.core import Direction, EspdlQuantizeError, Priority, Progress, Strategy
 from espdl_quantize.record import Budgets, IterationRecord
 from espdl_quantize.setting import Setting
 
@@ -24,6 +24,7 @@ class BackendFacts:
         device: that the iterations are computed on, such as "cpu" or "cuda:0".
         target_given: that is another chip than the contract's, because the caller said so.
         esp_dl_version: the version of ESP-DL that is named.
+        strategy: that recorded iterations were chosen by; None where any setting can be run.
         contract_path: where the user's module lies.
         target: the value to reach.
         priority: the order of the levers.
@@ -50,6 +51,7 @@ class BackendFacts:
     device: str | None = None
     target_given: bool = False
     esp_dl_version: str | None = None
+    strategy: Strategy | None = None
 
 
 class Backend(Protocol):

@@ -21,6 +21,7 @@ from espdl_quantize.core import (
     IterationError,
     NoProgress,
     Progress,
+    Strategy,
 )
 from espdl_quantize.record import History, Iteration, iteration_folder, locked, read_history
 from espdl_quantize.report import CompareResult, RunStop, compare, write_best, write_front
@@ -154,6 +155,7 @@ class Search:
             thresholds=thresholds,
             rank_by=self._options.rank_by,
             strategy=self._options.strategy,
+            unstated_strategy=self._facts.strategy or Strategy.SWIFT,
             num_of_bits=self._facts.num_of_bits,
             budgets=self._facts.budgets,
             seed=self._options.seed,

@@ -26,7 +26,7 @@ class TuneOptions:
         confirm_draws: so many draws of the calibration data for best and its nearest rival once the
             search is over; 0 for none.
         strategy: whose rules decide the next step; None for that of the folder's iterations, and
-            "seed" where they name none.
+            "swift" where they name none.
         rank_by: what the rules rank by; best/ and the target are judged by the metric.
         final: score best and the baseline on the data of the final score once the search is over.
     """

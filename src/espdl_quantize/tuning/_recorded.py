@@ -94,6 +94,7 @@ class RecordedBackend:
             priority=record.deploy_runtime_priority,
             num_of_bits=record.num_of_bits,
             budgets=record.budgets,
+            strategy=record.strategy or Strategy.SEED,
             pool=settings if self._unknown == "unavailable" else None,
         )
 

@@ -60,6 +60,8 @@ class PolicyParameters:
             made.
         tie: under a budget of time, candidates within this share of the best are equal, and the
             quickest is taken.
+        patience: what is expected to take longer than so many times all iterations so far comes
+            last: an hour of blockwise reconstruction after minutes of search is nobody's wish.
         int16_max_ops: never more int16 ops than this.
         split_max_layers: never more split layers than this.
         candidates_per_list: so many ops of each list of artifacts are looked at.
@@ -82,6 +84,7 @@ class PolicyParameters:
     time_cost_speed: float = 0.03
     pairs_of: int = 5
     tie: float = 0.1
+    patience: float = 1.0
     int16_max_ops: int = 6
     split_max_layers: int = 3
     candidates_per_list: int = 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -53,8 +54,8 @@ class EvidencePolicy(Policy):
 
     Candidates that cover something that coverage still owes come first. Within each group the
     expected improvement less the cost on the chip decides; :class:`PolicyParameters` has the
-    formula. Under a budget of time, candidates that do not fit go last and the quickest of equals
-    is taken.
+    formula. What takes longer than all iterations so far goes last. Under a budget of time,
+    candidates that do not fit go last and the quickest of equals is taken.
     """
 
     name = "evidence"
@@ -142,7 +143,9 @@ class EvidencePolicy(Policy):
         return price * (_slow_ops(setting) - _slow_ops(state.base))
 
     def _in_order(self, state: SearchState, weighed: Sequence[_Weighed]) -> list[_Weighed]:
-        ordered = sorted(weighed, key=lambda item: item.order)
+        spent = sum(item.elapsed_seconds or 0.0 for item in state.history.iterations)
+        limit = self._parameters.patience * spent if spent else math.inf
+        ordered = sorted(weighed, key=lambda item: (item.seconds > limit, *item.order))
         left = state.options.seconds_left
         if left is None or not ordered:
             return ordered
