@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from espdl_quantize.core import Priority, Strategy
@@ -40,6 +40,9 @@ class SearchState:
     evidence: Mapping[int, Evidence]
     options: SearchOptions
     pending: frozenset[int] = frozenset()
+    _prefixes: dict[int, SearchState] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @classmethod
     def of(
@@ -64,8 +67,17 @@ class SearchState:
         return cls(history, evidence or {}, resolved)
 
     def upto(self, count: int) -> SearchState:
-        """Return the state as it was after the first ``count`` iterations."""
-        return replace(self, history=self.history.upto(count))
+        """Return the state as it was after the first ``count`` iterations.
+
+        Asked again, also by way of another earlier state, it answers with the same object: what
+        was decided on it is decided once.
+        """
+        prefix = self._prefixes.get(count)
+        if prefix is None:
+            prefix = replace(self, history=self.history.upto(count))
+            object.__setattr__(prefix, "_prefixes", self._prefixes)
+            self._prefixes[count] = prefix
+        return prefix
 
     @cached_property
     def by_metric(self) -> SearchState:
