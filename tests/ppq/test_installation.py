@@ -1,12 +1,20 @@
 import ast
 import importlib
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import espdl_quantize
 from espdl_quantize.core import InstallationError
-from espdl_quantize.ppq import PATCHES, check_installation, esp_ppq_version, prepare_device
+from espdl_quantize.ppq import (
+    PATCHES,
+    _installation,
+    check_installation,
+    esp_ppq_version,
+    prepare_device,
+)
 from espdl_quantize.ppq._installation import (
     ANY_VERSION,
     REQUIRED,
@@ -18,6 +26,28 @@ from tests.ppq.esp_ppq_names import PACKAGE, TABLE, exists, names_in, names_of_p
 
 def test_the_installed_version_has_everything() -> None:
     check_installation()
+
+
+def test_sympy_is_not_imported_with_onnxsim_and_can_be_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[object] = []
+
+    def note(name: str) -> None:
+        seen.append((name, sys.modules.get("sympy", "free")))
+        raise ImportError
+
+    monkeypatch.setattr(importlib, "import_module", note)
+    monkeypatch.delitem(sys.modules, "sympy", raising=False)
+    _installation._import_onnxsim()
+    assert seen == [("onnxsim", None)]
+    assert "sympy" not in sys.modules
+    # What is there already stays.
+    sympy = ModuleType("sympy")
+    monkeypatch.setitem(sys.modules, "sympy", sympy)
+    _installation._import_onnxsim()
+    assert len(seen) == 1
+    assert sys.modules["sympy"] is sympy
 
 
 def test_what_a_version_lacks_is_named_with_the_versions_that_work() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import sys
 from importlib import metadata
 
 from espdl_quantize.core import InstallationError
@@ -61,6 +62,7 @@ def check_installation(required: tuple[tuple[str, str], ...] = REQUIRED) -> None
     """
     version = esp_ppq_version()
     check_version(version)
+    _import_onnxsim()
     missing = [f"{module}.{path}" for module, path in required if not _has(module, path)]
     if missing:
         raise InstallationError(
@@ -68,6 +70,24 @@ def check_installation(required: tuple[tuple[str, str], ...] = REQUIRED) -> None
             f"install a version that works: pip install 'esp-ppq{SUPPORTED_VERSIONS}'",
         )
     follow_standard_output()
+
+
+def _import_onnxsim() -> None:
+    """Import onnxsim, as esp-ppq is about to, without sympy.
+
+    onnxsim does without it, and prints sizes of symbolic shapes with it; its import takes more than
+    a tenth of what a process needs to start.
+    """
+    if "sympy" in sys.modules:
+        return
+    sys.modules["sympy"] = None  # type: ignore[assignment]
+    try:
+        importlib.import_module("onnxsim")
+    except ImportError:
+        # What imports it for its use says so.
+        pass
+    finally:
+        del sys.modules["sympy"]
 
 
 def check_version(version: str) -> None:
