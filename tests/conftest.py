@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.matrix import run_whole
 from tests.there import there
 
 # How long an example takes depends on what else the machine does: it says nothing of the code.
@@ -23,6 +24,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--matrix", action="store_true", help="run every combination of a matrix")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    run_whole(bool(config.getoption("--matrix")))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

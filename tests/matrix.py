@@ -7,6 +7,24 @@ from itertools import combinations
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+_run = {"whole": False}
+
+
+def run_whole(whole: bool) -> None:
+    """Say, before the tests are imported, whether this run is with ``--matrix``."""
+    _run["whole"] = whole
+
+
+def examples(few: int, *, whole: int) -> settings:
+    """Return hypothesis's settings of a property that takes long.
+
+    Args:
+        few: examples of a quick run.
+        whole: examples with ``--matrix``.
+    """
+    return settings(deadline=None, max_examples=whole if _run["whole"] else few)
 
 
 def thinned(cases: Iterable[Sequence[Hashable]], *, strength: int = 1) -> list[Any]:

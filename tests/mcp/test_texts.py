@@ -6,6 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from espdl_quantize.mcp.texts import as_text, clean, dumped, fitted, quoted, without_nothing
+from tests.matrix import examples
 
 TEXT = st.text(max_size=3000)
 JSON = st.recursive(
@@ -41,6 +42,7 @@ def test_no_foreign_line_passes_for_the_servers(lines: list[str]) -> None:
 @given(st.dictionaries(st.text(max_size=20), JSON, max_size=10))
 @example({"untrusted": [None, "x" * 5000]})
 @example({"untrusted": 1})
+@examples(25, whole=100)
 def test_content_fits_whatever_it_is(content: dict[str, Any]) -> None:
     cut, is_cut = fitted(content, 3000)
     assert is_cut == (len(dumped(content)) > 3000)

@@ -15,6 +15,7 @@ from espdl_quantize.chip import check_model
 from espdl_quantize.ppq import ReferenceEngine, run_graph
 from espdl_quantize.ppq.left_shifts import lower_exponents
 from tests.chip.made import Export, make_export
+from tests.matrix import examples
 from tests.networks import KINDS
 
 
@@ -126,6 +127,7 @@ def coarsened(op: Any, factors: Tensor, shrink: Tensor) -> None:
     op.inputs[1].value = op.inputs[1].value * (factors * 2.0**-shrink).reshape(shape)
 
 
+@examples(20, whole=100)
 @given(
     st.sampled_from(["/first/Conv", "/head/Gemm"]),
     st.lists(st.integers(0, 6), min_size=8, max_size=8),

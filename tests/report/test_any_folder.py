@@ -7,10 +7,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from espdl_quantize.report import compare
+from tests.matrix import examples
 from tests.search.made_runs import SWEEP, evidence, hot, swept, weight, write_history
 
 VALUES = st.recursive(
@@ -48,7 +49,7 @@ FILES = (
         max_size=6,
     )
 )
-@settings(max_examples=60, deadline=None)
+@examples(20, whole=60)
 def test_any_values(edits: list[tuple[int, str, int, Any, bool]]) -> None:
     with tempfile.TemporaryDirectory() as name:
         outputs = Path(name)

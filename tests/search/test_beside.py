@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from espdl_quantize.record import Budgets, Signals
@@ -25,6 +25,7 @@ from espdl_quantize.search import (
 from espdl_quantize.search.beside import expecting, waiting_for
 from espdl_quantize.search.policies import make_policy
 from espdl_quantize.setting import Setting, diff, setting_key
+from tests.matrix import examples
 from tests.search.made_runs import (
     SWEEP,
     evidence,
@@ -159,7 +160,7 @@ def test_a_rule_of_seed_that_was_relaxed_is_named() -> None:
 
 
 @given(SCORES, FOUND, st.sampled_from(["seed", "swift"]), st.integers(1, 7), st.booleans())
-@settings(max_examples=60, deadline=None)
+@examples(20, whole=60)
 def test_any_history_offers_a_race_of_new_settings(
     scores: Any, found: Any, strategy: str, count: int, budget: bool
 ) -> None:

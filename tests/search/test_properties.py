@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from espdl_quantize.record import LayerError
 from espdl_quantize.search import LEVERS, Decision, Open, Proposal, lint_setting
 from espdl_quantize.search.levers import is_tried
 from espdl_quantize.setting import baseline, parse_setting, setting_key
+from tests.matrix import examples
 from tests.search.made_runs import (
     SWEEP,
     decide_on,
@@ -50,7 +51,7 @@ FOUND = st.builds(
 
 
 @given(SCORES, FOUND, st.sampled_from(["max", "min"]))
-@settings(max_examples=150, deadline=None)
+@examples(50, whole=150)
 def test_the_search_ends_and_repeats_nothing(scores: Any, found: Any, direction: Any) -> None:
     past, decision = drive(lambda _, number: scores[number % len(scores)], found, 12, direction)
     assert decision.phase in ("phase-4-final-report", "phase-5-agent-driven")
@@ -61,7 +62,7 @@ def test_the_search_ends_and_repeats_nothing(scores: Any, found: Any, direction:
 
 
 @given(SCORES, FOUND)
-@settings(max_examples=75, deadline=None)
+@examples(25, whole=75)
 def test_what_the_search_proposes_is_valid_and_keeps_the_discipline(
     scores: Any, found: Any
 ) -> None:
@@ -81,7 +82,7 @@ def signals_of(decision: Decision) -> dict[str, Any] | None:
 
 
 @given(SCORES, FOUND)
-@settings(max_examples=75, deadline=None)
+@examples(25, whole=75)
 def test_min_mirrors_max(scores: Any, found: Any) -> None:
     up, at_the_end = drive(lambda _, number: scores[number], found, 12, "max")
     mirrored = [None if score is None else -score for score in scores]
@@ -123,7 +124,7 @@ LEVER_SETS = st.lists(st.sampled_from(["3a-1", "3a-3", "3b", "3d", "3e", "3g"]),
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), LEVER_SETS), max_size=10), st.booleans())
-@settings(max_examples=100, deadline=None)
+@examples(40, whole=100)
 def test_any_history_is_decided(steps: Any, broken: Any) -> None:
     """Hand-written iterations in any order: a decision comes, and proposes nothing tried."""
     found = evidence()

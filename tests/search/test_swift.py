@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 
 from espdl_quantize.core import FailedPass, Strategy
 from espdl_quantize.record import Failure, History, IterationRecord, Signals
@@ -24,6 +24,7 @@ from espdl_quantize.search import (
 )
 from espdl_quantize.setting import Setting, canonical, diff, parse_setting, setting_key
 from espdl_quantize.tuning import Budget, TuneOptions, tune
+from tests.matrix import examples
 from tests.search.made_runs import EQUALIZED, history, known, make, run, state_of
 from tests.search.test_properties import FOUND, SCORES
 from tests.tuning.fake_backend import FakeBackend
@@ -167,7 +168,7 @@ def test_the_strategy_of_the_folder_is_kept() -> None:
 
 
 @given(SCORES, FOUND)
-@settings(max_examples=60, deadline=None)
+@examples(20, whole=60)
 def test_it_ends_repeats_nothing_and_changes_one_thing_at_a_time(scores: Any, found: Any) -> None:
     past, number = history(), 0
     decision = swift(past, found)

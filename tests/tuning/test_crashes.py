@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from espdl_quantize.core import SHELL, EspdlQuantizeError, FailedPass, IterationError, PassError
@@ -27,6 +27,7 @@ from espdl_quantize.tuning import (
     TuneResult,
     tune,
 )
+from tests.matrix import examples
 from tests.search.made_runs import known, trained
 from tests.tuning.fake_backend import FakeBackend
 
@@ -110,11 +111,15 @@ def test_a_crash_whose_place_is_not_known_is_seen_twice_and_not_again(tmp_path: 
     assert [row.id for row in history.failed] == [1, 2]
 
 
+LEVERS = 31
+"""Iterations that it takes to come past the second try of a lever, which is the 28th."""
+
+
 def test_a_lever_whose_pass_crashed_twice_alike_is_skipped_with_the_reason(tmp_path: Path) -> None:
     def fault(setting: Setting) -> PassError | None:
         return crash("equalization") if uses(setting, "equalization") else None
 
-    history = search(tmp_path, fault, budget=Budget(40), ignore_plateau=True).history
+    history = search(tmp_path, fault, budget=Budget(LEVERS), ignore_plateau=True).history
     assert len([row for row in history.iterations if uses(row.setting, "equalization")]) == 2
     again = trained("mse", equalization={"enabled": True, "opt_level": 1})
     broken = lint_setting(again, SearchState.of(history))
@@ -297,7 +302,7 @@ def run_to_the_end(
     st.sampled_from([name for name in POLICIES if name != "optuna"]),
     st.frozensets(st.integers(0, 20), max_size=3),
 )
-@settings(max_examples=6, deadline=None)
+@examples(3, whole=15)
 def test_no_sequence_of_failures_trains_a_third_time_for_one_cause(
     outcomes: list[Any], salt: str, always: bool, policy: str, interrupts: frozenset[int]
 ) -> None:

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from espdl_quantize.core import IterationError
@@ -14,6 +14,7 @@ from espdl_quantize.record import read_history
 from espdl_quantize.search.policies import POLICIES
 from espdl_quantize.setting import setting_key
 from espdl_quantize.tuning import Budget, TuneOptions, tune
+from tests.matrix import examples
 from tests.search.made_runs import known
 from tests.tuning.fake_backend import FakeBackend, hashed
 
@@ -50,13 +51,13 @@ def run(backend: FakeBackend, options: TuneOptions) -> None:
 
 
 @given(VALUES, st.text(max_size=3), st.sampled_from(["max", "min"]))
-@settings(max_examples=15, deadline=None)
+@examples(6, whole=40)
 def test_without_a_budget_the_search_ends(values: Any, salt: Any, direction: Any) -> None:
     run(FakeBackend(score=hashed(values, salt), direction=direction), TuneOptions())
 
 
 @given(VALUES, st.text(max_size=3), st.sampled_from(list(POLICIES)), st.integers(1, 18))
-@settings(max_examples=15, deadline=None)
+@examples(6, whole=40)
 def test_every_policy_keeps_to_the_budget(
     values: Any, salt: Any, policy: Any, iterations: Any
 ) -> None:
@@ -65,7 +66,7 @@ def test_every_policy_keeps_to_the_budget(
 
 
 @given(VALUES, st.text(max_size=3), st.floats(1, 3000))
-@settings(max_examples=10, deadline=None)
+@examples(5, whole=40)
 def test_time_is_not_overrun_by_what_was_foreseen(values: Any, salt: Any, seconds: Any) -> None:
     backend = FakeBackend(score=hashed(values, salt))
     run(backend, TuneOptions(Budget(seconds=seconds)))

@@ -16,7 +16,7 @@ from esp_ppq.quantization.observer.range import (
     TorchPercentileObserver,
 )
 from esp_ppq.quantization.qfunction import PPQuantFunction
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -26,6 +26,7 @@ from espdl_quantize.ppq.fast._fake_quant import NO_BOUNDS, Bounds, grid_of
 from espdl_quantize.ppq.fast.observers import order_statistics
 from espdl_quantize.ppq.fast.training._scales import Scales
 from espdl_quantize.ppq.patches import When, installed
+from tests.matrix import examples
 from tests.ppq.fast.drawn import BOUNDS, Layer, configured, laid_out, layers, quantizations, tensors
 from tests.ppq.fast.made import ROUNDINGS
 
@@ -47,7 +48,7 @@ def gradients(output: Tensor, dy: Tensor, *of: Tensor) -> list[Tensor]:
     return list(torch.autograd.grad(output, of, dy))
 
 
-@settings(deadline=None, max_examples=300)
+@examples(100, whole=300)
 @given(quantizations(), st.sampled_from(BOUNDS), st.data())
 def test_fake_quantization_is_esp_ppqs(
     drawn: tuple[Tensor, TensorQuantizationConfig], bounds: Bounds, data: Any
@@ -66,7 +67,7 @@ def test_fake_quantization_is_esp_ppqs(
     assert torch.equal(slope, wanted_slope)
 
 
-@settings(deadline=None, max_examples=300)
+@examples(100, whole=300)
 @given(quantizations(special=False), st.sampled_from(BOUNDS), st.booleans(), st.data())
 def test_training_of_a_scale_is_esp_ppqs(
     drawn: tuple[Tensor, TensorQuantizationConfig], bounds: Bounds, is_trained: bool, data: Any
@@ -100,7 +101,7 @@ def test_training_of_a_scale_is_esp_ppqs(
     torch.testing.assert_close(slope, wanted_slope, rtol=1e-4, atol=near)
 
 
-@settings(deadline=None, max_examples=60)
+@examples(25, whole=60)
 @given(tensors(special=False), st.floats(-400, 400, width=32) | st.just(float("nan")))
 def test_a_scale_that_runs_away_goes_where_esp_ppq_lets_it_go(
     tensor: Tensor, exponent: float
@@ -130,13 +131,13 @@ def test_scales_that_are_not_one_for_each_channel_go_to_esp_ppq() -> None:
         fake_quantize(tensor, config)
 
 
-@settings(deadline=None, max_examples=100)
+@examples(35, whole=100)
 @given(layers(("Conv2",), exact=False))
 def test_no_layout_changes_a_bit(layer: Layer) -> None:
     runs_alike(layer)
 
 
-@settings(deadline=None, max_examples=150)
+@examples(50, whole=150)
 @given(
     layers(
         ("Conv1", "Conv2", "Conv3", "ConvTranspose1", "ConvTranspose2", "ConvTranspose3", "Gemm"),
@@ -156,7 +157,7 @@ def runs_alike(layer: Layer) -> None:
     same(found, wanted)
 
 
-@settings(deadline=None, max_examples=150)
+@examples(50, whole=150)
 @given(tensors(), st.floats(0, 1), st.floats(0, 1))
 def test_order_statistics_are_those_of_kthvalue(tensor: Tensor, low: float, high: float) -> None:
     last = tensor.numel() - 1
@@ -173,7 +174,7 @@ OBSERVERS = {
 }
 
 
-@settings(deadline=None, max_examples=40)
+@examples(20, whole=40)
 @given(
     st.lists(tensors(least=1, special=False), min_size=1, max_size=3),
     st.sampled_from(ROUNDINGS),

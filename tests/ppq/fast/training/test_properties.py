@@ -9,7 +9,7 @@ from esp_ppq.core import QuantizationStates
 from esp_ppq.executor import TorchExecutor
 from esp_ppq.quantization.algorithm.training import TQTDelegator, TrainableBlock
 from esp_ppq.quantization.optim.training import TrainedQuantizationThresholdPass
-from hypothesis import event, given, settings
+from hypothesis import event, given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
@@ -24,6 +24,7 @@ from espdl_quantize.ppq.fast.training.convolution import (
     depthwise_gradient,
 )
 from espdl_quantize.ppq.fast.training.parameters import Parameters
+from tests.matrix import examples
 from tests.ppq.fast.drawn import SMALL, Layer, generator, laid_out, layers
 
 TYPES = ("Conv1", "Conv2", "Conv3", "ConvTranspose1", "ConvTranspose2", "ConvTranspose3", "Gemm")
@@ -84,7 +85,7 @@ def blocks_agree(layer: Layer, data: Any) -> int:
     return len(runner._units)
 
 
-@settings(deadline=None, max_examples=150)
+@examples(50, whole=150)
 @given(layers(("Conv2",), exact=True), st.data())
 def test_a_fused_convolution_is_esp_ppqs(layer: Layer, data: Any) -> None:
     fused = blocks_agree(layer, data)
@@ -96,7 +97,7 @@ def test_a_fused_convolution_is_esp_ppqs(layer: Layer, data: Any) -> None:
     event("fused" if fused else "not fused")
 
 
-@settings(deadline=None, max_examples=100)
+@examples(40, whole=100)
 @given(layers(tuple(one for one in TYPES if one != "Conv2"), exact=True), st.data())
 def test_a_layer_that_is_not_fused_trains_alike(layer: Layer, data: Any) -> None:
     assert blocks_agree(layer, data) == 0
@@ -122,7 +123,7 @@ def convolutions(draw: Any, kernels: Any = KERNELS) -> tuple[Tensor, Tensor, Any
     return laid_out(draw, x), laid_out(draw, weight), bias, geometry
 
 
-@settings(deadline=None, max_examples=250)
+@examples(80, whole=250)
 @given(convolutions(), st.booleans(), st.data())
 def test_convolutions_and_their_gradients_are_torchs(
     drawn: tuple[Tensor, Tensor, Any, Geometry], need_dx: bool, data: Any
@@ -165,7 +166,7 @@ def depthwise(draw: Any) -> tuple[Tensor, Tensor, Tensor, Geometry]:
     return laid_out(draw, x), laid_out(draw, weight), laid_out(draw, dz), geometry
 
 
-@settings(deadline=None, max_examples=250)
+@examples(80, whole=250)
 @given(depthwise())
 def test_the_gradient_of_depthwise_weights_is_torchs(
     drawn: tuple[Tensor, Tensor, Tensor, Geometry],
@@ -180,7 +181,7 @@ def test_the_gradient_of_depthwise_weights_is_torchs(
     torch.testing.assert_close(found, fixed.grad.float(), rtol=1e-4, atol=near)  # type: ignore[union-attr]
 
 
-@settings(deadline=None, max_examples=60)
+@examples(25, whole=60)
 @given(
     st.lists(
         st.tuples(
