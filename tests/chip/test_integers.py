@@ -22,6 +22,7 @@ from espdl_quantize.ppq import FastEngine, QuantizationEngine, ReferenceEngine
 from espdl_quantize.ppq.fast import OpRunner
 from espdl_quantize.targets import Rounding
 from tests.chip.made import Bytes, Export, make_export
+from tests.matrix import thinned
 from tests.networks import KINDS
 
 
@@ -83,8 +84,9 @@ FLOAT_ON_CHIP = {
 }
 
 
-@pytest.mark.parametrize("chip", ["esp32s3", "esp32p4", "c"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "chip"), thinned(itertools.product(KINDS, ["esp32s3", "esp32p4", "c"]))
+)
 def test_every_int8_output_is_what_the_simulation_says(
     kind: str, chip: str, tmp_path: Path
 ) -> None:

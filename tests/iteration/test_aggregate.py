@@ -19,11 +19,11 @@ EVALUATE = """import torch
     from esp_ppq.executor import TorchExecutor
     from tests.networks import held_out_images
     import random
-    images = held_out_images(64)
-    order = list(range(64)); random.Random(len(calls)).shuffle(order); calls.append(1)
+    images = held_out_images(32)
+    order = list(range(32)); random.Random(len(calls)).shuffle(order); calls.append(1)
     outputs = torch.cat([TorchExecutor(graph=quant_graph, device='cpu').forward(images[i:i + 1])[0]
                          for i in order])
-    records = [{'said': int(o.argmax()), 'is': int(images[i].sum() > images.sum() / 64)}
+    records = [{'said': int(o.argmax()), 'is': int(images[i].sum() > images.sum() / 32)}
                for i, o in zip(order, outputs)]
     return {'top1': aggregate(records), 'per_sample': records}"""
 AGGREGATE = """
@@ -41,7 +41,7 @@ def test_records_give_an_interval_and_paired_verdicts(tmp_path: Path) -> None:
     with Prepared(load_contract(path, ["esp32s3"])) as prepared:
         record = run(prepared, tmp_path / "outputs/iter_0", baseline())
         run(prepared, tmp_path / "outputs/iter_1", make(calib_algorithm="minmax"))
-    assert (record.sample_count, record.sample_count_from) == (64, "records")
+    assert (record.sample_count, record.sample_count_from) == (32, "records")
     samples = read_samples(tmp_path / "outputs/iter_0" / SAMPLES)
     assert samples.replicates.shape == (DRAWS,)
     assert (np.diff(samples.result_digests[:, 0].astype(int)) >= 0).all()  # whatever came first
@@ -50,7 +50,7 @@ def test_records_give_an_interval_and_paired_verdicts(tmp_path: Path) -> None:
     interval = there(history.noise.interval(first))
     assert interval.low < there(first.value) < interval.high
     versus = there(history.versus(second, first))
-    assert (versus.paired, versus.samples) == (True, 64)
+    assert (versus.paired, versus.samples) == (True, 32)
     assert versus.test in ("paired bootstrap of the metric", "equal results")
     # Paired, the difference is known far better than either score.
     assert there(versus.high) - there(versus.low) < interval.high - interval.low

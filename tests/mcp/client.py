@@ -9,9 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import pytest
 from mcp import Client, StdioServerParameters
 
 import espdl_quantize
+from espdl_quantize.mcp._roots import Roots
+from espdl_quantize.mcp._serve import STATE
+from espdl_quantize.mcp.jobs import JobStore
+from espdl_quantize.mcp.server import make_server
+
+PATH = os.pathsep.join(
+    [str(Path(espdl_quantize.__file__).parents[1]), str(Path(__file__).parents[2])]
+)
+"""Of what the server's jobs import."""
 
 RECORDED = Path(__file__).parents[2] / "benchmarks/recorded/fashion_mnist_esp32s3.zip"
 # Should the server ever signal its own group, or with the number 1 every process there is, then it
@@ -29,17 +39,29 @@ START = GUARD + (
 
 @asynccontextmanager
 async def connect(*roots: Path, options: tuple[str, ...] = ()) -> AsyncIterator[Client]:
+    """Talk to the command, in a process of its own."""
     arguments = ["-c", START, "mcp", *options]
     for root in roots:
         arguments += ["--root", str(root)]
-    source = str(Path(espdl_quantize.__file__).parents[1])
-    tests = str(Path(__file__).parents[2])
-    path = os.pathsep.join([source, tests])
     server = StdioServerParameters(
-        command=sys.executable, args=arguments, env={**os.environ, "PYTHONPATH": path}
+        command=sys.executable, args=arguments, env={**os.environ, "PYTHONPATH": PATH}
     )
     async with Client(server) as client:
         yield client
+
+
+@asynccontextmanager
+async def connect_within(*roots: Path) -> AsyncIterator[Client]:
+    """Talk to the same server within this process, where no test is about the process.
+
+    Its jobs are processes all the same. To start it takes seconds less.
+    """
+    allowed = Roots(roots)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", PATH)
+        store = JobStore(allowed.resolve(STATE, "the state folder"), allowed.first)
+        async with Client(make_server(allowed, store)) as client:
+            yield client
 
 
 async def call(client: Client, tool: str, /, **arguments: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.conftest import finished  # noqa: F401, a fixture
-from tests.mcp.client import call, connect, refused
+from tests.mcp.client import call, connect_within, refused
 from tests.search.made_runs import SWEEP, swept, write_history
 
 pytestmark = pytest.mark.anyio
@@ -18,7 +18,7 @@ async def test_a_log_is_stored_and_shown(root: Path) -> None:
     lines = ("I (1) dl::Model: Test Pass!", "I (2) dl::Model: | /a | Conv | 9us |", "run:12 ms")
     (root / "board.log").write_text("\n".join(lines))
     (root.parent / "outside.log").write_text("run:1 ms")
-    async with connect(root) as client:
+    async with connect_within(root) as client:
         told = await call(client, "device_log", log="board.log", iteration=1)
         step = await call(client, "next_step")
         outside = await refused(client, "device_log", log="../outside.log")
@@ -40,7 +40,7 @@ async def test_a_project_is_refused_with_its_reason(root: Path) -> None:
     (root / "taken").mkdir()
     (root / "taken/mine.txt").write_text("mine")
     (root / "user_quant.py").write_text("QUANT_CONFIG = {}")
-    async with connect(root) as client:
+    async with connect_within(root) as client:
         taken = await refused(client, "deploy", project="taken")
         outside = await refused(client, "deploy", project="../board")
         damaged = await refused(client, "deploy", project="board")
@@ -59,25 +59,20 @@ async def test_a_project_is_refused_with_its_reason(root: Path) -> None:
     assert not (root / "board").exists()
 
 
-async def test_a_project_is_written(root: Path, finished: Path) -> None:  # noqa: F811
+async def test_a_project_and_the_costs_of_every_iteration(root: Path, finished: Path) -> None:  # noqa: F811
     shutil.copytree(finished, root / "outputs")
-    async with connect(root) as client:
+    async with connect_within(root) as client:
         told = await call(client, "deploy", project="board", psram=2)
-    assert told["chip"] == "esp32s3"
-    assert told["has_test_values"] is True
-    assert (root / "board/main/model.espdl").is_file()
-    assert "CONFIG_SPIRAM_MODE_QUAD=y" in (root / "board/sdkconfig.defaults").read_text()
-
-
-async def test_costs_of_a_model_and_of_every_iteration(root: Path, finished: Path) -> None:  # noqa: F811
-    shutil.copytree(finished, root / "outputs")
-    async with connect(root) as client:
         whole = await call(client, "cost")
         single = await call(client, "cost", iteration=0, internal=64)
         missing = await refused(client, "cost", iteration=9)
         outside = await refused(client, "cost", output_dir="..")
         (root / "outputs/iter_9").symlink_to(finished / "iter_0")
         linked = await refused(client, "cost")
+    assert told["chip"] == "esp32s3"
+    assert told["has_test_values"] is True
+    assert (root / "board/main/model.espdl").is_file()
+    assert "CONFIG_SPIRAM_MODE_QUAD=y" in (root / "board/sdkconfig.defaults").read_text()
     assert [entry["iteration"] for entry in whole["iterations"]] == [0]
     (entry,) = single["iterations"]
     assert entry["chip"] == "esp32s3"

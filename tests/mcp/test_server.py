@@ -23,7 +23,18 @@ from espdl_quantize.mcp.options import TuneOptions
 from espdl_quantize.report import certainty_lines
 from espdl_quantize.tuning import RecordedBackend, tune
 from tests.contracts import write_contract
-from tests.mcp.client import RECORDED, START, call, connect, job_of, read, record_of, refused, until
+from tests.mcp.client import (
+    RECORDED,
+    START,
+    call,
+    connect,
+    connect_within,
+    job_of,
+    read,
+    record_of,
+    refused,
+    until,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -172,7 +183,7 @@ async def test_a_whole_search(root: Path, tmp_path: Path) -> None:
 
 async def test_one_step_at_a_time(root: Path) -> None:
     """What next_step says is what lint_setting takes, and what a job would be run with."""
-    async with connect(root) as client:
+    async with connect_within(root) as client:
         job = await call(
             client, "tune", options={"recorded": "table.zip"}, iterations=4, wait_seconds=60
         )
@@ -202,7 +213,7 @@ async def test_one_step_at_a_time(root: Path) -> None:
 
 
 async def test_cancel_leaves_what_was_finished_and_the_same_call_goes_on(root: Path) -> None:
-    async with connect(root) as client:
+    async with connect_within(root) as client:
         slow = await call(client, "tune", options={"recorded": "table.zip", "pace": 2})
         job = await until(client, slow["job_id"], is_past_the_baseline)
         other = await refused(client, "tune", options={"recorded": "table.zip"})
@@ -246,7 +257,7 @@ async def test_jobs_outlive_the_server(root: Path) -> None:
 
 
 async def test_a_client_that_gives_up_ends_the_call_and_not_the_job(root: Path) -> None:
-    async with connect(root) as client:
+    async with connect_within(root) as client:
         job = await call(client, "tune", options={"recorded": "table.zip", "pace": 2})
         with anyio.move_on_after(0.5) as scope:
             await call(client, "status", job_id=job["job_id"], wait_seconds=60)
@@ -291,7 +302,7 @@ async def test_paths_outside_of_the_roots_are_refused(root: Path, tmp_path: Path
     (root / "link").symlink_to(tmp_path / "outside")
     second = tmp_path / "second"
     second.mkdir()
-    async with connect(root, second) as client:
+    async with connect_within(root, second) as client:
         for path in ("..", "../outside", str(tmp_path / "outside"), "link", "second/../../x", "/"):
             calls: dict[str, dict[str, Any]] = {
                 "check_contract": {"contract": f"{path}/user_quant.py"},
@@ -316,8 +327,8 @@ async def test_paths_outside_of_the_roots_are_refused(root: Path, tmp_path: Path
     assert "does not exist" in allowed["message"]
 
 
-async def test_errors_say_what_is_wrong_and_how_to_mend_it(root: Path) -> None:
-    async with connect(root) as client:
+async def test_errors_say_how_to_mend_them_and_artifacts_come_in_pages(root: Path) -> None:
+    async with connect_within(root) as client:
         errors = [
             (await refused(client, "next_step"), 7, "outputs does not exist"),
             (await refused(client, "status", job_id="../../x"), 2, "'../../x' is no id"),
@@ -328,7 +339,7 @@ async def test_errors_say_what_is_wrong_and_how_to_mend_it(root: Path) -> None:
             (await refused(client, "status", output_dir=""), 2, "output_dir is ''"),
         ]
         job = await call(
-            client, "tune", options={"recorded": "table.zip"}, iterations=1, wait_seconds=60
+            client, "tune", options={"recorded": "table.zip"}, iterations=2, wait_seconds=60
         )
         assert job["state"] == "finished"
         wrong = {"calib_algorithm": "magic"}
@@ -349,15 +360,6 @@ async def test_errors_say_what_is_wrong_and_how_to_mend_it(root: Path) -> None:
         ]
         options = {"recorded": "table.zip", "policy": "--json"}
         errors += [(await refused(client, "tune", options=options), 2, "options.policy")]
-    for error, code, told in errors:
-        assert told in error["message"]
-        assert error["exit_code"] == code, error
-        assert error["hint"]
-
-
-async def test_artifacts_come_in_pages(root: Path) -> None:
-    async with connect(root) as client:
-        await call(client, "tune", options={"recorded": "table.zip"}, iterations=2, wait_seconds=60)
         listed = await call(client, "artifacts")
         files = await call(client, "artifacts", iteration=1)
         name = "layer_stats_full.json"
@@ -372,9 +374,13 @@ async def test_artifacts_come_in_pages(root: Path) -> None:
         convs = await call(
             client, "artifacts", iteration=1, file=name, op_type="Conv", columns=["Op type"]
         )
-        errors = await call(
+        layers = await call(
             client, "artifacts", iteration=1, file="layerwise_error.json", op="/stem/*"
         )
+    for error, code, told in errors:
+        assert told in error["message"]
+        assert error["exit_code"] == code, error
+        assert error["hint"]
     assert [row["iteration"] for row in listed["rows"]] == [0, 1]
     assert name in {file["name"] for file in files["files"]}
     whole = json.loads((root / "outputs/iter_1" / name).read_text())
@@ -382,7 +388,7 @@ async def test_artifacts_come_in_pages(root: Path) -> None:
     assert pages >= len(whole) / 20
     assert convs["total"] == sum(row["Op type"] == "Conv" for row in whole)
     assert convs["rows"][0] == {"Op type": "Conv"}
-    assert [row["op"] for row in errors["rows"]] == ["/stem/stem.0/Conv"]
+    assert [row["op"] for row in layers["rows"]] == ["/stem/stem.0/Conv"]
 
 
 def test_nothing_but_protocol_on_stdout(root: Path) -> None:

@@ -160,13 +160,10 @@ on_every_network = pytest.mark.parametrize(("kind", "target"), thinned(product(K
 @pytest.mark.parametrize(
     ("kind", "target", "name"),
     thinned(
-        (
-            (kind, target, name)
-            for name in PASSES
-            for kind in (SHORT if name == "blockwise" else KINDS)
-            for target in TARGETS
-        ),
-        strength=2,
+        (kind, target, name)
+        for name in PASSES
+        for kind in (SHORT if name == "blockwise" else KINDS)
+        for target in TARGETS
     ),
 )
 def test_a_pass_finds_the_same(prepared: Any, kind: str, target: str, name: str) -> None:

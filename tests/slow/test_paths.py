@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -40,10 +40,6 @@ COMMANDS: dict[str, tuple[tuple[str, ...], str | None]] = {
     "verify": (("verify", "user_quant.py", "--output-dir", "outputs"), None),
     "verify an iteration": (("verify", "user_quant.py", "--output-dir", "outputs/iter_0"), None),
     "repeat": (("repeat", "user_quant.py", "--draws", "2", "--in-process"), "outputs/repeat"),
-    "engines": (
-        ("engines", "user_quant.py", "--output-dir", "both"),
-        "both/reference/iter_0/model.espdl",
-    ),
     "compare": (("compare", "--write-next", "next.json"), "outputs/comparison.json"),
     "lint": (("lint", "next.json", "--output-dir", "outputs"), None),
     "run a setting": (
@@ -83,8 +79,9 @@ def _write(home: Path) -> Path:
     return away
 
 
+@pytest.mark.usefixtures("short_training")
 def test_relative_paths_are_of_the_callers_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     away = _write(tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -105,8 +102,14 @@ def test_relative_paths_are_of_the_callers_directory(
     assert not Path("none").exists()
     assert Path("t.jsonl").stat().st_size > 0
     flags = ["--user-quant", "user_quant.py", "--baseline", "--output-dir", "by_script/iter_0"]
-    script = [sys.executable, str(SCRIPTS / "run_iteration.py"), *flags, "--json", "--in-process"]
-    done = subprocess.run(script, capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout)["status"] == "ok"
+    script = SCRIPTS / "run_iteration.py"
+    monkeypatch.setattr(sys, "argv", [str(script), *flags, "--json", "--in-process"])
+    monkeypatch.syspath_prepend(SCRIPTS)
+    monkeypatch.setattr(sys, "dont_write_bytecode", sys.dont_write_bytecode)
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as ending:
+        runpy.run_path(str(script), run_name="__main__")
+    assert not ending.value.code
+    assert json.loads(capfd.readouterr().out)["status"] == "ok"
     assert Path("by_script/iter_0/model.espdl").is_file()
     assert not [*away.iterdir()]

@@ -21,12 +21,12 @@ from espdl_quantize.ppq import (
 )
 from espdl_quantize.record import read_history
 from espdl_quantize.setting import parse_setting, resolve
-from tests.slow.test_fast_engine import parameters, scales
+from tests.slow.test_fast_engine import parameters, scales, tune_shortly
 from tests.slow.test_networks import contract_for
 
 pytestmark = pytest.mark.slow
 
-TQT = {"enabled": True, "steps": 12, "lr": 1e-3}
+TQT = {"enabled": True, "steps": 4, "lr": 1e-3}
 SETTINGS: dict[str, dict[str, Any]] = {
     "calibration": {"calib_algorithm": "mse"},
     "bias correction": {"bias_correct": {"enabled": True}},
@@ -38,7 +38,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
     "blockwise": {
         "tqt_optimization": TQT,
-        "blockwise_reconstruction": {"enabled": True, "steps": 5},
+        "blockwise_reconstruction": {"enabled": True, "steps": 3},
     },
 }
 
@@ -47,7 +47,7 @@ class Case:
     def __init__(self, folder: Path, kind: str = "residual", target: str = "esp32s3") -> None:
         contract = contract_for(kind, "torch", target, folder)
         self.config, self.target = contract.config, target
-        self.batches = read_batches(contract)[:3]
+        self.batches = read_batches(contract)[:2]
         self.model = prepare_float_model(contract, folder)
         self.memory = folder / "memory"
 
@@ -86,7 +86,10 @@ def results(model: QuantizedModel) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_a_second_run_takes_everything_and_ends_equal(tmp_path: Path, name: str) -> None:
+def test_a_second_run_takes_everything_and_ends_equal(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tune_shortly(monkeypatch)
     case, fields = Case(tmp_path), SETTINGS[name]
     if "weight_split" in fields:
         split = {**fields["weight_split"], "interested_layers": case.layers()[:1]}

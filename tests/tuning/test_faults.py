@@ -99,8 +99,8 @@ def interrupt_and_resume(
 
 
 FAULTS = [
-    pytest.param("kill", 7, id="killed at every seventh"),
-    pytest.param("full", 11, id="full at every eleventh"),
+    pytest.param("kill", 17, id="killed at some"),
+    pytest.param("full", 29, id="full at some"),
     pytest.param("kill", 1, id="killed at every one", marks=pytest.mark.matrix),
     pytest.param("full", 1, id="full at every one", marks=pytest.mark.matrix),
 ]
@@ -165,13 +165,16 @@ SEED = int(os.environ.get("FAULT_SEED", "20240229"))
 """Of the random kills; a failure names it."""
 
 
+@pytest.mark.parametrize(
+    ("turns", "least"), [(1, 4), pytest.param(3, 15, marks=pytest.mark.matrix)]
+)
 def test_a_search_that_is_killed_again_and_again_ends_as_if_it_had_not_been(
-    tmp_path: Path,
+    tmp_path: Path, turns: int, least: int
 ) -> None:
     whole = tmp_path / "whole"
     search(whole, FARTHER)
     wanted, numbers, kills = result(whole), random.Random(SEED), 0
-    for turn in range(3):
+    for turn in range(turns):
         outputs, finished = tmp_path / f"{turn}", 0
         while True:
             at = numbers.randint(1, 90)
@@ -185,7 +188,7 @@ def test_a_search_that_is_killed_again_and_again_ends_as_if_it_had_not_been(
             kills += 1
         assert result(outputs) == wanted, told
     print(f"seed {SEED}: {kills} kills")
-    assert kills >= 15, f"seed {SEED}: only {kills} kills"
+    assert kills >= least, f"seed {SEED}: only {kills} kills"
 
 
 SEARCH = """
@@ -217,8 +220,16 @@ def children(pid: int) -> list[int]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the worker in /proc")
-@pytest.mark.parametrize("victims", ["the search", "the search or its worker"])
-def test_random_kills_of_real_processes(tmp_path: Path, victims: str) -> None:
+@pytest.mark.parametrize(
+    ("victims", "most"),
+    [
+        ("the search", 3),
+        ("the search or its worker", 4),
+        pytest.param("the search", 6, marks=pytest.mark.matrix),
+        pytest.param("the search or its worker", 6, marks=pytest.mark.matrix),
+    ],
+)
+def test_random_kills_of_real_processes(tmp_path: Path, victims: str, most: int) -> None:
     whole, outputs = tmp_path / "whole", tmp_path / "outputs"
     search(whole, FARTHER)
     numbers, kills, costs = random.Random(SEED), 0, 0
@@ -230,7 +241,7 @@ def test_random_kills_of_real_processes(tmp_path: Path, victims: str) -> None:
                 cwd=ROOT,
                 stderr=subprocess.DEVNULL,
             )
-        if kills == 6:
+        if kills >= most:
             process.wait()
             continue
         wait = time.monotonic() + 10

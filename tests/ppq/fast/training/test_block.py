@@ -19,6 +19,7 @@ from espdl_quantize.ppq.fast.training import Collector, TqtTrainer
 from espdl_quantize.ppq.fast.training._scales import Scales
 from espdl_quantize.ppq.fast.training.block import BlockRunner
 from espdl_quantize.setting import parse_setting, resolve
+from tests.matrix import thinned
 from tests.slow.test_networks import contract_for
 
 CASES = [
@@ -76,7 +77,7 @@ def plain_loss(
     return sum(losses), delegators
 
 
-@pytest.mark.parametrize(("kind", "target", "size"), CASES)
+@pytest.mark.parametrize(("kind", "target", "size"), thinned(CASES))
 def test_loss_and_gradients_are_esp_ppqs(kind: str, target: str, size: int, tmp_path: Path) -> None:
     blocks = Blocks(kind, target, size, tmp_path)
     trainer = TqtTrainer(blocks.optimization)
