@@ -151,8 +151,10 @@ def test_without_ray_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(InstallationError) as caught:
         RayBackend(tmp_path / "user_quant.py", slots=2)
     assert str(caught.value.hint) == "pip install 'espdl-quantize[ray]'"
-    with pytest.raises(UsageError, match="give 1 or more"):
-        RayBackend(tmp_path / "user_quant.py", slots=0)
+    slots: Any
+    for slots in (0, -1, True, 2.0, "2", float("nan")):
+        with pytest.raises(UsageError, match="of 1 or more"):
+            RayBackend(tmp_path / "user_quant.py", slots=slots)
 
 
 @pytest.mark.parametrize("slots", [0, -1])

@@ -2,7 +2,7 @@
 
 from espdl_quantize.iteration._console import captured
 from espdl_quantize.iteration._options import RunOptions
-from espdl_quantize.iteration._outcome import record_crash
+from espdl_quantize.iteration._outcome import first_draft, record_crash
 from espdl_quantize.iteration._per_sample import ScoreFacts
 from espdl_quantize.iteration._prepared import Prepared
 from espdl_quantize.iteration._run import numbered, run_iteration, run_staged
@@ -30,6 +30,7 @@ __all__ = [
     "captured",
     "facts_of",
     "final_evaluator",
+    "first_draft",
     "numbered",
     "record_crash",
     "run_iteration",

@@ -6,7 +6,7 @@ Also what is left of one that ended badly: on a full disk, or with its whole pro
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from espdl_quantize.core import (
     Engine,
     EspdlQuantizeError,
     IterationError,
+    Json,
     Priority,
     Stage,
     is_full_disk,
@@ -157,6 +158,44 @@ def sweep_up(staging: Path, failed_at: str | None) -> None:
     if failed_at in _WHILE_A_MODEL_IS_MADE:
         for file in staging.glob("model.*"):
             _remove(file)
+
+
+def first_draft(
+    setting: Setting, facts: Json, options: Json, warnings: Sequence[str] = ()
+) -> IterationRecord:
+    """Return what is known of an iteration whose process has not said anything.
+
+    Args:
+        setting: under the number of the iteration.
+        facts: of the contract, by name, as far as they are known.
+        options: that it was to run with: fields of :class:`RunOptions`.
+        warnings: to begin with.
+    """
+    same = (
+        "contract_path",
+        "model_name",
+        "target_chip",
+        "target_given",
+        "esp_dl_version",
+        "num_of_bits",
+        "contract_key",
+        "metric",
+        "direction",
+        "target",
+        "budgets",
+    )
+    return IterationRecord(
+        id=setting.iteration_id,
+        rationale=setting.rationale,
+        deploy_runtime_priority=facts.get("priority"),
+        warnings=tuple(warnings),
+        seed=options.get("seed"),
+        strategy=options.get("strategy"),
+        beside=tuple(options.get("beside", ())),
+        engine=options.get("engine"),
+        reduced_memory=options.get("reduced_memory"),
+        **{name: facts[name] for name in same if name in facts},
+    )
 
 
 def record_crash(

@@ -25,7 +25,7 @@ from espdl_quantize.tuning._real import RealBackend
 from espdl_quantize.tuning._recorded import RecordedBackend, record
 from espdl_quantize.tuning._repeat import REPEAT, Draws, compare_draws, confirm, repeat
 from espdl_quantize.tuning._table import Table, pack
-from espdl_quantize.tuning.ray_backend import RayBackend
+from espdl_quantize.tuning.ray import RayBackend
 
 __all__ = [
     "BUDGET_RULE",

@@ -22,7 +22,7 @@ from espdl_quantize.core import (
     Progress,
     Stage,
 )
-from espdl_quantize.iteration import numbered, record_crash
+from espdl_quantize.iteration import first_draft, numbered, record_crash
 from espdl_quantize.ppq import field_of_pass
 from espdl_quantize.record import (
     IterationRecord,
@@ -190,7 +190,9 @@ class Runner:
             place, inner = stages.place, stages.inner
             stages.close(died)
             elapsed = time.monotonic() - started
-            return self._ended_with_its_process(attempt, stages, place, inner, died, elapsed)
+            return self._ended_with_its_process(
+                attempt, options, stages, place, inner, died, elapsed
+            )
         except BaseException as error:
             stages.close(error)
             raise
@@ -209,6 +211,7 @@ class Runner:
     def _ended_with_its_process(
         self,
         attempt: _Attempt,
+        options: Json,
         stages: _Stages,
         place: str,
         inner: str,
@@ -221,7 +224,9 @@ class Runner:
             if written.failure is None:
                 return _Ended(written)
         failure = _death_in(inner, f"{died.cause} (while: {place})", died.hint)
-        draft = stages.draft or self._first_draft(attempt)
+        draft = stages.draft or first_draft(
+            attempt.setting, self._facts or {}, options, attempt.notes
+        )
         record = record_crash(
             attempt.staging,
             attempt.setting,
@@ -232,24 +237,6 @@ class Runner:
             seconds=stages.seconds,
         )
         return _Ended(record, failure, out_of_memory=died.death.out_of_memory)
-
-    def _first_draft(self, attempt: _Attempt) -> IterationRecord:
-        facts = self._facts or {}
-        return IterationRecord(
-            id=attempt.setting.iteration_id,
-            rationale=attempt.setting.rationale,
-            contract_path=facts.get("contract_path"),
-            model_name=facts.get("model_name"),
-            target_chip=facts.get("target_chip"),
-            target_given=bool(facts.get("target_given")),
-            esp_dl_version=facts.get("esp_dl_version"),
-            metric=facts.get("metric"),
-            direction=facts.get("direction"),
-            target=facts.get("target"),
-            deploy_runtime_priority=facts.get("priority"),
-            budgets=facts.get("budgets"),
-            warnings=attempt.notes,
-        )
 
     def _ready(self) -> Worker:
         """Return the worker, started and with its job open."""

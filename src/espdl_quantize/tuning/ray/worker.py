@@ -17,7 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from espdl_quantize.contract import Overrides
-from espdl_quantize.core import EspdlQuantizeError, InstallationError, Json, beside_of
+from espdl_quantize.core import (
+    EspdlQuantizeError,
+    InstallationError,
+    IterationError,
+    Json,
+    beside_of,
+)
 from espdl_quantize.core.digests import sha256_of
 from espdl_quantize.iteration import RunOptions
 from espdl_quantize.record.files import (
@@ -57,28 +63,28 @@ class Outfit:
 
     Attributes:
         contract: where the contract lies on the head, and, where it is the same file, on the node.
-        digest: of the contract's content.
         options: of every iteration.
         limit: seconds that one may take; None for what was measured before.
         overrides: what holds in place of the contract's own.
-        threads: that an iteration computes on; None for as many as on the head.
         environment: the head's own numbers of threads.
         scratch: the head's folder for what is needed only now.
         token: the content of :data:`TOKEN` in ``scratch``, by which a worker knows that it sees the
             head's file system; empty where it is not to use it.
         version: of this package on the head.
+        digest: of the contract's content.
+        threads: that an iteration computes on; None for as many as on the head.
     """
 
     contract: str
-    digest: str
     options: Json
     limit: float | None
     overrides: Json
-    threads: int | None
     environment: Mapping[str, str]
     scratch: str
     token: str
     version: str
+    digest: str = ""
+    threads: int | None = None
 
 
 @dataclass(frozen=True)
@@ -131,9 +137,21 @@ class RayWorker:
             changed: options that are other than those of every iteration.
         """
         self._seen = _Seen()
-        folder = self._mirror / place
+        try:
+            return self._run(Path(outputs), self._mirror / place, setting, files, changed)
+        except OSError as error:
+            failure = IterationError(
+                f"the node {os.uname().nodename} cannot keep {place}: {error.strerror or error} "
+                f"({error.filename})",
+                "free some space there, or set TMPDIR on it before `ray start`",
+            )
+            return Handover({}, {}, failure.to_json(), {})
+
+    def _run(
+        self, outputs: Path, folder: Path, setting: Json, files: Files, changed: Json
+    ) -> Handover:
         write_whole(self._mirror, files)
-        self._share_reuse(Path(outputs))
+        self._share_reuse(outputs)
         carries_reuse = not (self._mirror / REUSE).is_symlink()
         before = stamps_of(self._mirror, reuse=carries_reuse, only=folder)
         error: Json | None = None
@@ -151,7 +169,7 @@ class RayWorker:
         peak = self._backend.peak if self._backend is not None else {}
         made = dict(_contents(folder))
         after = stamps_of(self._mirror, reuse=carries_reuse, only=folder)
-        inside = f"{place}/"
+        inside = f"{folder.relative_to(self._mirror).as_posix()}/"
         shared = {
             name: (self._mirror / name).read_bytes()
             for name, stamp in after.items()

@@ -1,7 +1,7 @@
-"""Iterations at once on Ray: this process decides, numbers and writes; workers compute.
+"""The head of a search on Ray: begins iterations, and puts what they came to into its folder.
 
 A worker is an actor with a scratch folder on its node, see
-:mod:`espdl_quantize.tuning.ray_worker`. What an iteration came to arrives as bytes, and this
+:mod:`espdl_quantize.tuning.ray.worker`. What an iteration came to arrives as bytes, and this
 process alone puts it into the output folder. An iteration whose worker or node is lost runs again
 on another, within limits.
 """
@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,9 +28,9 @@ from espdl_quantize.core import (
     Progress,
     Stage,
     UsageError,
+    describe_seconds,
 )
-from espdl_quantize.core.digests import sha256_of
-from espdl_quantize.iteration import RunOptions, numbered, record_crash
+from espdl_quantize.iteration import RunOptions, first_draft, numbered, record_crash
 from espdl_quantize.record import (
     IterationRecord,
     locked,
@@ -41,11 +42,11 @@ from espdl_quantize.record.files import INDEX
 from espdl_quantize.search import TimeModel
 from espdl_quantize.setting import Setting
 from espdl_quantize.tuning._backend import BackendFacts
-from espdl_quantize.tuning.ray_cluster import Cluster, share_of
-from espdl_quantize.tuning.ray_tasks import WAITS, Task, Worker, lost_draft
-from espdl_quantize.tuning.ray_worker import (
+from espdl_quantize.tuning.ray.cluster import Cluster
+from espdl_quantize.tuning.ray.crew import Crew
+from espdl_quantize.tuning.ray.tasks import STARTS, WAITS, Task, Worker
+from espdl_quantize.tuning.ray.worker import (
     TOKEN,
-    Files,
     Handover,
     Outfit,
     RayWorker,
@@ -57,11 +58,14 @@ from espdl_quantize.tuning.ray_worker import (
 ATTEMPTS = 3
 """How often an iteration is begun whose worker is lost, before it counts as failed."""
 
+PATIENCE = 30.0
+"""Seconds that an iteration waits for a worker of its own before an idle one takes it."""
+
+LONGEST_QUEUE = 600.0
+"""Seconds that the first worker waits for its place on nodes that do other things, too."""
+
 _TICK = 1.0
 """Seconds between two looks at what is running."""
-
-_FAREWELL = 5.0
-"""Seconds that a worker has to end what it runs."""
 
 
 class RayBackend:
@@ -97,11 +101,12 @@ class RayBackend:
         overrides: Overrides = NO_OVERRIDES,
         shares: bool = True,
     ) -> None:
-        if slots < 1:
-            raise UsageError(f"the number of iterations at once is {slots}", "give 1 or more")
+        if not _is_count(slots):
+            raise UsageError(
+                f"the number of iterations at once is {slots!r}", "give a whole number of 1 or more"
+            )
         self._contract = require_file(contract)
         self._options = options or RunOptions()
-        self._wanted, self._limit, self._overrides = slots, limit, overrides
         self._scratch = tempfile.TemporaryDirectory(prefix="espdl-quantize-")
         self._token = secrets.token_hex(16) if shares else ""
         (Path(self._scratch.name) / TOKEN).write_text(self._token, encoding="ascii")
@@ -110,12 +115,20 @@ class RayBackend:
         except BaseException:
             self._scratch.cleanup()
             raise
+        outfit = Outfit(
+            contract=str(self._contract),
+            options=asdict(self._options),
+            limit=limit,
+            overrides=asdict(overrides),
+            environment=threads_here(),
+            scratch=self._scratch.name,
+            token=self._token,
+            version=_version(),
+        )
+        self._crew = Crew(self._cluster, int(slots), self.worker_type, outfit)
         self._outputs: Path | None = None
-        self._share = share_of(self._cluster, slots)
-        self._workers: list[Worker] = []
         self._tasks: list[Task] = []
         self._facts: BackendFacts | None = None
-        self._is_measured = False
         self._notices: list[str] = list(self._cluster.notices)
 
     def __enter__(self) -> RayBackend:
@@ -127,15 +140,14 @@ class RayBackend:
     def close(self) -> None:
         """End all workers, and the Ray that was started for them."""
         self.cancel()
-        for worker in list(self._workers):
-            self._dismiss(worker)
+        self._crew.dismiss_all()
         self._cluster.close()
         self._scratch.cleanup()
 
     @property
     def slots(self) -> int:
         """How many iterations may run at once: as many as wanted, and as have room."""
-        return min(self._wanted, self._cluster.room(self._share)) or 1
+        return self._crew.slots
 
     @property
     def facts(self) -> BackendFacts:
@@ -147,9 +159,8 @@ class RayBackend:
         """
         if self._facts is None:
             facts = self._open()
-            if facts.device != "cpu" and not self._share.gpus and self._cluster.gpus:
-                self._share = share_of(self._cluster, self._wanted, gpus=1.0)
-                self._dismiss(self._workers[0])
+            if facts.device != "cpu":
+                self._crew.compute_on_gpus()
             full = facts.final_by == "evaluate" and self._options.full_eval
             self._facts = replace(
                 facts,
@@ -159,18 +170,39 @@ class RayBackend:
         return self._facts
 
     def _open(self) -> BackendFacts:
-        worker = self._idle() or self._hire()
-        try:
-            facts, error = self._cluster.ray.get(worker.actor.open.remote())
-        except self._cluster.lost as lost:
+        """Load the contract on a worker; on another, where that is lost."""
+        causes: list[str] = []
+        while len(causes) < ATTEMPTS:
+            worker = self._crew.idle() or self._crew.hire()
+            try:
+                facts, error = self._ask(worker)
+            except self._cluster.lost as lost:
+                self._crew.dismiss(worker)
+                causes.append(_first_line(lost))
+            except self._cluster.broken as broken:
+                raise _broken(broken) from broken
+            else:
+                if error is not None:
+                    raise EspdlQuantizeError.from_json(error)
+                assert facts is not None
+                return facts
+        raise InstallationError(
+            f"the first worker on Ray was lost {ATTEMPTS} times: {causes[-1]}",
+            "see that espdl-quantize is installed on every node",
+        )
+
+    def _ask(self, worker: Worker) -> tuple[BackendFacts | None, Json | None]:
+        ray = self._cluster.ray
+        placed, _ = ray.wait([worker.actor.state.remote()], timeout=LONGEST_QUEUE)
+        if not placed:
             raise InstallationError(
-                f"the first worker on Ray was lost: {_first_line(lost)}",
-                "see that espdl-quantize is installed on every node",
-            ) from lost
-        if error is not None:
-            raise EspdlQuantizeError.from_json(error)
-        opened: BackendFacts = facts
-        return opened
+                f"Ray has found no place for the first worker in "
+                f"{describe_seconds(LONGEST_QUEUE)}: it takes {worker.share}, and the nodes "
+                f"have {self._cluster}, other work on them included",
+                "see `ray status` for what holds them, and run the same command again",
+            )
+        answer: tuple[BackendFacts | None, Json | None] = ray.get(worker.actor.open.remote())
+        return answer
 
     def start(self, setting: Setting, folder: Path, **changed: Any) -> None:
         """Begin an iteration."""
@@ -206,14 +238,14 @@ class RayBackend:
     ) -> tuple[int, EspdlQuantizeError | None]:
         """Wait for the first iteration to end, and put it into its place."""
         number, error = self._wait_for(progress, notice)
-        self._make_room()
+        self._crew.dismiss_idle()
         return number, error
 
     def cancel(self) -> None:
         """End what is running at once; its workers go with it."""
         for task in self._tasks:
             if task.worker is not None:
-                self._dismiss(task.worker)
+                self._crew.dismiss(task.worker)
         self._tasks.clear()
 
     def _wait_for(
@@ -233,9 +265,11 @@ class RayBackend:
                 try:
                     handover: Handover = ray.get(ended[0])
                 except self._cluster.lost as lost:
-                    outcome = self._again(task, _first_line(lost))
+                    outcome = self._again(task, lost)
                     if outcome is None:
                         continue
+                except self._cluster.broken as broken:
+                    raise _broken(broken) from broken
                 else:
                     outcome = self._publish(task, handover)
                 self._release(task)
@@ -248,12 +282,12 @@ class RayBackend:
         self._send(task)
 
     def _send(self, task: Task) -> None:
-        worker = self._idle() or self._hire()
+        worker = self._crew.idle() or self._crew.hire()
         worker.task, task.worker = task, worker
         task.attempts += 1
         task.since, task.asked, task.place = time.monotonic(), None, WAITS
         assert self._outputs is not None
-        files = self._news(worker)
+        files = self._crew.news(worker, self._outputs, reuse=self._carries_reuse)
         place = task.folder.relative_to(self._outputs).as_posix()
         # As the worker process takes it: what is not set stays so.
         setting = task.setting.model_dump(exclude_unset=True)
@@ -261,11 +295,16 @@ class RayBackend:
             str(self._outputs), place, setting, files, task.changed
         )
 
-    def _again(self, task: Task, cause: str) -> tuple[int, EspdlQuantizeError | None] | None:
+    def _again(
+        self, task: Task, lost: BaseException
+    ) -> tuple[int, EspdlQuantizeError | None] | None:
         """Run an iteration once more whose worker was lost; None where that is under way."""
-        worker = task.worker
+        worker, cause = task.worker, _first_line(lost)
         assert worker is not None
-        self._dismiss(worker)
+        self._crew.dismiss(worker)
+        if isinstance(lost, self._cluster.ray.exceptions.OutOfMemoryError):
+            # As without Ray: once more, in less memory and with the same results.
+            task.changed = {**task.changed, "reduced_memory": True}
         if task.attempts < ATTEMPTS:
             self._notices.append(
                 f"the worker of {task.folder.name} was lost ({task.place}): {cause}; it runs again "
@@ -278,15 +317,15 @@ class RayBackend:
             "see what ends processes on the nodes, such as memory; then run it again",
         )
         if not task.is_auxiliary:
-            elapsed = time.monotonic() - task.since
+            options = {**asdict(self._options), **task.changed}
             with locked(task.folder.parent), self._staged(task) as staging:
                 record_crash(
                     staging,
                     task.setting,
-                    lost_draft(task, self.facts),
+                    first_draft(task.setting, asdict(self.facts), options),
                     stage=Stage.START,
                     failure=failure,
-                    elapsed=elapsed,
+                    elapsed=time.monotonic() - task.since,
                     seconds={},
                 )
         return task.number, failure
@@ -309,7 +348,8 @@ class RayBackend:
         if task.worker is not None:
             # It has what it made.
             task.worker.has |= stamps_of(self._outputs, reuse=False, only=task.folder)
-        self._measure(handover.peak)
+        notice = self._crew.measure(handover.peak)
+        self._notices += [notice] if notice else []
         return task.number, error
 
     def _staged(self, task: Task) -> contextlib.AbstractContextManager[Path]:
@@ -324,74 +364,17 @@ class RayBackend:
             if record.contract_path is not None and record.contract_path != str(self._contract):
                 replace(record, contract_path=str(self._contract)).write(staging)
 
-    def _measure(self, peak: Json) -> None:
-        """Size the workers by what the first iteration took."""
-        if self._is_measured or not peak:
-            return
-        self._is_measured = True
-        share = share_of(
-            self._cluster,
-            self._wanted,
-            gpus=self._share.gpus,
-            memory=int(peak.get("bytes") or 0),
-            device_share=float(peak.get("device_share") or 0.0),
-        )
-        if share == self._share:
-            return
-        self._share = share
-        room = self._cluster.room(share)
-        if room < self._wanted:
-            self._notices.append(
-                f"{max(room, 1)} of {self._wanted} iterations run at once: each takes {share}, and "
-                f"the nodes have {self._cluster}"
-            )
-
-    def _make_room(self) -> None:
-        """Dismiss idle workers that hold less than an iteration is known to take."""
-        for worker in list(self._workers):
-            if worker.task is None and not worker.share.covers(self._share):
-                self._dismiss(worker)
-
     def _release(self, task: Task) -> None:
         self._tasks.remove(task)
         if task.worker is not None:
             task.worker.task = None
+        # Before the search begins something else on it.
+        self._take_over()
 
     @property
     def _carries_reuse(self) -> bool:
         """Whether the results of long passes go through this process."""
         return not self._token and self._options.reuse
-
-    def _idle(self) -> Worker | None:
-        return next((worker for worker in self._workers if worker.task is None), None)
-
-    def _hire(self) -> Worker:
-        threads = None if self._wanted == 1 else self._share.cpus
-        outfit = Outfit(
-            contract=str(self._contract),
-            digest=sha256_of(self._contract),
-            options=asdict(self._options),
-            limit=self._limit,
-            overrides=asdict(self._overrides),
-            threads=threads,
-            environment=threads_here(),
-            scratch=self._scratch.name,
-            token=self._token,
-            version=_version(),
-        )
-        worker = Worker(self._cluster.actor(self.worker_type, self._share, outfit), self._share)
-        self._workers.append(worker)
-        return worker
-
-    def _dismiss(self, worker: Worker) -> None:
-        """End a worker, gently at first: its process and its scratch folder go before it."""
-        if worker in self._workers:
-            self._workers.remove(worker)
-        ray = self._cluster.ray
-        with contextlib.suppress(Exception):
-            ray.wait([worker.actor.close.remote()], timeout=_FAREWELL)
-        with contextlib.suppress(Exception):
-            ray.kill(worker.actor)
 
     def _look(self, progress: Progress) -> None:
         """See how far everything is, and say so where something takes too long."""
@@ -404,20 +387,49 @@ class RayBackend:
             if ready:
                 with contextlib.suppress(*self._cluster.lost):
                     place, task.fraction = ray.get(task.asked)
-                    task.place = place or task.place
+                    task.place = place or (STARTS if task.place == WAITS else task.place)
                 task.asked = None
             slow = task.is_slow(now)
             if slow is not None:
                 self._notices.append(slow)
+        self._take_over()
         progress.update(0, None, "; ".join(map(str, self._tasks)))
 
-    def _news(self, worker: Worker) -> Files:
-        """Return what the output folder has that a worker has not been given."""
-        assert self._outputs is not None
-        stamps = stamps_of(self._outputs, reuse=self._carries_reuse)
-        fresh = {name: stamp for name, stamp in stamps.items() if worker.has.get(name) != stamp}
-        worker.has |= fresh
-        return {name: (self._outputs / name).read_bytes() for name in fresh}
+    def _take_over(self) -> None:
+        """Give iterations to idle workers whose own find no place.
+
+        Where a node was lost, idle workers may hold all that is left.
+        """
+        now = time.monotonic()
+        for task in [task for task in self._tasks if task.waits_at(now - PATIENCE)]:
+            worker = task.worker
+            if worker is None or self._crew.idle() is None:
+                return
+            if self._is_placed(worker):
+                # It has not been asked in the meantime.
+                task.place = STARTS
+                continue
+            self._crew.dismiss(worker)
+            # It has not begun.
+            task.attempts -= 1
+            self._send(task)
+
+    def _is_placed(self, worker: Worker) -> bool:
+        """Tell whether a worker has come to life; one that was lost says so elsewhere."""
+        answered, _ = self._cluster.ray.wait([worker.actor.state.remote()], timeout=_TICK)
+        return bool(answered)
+
+
+def _is_count(value: object) -> bool:
+    """Tell whether a value, which a notebook may give anything for, is a number to count to."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
+
+
+def _broken(error: BaseException) -> InstallationError:
+    return InstallationError(
+        f"Ray cannot go on: {_first_line(error)}",
+        "see `ray status` and the logs of its nodes, and run the same command again",
+    )
 
 
 def _first_line(error: BaseException) -> str:

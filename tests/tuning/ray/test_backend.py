@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -13,17 +14,18 @@ from pathlib import Path
 
 import pytest
 
-from espdl_quantize.record import Iteration, read_history
+from espdl_quantize.core import InstallationError
+from espdl_quantize.record import Iteration, read_history, read_record
 from espdl_quantize.setting import baseline, setting_key
 from espdl_quantize.tuning import Budget, Observer, TuneOptions, tune
+from espdl_quantize.tuning.ray.tasks import Task
 from tests.search.made_runs import known
 from tests.tuning.fake_backend import FakeBackend
 from tests.worker.fake_job import ROOT
 
-pytest.importorskip("ray", reason="the extra ray is not installed")
+pytest.importorskip("ray", reason="Ray is not installed: pip install 'espdl-quantize[ray]'")
 
-from espdl_quantize.tuning.ray_cluster import Share
-from tests.tuning.ray_crew import CrewBackend
+from tests.tuning.ray.made import CrewBackend, Impatient, on_ray
 
 pytestmark = pytest.mark.slow
 
@@ -39,18 +41,19 @@ class Notes(Observer):
 @pytest.fixture(scope="module")
 def local_ray() -> Iterator[None]:
     """One Ray for all tests that do not end it: it takes seconds to start."""
-    import ray
+    with on_ray(num_cpus=3, num_gpus=1):
+        yield
 
-    ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
+
+def write(contract: Path, **facts: object) -> None:
+    contract.write_text(json.dumps(facts))
 
 
 @pytest.fixture
 def contract(tmp_path: Path) -> Path:
     path = tmp_path / "contract" / "user_quant.py"
     path.parent.mkdir()
-    path.write_text("0")
+    write(path)
     return path
 
 
@@ -107,18 +110,20 @@ def test_a_lost_worker_costs_nothing_and_a_cursed_iteration_itself(
     assert "its worker was lost 3 times" in known(history.failed[0].failure).cause
     assert sum("was lost" in note for note in notes.notes) == 3
     assert (contract.parent / "lose_2").read_text() == "xx"
+    record = read_record(history.failed[0].folder)
+    assert (record.metric, record.model_name, record.beside) == ("top1", "tiny", (1,))
 
 
 @pytest.mark.usefixtures("local_ray")
 def test_cancelled_iterations_leave_no_process_and_no_folder(
     tmp_path: Path, contract: Path
 ) -> None:
-    contract.write_text("30")
+    write(contract, seconds=30)
     backend = CrewBackend(contract, slots=2)
     for number in (0, 1):
         backend.start(baseline(number), tmp_path / "out" / f"iter_{number}")
     files = [contract.parent / f"pid_iter_{number}" for number in (0, 1)]
-    wait_until(lambda: all(file.exists() and file.read_text() for file in files))
+    wait_until(lambda: all(file.exists() for file in files))
     pids = [int(pid) for file in files for pid in file.read_text().split()]
     backend.cancel()
     wait_until(lambda: not any(map(alive, pids)), 20)
@@ -126,11 +131,57 @@ def test_cancelled_iterations_leave_no_process_and_no_folder(
     assert not list((tmp_path / "out").glob("*iter_*"))
 
 
+@pytest.mark.usefixtures("local_ray")
+def test_iterations_share_a_gpu_that_has_room_for_them(tmp_path: Path, contract: Path) -> None:
+    """The GPU is Ray's word for it: what is tried is who may use it at once."""
+    write(contract, device="cuda", peak={"bytes": 1, "device_share": 0.3})
+    with CrewBackend(contract, slots=2) as backend:
+        assert backend.facts.device == "cuda"
+        assert backend.slots == 1
+        tune(backend, tmp_path / "out", TuneOptions(Budget(3)))
+        assert backend.slots == 2
+    gpus = [(contract.parent / f"gpus_iter_{number}").read_text() for number in range(3)]
+    assert gpus == ["0", "0", "0"]
+    pids = {(contract.parent / f"pid_iter_{number}").read_text().split()[0] for number in (1, 2)}
+    assert len(pids) == 2, "they ran one after the other"
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_an_idle_worker_takes_over_what_finds_no_place(
+    tmp_path: Path, contract: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("espdl_quantize.tuning.ray.backend.PATIENCE", 0.5)
+    with CrewBackend(contract, slots=1) as backend:
+        first = backend._crew.hire()
+        backend._cluster.ray.get(first.actor.state.remote())
+        # It holds all cores, so that another can never come to life.
+        first.task = Task(baseline(0), tmp_path, {}, None)
+        backend.start(baseline(1), tmp_path / "out" / "iter_1")
+        second = known(backend._tasks[0].worker)
+        first.task = None
+        assert second is not first
+        assert backend.wait(Impatient()) == (1, None)
+        assert backend._crew._workers == [first]
+    assert [row.id for row in read_history(tmp_path / "out").scored] == [1]
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_without_a_place_the_first_worker_does_not_wait_for_ever(
+    contract: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("espdl_quantize.tuning.ray.backend.LONGEST_QUEUE", 1.0)
+    with CrewBackend(contract, slots=1) as backend, pytest.raises(InstallationError) as caught:
+        # It holds all cores.
+        backend._cluster.ray.get(backend._crew.hire().actor.state.remote())
+        backend._ask(backend._crew.hire())
+    assert "no place for the first worker in 1 s: it takes 3 cores" in caught.value.cause
+
+
 PROGRAM = """
 import sys
 from pathlib import Path
 from espdl_quantize.tuning import Budget, TuneOptions, tune
-from tests.tuning.ray_crew import CrewBackend
+from tests.tuning.ray.made import CrewBackend, Impatient, on_ray
 with CrewBackend(Path(sys.argv[1]), slots=2) as backend:
     tune(backend, Path(sys.argv[2]), TuneOptions(Budget(6)))
 """
@@ -138,7 +189,7 @@ with CrewBackend(Path(sys.argv[1]), slots=2) as backend:
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_head_that_ends_is_gone_on_from(tmp_path: Path, contract: Path, how: int) -> None:
-    contract.write_text("1.5")
+    write(contract, seconds=1.5)
     outputs = tmp_path / "out"
     head = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, str(contract), str(outputs)],
@@ -146,34 +197,18 @@ def test_a_head_that_ends_is_gone_on_from(tmp_path: Path, contract: Path, how: i
         stderr=subprocess.DEVNULL,
     )
     files = [contract.parent / f"pid_iter_{number}" for number in (1, 2)]
-    wait_until(lambda: all(file.exists() and file.read_text() for file in files), 120)
+    try:
+        wait_until(lambda: all(file.exists() for file in files), 120)
+        os.kill(head.pid, how)
+        head.wait(60)
+    finally:
+        head.kill()
+        head.wait()
     pids = [int(pid) for file in files for pid in file.read_text().split()]
-    os.kill(head.pid, how)
-    head.wait(60)
     wait_until(lambda: not any(map(alive, pids)), 60)
-    contract.write_text("0")
     plain = tune(FakeBackend(), tmp_path / "plain", TuneOptions(Budget(4)))
     ended: list[Iteration] = list(read_history(outputs).iterations)
     assert ended
     tune(FakeBackend(), outputs, TuneOptions(Budget(4)))
     keys = {key for _, _, key in rows(outputs)}
     assert {setting_key(known(row.setting)) for row in plain.history.iterations} <= keys
-
-
-def test_shares_of_nodes() -> None:
-    node = {"CPU": 8.0, "GPU": 2.0, "memory": 10.0}
-    assert Share(2, 0, 0).count_in(node) == 4
-    assert Share(1, 0, 4).count_in(node) == 2
-    assert Share(1, 1.0, 0).count_in(node) == 2
-    assert Share(1, 1 / 3, 0).count_in(node) == 6
-    assert Share(1, 1.0, 11).count_in(node) == 0
-    assert Share(1, 1.0, 0).count_in({"CPU": 4.0}) == 0
-
-
-def test_what_is_slow_is_told_once(tmp_path: Path) -> None:
-    from espdl_quantize.tuning.ray_tasks import Task
-
-    task = Task(baseline(3), tmp_path / "iter_3", {}, 50.0)
-    assert task.is_slow(100.0) is None
-    assert "iter_3 has taken 1 min 41 s" in known(task.is_slow(101.0))
-    assert task.is_slow(999.0) is None

@@ -1,4 +1,4 @@
-"""What runs on Ray, and on which worker."""
+"""The iterations that were begun, and on which worker they are."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from espdl_quantize.core import Json, describe_seconds
-from espdl_quantize.record import IterationRecord
 from espdl_quantize.setting import Setting
-from espdl_quantize.tuning._backend import BackendFacts
-from espdl_quantize.tuning.ray_cluster import Share
+from espdl_quantize.tuning.ray.cluster import Share
 
 _SLOW = 2.0
 """How many times its estimate an iteration takes before somebody is told."""
@@ -20,6 +18,9 @@ _SLOW_AT_LEAST = 60.0
 
 WAITS = "waits for its place"
 """Where an iteration is whose worker has not said anything."""
+
+STARTS = "starts"
+"""Where it is when its worker is there, and no stage has begun."""
 
 
 @dataclass
@@ -61,6 +62,10 @@ class Task:
         """Return the number of the iteration."""
         return self.setting.iteration_id
 
+    def waits_at(self, since: float) -> bool:
+        """Tell whether it was begun before a time, and its worker has not said anything yet."""
+        return self.place == WAITS and self.since < since
+
     def is_slow(self, now: float) -> str | None:
         """Say, once, that it takes far longer than expected."""
         if self.estimate is None or self.was_slow:
@@ -86,7 +91,7 @@ class Worker:
     Attributes:
         actor: Ray's handle of it.
         share: what it holds of its node.
-        has: the files that it was given, as of :func:`ray_worker.stamps_of`.
+        has: the files that it was given, as of :func:`worker.stamps_of`.
         task: what it runs.
     """
 
@@ -94,25 +99,3 @@ class Worker:
     share: Share
     has: dict[str, tuple[int, int]] = field(default_factory=dict)
     task: Task | None = None
-
-
-def lost_draft(task: Task, facts: BackendFacts) -> IterationRecord:
-    """Return what is known of an iteration of which no worker can say anything."""
-    return IterationRecord(
-        id=task.number,
-        rationale=task.setting.rationale,
-        contract_path=facts.contract_path,
-        model_name=facts.model_name,
-        target_chip=facts.target_chip,
-        target_given=facts.target_given,
-        esp_dl_version=facts.esp_dl_version,
-        num_of_bits=facts.num_of_bits,
-        metric=facts.metric,
-        direction=facts.direction,
-        target=facts.target,
-        budgets=facts.budgets,
-        deploy_runtime_priority=facts.priority,
-        contract_key=facts.contract_key,
-        strategy=task.changed.get("strategy"),
-        beside=tuple(task.changed.get("beside", ())),
-    )

@@ -1,7 +1,4 @@
-"""The nodes that Ray has, and which share of them one iteration takes.
-
-Ray is an extra, and is imported where a cluster is made, not before.
-"""
+"""The nodes that Ray has, how they are joined, and which share of them one iteration takes."""
 
 from __future__ import annotations
 
@@ -10,6 +7,7 @@ import importlib
 import logging
 import math
 import os
+import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,7 @@ from typing import Any
 
 from espdl_quantize.core import ContractError, EspdlQuantizeError, InstallationError
 from espdl_quantize.core.digests import sha256_of
-from espdl_quantize.tuning.ray_worker import find_contract
+from espdl_quantize.tuning.ray.worker import find_contract
 
 LARGEST_PACKED = 100 << 20
 """Bytes of a contract's folder that Ray carries to the nodes, at most."""
@@ -29,6 +27,9 @@ _MARGIN = 1.25
 """What an iteration is given of memory, times what the first one took."""
 
 _MIB = 1 << 20
+
+_LONGEST_KNOCK = 10.0
+"""Seconds in which a cluster has to answer."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,18 @@ class Cluster:
         )
 
     @property
+    def broken(self) -> tuple[type[Exception], ...]:
+        """The errors that say that Ray itself cannot go on, whatever the worker."""
+        errors = self.ray.exceptions
+        return (
+            errors.LocalRayletDiedError,
+            errors.ObjectStoreFullError,
+            errors.OutOfDiskError,
+            errors.RaySystemError,
+            errors.RuntimeEnvSetupError,
+        )
+
+    @property
     def nodes(self) -> list[dict[str, Any]]:
         """The nodes that are there."""
         return [node for node in self.ray.nodes() if node.get("Alive")]
@@ -178,13 +191,23 @@ class Cluster:
         else:
             arguments["address"] = address
         try:
+            if address is not None:
+                knock(address)
             self.ray.init(**arguments)
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            where = "on this machine" if address is None else f"at {address}"
+        except (
+            ConnectionError,
+            RuntimeError,
+            ValueError,
+            OSError,
+            OverflowError,
+            self.ray.exceptions.RayError,
+        ) as error:
+            where = "on this machine" if address is None else f"at {address!r}"
             raise InstallationError(
                 f"no Ray could be reached {where}: {' '.join(str(error).split())[:300]}",
-                "see that the address is that of a running cluster (`ray status` there), and that "
-                "Ray and Python have the same versions here and there",
+                "see that the address is that of a running cluster (`ray status` there), that Ray "
+                "and Python have the same versions here and there, and that RAY_AUTH_MODE=token is "
+                "set here where the cluster asks for a token",
             ) from error
 
     def _bring(self, contract: Path, address: str) -> None:
@@ -228,6 +251,19 @@ class Cluster:
                 ) from error
             if not has_it:
                 yield name
+
+
+def knock(address: str) -> None:
+    """See that somebody answers at HOST:PORT or ray://HOST:PORT; Ray itself waits for long.
+
+    Raises:
+        OSError: nobody does.
+        OverflowError: the port is none.
+        ValueError: the host is none.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), _LONGEST_KNOCK).close()
 
 
 def share_of(
