@@ -43,7 +43,9 @@ def test_an_unknown_chip_is_the_fault_that_it_is_in_the_contract(
 @pytest.mark.usefixtures("short_training")
 def test_a_search_on_another_chip_has_its_own_folder(command: Command, tmp_path: Path) -> None:
     path = write_contract(tmp_path)
-    done = command("tune", path, "--target", "esp32p4", "--iterations", "1", "--json")
+    done = command(
+        "tune", path, "--target", "esp32p4", "--iterations", "1", "--json", "--in-process"
+    )
     assert done.returncode == 0, done.stderr
     outputs = tmp_path / "outputs-esp32p4"
     index = json.loads((outputs / "iter_0" / "iteration_index.json").read_text())
@@ -56,7 +58,7 @@ def test_a_search_on_another_chip_has_its_own_folder(command: Command, tmp_path:
     verified = command("verify", path, "--output-dir", outputs, "--samples", "1")
     assert verified.returncode == 0, verified.stderr
     assert "the rules of esp32p4" in verified.stdout
-    assert command("final", path, "--output-dir", outputs).returncode == 0
+    assert command("final", path, "--output-dir", outputs, "--in-process").returncode == 0
     repeated = command("repeat", path, "--output-dir", outputs, "--draws", "2", "--in-process")
     assert repeated.returncode == 0, repeated.stderr
     draw = next((outputs / "repeat").rglob("iteration_index.json"))

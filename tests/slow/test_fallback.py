@@ -110,61 +110,91 @@ def plainly(network: Network) -> Callable[..., tuple[Json, Path]]:
 AGAIN = pytest.mark.matrix
 """Of what fails later than at its first call, where that one is tested."""
 
-HOOKS = [
-    # Owner and name of what fails, from which call on, the setting, the part and the layer.
-    (passes, "flush_denormals", 1, {}, "the start of the engine", ""),
-    (passes, "give_back_freed_memory", 1, {}, "a pass", "Pass"),
-    pytest.param(passes, "give_back_freed_memory", 5, {}, "a pass", "Pass", marks=AGAIN),
-    (_kernels, "forward_channels", 1, {}, "fake quantization", "Conv"),
-    (_kernels, "forward", 1, {}, "a forward of the graph", "Conv"),
-    (_kernels, "forward", 9, {}, "the error analyses", "/Relu"),
-    (observer_kernels, "histogram_of_sizes", 1, {}, "an observer", "tensor"),
-    pytest.param(
-        observer_kernels, "histogram_of_sizes", 6, {}, "an observer", "tensor", marks=AGAIN
+Hook = tuple[Any, str, int, str, str]
+"""Owner and name of what fails, from which call on, the part and the layer of its record."""
+
+HOOKS: dict[str, tuple[dict[str, Any], list[Hook]]] = {
+    # The setting, and the hooks that are broken in one iteration. What fails in one of them keeps
+    # no other from being reached.
+    "the start": ({}, [(passes, "flush_denormals", 1, "the start of the engine", "")]),
+    "one of each": (
+        {},
+        [
+            (passes, "give_back_freed_memory", 1, "a pass", "Pass"),
+            (observer_kernels, "histogram_of_sizes", 1, "an observer", "tensor"),
+            (_memory, "add_ops", 1, "the reuse of earlier results", "Calibration"),
+            (sweep, "statistics_row", 4, "the error analyses", ""),
+            (writing, "prepend", 1, "the export", "model.espdl"),
+        ],
     ),
-    (observer_kernels, "mse_of_range", 3, {"calib_algorithm": "mse"}, "an observer", "tensor"),
-    (observers, "order_statistics", 2, {"calib_algorithm": "percentile"}, "an observer", "tensor"),
-    (forwards, "run_ops", 1, {}, "a forward of the graph", ""),
-    pytest.param(forwards, "run_ops", 3, {}, "a forward of the graph", "", marks=AGAIN),
-    (sweep, "statistics_row", 4, {}, "the error analyses", ""),
-    (writing, "prepend", 1, {}, "the export", "model.espdl"),
-    pytest.param(writing, "prepend", 40, {}, "the export", "model.espdl", marks=AGAIN),
-    (writing, "repr_of", 2, {}, "the text of the .info file", "weight"),
-    (_memory, "add_ops", 1, {}, "the reuse of earlier results", "Calibration"),
-    (_memory, "difference", 1, {}, "the reuse of earlier results", "Calibration"),
-    (Activations, "get", 2, BIAS, "collecting the data of a block", "block 1 of"),
-    pytest.param(
-        Activations, "get", 3, BIAS, "collecting the data of a block", "block 2 of", marks=AGAIN
+    "others": (
+        {"calib_algorithm": "mse"},
+        [
+            (_kernels, "forward_channels", 1, "fake quantization", "Conv"),
+            (observer_kernels, "mse_of_range", 3, "an observer", "tensor"),
+        ],
     ),
-]
+    # What fast observers have found is remembered.
+    "a memory": (
+        {},
+        [
+            (_memory, "difference", 1, "the reuse of earlier results", "Calibration"),
+            (writing, "repr_of", 2, "the text of the .info file", "weight"),
+        ],
+    ),
+    "percentile": (
+        {"calib_algorithm": "percentile"},
+        [
+            (observers, "order_statistics", 2, "an observer", "tensor"),
+            (forwards, "run_ops", 1, "a forward of the graph", ""),
+        ],
+    ),
+    "kernels": ({}, [(_kernels, "forward", 1, "a forward of the graph", "Conv")]),
+    "kernels of the analyses": ({}, [(_kernels, "forward", 9, "the error analyses", "/Relu")]),
+    "blocks": (BIAS, [(Activations, "get", 2, "collecting the data of a block", "block 1 of")]),
+}
+LATER: dict[str, tuple[dict[str, Any], list[Hook]]] = {
+    "a later pass": ({}, [(passes, "give_back_freed_memory", 5, "a pass", "Pass")]),
+    "a later observer": (
+        {},
+        [(observer_kernels, "histogram_of_sizes", 6, "an observer", "tensor")],
+    ),
+    "a later forward": ({}, [(forwards, "run_ops", 3, "a forward of the graph", "")]),
+    "a later tensor": ({}, [(writing, "prepend", 40, "the export", "model.espdl")]),
+    "a later block": (
+        BIAS,
+        [(Activations, "get", 3, "collecting the data of a block", "block 2 of")],
+    ),
+}
+ALONE = {
+    f"{hook[1]} alone": (fields, [hook])
+    for fields, hooks in HOOKS.values()
+    if len(hooks) > 1
+    for hook in hooks
+}
+CASES = [pytest.param(*case, id=name) for name, case in HOOKS.items()]
+CASES += [pytest.param(*case, id=name, marks=AGAIN) for name, case in {**LATER, **ALONE}.items()]
 
 
-@pytest.mark.parametrize(("owner", "name", "at", "fields", "part", "layer"), HOOKS)
+@pytest.mark.parametrize(("fields", "hooks"), CASES)
 def test_a_hook_that_fails_costs_no_iteration_and_no_number(
-    owner: Any,
-    name: str,
-    at: int,
-    fields: dict[str, Any],
-    part: str,
-    layer: str,
-    network: Network,
-    plainly: Any,
-    broken: Any,
+    fields: dict[str, Any], hooks: list[Hook], network: Network, plainly: Any, broken: Any
 ) -> None:
     plain, plain_folder = plainly(**fields)
-    calls = broken(owner, name, at)
+    calls = [broken(owner, name, at) for owner, name, at, *_ in hooks]
     index, folder = network.run(Engine.FAST, **fields)
 
-    assert calls[0] >= at, "it was never called so often: nothing is tested"
     assert index["status"] == "ok"
-    records = [one for one in index["engine_fallbacks"] if one["part"] == part]
-    assert records
-    assert layer in records[0]["layer"]
-    assert "TypingError" in records[0]["reason"]
-    assert len(index["engine_fallbacks"]) <= 5, "each part is given up after one or three failures"
-    told = [one for one in index["applied_setting_warnings"] if part in one]
-    assert told
-    assert layer in told[0]
+    assert len(index["engine_fallbacks"]) <= 5 * len(hooks), "each part is given up after a few"
+    for count, (_, name, at, part, layer) in zip(calls, hooks, strict=True):
+        assert count[0] >= at, f"{name} was never called so often: nothing is tested"
+        records = [one for one in index["engine_fallbacks"] if one["part"] == part]
+        assert records, part
+        assert layer in records[0]["layer"]
+        assert "TypingError" in records[0]["reason"]
+        told = [one for one in index["applied_setting_warnings"] if part in one]
+        assert told, part
+        assert layer in told[0]
     assert index["engine"] == "fast"
     assert index["primary_value"] == plain["primary_value"]
     for file in ("model.espdl", "model.info"):
@@ -172,12 +202,12 @@ def test_a_hook_that_fails_costs_no_iteration_and_no_number(
     for file in ("layerwise_error.json", "graphwise_error.json"):
         found, wanted = (json.loads((one / file).read_text()) for one in (folder, plain_folder))
         assert found == pytest.approx(wanted, rel=1e-4, abs=1e-11)
-        if part == "the error analyses":
+        if any(part == "the error analyses" for *_, part, _ in hooks):
             assert found == wanted
     assert CAUSE.splitlines()[1] in (folder / "console.log").read_text()
 
 
-@pytest.fixture(params=[1, 3])
+@pytest.fixture(params=[pytest.param(1, marks=AGAIN), 3])
 def at_step(request: pytest.FixtureRequest) -> int:
     return int(request.param)
 

@@ -38,11 +38,17 @@ RECURRENT = ("lstm", "gru")
 
 CASES = [(kind, target) for kind in KINDS for target in TARGETS if kind not in RECURRENT]
 CASES += [(kind, TARGETS[0]) for kind in RECURRENT]
+ONCE = (("residual", "esp32p4"), ("detector", "esp32s3"))
 on_every_network = pytest.mark.parametrize(("kind", "target"), thinned(CASES))
-trainable = pytest.mark.parametrize(
-    # esp-ppq cannot train a block that ends in an LSTM, whose other outputs are not used.
+trained_once = pytest.mark.parametrize(
+    # tests/slow/test_passes.py trains every network by both engines, too, by fewer batches.
     ("kind", "target"),
-    thinned(case for case in CASES if case[0] != "lstm"),
+    [
+        pytest.param(kind, target, marks=() if (kind, target) in ONCE else pytest.mark.matrix)
+        for kind, target in CASES
+        # esp-ppq cannot train a block that ends in an LSTM, whose other outputs are not used.
+        if kind != "lstm"
+    ],
 )
 
 
@@ -53,7 +59,7 @@ class Case:
         contract = contract_for(kind, "torch", target, folder, device)
         self.config, self.target = contract.config, target
         # Plain esp-ppq runs the whole graph again for each block and batch.
-        self.batches = read_batches(contract)[:3]
+        self.batches = read_batches(contract)[:2]
         self.model = prepare_float_model(contract, folder)
 
     def quantized(self, engine: Engine, **fields: Any) -> QuantizedModel:
@@ -138,10 +144,10 @@ def test_the_same_graph_becomes_the_same_file(
 
 
 def steps_of(kind: str) -> int:
-    return 4 if kind in ("lstm", "gru", "transformer") else 20  # those take long per step
+    return 4 if kind in ("lstm", "gru", "transformer") else 10  # those take long per step
 
 
-@trainable
+@trained_once
 def test_tqt_comes_as_near_to_the_float_blocks(
     case: Any, kind: str, target: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,12 +172,12 @@ def test_tqt_comes_as_near_to_the_float_blocks(
     assert found[1] == pytest.approx(found[0], rel=0.01)
 
 
-@trainable
+@trained_once
 def test_bias_correction_finds_the_same_biases(case: Any, kind: str, target: str) -> None:
     same_weights(case(kind, target), bias_correct={"enabled": True})
 
 
-@pytest.mark.parametrize("kind", ["residual", "detector"])
+@pytest.mark.parametrize("kind", ["residual", pytest.param("detector", marks=pytest.mark.matrix)])
 def test_blockwise_reconstruction_rounds_the_same_weights(
     case: Any, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

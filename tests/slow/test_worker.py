@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,12 +14,12 @@ import pytest
 
 from espdl_quantize.core import NoProgress
 from espdl_quantize.record import read_history
+from espdl_quantize.search import sweep_setting
 from espdl_quantize.tuning import Budget, IsolatedBackend, TuneOptions, tune
+from tests.cli.conftest import Command
 from tests.contracts import EVALUATE, write_contract
 
 pytestmark = pytest.mark.slow
-
-ROOT = Path(__file__).parent.parent.parent
 
 
 def read(folder: Path, name: str = "iteration_index.json") -> Any:
@@ -49,7 +47,11 @@ class Killing(NoProgress):
             os.kill(self._backend.pid or 0, self._signals.pop())
 
 
-def test_a_search_goes_on_after_deaths_in_mid_training(tmp_path: Path) -> None:
+def test_a_search_goes_on_after_deaths_in_mid_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Each block takes long enough to be caught in, and no longer.
+    monkeypatch.setitem(vars(sweep_setting("kl").tqt_optimization), "steps", 200)
     outputs = tmp_path / "outputs"
     with IsolatedBackend(write_contract(tmp_path)) as backend:
         killing = Killing(backend, [signal.SIGKILL, signal.SIGSEGV])
@@ -86,25 +88,28 @@ WAYS = {
     ),
     "hangs": (
         "import time\n    time.sleep(600)",
-        "its limit of 25 s",
-        ["--iteration-limit", "25s"],
+        "its limit of 15 s",
+        ["--iteration-limit", "15s"],
     ),
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_whatever_a_contract_does_the_command_says_so(tmp_path: Path, way: str) -> None:
+ELSEWHERE = {"aborts", "leaves"}
+"""What tests/worker/test_runner.py has of a process, and tests/contract/test_load.py of a call."""
+
+
+@pytest.mark.parametrize(
+    "way",
+    [pytest.param(way, marks=pytest.mark.matrix if way in ELSEWHERE else ()) for way in WAYS],
+)
+def test_whatever_a_contract_does_the_command_says_so(
+    tmp_path: Path, way: str, command: Command
+) -> None:
     evaluate, told, options = WAYS[way]
     folder = tmp_path / "outputs/iter_0"
-    command = [sys.executable, "-m", "espdl_quantize", "run", "--baseline", "--json", *options]
     path = write_contract(tmp_path, evaluate=evaluate)
-    done = subprocess.run(
-        [*command, str(path), "--output-dir", str(folder)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        check=False,
-    )
+    arguments = ["run", path, "--baseline", "--json", "--output-dir", folder]
+    done = command(*arguments, *options)
     assert done.returncode in (3, 5), done.stderr
     error = json.loads(done.stdout)["error"]
     assert told in error["cause"]
@@ -120,8 +125,5 @@ def test_whatever_a_contract_does_the_command_says_so(tmp_path: Path, way: str) 
     # Once the contract is fixed, the same folder takes the iteration.
     if way == "ends":
         write_contract(tmp_path, evaluate=EVALUATE)
-        again = [*command, str(path), "--output-dir", str(folder)]
-        assert (
-            subprocess.run(again, cwd=ROOT, stdout=subprocess.DEVNULL, check=False).returncode == 0
-        )
+        assert command(*arguments, "--in-process").returncode == 0
         assert read(folder)["status"] == "ok"
