@@ -1,10 +1,8 @@
 """The contracts that the documentation shows run, and print what it shows."""
 
 import json
-import os
 import re
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,17 +17,17 @@ pytestmark = pytest.mark.slow
 DEMO = "examples/fashion_mnist/user_quant.py"
 
 
-def process(*arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "espdl_quantize", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "COLUMNS": "240"},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return plain(done.stdout + done.stderr)
+@pytest.fixture
+def printed_by(command: Command, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Return what runs the command in the project's folder and returns all that it prints."""
+
+    def run(*arguments: str, columns: int = 240) -> str:
+        monkeypatch.chdir(ROOT)
+        done = command(*arguments, columns=columns)
+        assert done.returncode == 0, done.stderr
+        return plain(done.stdout + done.stderr)
+
+    return run
 
 
 def is_like(shown: str, printed: str) -> bool:
@@ -50,24 +48,22 @@ def test_a_line_is_like_another_of_near_numbers() -> None:
     assert not is_like("top1 86.7: new best", "top1 86.7: within noise")
 
 
-def test_the_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command) -> None:
+def test_the_tutorial(tmp_path: Path, printed_by: Callable[..., str]) -> None:
     check, said, table, *_ = blocks(PAGES["docs/tutorial/demo.md"], "text")
-    monkeypatch.chdir(ROOT)
-    checked = command("check", DEMO, columns=160)
-    assert checked.returncode == 0, checked.stderr
-    assert missing(check, plain(checked.stdout + checked.stderr)) == []
+    assert missing(check, printed_by("check", DEMO, columns=160)) == []
     # Nothing is trained in these, so that they take seconds.
     first = "".join(line + "\n" for line in table.splitlines()[1:6])
     assert first.count("│ new best") == 1
-    printed = process("tune", DEMO, "--output-dir", str(tmp_path), "--iterations", "5")
+    printed = printed_by("tune", DEMO, "--output-dir", str(tmp_path), "--iterations", "5")
     assert missing(said, printed, is_like) == []
     assert missing(first, printed, is_like) == []
 
 
-def test_the_detector_and_its_page(tmp_path: Path) -> None:
+def test_the_detector_and_its_page(tmp_path: Path, printed_by: Callable[..., str]) -> None:
     folder = tmp_path / "iter_0"
     contract = "examples/scene_detector/user_quant.py"
-    printed = process("run", contract, "--output-dir", str(folder), "--baseline")
+    run = ("run", contract, "--output-dir", str(folder), "--baseline", "--in-process")
+    printed = printed_by(*run)
     page = PAGES["docs/how-to/own-detector.md"]
     shown = next(b for b in blocks(page, "text") if b.startswith("scene_detector"))
     assert missing(shown, printed) == []
@@ -80,10 +76,11 @@ def test_the_detector_and_its_page(tmp_path: Path) -> None:
     assert set(index) <= described | {"status"}
 
 
-def test_the_recurrent_model_and_its_page(tmp_path: Path) -> None:
+def test_the_recurrent_model_and_its_page(tmp_path: Path, printed_by: Callable[..., str]) -> None:
     folder = tmp_path / "iter_0"
     contract = "examples/fashion_gru/user_quant.py"
-    printed = process("run", contract, "--output-dir", str(folder), "--baseline")
+    run = ("run", contract, "--output-dir", str(folder), "--baseline", "--in-process")
+    printed = printed_by(*run)
     (shown,) = blocks(PAGES["docs/how-to/several-inputs.md"], "text")
     assert missing(shown, printed) == []
     index = json.loads((folder / "iteration_index.json").read_text())
@@ -94,7 +91,7 @@ def test_the_recurrent_model_and_its_page(tmp_path: Path) -> None:
     shape = [1, 1, 64]
     ends = [end for end in (*card["inputs"], *card["outputs"]) if end["shape"] == shape]
     assert [end["exponent"] for end in ends] == [-7, -7]
-    process("deploy", str(folder), "--project", str(tmp_path / "board"))
+    printed_by("deploy", str(folder), "--project", str(tmp_path / "board"))
     assert (tmp_path / "board" / "main" / "model.espdl").is_file()
 
 
@@ -106,12 +103,15 @@ def test_the_recurrent_model_and_its_page(tmp_path: Path) -> None:
         ("embeddings", 2, "equal_error_rate"),
     ],
 )
-def test_a_contract_within_a_page(page: str, parts: int, metric: str, tmp_path: Path) -> None:
+def test_a_contract_within_a_page(
+    page: str, parts: int, metric: str, tmp_path: Path, printed_by: Callable[..., str]
+) -> None:
     text = PAGES[f"docs/how-to/{page}.md"]
     contract = tmp_path / "user_quant.py"
     contract.write_text("\n\n".join(blocks(text, "python")[:parts]))
     folder = tmp_path / "iter_0"
-    printed = process("run", str(contract), "--output-dir", str(folder), "--baseline")
+    run = ("run", str(contract), "--output-dir", str(folder), "--baseline", "--in-process")
+    printed = printed_by(*run)
     assert missing(blocks(text, "text")[parts - 1], printed, is_like) == []
     assert "warning" not in printed
     index = json.loads((folder / "iteration_index.json").read_text())
