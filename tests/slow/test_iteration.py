@@ -18,6 +18,7 @@ from espdl_quantize.core import Engine, EspdlQuantizeError, Json, NoProgress, Ou
 from espdl_quantize.iteration import RunOptions, run_iteration
 from espdl_quantize.ppq import target_names
 from espdl_quantize.setting import baseline, parse_setting
+from tests.cli.conftest import Command
 from tests.contracts import CONFIG, RUN, write_contract
 from tests.matrix import thinned
 from tests.slow.test_fast_engine import tune_shortly
@@ -117,8 +118,7 @@ DEMO = ROOT / "examples/fashion_mnist/user_quant.py"
     thinned(
         product(
             ["residual network with TQT", "demo"], ["esp32s3", "esp32p4"], ["reference", "fast"]
-        ),
-        strength=2,
+        )
     ),
 )
 def test_everything_equals_plain_esp_ppq(
@@ -397,19 +397,19 @@ def test_full_eval_compares_with_the_full_float_score(tmp_path: Path) -> None:
     assert (index["evaluated_by"], index["float_value"]) == ("evaluate", 100.0)
 
 
-def test_a_setting_may_lie_in_the_folder_that_it_fills(tmp_path: Path) -> None:
+def test_a_setting_may_lie_in_the_folder_that_it_fills(tmp_path: Path, command: Command) -> None:
     folder = tmp_path / "outputs" / "iter_3"
     folder.mkdir(parents=True)
     (folder / "setting.json").write_text('{"iteration_id": 1, "calib_algorithm": "mse"}')
-    command = [sys.executable, "-m", "espdl_quantize", "run", str(write_contract(tmp_path))]
-    command += ["--setting", str(folder / "setting.json"), "--output-dir", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    arguments = ["run", write_contract(tmp_path), "--setting", folder / "setting.json"]
+    arguments += ["--output-dir", folder, "--in-process"]
+    done = command(*arguments)
     assert done.returncode == 0, done.stderr
     assert "esp-ppq" not in done.stdout + done.stderr
     assert "Calibration Progress" in (folder / "console.log").read_text()
     # The folder's name is what the history counts by.
     assert read(folder, "iteration_index.json")["iteration_id"] == 3
-    again = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    again = command(*arguments)
     assert again.returncode == 7
     assert "--overwrite" in again.stderr
 
