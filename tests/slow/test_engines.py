@@ -22,9 +22,13 @@ def engines(command: Command, monkeypatch: pytest.MonkeyPatch) -> Command:
 
 
 def test_it_compares_results_and_times(tmp_path: Path, engines: Command) -> None:
-    contract = write_contract(tmp_path)
-    done = engines(str(contract), "--json", "--output-dir", str(tmp_path / "both"))
+    away = tmp_path / "away"
+    away.mkdir()
+    # Paths are of the caller's directory, wherever the contract goes.
+    write_contract(tmp_path, prelude=f"import os\nos.chdir({str(away)!r})\n")
+    done = engines("user_quant.py", "--json", "--output-dir", "both")
     assert done.returncode == 0, done.stderr
+    assert not [*away.iterdir()]
     found = json.loads(done.stdout)
     assert found["agrees"] is True
     assert found["same_model"] is True
