@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from espdl_quantize.cli._options import AsJson
+from espdl_quantize.cli._progress import shown
 from espdl_quantize.cli.terminal import escape
 from espdl_quantize.core import (
     EspdlQuantizeError,
@@ -74,18 +75,23 @@ def cost(
     RAM is planned as ESP-DL does it. Milliseconds are predicted from published figures, with an
     interval that holds nine of ten models; they are no measurement.
     """
-    from espdl_quantize.chip import Deployment
-    from espdl_quantize.chip.cost import load_constants
     from espdl_quantize.record.files import INDEX, MODEL
 
-    constants = None if calibration is None else load_constants(calibration)
-    deployment = Deployment(cores, weights_in_flash, internal * _KIB)
-    if model.is_dir() and not (model / INDEX).is_file():
+    # Loading esp-ppq, which reads the file, takes most of the time.
+    with shown(None, as_json=as_json) as progress, progress.stage("read the model"):
+        from espdl_quantize.chip import Deployment
+        from espdl_quantize.chip.cost import load_constants
+
+        constants = None if calibration is None else load_constants(calibration)
+        deployment = Deployment(cores, weights_in_flash, internal * _KIB)
+        file = None
+        if not model.is_dir() or (model / INDEX).is_file():
+            chip = _chip(model, target, constants)
+            file = model / MODEL if model.is_dir() else model
+            chip_cost = _cost(file, chip, deployment, constants)
+    if file is None:
         _cost_of_folder(model, target, deployment, constants, as_json=as_json)
         return
-    chip = _chip(model, target, constants)
-    file = model / MODEL if model.is_dir() else model
-    chip_cost = _cost(file, chip, deployment, constants)
     if as_json:
         print(dumps({"ok": True, "file": str(file), **chip_cost.to_json()}), end="")
     else:

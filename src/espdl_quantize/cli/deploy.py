@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from espdl_quantize.cli._options import AsJson, OutputFolder, version_of_esp_dl
+from espdl_quantize.cli._progress import shown
 from espdl_quantize.core import EXIT_OK, EXIT_REFUSED
 
 if TYPE_CHECKING:
@@ -58,14 +60,16 @@ def deploy(
     """
     from espdl_quantize.cli.terminal import say
     from espdl_quantize.core import dumps
-    from espdl_quantize.deploy import ProjectOptions
-    from espdl_quantize.iteration import captured
-    from espdl_quantize.report import deploy as deploy_model
 
-    options = ProjectOptions(chip, esp_dl_version, flash, psram)
-    # esp-ppq greets on stdout.
-    with captured(None):
-        written = deploy_model(outputs, project, options)
+    # Loading esp-ppq, which reads the file, takes most of the time, and it greets on stdout.
+    with shown(None, as_json=as_json) as progress, progress.stage("write the project"):
+        from espdl_quantize.deploy import ProjectOptions
+        from espdl_quantize.iteration import captured
+        from espdl_quantize.report import deploy as deploy_model
+
+        options = ProjectOptions(chip, esp_dl_version, flash, psram)
+        with captured(Path(os.devnull)):
+            written = deploy_model(outputs, project, options)
     if as_json:
         print(dumps(written.as_json()), end="")
         return

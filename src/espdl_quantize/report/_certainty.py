@@ -320,10 +320,13 @@ def _ties(history: History, best: Iteration) -> list[str]:
         prices = history.prices
         is_cheaper = top not in prices.cheapest((best, top))
         why = "costs the chip less" if is_cheaper else "has less noise at its outputs"
-        lines.append(
-            f"{top.name} has the highest score, {number(top.value)}; {best.name} is the best all "
-            f"the same, since it {why} and the difference is within noise."
-        )
+        if number(top.value) == number(best.value):
+            lines.append(f"{top.name} has the same score; {best.name} is the best since it {why}.")
+        else:
+            lines.append(
+                f"{top.name} has the highest score, {number(top.value)}; {best.name} is the best "
+                f"all the same, since it {why} and the difference is within noise."
+            )
     return lines
 
 

@@ -197,7 +197,7 @@
         pen.lineWidth = at === hit ? 4 : found ? 2 : 1;
         pen.strokeRect(node.x, node.y, BOX.w, BOX.h);
         if (!node.single) { pen.strokeRect(node.x + 3, node.y + 3, BOX.w - 6, BOX.h - 6); }
-        pen.fillStyle = fill ? "#ffffff" : style.getPropertyValue("--text").trim();
+        pen.fillStyle = fill ? (parseInt(fill.slice(4), 10) < 25 ? "#ffffff" : "#0b1410") : style.getPropertyValue("--text").trim();
         while (text.length > 4 && pen.measureText(text).width > BOX.w - 16) {
           text = text.slice(0, -2).replace(/\u2026$/, "") + "\u2026";
         }
