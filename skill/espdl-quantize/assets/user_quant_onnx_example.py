@@ -19,7 +19,7 @@ QUANT_CONFIG = {
     "target": "esp32s3",
     "num_of_bits": 8,
     "device": "cpu",  # or "cuda"
-    # Calibration batches; 256 to 1,024 images in all are usual.
+    # Calibration batches; 256 to 1,024 samples in all are usual.
     "calib_steps": 16,
     # The key of evaluate()'s dict that the search improves, and which way is better.
     "primary_metric": "top1",
@@ -48,6 +48,12 @@ def create_calib_dataloader():
     files = sorted((DATA / "calibration").glob("*.jpg"))  # TODO: your calibration data
     samples = [load_sample(file) for file in files]
     return torch.utils.data.DataLoader(samples, batch_size=QUANT_CONFIG["batch_size"])
+
+
+# Data in one array instead of files: load_sample() is not needed then, and the two loaders are
+#     inputs = torch.from_numpy(numpy.load(DATA / "data.npz")["calibration"])
+#     return inputs.split(QUANT_CONFIG["batch_size"])
+# and, for load_test_batches(), return list(zip(inputs.split(32), labels.split(32))).
 
 
 # Several inputs: a sample is a dict of tensors by the names in QUANT_CONFIG, such as
@@ -114,7 +120,7 @@ def load_test_batches():
 #     ...
 
 
-# Optional: the score of images that evaluate() never scores, taken once, of the search's result.
+# Optional: the score of samples that evaluate() never scores, taken once, of the search's result.
 # Define it before the first iteration: in a folder that has scores, it makes another contract.
 # def evaluate_final(quant_graph):
 #     ...

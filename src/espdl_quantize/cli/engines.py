@@ -100,7 +100,7 @@ def engines(
     if as_json:
         print(dumps({"agrees": agreement.holds, **asdict(agreement)}), end="")
     else:
-        _print(agreement)
+        print_agreement(agreement)
     sys.exit(EXIT_OK if agreement.holds else EXIT_REFUSED)
 
 
@@ -185,7 +185,8 @@ def largest_difference(plain: Mapping[str, float], fast: Mapping[str, float]) ->
     return largest
 
 
-def _print(agreement: Agreement) -> None:
+def print_agreement(agreement: Agreement) -> None:
+    """Print the times by stage, what was compared, and a line that sums up."""
     console = Console(highlight=False)
     table = Table()
     table.add_column("stage")
@@ -204,7 +205,11 @@ def _print(agreement: Agreement) -> None:
     for fallback in agreement.fallbacks:
         line = f"plain esp-ppq did for the fast engine, which failed: {fallback}"
         console.print(escape(line), style="yellow")
-    verdict = "agree" if agreement.holds else f"do not agree within {TOLERANCE:g}"
+    verdict = "agree"
+    if agreement.values[0] != agreement.values[1]:
+        verdict = "do not agree: the scores differ"
+    elif not agreement.holds:
+        verdict = f"do not agree: noise amplitudes differ by more than {TOLERANCE:g}"
     console.print(
         f"the engines {verdict}; the fast one is {agreement.ratio:.1f} times as fast in all",
         style="bold" if agreement.holds else "bold red",
