@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hypothesis import given
 
 from espdl_quantize.core import FailedPass, Strategy
-from espdl_quantize.record import Failure, History, IterationRecord, Signals
+from espdl_quantize.record import (
+    Failure,
+    History,
+    IterationRecord,
+    OpGroup,
+    Signals,
+    Widths,
+)
 from espdl_quantize.search import (
     LONG_TQT,
     LONGEST_TQT,
@@ -22,10 +30,18 @@ from espdl_quantize.search import (
     lint_setting,
     stretches_left,
 )
-from espdl_quantize.setting import Setting, canonical, diff, parse_setting, setting_key
+from espdl_quantize.setting import (
+    Setting,
+    canonical,
+    diff,
+    int16_ops,
+    parse_setting,
+    setting_key,
+)
 from espdl_quantize.tuning import Budget, TuneOptions, tune
 from tests.matrix import examples
-from tests.search.made_runs import EQUALIZED, history, known, make, run, state_of
+from tests.search.made_runs import EQUALIZED, evidence, history, known, make, run, state_of
+from tests.search.test_groups import OPS, priced
 from tests.search.test_properties import FOUND, SCORES
 from tests.tuning.fake_backend import FakeBackend
 
@@ -146,6 +162,26 @@ def test_levers_that_take_long_come_where_a_gap_is_left_and_those_that_cost_the_
     decision = swift(then(behind, (0.6, decision.setting)))
     assert isinstance(decision, Proposal)
     assert decision.lever == "3e"
+
+
+def test_groups_of_ops_get_16_bits_before_single_ones() -> None:
+    rows = (SCREEN, (0.5, EQUAL), (0.5, CORRECT), (0.7, SHORT))
+    past = then(*rows, float_value=0.9)
+    searched = swift(past)
+    assert isinstance(searched, Proposal)
+    past = then(past, (0.6, searched.setting))
+    past = history(*(replace(each, cost=priced()) for each in past.iterations))
+    widths = Widths(1.0, 16, True, (OpGroup(("a", "b"), 0.2),), (), {})
+    found = evidence(ops=OPS, widths=widths)
+    decision = swift(past, found)
+    assert isinstance(decision, Proposal)
+    assert decision.lever == "3i"
+    assert set(int16_ops(decision.setting)) == {"a", "b"}
+    # It is kept on its own merits: what comes next is built on best, which has none.
+    later = swift(then(past, (0.65, decision.setting)), found)
+    assert isinstance(later, Proposal)
+    assert later.lever != "3i"
+    assert not int16_ops(later.setting)
 
 
 def test_a_crash_in_training_leaves_its_layers_out() -> None:
