@@ -12,6 +12,7 @@ from espdl_quantize.contract import (
     Keeper,
     count_samples,
     load_contract,
+    note_of_few_for_kl,
     note_of_repeats,
     read_batches,
     warn_of_few,
@@ -289,3 +290,12 @@ def test_few_calibration_samples_are_warned_of(samples: int, warns: bool) -> Non
 def test_samples_are_counted_whatever_a_batch_is() -> None:
     image = torch.zeros(3, 1, 4, 4)
     assert count_samples([Batch.of(form) for form in (image, [image, image], {"a": image})]) == 9
+
+
+@pytest.mark.parametrize(("samples", "noted"), [(63, 0), (64, 1), (127, 1), (128, 0)])
+def test_kl_needs_more_samples_than_others(samples: int, noted: int) -> None:
+    notes = note_of_few_for_kl(samples)
+    assert len(notes) == noted
+    assert all("minmax" in note for note in notes)
+    # It is one or the other.
+    assert bool(warn_of_few(samples)) + noted == (samples < 128)

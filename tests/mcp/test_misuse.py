@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,18 @@ async def test_many_jobs_wait_in_turn_and_none_is_hidden(root: Path) -> None:
     assert cancelled["exit_code"] == cancelled["error"]["exit_code"] == 130
 
 
+async def test_a_job_whose_folder_is_deleted_can_be_cancelled(root: Path) -> None:
+    (root / "slow.py").write_text("import time\ntime.sleep(600)\n")
+    async with connect(root) as client:
+        slow = await call(client, "check_contract", contract="slow.py", wait_seconds=0)
+        process = record_of(root, slow["job_id"])["pid"]
+        shutil.rmtree(root / ".espdl-quantize")
+        ended = await call(client, "cancel", job_id=slow["job_id"], wait_seconds=60)
+    assert ended["state"] == "interrupted"
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
+
+
 async def test_a_job_in_the_queue_of_a_server_that_ended_never_starts(root: Path) -> None:
     (root / "slow.py").write_text("import time\ntime.sleep(600)\n")
     (root / "c.py").write_text("")
@@ -208,6 +221,11 @@ async def test_a_contract_is_written_once_and_linted_before_the_first_run(root: 
         guide = await client.get_prompt("guide")
         with pytest.raises(MCPError, match="there is no prompt"):
             await client.get_prompt("gude")
+        with pytest.raises(MCPError, match="takes no arguments"):
+            await client.get_prompt("guide", {"a": "b" * 200_000})
+        with pytest.raises(MCPError, match=r"200002 characters") as unknown:
+            await client.read_resource("x" * 200_000)
+        assert len(str(unknown.value)) < 200
     assert "def evaluate" in Path(made["path"]).read_text()
     assert "exists" in twice["message"]
     assert "outside of the roots" in outside["message"]

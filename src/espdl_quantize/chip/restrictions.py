@@ -178,6 +178,15 @@ def _broadcast(model: ChipModel, node: Node, limit: Limit, facts: ChipFacts) -> 
     shapes = [_shape(model, name) for name in node.inputs[:2]]
     if len(shapes) != 2 or shapes[0] is None or shapes[1] is None:
         return
+    if any(
+        one != other and 1 not in (one, other)
+        for one, other in zip(reversed(shapes[0]), reversed(shapes[1]), strict=False)
+    ):
+        yield (
+            f"its inputs {list(shapes[0])} and {list(shapes[1])} do not fit each other: the one is "
+            "laid out with its channels last, and the other as the model has it"
+        )
+        return
     count = merged_dimensions(shapes[0], shapes[1])
     if count > limit["broadcast_dimensions"]:
         yield (

@@ -59,6 +59,8 @@ _WHOLE = ("setting", "asked", "job_id", "exit_code")
 """Keys of results that are of no use when they are cut."""
 _ROOM = 300
 """Characters of a result that are neither its text nor its structured content."""
+_LONGEST_ADDRESS = 500
+"""Characters of a resource's."""
 
 
 class Server(MCPServer[None]):
@@ -104,7 +106,20 @@ class Server(MCPServer[None]):
         if name != _PROMPT:
             shown = texts.shortened(repr(name), 60)
             raise MCPError(INVALID_PARAMS, f"there is no prompt {shown}, only {_PROMPT!r}")
+        if arguments:
+            raise MCPError(INVALID_PARAMS, f"the prompt {_PROMPT!r} takes no arguments")
         return await super().get_prompt(name, arguments, context)
+
+    async def read_resource(self, uri: Any, context: Context[None, Any] | None = None) -> Any:
+        """Read a resource.
+
+        Raises:
+            MCPError: no address is as long as this one, which an answer would repeat.
+        """
+        if len(str(uri)) > _LONGEST_ADDRESS:
+            shown = texts.shortened(repr(str(uri)), 60)
+            raise MCPError(INVALID_PARAMS, f"there is no resource {shown}")
+        return await super().read_resource(uri, context)
 
     async def run_stdio_async(self) -> None:
         """Serve stdin and stdout until the client closes them, or SIGINT comes."""

@@ -12,6 +12,7 @@ from espdl_quantize.contract import (
     ContractFaultsError,
     count_samples,
     load_contract,
+    note_of_few_for_kl,
     note_of_repeats,
     read_batches,
     warn_of_few,
@@ -126,6 +127,15 @@ def read_loader(context: GateContext) -> Iterator[Finding]:
         yield Finding(
             FindingKind.WARNING,
             "few_calibration_samples",
+            "create_calib_dataloader()",
+            message,
+            figures={"samples": samples},
+        )
+    # At 16 bits the baseline is minmax.
+    for message in note_of_few_for_kl(samples) if config.num_of_bits == 8 else []:
+        yield Finding(
+            FindingKind.NOTE,
+            "few_for_kl",
             "create_calib_dataloader()",
             message,
             figures={"samples": samples},

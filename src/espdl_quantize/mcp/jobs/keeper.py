@@ -190,6 +190,8 @@ class Keeper:
     def _write(self, record: JobRecord) -> None:
         if record.job_id in self._own:
             self._own[record.job_id] = record
+            # Whoever deletes the folder under a running job can still cancel it.
+            (self._folder / record.job_id).mkdir(parents=True, exist_ok=True)
         save(self._folder / record.job_id, record)
 
     def _process_of(self, record: JobRecord) -> JobProcess | None:
