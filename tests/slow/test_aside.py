@@ -131,6 +131,7 @@ def test_a_model_that_is_another_is_told(tuned: Path) -> None:
     assert "does not export to the same bytes" in " ".join(found["told"])
 
 
+@pytest.mark.usefixtures("short_training")
 def test_best_and_its_rival_run_on_the_same_draws(tmp_path: Path) -> None:
     backend = RealBackend(load_contract(contract(tmp_path), ["esp32s3"]))
     options = TuneOptions(Budget(iterations=2), final=False, confirm_draws=2)
@@ -145,6 +146,7 @@ def test_best_and_its_rival_run_on_the_same_draws(tmp_path: Path) -> None:
     assert f"nearest rival iter_{told['rival']}" in report
 
 
+@pytest.mark.usefixtures("short_training")
 def test_without_a_final_function_the_choice_is_told(tmp_path: Path, command: Command) -> None:
     backend = RealBackend(load_contract(contract(tmp_path, SCORE), ["esp32s3"]))
     result = tune(backend, tmp_path / "outputs", TuneOptions(Budget(iterations=2)))
