@@ -91,8 +91,9 @@ async def test_the_group_of_the_server_is_not_signalled(root: Path) -> None:
                 forge(jobs, name, pid=pid, mark=mark, **fields)
     async with connect(root) as client:
         await anyio.sleep(1.5)
-        listed = (await call(client, "status", limit=50))["jobs"]
-    assert [job["state"] for job in listed] == ["damaged"] * 24
+        pages = [await call(client, "status", offset=offset, limit=8) for offset in (0, 8, 16)]
+    assert [page["total"] for page in pages] == [24] * 3
+    assert [job["state"] for page in pages for job in page["jobs"]] == ["damaged"] * 24
 
 
 async def test_a_job_of_a_server_that_was_killed_is_ended_by_the_next_one(root: Path) -> None:
