@@ -71,7 +71,7 @@ BROKEN: dict[str, tuple[Any, int, str, str]] = {
     "Add, laid out apart": (
         lambda: _Then(_Call(lambda x: x + torch.linspace(-2, 9, 8).reshape(1, 8, 1, 1))),
         8,
-        "Add",
+        "restriction",
         "do not fit each other",
     ),
     "four groups": (
