@@ -68,12 +68,6 @@ def legality_of(export: Export, **more: Any) -> Legality:
 
 
 BROKEN: dict[str, tuple[Any, int, str, str]] = {
-    "Add, laid out apart": (
-        lambda: _Then(_Call(lambda x: x + torch.linspace(-2, 9, 8).reshape(1, 8, 1, 1))),
-        8,
-        "restriction",
-        "do not fit each other",
-    ),
     "four groups": (
         lambda: _Then(nn.Conv2d(8, 8, 3, groups=4)),
         8,

@@ -244,6 +244,35 @@ def keeping_layouts(
     return keep_and_reset
 
 
+def laying_out_constants(original: Callable[..., Any], _: object) -> Callable[..., Any]:
+    """Permute the constant of an element-wise op as the activation beside it.
+
+    esp-ppq takes a constant to fit any layout (``BypassAddLikePattern``): one of [1, C, 1, 1] stays
+    so beside an activation of [N, H, W, C], and the kernel multiplies rows by what is of channels.
+    """
+
+    def export(pattern: Any, op: Any, graph: Any, **options: Any) -> Any:
+        from esp_ppq.parser.espdl.espdl_typedef import ADD_LIKE_OP_SET, ExporterPatternInfo
+
+        result = original(pattern, op, graph, **options)
+        if op.type not in ADD_LIKE_OP_SET or len(op.inputs) != 2:
+            return result
+        axes = ExporterPatternInfo().get_var_permute(op.outputs[0].name)
+        if not axes or list(axes) == sorted(axes):
+            return result
+        activations = [variable for variable in op.inputs if not variable.is_parameter]
+        constants = [variable for variable in op.inputs if variable.is_parameter]
+        for constant in constants if activations else ():
+            value = constant.value
+            # Of several ops that share it, each may have another layout.
+            if value.numel() > 1 and value.dim() <= len(axes) and len(constant.dest_ops) == 1:
+                whole = value.reshape([1] * (len(axes) - value.dim()) + list(value.shape))
+                constant.value = whole.permute(*axes).contiguous()
+        return result
+
+    return export
+
+
 def espdl_tables(body: bytes) -> tuple[Any, Any]:
     """Open the FlatBuffer of an .espdl file.
 

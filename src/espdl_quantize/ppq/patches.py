@@ -126,6 +126,13 @@ PATCHES: tuple[Patch, ...] = (
         "the order of the axes in the file is known after the export, too",
     ),
     Patch(
+        "esp_ppq.parser.espdl.layout_patterns",
+        "BypassAddLikePattern.export",
+        When.EXPORT,
+        "espdl_quantize.ppq._export:laying_out_constants",
+        "a constant beside an activation whose channels come last is laid out like it",
+    ),
+    Patch(
         "esp_ppq.executor",
         "TorchExecutor.forward",
         When.EVALUATION,
