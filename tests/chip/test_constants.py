@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from espdl_quantize.chip import check_model
+from espdl_quantize.core import SHELL, FindingKind
 from espdl_quantize.ppq import patches
 from tests.chip.made import Export, make_export
+from tests.gate.test_esp_dl_version import examined
 from tests.networks import KINDS
 
 
@@ -74,3 +76,45 @@ def test_as_plain_esp_ppq_lays_them_out_the_chip_computes_something_else(
     assert percent < 90
     faults, _ = check(scaled(tmp_path / "not", "esp32s3", 6))
     assert any("do not fit each other" in cause for cause in faults)
+    # The gate names the first that computes something else, before anything is tuned.
+    module = _Scaled(14).eval()
+    monkeypatch.setitem(KINDS, "scaled", lambda: module)
+    found = [
+        each
+        for each in examined(tmp_path, "scaled", target="esp32s3").findings
+        if each.code == "computes_differently"
+    ]
+    assert {each.kind for each in found} == {FindingKind.WARNING}
+    assert all("(Mul): as exported" in each.message for each in found)
+    assert "espdl-quantize deploy" in SHELL.spell(found[0].hint)
+
+
+class _Vectors(nn.Module):
+    """Rows times a vector, and a vector times rows; both directions of a GRU before them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cells = nn.GRU(28, 9, bidirectional=True)
+        self.register_buffer("right", torch.linspace(-1, 1, 18))
+        self.register_buffer("left", torch.linspace(-2, 1, 28))
+
+    def forward(self, x: Tensor) -> Tensor:
+        states = torch.relu(self.cells(x.reshape(28, 1, 28))[0]).reshape(1, 28, 18)
+        rows = torch.relu(self.left @ states)
+        return torch.cat([states @ self.right, rows], dim=1)
+
+
+@pytest.mark.parametrize("chip", ["esp32s3", "esp32p4"])
+def test_products_with_vectors_and_both_directions_are_computed_alike(
+    chip: str, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    module = _Vectors().eval()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(KINDS, "vectors", lambda: module)
+        made = make_export(tmp_path, "vectors", chip, batch=1)
+    found = check_model(made.file, made.chip, made.graph, made.layouts, made.batches)
+    assert found.integers is not None
+    assert {"GRU", "MatMul"} <= {op.op_type for op in found.integers.ops}
+    assert found.differing == []
+    assert found.integers.total.percent == 100.0

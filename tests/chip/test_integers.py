@@ -162,40 +162,6 @@ def test_both_widths_in_one_model(tmp_path: Path) -> None:
         assert found.end_to_end is not None
 
 
-class _Scaled(torch.nn.Module):
-    """A factor per channel, which no pass folds into the convolution before the sigmoid."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = torch.nn.Conv2d(1, 12, 3, padding=1)
-        self.scale = torch.nn.Parameter(torch.rand(1, 12, 1, 1) + 0.5)
-        self.pool = torch.nn.MaxPool2d(3, 1)
-        self.prelu = torch.nn.PReLU(12)
-        self.head = torch.nn.Linear(12, 10)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.pool(torch.sigmoid(self.conv(x)) * self.scale)
-        return self.head(torch.nn.functional.avg_pool2d(self.prelu(x), 26).flatten(1))  # type: ignore[no-any-return]
-
-
-def test_a_constant_that_esp_ppq_leaves_in_the_other_order_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # The factor stays [1, 12, 1, 1] in the file, beside an image [1, 28, 28, 12].
-    monkeypatch.setitem(KINDS, "scaled", _Scaled)
-    found = check(make_export(tmp_path, "scaled", "esp32s3"))
-    wrong = {
-        one.op_type: one.note
-        for one in found.integers.ops
-        if one.agreement.exact < one.agreement.outputs
-    }
-    assert set(wrong) == {"Mul"}
-    assert "do not fit" in wrong["Mul"]
-    assert any("(Mul): 0 % of the exported integers" in told for told in found.warnings())
-    assert found.integers.end_to_end is None
-    assert len(found.integers.ops) > 5
-
-
 @pytest.mark.parametrize("kind", ["transformer"])
 def test_an_op_that_the_fast_engine_fails_at_is_run_by_esp_ppq(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -17,7 +17,7 @@ from espdl_quantize.record import OnChip
 from espdl_quantize.targets.ops import Version
 
 if TYPE_CHECKING:
-    from espdl_quantize.chip.integers import IntegerCheck
+    from espdl_quantize.chip.integers import IntegerCheck, OpAgreement
 
 ALWAYS = 2
 """Samples of every iteration's integer check; ``verify`` takes more."""
@@ -69,16 +69,27 @@ class ChipCheck:
             overflows=total.overflows,
         )
 
+    @property
+    def differing(self) -> list[OpAgreement]:
+        """The ops whose integers are not what the simulation says, but for rounding in float32."""
+        return [
+            checked
+            for checked in (self.integers.ops if self.integers else ())
+            if checked.agreement.percent is not None
+            and (checked.agreement.percent < _NEAR or checked.agreement.largest > 1)
+        ]
+
     def warnings(self) -> Iterator[str]:
         """Name the ops whose integers are not what the simulation says."""
         for doubt in self.legality.doubts:
             yield f"op {doubt.op!r} ({doubt.op_type}) on {self.legality.chip}: {doubt.cause}"
         if self.problem and self.problem != _STREAMS:
             yield f"the exported integers could not be checked: {self.problem}"
+        differing = self.differing
         for checked in self.integers.ops if self.integers else ():
-            share = checked.agreement.percent
-            if share is not None and (share < _NEAR or checked.agreement.largest > 1):
+            if checked in differing:
                 note = f": {checked.note}" if checked.note else ""
+                share = checked.agreement.percent or 0.0
                 yield (
                     f"op {checked.op!r} ({checked.op_type}): {share:.4g} % of the exported "
                     f"integers come to what the simulation says, the largest difference is "

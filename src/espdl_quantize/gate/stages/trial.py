@@ -1,12 +1,13 @@
-"""A trial on one small batch, without training: what cannot be quantized or exported shows now."""
+"""A trial on one small batch, without training: what cannot be quantized or exported shows now,
+and where the file computes something else than what is scored."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from espdl_quantize.chip import Fault, check_legality
+from espdl_quantize.chip import ChipCheck, Fault, check_model
 from espdl_quantize.contract import Batch
-from espdl_quantize.core import Finding, FindingKind, Hint, Option
+from espdl_quantize.core import Command, Finding, FindingKind, Hint, Option
 from espdl_quantize.gate._context import GateContext
 from espdl_quantize.ppq import QuantizedModel, export, quantize, unsupported
 from espdl_quantize.record.files import MODEL
@@ -48,12 +49,43 @@ def try_out(context: GateContext) -> Iterator[Finding]:
     with context.progress.stage("export"):
         layouts = export(quantized, file, engine=context.engine)
     context.trial = quantized
-    legality = check_legality(file, config.target, quantized.graph, layouts, esp_dl=config.esp_dl)
-    for fault in legality.faults:
+    with context.progress.stage("check the exported file"):
+        check = check_model(
+            file,
+            config.target,
+            quantized.graph,
+            layouts,
+            batches,
+            config.device,
+            engine=context.engine,
+            esp_dl=config.esp_dl,
+        )
+    for fault in check.legality.faults:
         yield _finding(fault, config.target)
-    for doubt in legality.doubts:
+    for doubt in check.legality.doubts:
         if doubt.rule == "later version":
             yield _doubt(doubt, config.target)
+    yield from _differences(check)
+
+
+def _differences(check: ChipCheck) -> Iterator[Finding]:
+    """Name the ops that compute something else on the chip, by more than a step."""
+    for op in check.differing:
+        if op.agreement.largest > 1:
+            where, share = f"op {op.op!r} ({op.op_type})", op.agreement.percent or 0.0
+            yield Finding(
+                FindingKind.WARNING,
+                "computes_differently",
+                where,
+                f"{where}: as exported, {share:.4g} % of its integers on "
+                f"{check.legality.chip} are what the simulation says, the largest difference is "
+                f"{op.agreement.largest} steps: what is scored is not what the chip computes",
+                Hint(
+                    "write the layer by other ops; whether it is so, a board says: ",
+                    Command.DEPLOY,
+                ),
+                figures={"percent": share, "steps": op.agreement.largest},
+            )
 
 
 def _doubt(doubt: Fault, chip: str) -> Finding:

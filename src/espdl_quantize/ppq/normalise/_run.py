@@ -107,6 +107,7 @@ RULES: tuple[tuple[str, Rule, str], ...] = (
     ("transposed pads", forms.transposed_pads, "esp-ppq takes the height's for the width's"),
     ("reciprocal", forms.reciprocals, "no chip has it"),
     ("instance norm", forms.instance_norms, "esp-ppq ignores its epsilon, no chip has it"),
+    ("vector product", forms.vector_products, "esp-ppq does not pack a vector for the kernel"),
     ("global max", forms.global_max, "no chip has it"),
     ("nearest places", forms.nearest_places, "esp-ppq ignores how coordinates are rounded"),
     ("bias add", folds.bias_add, "esp-ppq adds it along the width where there is a bias already"),

@@ -294,6 +294,33 @@ def global_max(graph: Graph) -> Iterator[str]:
         yield name
 
 
+def vector_products(graph: Graph) -> Iterator[str]:
+    """Write a product with a constant vector as one with a matrix of one column, or one row.
+
+    The exporter packs matrices for the kernel and leaves a vector as it is
+    (``ResetParamLayoutPattern``), which the kernel then reads in another order.
+    """
+    for node in graph.of_type("MatMul"):
+        for place, axis in ((1, -1), (0, -2)):
+            vector = graph.input_constant(node, place)
+            other = graph.shape(node.input[1 - place])
+            if vector is None or vector.ndim != 1 or other is None or len(other) < 2:
+                continue
+            matrix = np.expand_dims(vector, 1 if place else 0)
+            inputs, part, name = list(node.input), graph.fresh(f"{node.output[0]}_part"), node.name
+            inputs[place] = graph.add_constant("matrix", matrix)
+            axes = graph.add_constant("axes", np.array([axis], np.int64))
+            graph.replace(
+                node,
+                [
+                    graph.node("MatMul", inputs, [part], node),
+                    graph.node("Squeeze", [part, axes], [node.output[0]], node),
+                ],
+            )
+            yield name
+            break
+
+
 def nearest_places(graph: Graph) -> Iterator[str]:
     """Write a nearest Resize that takes other places than esp-ppq's as a Gather for each axis."""
     for node in graph.of_type("Resize"):
