@@ -23,6 +23,12 @@ class _Scaled(nn.Module):
         channels: of the Conv, whose outputs are 14 x 14.
     """
 
+    c0: Tensor
+    c1: Tensor
+    c2: Tensor
+    c3: Tensor
+    c4: Tensor
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(1, channels, 3, stride=2, padding=1)
@@ -91,6 +97,9 @@ def test_as_plain_esp_ppq_lays_them_out_the_chip_computes_something_else(
 
 class _Vectors(nn.Module):
     """Rows times a vector, and a vector times rows; both directions of a GRU before them."""
+
+    left: Tensor
+    right: Tensor
 
     def __init__(self) -> None:
         super().__init__()

@@ -87,6 +87,7 @@ USED: tuple[tuple[str, str], ...] = (
     ("esp_ppq.parser.espdl", "helper.save"),
     ("esp_ppq.parser.espdl", "helper.tensor_dtype_to_np_dtype"),
     ("esp_ppq.parser.espdl.espdl_streaming", "StreamingTable"),
+    ("esp_ppq.parser.espdl.espdl_typedef", "ADD_LIKE_OP_SET"),
     ("esp_ppq.parser.espdl.espdl_typedef", "ExporterPatternInfo"),
     ("esp_ppq.quantization.algorithm.training", "TQTDelegator"),
     ("esp_ppq.quantization.algorithm.training", "TQTDelegator.finalize"),

@@ -99,7 +99,7 @@ RULES: tuple[tuple[str, Rule, str], ...] = (
     ("resize scales", attributes.resize_scales, "sizes hold a batch size"),
     ("recurrent defaults", attributes.recurrent_defaults, "esp-ppq takes no activations"),
     ("initial states", forms.initial_states, "esp-ppq quantizes none that starts from nothing"),
-    ("if", forms.constant_branches, "its condition is a constant, and esp-ppq has no If"),
+    ("if", folds.constant_branches, "its condition is a constant, and esp-ppq has no If"),
     ("joins", forms.chains, "esp-ppq joins two tensors at a time"),
     ("space to depth", forms.space_to_depth, "esp-ppq orders the channels another way"),
     ("prelu", forms.prelu, "esp-ppq takes its slopes for the channels'"),

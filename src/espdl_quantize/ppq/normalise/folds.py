@@ -1,4 +1,4 @@
-"""Rewrites that move numbers into the constants of a neighbouring op.
+"""Rewrites that work out what constants decide, or move numbers into those of a neighbouring op.
 
 Each function yields the name of every node that it changed.
 """
@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from onnx import numpy_helper
 
 from espdl_quantize.ppq.normalise.graph import (
     Graph,
@@ -234,3 +235,48 @@ def _with_number(graph: Graph, node: NodeProto | None) -> tuple[str, float] | No
 
 def _is(value: float, wanted: float) -> bool:
     return abs(value - wanted) <= 1e-3 * abs(wanted)
+
+
+def constant_branches(graph: Graph) -> Iterator[str]:
+    """Put the branch of an If whose condition is a constant in its place."""
+    for node in graph.of_type("If"):
+        condition = graph.input_constant(node, 0)
+        if condition is None:
+            continue
+        branch = attribute_of(node, "then_branch" if condition.reshape(-1)[0] else "else_branch")
+        if len(branch.output) != len(node.output):
+            continue
+        own = {each.name for each in branch.initializer}
+        own |= {name for inner in branch.node for name in inner.output if name}
+        targets = dict(zip((each.name for each in branch.output), node.output, strict=True))
+        if len(targets) != len(node.output) or any(name not in own for name in targets):
+            continue
+        renamed = dict(targets)
+        for each in branch.initializer:
+            if each.name in targets:
+                break
+            renamed[each.name] = graph.add_constant(each.name, numpy_helper.to_array(each))
+        else:
+            for name in own - set(renamed):
+                renamed[name] = graph.fresh(name)
+            made = []
+            for inner in branch.node:
+                copy = type(inner)()
+                copy.CopyFrom(inner)
+                copy.name = graph.fresh(f"{node.name}_{inner.name or inner.op_type}")
+                _rename(copy, renamed)
+                made.append(copy)
+            yield node.name
+            graph.replace(node, made)
+
+
+def _rename(node: Any, names: dict[str, str]) -> None:
+    for tensors in (node.input, node.output):
+        for place, name in enumerate(tensors):
+            tensors[place] = names.get(name, name)
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            for inner in graph.node:
+                _rename(inner, names)
+            for output in graph.output:
+                output.name = names.get(output.name, output.name)
