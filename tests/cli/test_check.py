@@ -109,5 +109,7 @@ def test_a_faulty_key_does_not_hide_the_data_and_the_model(
     assert done.returncode == 3
     for text in ("metric_direction", "'tpu'", "'esp99'", "all zeros", "the torch model fails"):
         assert text in done.stderr
-    faults = json.loads(command("check", path, "--json").stdout)["findings"]
+    findings = json.loads(command("check", path, "--json").stdout)["findings"]
+    # 64 samples are few for kl, which is a note.
+    faults = [finding for finding in findings if finding["code"] != "few_for_kl"]
     assert [fault["kind"] for fault in faults] == ["fault"] * 5

@@ -2,6 +2,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = """
 import os, sys
 from pathlib import Path
@@ -45,3 +47,15 @@ def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
         with captured(tmp_path / "log"):
             print("x")
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_a_closed_standard_output_is_borne(closed: str, tmp_path: Path) -> None:
+    script = SCRIPT.format(log=str(tmp_path / "console.log"))
+    script += f"open({str(tmp_path / 'end')!r}, 'w').write('came here')"
+    done = subprocess.run(
+        ["sh", "-c", f'"$0" -c "$1" {closed}', sys.executable, script], check=False
+    )
+    assert done.returncode == 0
+    assert (tmp_path / "end").read_text() == "came here"
+    assert "from a child\n" in (tmp_path / "console.log").read_text()

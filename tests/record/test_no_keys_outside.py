@@ -25,6 +25,8 @@ EXEMPT = {
     "mcp/arguments.py": "names the arguments of tools",
     "worker/_contract_job.py": "sends the facts of a contract, in the fields of BackendFacts",
     "worker/_runner.py": "reads the facts of a contract, in the fields of BackendFacts",
+    "iteration/_outcome.py": "reads the facts of a contract, in the fields of BackendFacts",
+    "tuning/ray/backend.py": "passes options of an iteration on",
     "iteration/_per_sample.py": "an evaluation may return a key of that name",
 }
 """Modules and packages that may name such keys, and why."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from espdl_quantize.core import NoProgress
+from espdl_quantize.core import NoProgress, Strategy
 from espdl_quantize.record import read_history
 from espdl_quantize.search import sweep_setting
 from espdl_quantize.tuning import Budget, IsolatedBackend, TuneOptions, tune
@@ -55,7 +55,9 @@ def test_a_search_goes_on_after_deaths_in_mid_training(
     outputs = tmp_path / "outputs"
     with IsolatedBackend(write_contract(tmp_path)) as backend:
         killing = Killing(backend, [signal.SIGKILL, signal.SIGSEGV])
-        result = tune(backend, outputs, TuneOptions(Budget(4)), progress=killing)
+        result = tune(
+            backend, outputs, TuneOptions(Budget(4), strategy=Strategy.SEED), progress=killing
+        )
     assert [row.id for row in result.history.scored] == [0, 3]
     first, second = (read(outputs / f"iter_{number}") for number in (1, 2))
     assert "crashed with SIGSEGV (while: quantize: " in first["error"]["cause"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import os
 import sys
@@ -23,8 +24,9 @@ class _Switch(io.TextIOBase):
         self.target: TextIO | None = None
 
     def _stream(self) -> TextIO:
-        stream: TextIO = self.target or getattr(sys, f"__{self._name}__")
-        return stream
+        stream: TextIO | None = self.target or getattr(sys, f"__{self._name}__")
+        # There is none where the process was started with it closed.
+        return _nowhere() if stream is None else stream
 
     def write(self, text: str) -> int:
         return self._stream().write(text)
@@ -42,6 +44,23 @@ class _Switch(io.TextIOBase):
 _STDOUT, _STDERR = _Switch("stdout"), _Switch("stderr")
 
 
+@functools.cache
+def _nowhere() -> TextIO:
+    return Path(os.devnull).open("w", encoding="utf-8")
+
+
+def _fill_descriptors() -> None:
+    """Let a closed standard output or error lead nowhere: else the next open file becomes it."""
+    for descriptor in (1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            opened = os.open(os.devnull, os.O_WRONLY)
+            if opened != descriptor:
+                os.dup2(opened, descriptor)
+                os.close(opened)
+
+
 def _opened(log: Path | None) -> TextIO:
     if log is None:
         return os.fdopen(os.dup(2), "a", encoding="utf-8", buffering=1)
@@ -56,10 +75,12 @@ def captured(log: Path | None) -> Iterator[None]:
     in a notebook ``sys.stdout`` is no file descriptor. Write to a duplicate of the terminal's
     descriptor, made before, to reach the terminal meanwhile.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    saved = os.dup(1), os.dup(2)
+    _fill_descriptors()
     streams = sys.stdout, sys.stderr
+    shown = [stream for stream in streams if stream is not None]
+    for stream in shown:
+        stream.flush()
+    saved = os.dup(1), os.dup(2)
     with _opened(log) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -68,7 +89,7 @@ def captured(log: Path | None) -> Iterator[None]:
         try:
             yield
         finally:
-            for stream in (*streams, file):
+            for stream in (*shown, file):
                 # A full disk must not hide the error that it caused.
                 with contextlib.suppress(OSError):
                     stream.flush()
