@@ -199,7 +199,7 @@ from tests.worker.fake_job import FakeIsolatedBackend
 
 backend = FakeIsolatedBackend(target=float(sys.argv[2]), seconds=0.15)
 with backend.runner:
-    tune(backend, Path(sys.argv[1]), TuneOptions())
+    tune(backend, Path(sys.argv[1]), TuneOptions(strategy="seed"))
 """
 
 
