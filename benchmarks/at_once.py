@@ -1,7 +1,7 @@
 """Wall times of one search of a contract by so many workers of a local Ray, in turn.
 
     python -m benchmarks.at_once --contract examples/fashion_mnist/user_quant.py
-        [--slots 1 2] [--iterations 6] [--repeat 2] [--work FOLDER]
+        [--slots 1 2] [--iterations 6] [--repeat 2] [--strategy seed] [--work FOLDER]
 
 Slots of 0 are ``tune`` without Ray. Each search starts from an empty folder, and its time is that
 from the command to the last iteration, the start of Ray and of the workers included; what ends them
@@ -20,18 +20,20 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
+from espdl_quantize.core import Strategy
 from espdl_quantize.record import read_history
 from espdl_quantize.record.files import LAYERWISE, METRICS, MODEL
 from espdl_quantize.setting import setting_key
 from espdl_quantize.tuning import Budget, IsolatedBackend, RayBackend, TuneOptions, tune
 
 FILES = (MODEL, METRICS, LAYERWISE)
+"""What an iteration without analyses has not, is of no bytes."""
 
 Contents = Mapping[str, tuple[bytes, ...]]
 """Of the iterations in a folder, by the key of the setting."""
 
 
-def search(contract: Path, outputs: Path, slots: int, iterations: int) -> tuple[float, float]:
+def search(contract: Path, outputs: Path, slots: int, options: TuneOptions) -> tuple[float, float]:
     """Search an empty folder; return the seconds that this and that its end took."""
     begun = time.monotonic()
     with ExitStack() as stack:
@@ -40,7 +42,7 @@ def search(contract: Path, outputs: Path, slots: int, iterations: int) -> tuple[
             if slots
             else stack.enter_context(IsolatedBackend(contract))
         )
-        tune(backend, outputs, TuneOptions(Budget(iterations)))
+        tune(backend, outputs, options)
         ended = time.monotonic()
     return ended - begun, time.monotonic() - ended
 
@@ -48,10 +50,14 @@ def search(contract: Path, outputs: Path, slots: int, iterations: int) -> tuple[
 def contents(outputs: Path) -> Contents:
     """Read what two searches have to agree on."""
     return {
-        setting_key(each.setting): tuple((each.folder / name).read_bytes() for name in FILES)
+        setting_key(each.setting): tuple(_bytes(each.folder / name) for name in FILES)
         for each in read_history(outputs).scored
         if each.setting is not None and each.folder is not None
     }
+
+
+def _bytes(file: Path) -> bytes:
+    return file.read_bytes() if file.exists() else b""
 
 
 def alike(one: Contents, other: Contents) -> str:
@@ -67,6 +73,7 @@ def main() -> None:
     parser.add_argument("--slots", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--iterations", type=int, default=6)
     parser.add_argument("--repeat", type=int, default=1)
+    parser.add_argument("--strategy", choices=list(Strategy), default=Strategy.SWIFT)
     parser.add_argument("--work", type=Path, default=None)
     options = parser.parse_args()
     work = options.work or Path(tempfile.mkdtemp(prefix="at-once-"))
@@ -77,7 +84,8 @@ def main() -> None:
         for slots in options.slots:
             outputs = work / f"{turn}-{slots}"
             load = os.getloadavg()[0]
-            seconds, end = search(options.contract.resolve(), outputs, slots, options.iterations)
+            how = TuneOptions(Budget(options.iterations), strategy=options.strategy)
+            seconds, end = search(options.contract.resolve(), outputs, slots, how)
             made = contents(outputs)
             first = first or made
             print(
