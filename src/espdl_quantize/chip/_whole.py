@@ -72,12 +72,7 @@ class ChipCheck:
     @property
     def differing(self) -> list[OpAgreement]:
         """The ops whose integers are not what the simulation says, but for rounding in float32."""
-        return [
-            checked
-            for checked in (self.integers.ops if self.integers else ())
-            if checked.agreement.percent is not None
-            and (checked.agreement.percent < _NEAR or checked.agreement.largest > 1)
-        ]
+        return [op for op in (self.integers.ops if self.integers else ()) if _differs(op)]
 
     def warnings(self) -> Iterator[str]:
         """Name the ops whose integers are not what the simulation says."""
@@ -85,9 +80,8 @@ class ChipCheck:
             yield f"op {doubt.op!r} ({doubt.op_type}) on {self.legality.chip}: {doubt.cause}"
         if self.problem and self.problem != _STREAMS:
             yield f"the exported integers could not be checked: {self.problem}"
-        differing = self.differing
         for checked in self.integers.ops if self.integers else ():
-            if checked in differing:
+            if _differs(checked):
                 note = f": {checked.note}" if checked.note else ""
                 share = checked.agreement.percent or 0.0
                 yield (
@@ -101,6 +95,11 @@ class ChipCheck:
                     f"{checked.agreement.outputs} sums do not fit into {self.legality.chip}'s "
                     "accumulator; the simulation does not know that"
                 )
+
+
+def _differs(op: OpAgreement) -> bool:
+    share = op.agreement.percent
+    return share is not None and (share < _NEAR or op.agreement.largest > 1)
 
 
 def check_model(
