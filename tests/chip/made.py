@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+import torch
+
 from espdl_quantize.contract import Batch, load_contract, read_batches
 from espdl_quantize.core import Engine, NoProgress
 from espdl_quantize.ppq import (
@@ -20,6 +23,7 @@ from espdl_quantize.ppq import (
 )
 from espdl_quantize.setting import parse_setting, resolve
 from tests.contracts import CONFIG, write_contract
+from tests.networks import KINDS
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,15 @@ def make_export(
         made = quantize(model, contract.config, resolved, batches, NoProgress(), engine=engine)
         layouts = export(made, file, engine=engine)
     return Export(made.graph, layouts, batches, file, chip, made.warnings)
+
+
+def export_of(folder: Path, network: Any, chip: str, bits: int = 8, **more: Any) -> Export:
+    """Quantize and export the module that a function makes, one sample at a time."""
+    torch.manual_seed(0)
+    module = network()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(KINDS, "made", lambda: module.eval())
+        return make_export(folder, "made", chip, bits, batch=1, **more)
 
 
 class Bytes:

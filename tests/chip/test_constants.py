@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from espdl_quantize.chip import check_model
 from espdl_quantize.core import SHELL, FindingKind
 from espdl_quantize.ppq import patches
-from tests.chip.made import Export, make_export
+from tests.chip.made import Export, export_of
 from tests.gate.test_esp_dl_version import examined
 from tests.networks import KINDS
 
@@ -46,11 +46,7 @@ class _Scaled(nn.Module):
 
 
 def scaled(folder: Path, chip: str, channels: int) -> Export:
-    torch.manual_seed(0)
-    module = _Scaled(channels).eval()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(KINDS, "scaled", lambda: module)
-        return make_export(folder, "scaled", chip, batch=1)
+    return export_of(folder, lambda: _Scaled(channels), chip)
 
 
 def check(made: Export) -> tuple[list[str], float | None]:
@@ -117,11 +113,7 @@ class _Vectors(nn.Module):
 def test_products_with_vectors_and_both_directions_are_computed_alike(
     chip: str, tmp_path: Path
 ) -> None:
-    torch.manual_seed(0)
-    module = _Vectors().eval()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(KINDS, "vectors", lambda: module)
-        made = make_export(tmp_path, "vectors", chip, batch=1)
+    made = export_of(tmp_path, _Vectors, chip)
     found = check_model(made.file, made.chip, made.graph, made.layouts, made.batches)
     assert found.integers is not None
     assert {"GRU", "MatMul"} <= {op.op_type for op in found.integers.ops}

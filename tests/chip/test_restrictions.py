@@ -18,8 +18,7 @@ from espdl_quantize.chip._rules import examine
 from espdl_quantize.chip.restrictions import merged_dimensions
 from espdl_quantize.core import ContractError
 from espdl_quantize.targets.ops import op_table, parse_version, remedy_of
-from tests.chip.made import Bytes, Export, make_export
-from tests.networks import KINDS
+from tests.chip.made import Bytes, Export, export_of, make_export
 
 VERSION = parse_version("3.3.9")
 
@@ -53,14 +52,6 @@ class _Batched(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(x.reshape(4, 1, 14, 14))  # type: ignore[no-any-return]
-
-
-def made(tmp_path: Path, network: Any, chip: str, bits: int = 8, **more: Any) -> Export:
-    torch.manual_seed(0)
-    module = network()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(KINDS, "restricted", lambda: module.eval())
-        return make_export(tmp_path, "restricted", chip, bits, batch=1, **more)
 
 
 def legality_of(export: Export, **more: Any) -> Legality:
@@ -128,7 +119,7 @@ BROKEN: dict[str, tuple[Any, int, str, str]] = {
 def test_what_the_chip_cannot_run_is_a_fault(name: str, tmp_path: Path) -> None:
     network, bits, rule, cause = BROKEN[name]
     chip = ("esp32s3", "esp32p4", "c")[list(BROKEN).index(name) % 3]
-    legality = legality_of(made(tmp_path, network, chip, bits))
+    legality = legality_of(export_of(tmp_path, network, chip, bits))
     assert any(fault.rule == rule and cause in fault.cause for fault in legality.faults), (
         legality.faults
     )
@@ -155,7 +146,7 @@ FINE = {
 @pytest.mark.parametrize("name", FINE)
 def test_what_looks_alike_and_runs_is_legal(name: str, tmp_path: Path) -> None:
     chip = ("esp32s3", "esp32p4", "c")[list(FINE).index(name) % 3]
-    legality = legality_of(made(tmp_path, FINE[name], chip))
+    legality = legality_of(export_of(tmp_path, FINE[name], chip))
     assert (legality.faults, legality.doubts) == ((), ())
 
 
@@ -210,7 +201,7 @@ def test_weights_of_8_bits_under_16_need_a_later_version(tmp_path: Path) -> None
 
 
 def test_an_old_version_lacks_what_came_later(tmp_path: Path) -> None:
-    export = made(tmp_path, lambda: _Then(nn.PixelShuffle(2)), "esp32s3")
+    export = export_of(tmp_path, lambda: _Then(nn.PixelShuffle(2)), "esp32s3")
     assert legality_of(export, esp_dl=parse_version("v3.2.1")).legal
     legality = legality_of(export, esp_dl=parse_version("3.2.0"))
     assert "DepthToSpace needs ESP-DL 3.2.1, and 3.2.0 is named" in legality.faults[0].cause
@@ -232,7 +223,7 @@ def test_a_prelu_rescales_its_positives_in_a_vector_unit_alone(tmp_path: Path) -
         ("esp32s3", 16, False),
         ("esp32p4", 16, False),
     ):
-        export = made(tmp_path / f"{chip}{bits}", lambda: _Then(nn.PReLU(8)), chip, bits)
+        export = export_of(tmp_path / f"{chip}{bits}", lambda: _Then(nn.PReLU(8)), chip, bits)
         model = Bytes(export.file.read_bytes())
         read = check_legality(export.file, chip).model
         assert read is not None
@@ -247,7 +238,7 @@ def test_a_prelu_rescales_its_positives_in_a_vector_unit_alone(tmp_path: Path) -
 
 
 def test_the_scale_of_a_clips_limits_is_its_inputs(tmp_path: Path) -> None:
-    export = made(tmp_path, lambda: _Then(nn.ReLU6()), "c", 16)
+    export = export_of(tmp_path, lambda: _Then(nn.ReLU6()), "c", 16)
     read = check_legality(export.file, "c").model
     assert read is not None
     (clip,) = (node for node in read.nodes if node.op_type == "Clip")
@@ -328,7 +319,7 @@ def test_the_table_names_a_source_and_a_day_for_each_op() -> None:
 
 def test_files_from_elsewhere_that_are_a_power_of_two_off_are_doubted(tmp_path: Path) -> None:
     # A ConvTranspose's InsertZeros and an Add, published with two exponents, run on boards.
-    export = made(tmp_path, lambda: _Then(nn.ConvTranspose2d(8, 4, 2, stride=2)), "esp32p4")
+    export = export_of(tmp_path, lambda: _Then(nn.ConvTranspose2d(8, 4, 2, stride=2)), "esp32p4")
     (node,) = (
         node
         for node in check_legality(export.file, "esp32p4").model.nodes  # type: ignore[union-attr]

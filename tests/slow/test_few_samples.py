@@ -9,26 +9,19 @@ import pytest
 
 from espdl_quantize.contract import FEW, load_contract
 from espdl_quantize.core import Stage
-from espdl_quantize.tuning import Budget, Observer, RealBackend, TuneOptions, tune
+from espdl_quantize.tuning import Budget, RealBackend, TuneOptions, tune
 from tests.contracts import CONFIG, write_contract
+from tests.tuning.fake_backend import Notes
 
 pytestmark = pytest.mark.slow
-
-
-class _Notices(Observer):
-    def __init__(self) -> None:
-        self.told: list[str] = []
-
-    def notice(self, text: str) -> None:
-        self.told.append(text)
 
 
 @pytest.mark.parametrize(("steps", "count"), [(3, 1), (4, 0)])
 def test_a_search_and_its_iterations_warn_once(tmp_path: Path, steps: int, count: int) -> None:
     path = write_contract(tmp_path, config={**CONFIG, "calib_steps": steps})
-    backend, observer = RealBackend(load_contract(path, ["esp32s3"])), _Notices()
+    backend, observer = RealBackend(load_contract(path, ["esp32s3"])), Notes()
     tune(backend, tmp_path / "outputs", TuneOptions(Budget(iterations=1)), observer=observer)
-    assert sum(text.startswith(FEW) for text in observer.told) == count
+    assert sum(text.startswith(FEW) for text in observer.notes) == count
     index = json.loads((tmp_path / "outputs/iter_0/iteration_index.json").read_text())
     warnings = [text for text in index["applied_setting_warnings"] if text.startswith(FEW)]
     assert len(warnings) == count

@@ -22,7 +22,7 @@ from espdl_quantize.record import (
 )
 from espdl_quantize.search import int16_ops, split_layers
 from espdl_quantize.setting import Setting, canonical, setting_key
-from espdl_quantize.tuning import BackendFacts
+from espdl_quantize.tuning import BackendFacts, Observer
 from tests.search.made_runs import evidence, run, weight, write_run
 
 FLOAT = 0.82
@@ -167,3 +167,13 @@ def hashed(values: list[float | None], salt: str) -> Callable[[Setting], float |
         return values[digest[0] % len(values)]
 
     return score
+
+
+class Notes(Observer):
+    """Keeps what a search says beside its steps."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def notice(self, text: str) -> None:
+        self.notes.append(text)

@@ -17,10 +17,10 @@ import pytest
 from espdl_quantize.core import InstallationError
 from espdl_quantize.record import Iteration, read_history, read_record
 from espdl_quantize.setting import baseline, setting_key
-from espdl_quantize.tuning import Budget, Observer, TuneOptions, tune
+from espdl_quantize.tuning import Budget, TuneOptions, tune
 from espdl_quantize.tuning.ray.tasks import Task
 from tests.search.made_runs import known
-from tests.tuning.fake_backend import FakeBackend
+from tests.tuning.fake_backend import FakeBackend, Notes
 from tests.worker.fake_job import ROOT
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'espdl-quantize[ray]'")
@@ -28,14 +28,6 @@ pytest.importorskip("ray", reason="Ray is not installed: pip install 'espdl-quan
 from tests.tuning.ray.made import CrewBackend, Impatient, on_ray
 
 pytestmark = pytest.mark.slow
-
-
-class Notes(Observer):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def notice(self, text: str) -> None:
-        self.notes.append(text)
 
 
 @pytest.fixture(scope="module")

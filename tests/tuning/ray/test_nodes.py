@@ -10,21 +10,14 @@ from typing import Any
 import pytest
 
 from espdl_quantize.record import read_history
-from espdl_quantize.tuning import Budget, Observer, TuneOptions, tune
+from espdl_quantize.tuning import Budget, TuneOptions, tune
+from tests.tuning.fake_backend import Notes
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'espdl-quantize[ray]'")
 
 from tests.tuning.ray.made import CrewBackend, Impatient
 
 pytestmark = pytest.mark.slow
-
-
-class Notes(Observer):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def notice(self, text: str) -> None:
-        self.notes.append(text)
 
 
 def test_the_iteration_of_a_lost_node_runs_on_another(
