@@ -15,7 +15,7 @@ from espdl_quantize.record.files import MODEL
 from espdl_quantize.report import compare
 from espdl_quantize.search import DEFAULT_THRESHOLDS, SearchState, decide, plateau
 from espdl_quantize.setting import Setting, baseline
-from tests.contracts import write_contract
+from tests.contracts import CONFIG, write_contract
 from tests.search.made_runs import make, run, swept, trained
 
 SPLIT = {"enabled": True, "interested_layers": ["/0/Conv"], "value_threshold": 99.0}
@@ -86,6 +86,26 @@ def test_another_graph_or_another_seed_runs_to_its_end(prepared: tuple[Prepared,
     other = run_at(prepared, 5, baseline(), seed=1)
     assert "quantize" in other.elapsed_by_stage  # calibration draws nothing: the graph is the same
     assert other.same_as == 0
+
+
+def test_the_analyses_read_no_more_than_enough_but_what_the_contract_says(
+    prepared: tuple[Prepared, Path], tmp_path: Path
+) -> None:
+    unstated = {name: value for name, value in CONFIG.items() if name != "analyse_steps"}
+    silent = load_contract(write_contract(tmp_path, config=unstated), ["esp32s3"])
+    sizes = 16  # of each of its four batches
+    with Prepared(silent) as opened:
+        whole = run_at((opened, tmp_path), 0, baseline())
+        # One sample is enough, and esp-ppq reads two batches at least.
+        part = run_at((opened, tmp_path), 0, baseline(), analysed=1)
+        more = run_at((opened, tmp_path), 0, baseline(), analysed=33)
+    analysed = [record.analysed_samples for record in (whole, part, more)]
+    assert analysed == [4 * sizes, 2 * sizes, 3 * sizes]
+    assert part.top_5_error_layers != whole.top_5_error_layers
+    # The other contract says that two batches are read, and esp-ppq reads one more.
+    stated = run_at(prepared, 6, baseline(), stop_without_effect=False, analysed=1)
+    assert stated.analysed_samples == 3 * sizes
+    (prepared[1] / "outputs/iter_6").rename(tmp_path / "analysed")
 
 
 def test_a_lean_iteration_is_scored_and_not_analysed(prepared: tuple[Prepared, Path]) -> None:

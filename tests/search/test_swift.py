@@ -18,6 +18,7 @@ from espdl_quantize.record import (
     Widths,
 )
 from espdl_quantize.search import (
+    DEFAULT_THRESHOLDS,
     LONG_TQT,
     LONGEST_TQT,
     SCREENED,
@@ -250,20 +251,26 @@ class _NotingBackend(FakeBackend):
 
     lean: list[Setting]
     strategies: set[str]
+    analysed: set[int | None]
 
     def run(self, setting: Setting, folder: Path, progress: Any, **changed: Any) -> IterationRecord:
         self.lean += [] if changed["analyse"] else [setting]
         self.strategies.add(changed["strategy"])
+        self.analysed.add(changed["analysed"])
         return super().run(setting, folder, progress)
 
 
 def test_nothing_is_analysed_that_is_not_trained_but_the_baseline(tmp_path: Path) -> None:
     backend = _NotingBackend()
-    backend.lean, backend.strategies = [], set()
+    backend.lean, backend.strategies, backend.analysed = [], set(), set()
     tune(backend, tmp_path, TuneOptions(strategy=SWIFT))
     untrained = [each for each in backend.runs if "tqt_optimization" not in canonical(each)]
     assert backend.lean == untrained[1:]
     assert backend.strategies == {"swift"}
+    assert backend.analysed == {DEFAULT_THRESHOLDS.swift_analysed}
+    backend.analysed = set()
+    tune(backend, tmp_path / "seed", TuneOptions(Budget(iterations=2), strategy=Strategy.SEED))
+    assert backend.analysed == {None}
 
 
 def test_it_comes_as_far_as_the_seed_in_a_quarter_of_the_time(tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ class Context:
     measured: Measurements | None = None
     hot_ops_count: int = 0
     jumps_count: int = 0
+    analysed_samples: int | None = None
     on_chip: OnChip | None = None
     scored: Score | None = None
     float_value: float | None = None

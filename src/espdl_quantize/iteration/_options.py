@@ -30,6 +30,8 @@ class RunOptions:
         allow_mismatch: go on where the float model that esp-ppq reads is not the contract's own.
         strategy: of the search that runs it; None where none was asked for.
         analyse: look for where the error comes from, which no later run can make up for.
+        analysed: on so many samples, where the contract has no analyse_steps; None for as many
+            batches as esp-ppq reads by default.
         beside: ids of the iterations that had not ended when this one was decided on.
         test_values: leave model_test.espdl, the model with a recorded input and output, too.
     """
@@ -51,6 +53,7 @@ class RunOptions:
     stop_without_effect: bool = True
     strategy: Strategy | None = None
     analyse: bool = True
+    analysed: int | None = None
     beside: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:

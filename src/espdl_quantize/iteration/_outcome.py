@@ -109,6 +109,7 @@ def record_of(
         non_computing_top_k=config.non_computing_top_k,
         non_computing_hot_ops_count=context.hot_ops_count,
         graphwise_jumps_count=context.jumps_count,
+        analysed_samples=context.analysed_samples,
         on_chip=context.on_chip,
         top_5_error_layers=tuple(LayerError(op, float(snr)) for op, snr in worst),
         warnings=tuple(context.all_warnings),

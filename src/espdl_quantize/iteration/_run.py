@@ -15,6 +15,7 @@ from espdl_quantize.chip import ChipCheck, check_model, reject_illegal
 from espdl_quantize.contract import (
     Batch,
     Contract,
+    QuantConfig,
     count_samples,
     first_samples,
     note_of_repeats,
@@ -346,13 +347,24 @@ def _examine(context: Context, examine: Examine) -> None:
 
 def _analyse(context: Context, quantized: QuantizedModel, batches: list[Batch]) -> None:
     config = context.contract.config
+    steps = _steps_of_analyses(config, batches, context.options.analysed)
+    # esp-ppq reads one batch more than it is told.
+    context.analysed_samples = count_samples(batches[: steps + 1])
     with context.timed(Stage.ANALYSE):
         context.measured = context.engine.measure(
-            quantized.graph, batches, config.device, config.analyse_steps, context.progress
+            quantized.graph, batches, config.device, steps, context.progress
         )
         context.hot_ops_count, context.jumps_count = artifacts.write_analyses(
             context.staging, context.measured, quantized, config
         )
+
+
+def _steps_of_analyses(config: QuantConfig, batches: list[Batch], enough: int | None) -> int:
+    """Return the batches less one that the analyses read; what the contract says goes before."""
+    steps = config.analyse_steps
+    if enough is None or "analyse_steps" in config.model_fields_set:
+        return steps
+    return next((n for n in range(1, steps) if count_samples(batches[: n + 1]) >= enough), steps)
 
 
 def _test_values(

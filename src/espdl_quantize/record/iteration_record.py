@@ -281,6 +281,8 @@ class IterationRecord(Lenient):
     """Rows of non_computing_hot_ops.json."""
     graphwise_jumps_count: Integer | None = None
     """Rows of graphwise_jumps.json."""
+    analysed_samples: Integer | None = None
+    """Samples that the error analyses read; null where nothing was analysed."""
     on_chip: OnChip | None = key("chip_check")
     """Of chip_check.json: `legal`, `faults_count`, `doubts_count`, and in how far the integers
     agree with the simulation: `exact_percent`, `largest_difference` in steps, both again

@@ -60,6 +60,9 @@ class Thresholds:
         swift_rivals: so many calibrations beside the best are trained for a short time.
         swift_rival_noise: what is trained beside the best has at most so many times the noise at
             its outputs.
+        swift_analysed: the error analyses read batches until they have so many samples, where the
+            contract has no analyse_steps: they rank layers, and take most of an iteration
+            without training on a large network.
     """
 
     plateau_window: int = 3
@@ -107,6 +110,7 @@ class Thresholds:
 
     swift_rivals: int = 1
     swift_rival_noise: float = 2.0
+    swift_analysed: int = 64
 
 
 DEFAULT_THRESHOLDS = Thresholds()

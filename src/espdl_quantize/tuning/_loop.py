@@ -314,6 +314,7 @@ class Search:
         changed: dict[str, Any] = {
             "strategy": state.options.strategy,
             "analyse": not proposal.is_lean,
+            "analysed": state.options.analysed,
         }
         if self._pending:
             changed["beside"] = tuple(sorted(self._pending))
