@@ -26,6 +26,8 @@ from espdl_quantize.search import (
     Decision,
     Open,
     Proposal,
+    SearchOptions,
+    SearchState,
     Stop,
     decide,
     lint_setting,
@@ -183,6 +185,29 @@ def test_groups_of_ops_get_16_bits_before_single_ones() -> None:
     assert isinstance(later, Proposal)
     assert later.lever != "3i"
     assert not int16_ops(later.setting)
+
+
+def test_where_no_training_helped_the_levers_go_by_what_the_baseline_measured() -> None:
+    widths = Widths(1.0, 16, True, (OpGroup(("a", "b"), 0.2),), (), {})
+    measured = evidence(ops=OPS, widths=widths, owner="iter_0")
+
+    def decided(past: History) -> Decision:
+        # As on the disk: what is not trained was not analysed, but the baseline.
+        found = {each.id: evidence(ops=OPS, layerwise=()) for each in past.iterations}
+        return decide(SearchState.of(past, {**found, 0: measured}, SearchOptions(strategy=SWIFT)))
+
+    past = then(SCREEN, (0.7, EQUAL), (0.5, CORRECT), (0.55, SHORT), float_value=0.9)
+    past = history(*(replace(each, cost=priced()) for each in past.iterations))
+    pulled, decision = {}, decided(past)
+    while isinstance(decision, Proposal):
+        if decision.lever:
+            pulled[decision.lever] = decision
+        past = then(past, (0.5, decision.setting))
+        decision = decided(past)
+    assert {"3k", "3i"} <= set(pulled)
+    assert set(int16_ops(pulled["3i"].setting)) == {"a", "b"}
+    assert pulled["3i"].citations == (4,)
+    assert "int16_groups.json of iter_0, 16 held-out samples" in pulled["3i"].reason
 
 
 def test_a_crash_in_training_leaves_its_layers_out() -> None:

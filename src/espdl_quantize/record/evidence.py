@@ -107,6 +107,7 @@ class Evidence:
         ops: the simplified graph in topological order.
         widths: what other widths of groups of ops would come to; None where nobody has measured.
         problems: artifacts that are there but cannot be used, and why.
+        owner: name of the iteration; empty of evidence that was read from no folder.
     """
 
     layerwise: tuple[LayerError, ...] = ()
@@ -117,6 +118,7 @@ class Evidence:
     ops: tuple[GraphOp, ...] = ()
     widths: Widths | None = None
     problems: tuple[str, ...] = ()
+    owner: str = ""
 
     def worst(self, count: int) -> list[tuple[str, float]]:
         """Return the worst computing ops that have a number, with it."""
@@ -181,6 +183,7 @@ def load_evidence(iteration: Iteration) -> Evidence:
         ops=tuple(_graph(graph.get("ops"))),
         widths=widths_of(read(WIDTHS, dict)),
         problems=tuple(problems),
+        owner=iteration.name,
     )
 
 

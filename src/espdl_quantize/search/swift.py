@@ -108,7 +108,7 @@ class _Step:
 
 
 class _Borrowing(Mapping[int, Evidence]):
-    """The evidence of iterations without training, of which the baseline's alone was analysed."""
+    """The evidence of iterations, of which those without training have the baseline's."""
 
     def __init__(self, evidence: Mapping[int, Evidence], lender: Iteration | None) -> None:
         self._evidence, self._lender = evidence, lender
@@ -208,7 +208,7 @@ def _program(state: SearchState) -> Iterator[_Step]:
     yield from _train_finalists(cheap)
     if _has_gap(state):
         yield from _train_gently(state)
-        yield from _pull_each(state, state, (*_OF_OUTPUTS, *_PAID))
+        yield from _pull_each(_borrowing(state), state, (*_OF_OUTPUTS, *_PAID))
     yield from _train_longer(state)
 
 
@@ -346,8 +346,12 @@ def _untrained(state: SearchState) -> SearchState:
         for iteration in state.history.iterations
         if iteration.setting is None or not _trains(iteration.setting)
     )
-    evidence = _Borrowing(state.evidence, state.history.baseline)
-    return replace(state, history=replace(state.history, iterations=untrained), evidence=evidence)
+    return replace(_borrowing(state), history=replace(state.history, iterations=untrained))
+
+
+def _borrowing(state: SearchState) -> SearchState:
+    """Return the state in which an iteration that was not analysed has the baseline's evidence."""
+    return replace(state, evidence=_Borrowing(state.evidence, state.history.baseline))
 
 
 def _trains(setting: Setting) -> bool:

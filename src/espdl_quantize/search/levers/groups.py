@@ -274,7 +274,8 @@ def describe_groups(state: SearchState, chosen: Sequence[ChosenGroup]) -> str:
     win, time = sum(group.win for group in chosen), sum(group.time for group in chosen)
     return (
         f"{each}; in all about {min(win, 1.0):.0%} of the outputs' noise {ratio(widths.noise)} "
-        f"(int16_groups.json of {state.base_name}, {widths.samples} {kind} samples) for "
+        f"(int16_groups.json of {state.best_evidence.owner or state.base_name}, {widths.samples} "
+        f"{kind} samples) for "
         f"{_time(state, time)}, within {_limit(state)}"
     )
 
