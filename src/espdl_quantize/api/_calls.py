@@ -146,9 +146,9 @@ def tune(
             contract file is given another chip.
         iterations: how many this call may run.
         time: how long this call may take: seconds, or such as "20m" or "1h30m".
-        strategy: whose rules decide the next step, "seed" or "swift"; None for that of the output
-            folder, which is "swift" for a new one.
-        policy: who explores once the levers are used up: "evidence" or "optuna".
+        strategy: whose rules decide the next step, "seed" or "swift"; None for the one that the
+            output folder names, and "swift" where it names none.
+        policy: who explores once the strategy is through: "evidence" or "optuna".
         seed: of every random generator.
         ignore_plateau: go on where the metric has stopped moving.
         engine: "fast", or "reference" for plain esp-ppq.

@@ -56,11 +56,11 @@ def tune(
         typer.Option(
             help="Whose rules decide the next step: swift tries what is cheap first and trains "
             "what came out of it; seed pairs each calibration with training. Without it, the "
-            "strategy of the output folder; swift in a new one."
+            "strategy that the output folder or the recorded table names; swift where none does."
         ),
     ] = None,
     policy: Annotated[
-        str, typer.Option(help="Who explores once the levers are used up: evidence or optuna.")
+        str, typer.Option(help="Who explores once the strategy is through: evidence or optuna.")
     ] = "evidence",
     seed: Annotated[int, typer.Option(help="Of every random generator.")] = 0,
     use_full_eval: Annotated[
@@ -124,8 +124,9 @@ def tune(
 ) -> None:
     """Search by itself to a stop; best/ holds the best model so far at any time.
 
-    Without --iterations and --time it stops at the target, at a plateau, or when nothing is left
-    to try. Ctrl-C leaves everything in order, and the same command goes on from there.
+    Without --iterations and --time it stops at the target, or when every step was taken; the
+    strategy seed also at a plateau. Ctrl-C leaves everything in order, and the same command goes
+    on from there.
     """
     from espdl_quantize.cli._backend import ProcessOptions, backend_of
     from espdl_quantize.cli._dry_run import preview_search

@@ -138,7 +138,8 @@ class QuantConfig(BaseModel):
     max_flash_kb: float | None = Field(None, gt=0, allow_inf_nan=False)
     """The same of the KiB of the exported file."""
     analyse_steps: int = Field(8, ge=1)
-    """Batches that the error analyses read; esp-ppq reads one more than it is given."""
+    """Batches that the error analyses read; esp-ppq reads one more than it is given. Where it is
+    not stated, the strategy swift reads two at least, and until it has 64 samples."""
     top_k_layers: int = Field(20, ge=1)
     """Layers whose statistics go into layer_stats.json."""
     non_computing_top_k: int = Field(10, ge=1)
@@ -195,6 +196,18 @@ class QuantConfig(BaseModel):
         if isinstance(self.batch_axis, dict):
             return [self.batch_axis.get(name, 0) for name in names or ()]
         return self.batch_axis if isinstance(self.batch_axis, list) else [self.batch_axis] * count
+
+    def steps_of_analyses(self, sizes: Sequence[int], enough: int | None) -> int:
+        """Return the batches, less one, that the error analyses read, as esp-ppq counts them.
+
+        Args:
+            sizes: samples of each calibration batch.
+            enough: samples that will do, where analyse_steps is not stated; None for its default.
+        """
+        if enough is None or "analyse_steps" in self.model_fields_set:
+            return self.analyse_steps
+        steps = range(1, self.analyse_steps)
+        return next((n for n in steps if sum(sizes[: n + 1]) >= enough), self.analyse_steps)
 
 
 def _axis_problem(config: QuantConfig) -> str:

@@ -15,7 +15,6 @@ from espdl_quantize.chip import ChipCheck, check_model, reject_illegal
 from espdl_quantize.contract import (
     Batch,
     Contract,
-    QuantConfig,
     count_samples,
     first_samples,
     note_of_repeats,
@@ -176,8 +175,7 @@ def run_staged(
                 with context.engine.install():
                     _run_stages(context)
         except OutputFolderError:
-            # It has no place in this output folder: not even a failed iteration is left.
-            raise
+            raise  # It has no place in this output folder: not even a failed iteration is left.
         except (Exception, SystemExit) as error:
             with contextlib.suppress(OSError):
                 traceback.print_exc()
@@ -331,8 +329,7 @@ def _run_stages(context: Context) -> None:
             context.facts = auxiliary_facts(
                 context.facts, options.draw, file, context.scored, reference
             )
-            # The model to deploy is the iteration's own.
-            file.unlink()
+            file.unlink()  # The model to deploy is the iteration's own.
 
 
 def _examine(context: Context, examine: Examine) -> None:
@@ -346,10 +343,9 @@ def _examine(context: Context, examine: Examine) -> None:
 
 
 def _analyse(context: Context, quantized: QuantizedModel, batches: list[Batch]) -> None:
-    config = context.contract.config
-    steps = _steps_of_analyses(config, batches, context.options.analysed)
-    # esp-ppq reads one batch more than it is told.
-    context.analysed_samples = count_samples(batches[: steps + 1])
+    config, sizes = context.contract.config, [batch.sample_count for batch in batches]
+    steps = config.steps_of_analyses(sizes, context.options.analysed)
+    context.analysed_samples = sum(sizes[: steps + 1])
     with context.timed(Stage.ANALYSE):
         context.measured = context.engine.measure(
             quantized.graph, batches, config.device, steps, context.progress
@@ -357,14 +353,6 @@ def _analyse(context: Context, quantized: QuantizedModel, batches: list[Batch]) 
         context.hot_ops_count, context.jumps_count = artifacts.write_analyses(
             context.staging, context.measured, quantized, config
         )
-
-
-def _steps_of_analyses(config: QuantConfig, batches: list[Batch], enough: int | None) -> int:
-    """Return the batches less one that the analyses read; what the contract says goes before."""
-    steps = config.analyse_steps
-    if enough is None or "analyse_steps" in config.model_fields_set:
-        return steps
-    return next((n for n in range(1, steps) if count_samples(batches[: n + 1]) >= enough), steps)
 
 
 def _test_values(

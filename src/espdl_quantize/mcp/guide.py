@@ -43,6 +43,7 @@ Order of calls
 Words
 - phase 1: the baseline. Phase 2: kl, mse and percentile calibration, each with the default TQT.
   Phase 3: levers, one change each from the best setting. Phase 4: the end, by target or plateau.
+  That is the strategy seed, step by step; tune tries calibrations and levers untrained first.
 - lever: one prescribed change, such as 3b, bias correction. next_step names it and has its setting.
 - open exploration (phase 5): the levers are used up. next_step has no setting then; it says what
   gained, what lost and what is untried, 16 bits for groups of ops among it. Copy best's setting

@@ -190,8 +190,8 @@ class JobTools:
 
         Executes the user's module, as a job. Returns a job_id at once; call status with it and
         wait_seconds until it has ended, then report. Without iterations and time it stops at the
-        target, at a plateau, or when nothing is left to try. The same call goes on where it
-        stopped; <output_dir>/best holds the best model so far.
+        target, or when every step was taken. The same call goes on where it stopped;
+        <output_dir>/best holds the best model so far.
         """
         recorded = options.recorded
         if (contract is None) == (recorded is None):

@@ -94,10 +94,10 @@ class TuneOptions(_Advanced):
     strategy: Literal["seed", "swift"] | None = Field(
         default=None,
         description="Whose rules decide the next step: swift tries what is cheap first; seed pairs "
-        "each calibration with training. Without it, that of the folder; swift in a new one.",
+        "each calibration with training. Without it, the folder's; swift where it names none.",
     )
     policy: Literal["evidence", "optuna", "random"] = Field(
-        default="evidence", description="Who explores once the levers are used up."
+        default="evidence", description="Who explores once the strategy is through."
     )
     ignore_plateau: bool = Field(
         default=False, description="Go on where the metric stopped moving."

@@ -253,11 +253,10 @@ class IterationRecord(Lenient):
     final_by: Text | None = None
     """The function that the final score of the search is taken by; null where there is none."""
     same_as: Integer | None = None
-    """Of an iteration without effect: the number of the earlier one that has the same quantized
-    graph. It has no model, no analyses and no score of its own."""
+    """Of an iteration without effect: the number of the earlier one with the same quantized graph.
+    It has no model, no analyses and no score of its own."""
     quantized_by: Text | None = None
-    """Stands for what decides on the quantized graph: esp-ppq's setting, its version, the engine,
-    the contract, the float model and the seed."""
+    """Stands for all that decides on the quantized graph, esp-ppq's version and seed included."""
     graph_sha256: Text | None = None
     """Stands for the quantized graph: its exponents, widths and weights."""
     model_sha256: Text | None = None
@@ -271,8 +270,7 @@ class IterationRecord(Lenient):
     target: Number = key("target_metric")
     """The score to reach, from the contract."""
     budgets: Budgets | None = None
-    """From the contract: `max_latency_ms`, `max_ram_kb`, `max_flash_kb` and `max_drop`; null where
-    a version before them made it."""
+    """From the contract: `max_latency_ms`, `max_ram_kb`, `max_flash_kb` and `max_drop`."""
     deploy_runtime_priority: Priority | None = None
     """From the contract."""
     non_computing_top_k: Integer | None = None
@@ -282,7 +280,7 @@ class IterationRecord(Lenient):
     graphwise_jumps_count: Integer | None = None
     """Rows of graphwise_jumps.json."""
     analysed_samples: Integer | None = None
-    """Samples that the error analyses read; null where nothing was analysed."""
+    """Samples that the error analyses read; null where there were none."""
     on_chip: OnChip | None = key("chip_check")
     """Of chip_check.json: `legal`, `faults_count`, `doubts_count`, and in how far the integers
     agree with the simulation: `exact_percent`, `largest_difference` in steps, both again

@@ -2,9 +2,9 @@
 
 A proposal names the race that it is in: the points of the calibration sweep, the levers on best,
 what the strategy "swift" tries or trains side by side, open exploration. Within a race nothing
-waits for the outcome of anything else, and each member is still one change of the best of its time;
-between races it does. The strategy "seed" puts each lever on the best so far, so that two of its
-levers at once relax that rule.
+waits for the outcome of anything else, and each member still changes one thing in an earlier
+iteration; between races it does. The strategy "seed" puts each lever on the best so far, so that
+two of its levers at once relax that rule.
 
 The rules see an iteration that has not ended as one that has a setting and no score: its point or
 lever is taken, and best stays best. A policy of open exploration, which learns from scores, is

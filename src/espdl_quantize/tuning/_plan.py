@@ -57,6 +57,7 @@ class Plan:
     budget: Budget
     per_iteration: TimeEstimate | None
     measured: str
+    is_swift: bool = False
 
     def lines(self) -> list[str]:
         """Write the plan."""
@@ -66,7 +67,8 @@ class Plan:
             whole = self.per_iteration.times(self.budget.iterations)
             text += f"; at the pace of one iteration ({self.per_iteration}) that is {whole}"
         elif not self.budget.is_set:
-            text += "; it stops at the target, at a plateau, or when nothing is left to try"
+            plateau = "" if self.is_swift else ", at a plateau"
+            text += f"; it stops at the target{plateau}, or when nothing is left to try"
         elif self.budget.seconds is not None and self.per_iteration is not None:
             count = int(self.budget.seconds / max(self.per_iteration.seconds, 1e-9))
             text += f"; room for about {count} iterations ({self.per_iteration} each)"
@@ -76,7 +78,7 @@ class Plan:
             how = "what training adds is"
             if self.per_iteration is not None and self.per_iteration.derived:
                 how = "what training adds is derived from one forward, and"
-            text += f"; {how} known once the first calibration with TQT has run"
+            text += f"; {how} known once the first training has run"
         return [*lines, text]
 
 
@@ -105,7 +107,7 @@ def make_plan(state: SearchState, budget: Budget) -> Plan:
     per_iteration = times.estimate(best or sweep_setting("kl"))
     if measured == "baseline":
         per_iteration = times.estimate(sweep_setting("kl"))
-    return Plan(tuple(steps), budget, per_iteration, measured)
+    return Plan(tuple(steps), budget, per_iteration, measured, state.is_swift)
 
 
 def _swift_steps(state: SearchState) -> Iterator[PlanStep]:
