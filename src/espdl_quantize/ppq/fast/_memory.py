@@ -85,5 +85,7 @@ def set_threads(count: int) -> None:
     import numba
     import torch
 
-    torch.set_num_threads(count)
     numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
+    # Last: numba's first call starts a thread for each processor, and tells OpenMP so, which torch
+    # would take for its own number.
+    torch.set_num_threads(count)
