@@ -123,6 +123,15 @@ def convolutions(draw: Any, kernels: Any = KERNELS) -> tuple[Tensor, Tensor, Any
     return laid_out(draw, x), laid_out(draw, weight), bias, geometry
 
 
+def test_a_dilation_of_one_element_crashes_nothing() -> None:
+    # torch itself ends the process on this one.
+    x = torch.empty_strided((8, 6, 5, 1), (30, 1, 6, 6)).normal_()
+    weight, geometry = torch.randn(9, 2, 6, 1), Geometry((3, 2), (4, 3), (2, 3), 3)
+    found = convolved(x, weight, None, geometry)
+    wanted = functional.conv2d(x.contiguous(), weight, None, (3, 2), (4, 3), (2, 3), 3)
+    torch.testing.assert_close(found, wanted)
+
+
 @examples(80, whole=250)
 @given(convolutions(), st.booleans(), st.data())
 def test_convolutions_and_their_gradients_are_torchs(

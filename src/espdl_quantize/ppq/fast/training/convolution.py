@@ -130,6 +130,17 @@ class Geometry:
         plain = Geometry((1, 1), (0, 0), (1, 1), 1)
         return self == plain and weight.shape[2:] == (1, 1)
 
+    def dilation_of(self, weight: Tensor) -> tuple[int, int]:
+        """Return the dilation, 1 along an axis on which the kernel has a single element.
+
+        It says nothing there, and torch 2.13 crashes with images of one column and their channels
+        last, where it stands beside a stride and a padding.
+        """
+        height, width = (
+            d if k > 1 else 1 for d, k in zip(self.dilation, weight.shape[2:], strict=True)
+        )
+        return height, width
+
     def is_depthwise(self, weight: Tensor) -> bool:
         """Tell whether every channel is convolved for itself, without gaps."""
         alone = self.groups == len(weight) and weight.shape[1] == 1
@@ -147,7 +158,8 @@ def convolved(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry
         product = rows @ matrix if bias is None else torch.addmm(bias, rows, matrix)
         return _image(product, x)
     return functional.conv2d(
-        x, weight, bias, geometry.stride, geometry.padding, geometry.dilation, geometry.groups
+        *(x, weight, bias, geometry.stride, geometry.padding),
+        *(geometry.dilation_of(weight), geometry.groups),
     )
 
 
@@ -167,7 +179,7 @@ def convolution_gradients(
         None,
         geometry.stride,
         geometry.padding,
-        geometry.dilation,
+        geometry.dilation_of(weight),
         False,
         (0, 0),
         geometry.groups,
