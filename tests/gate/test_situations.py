@@ -15,14 +15,7 @@ from tests.gate.situations import SITUATIONS
 MATTER = (FindingKind.FAULT, FindingKind.WARNING)
 
 
-LIKE_ANOTHER = {"target 0.97 of a metric in percent"}
-"""They take long, and others are found by the same comparison."""
-
-
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=pytest.mark.matrix if n in LIKE_ANOTHER else ()) for n in SITUATIONS],
-)
+@pytest.mark.parametrize("name", SITUATIONS)
 def test_a_situation_is_told_by_its_cause(name: str, tmp_path: Path) -> None:
     situation = SITUATIONS[name]
     path = situation.write(tmp_path)

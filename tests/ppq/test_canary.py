@@ -82,11 +82,8 @@ def slower(original: Callable[..., Any]) -> Callable[..., Any]:
     ("owner", "name", "change", "says"),
     [
         (observer_kernels, "mse_of_range", scaled(-1.0), "the exponents differ (mse"),
-        pytest.param(
-            *(observers, "order_statistics", widened, "the exponents differ"),
-            marks=pytest.mark.matrix,
-        ),
-        pytest.param(*(_kernels, "backward", scaled(-1.0), "the losses"), marks=pytest.mark.matrix),
+        (observers, "order_statistics", widened, "the exponents differ"),
+        (_kernels, "backward", scaled(-1.0), "the losses"),
         (block, "convolution_gradients", half_the_gradient, "the losses"),
         (Parameters, "step", slower, "the losses"),
         (writing, "prepend", without_last_byte, "the exported files differ"),

@@ -108,7 +108,7 @@ def plainly(network: Network) -> Callable[..., tuple[Json, Path]]:
 
 
 AGAIN = pytest.mark.matrix
-"""Of what fails later than at its first call, or in another training, where that one is tested."""
+"""Of what fails later than at its first call, where that one is tested."""
 
 Hook = tuple[Any, str, int, str, str]
 """Owner and name of what fails, from which call on, the part and the layer of its record."""
@@ -215,7 +215,7 @@ def at_step(request: pytest.FixtureRequest) -> int:
 STEPS = 4
 TRAININGS = [
     (Parameters, "step", TrainedQuantizationThresholdPass),
-    pytest.param(_kernels, "backward", TrainedQuantizationThresholdPass, marks=AGAIN),
+    (_kernels, "backward", TrainedQuantizationThresholdPass),
     # esp-ppq's own training, in which the optimizer fails once.
     (torch.optim.Adam, "step", LearnedStepSizePass),
 ]
@@ -277,12 +277,7 @@ def test_a_training_that_fails_midway_starts_again_from_clean_weights(
 
 @pytest.mark.parametrize(
     ("fields", "at"),
-    [
-        (TQT, 1),
-        pytest.param(TQT, 30, marks=AGAIN),
-        (BIAS, 1),
-        pytest.param(BLOCKWISE, 30, marks=AGAIN),
-    ],
+    [(TQT, 1), pytest.param(TQT, 30, marks=AGAIN), (BIAS, 1), (BLOCKWISE, 30)],
     ids=["tqt", "tqt, later", "bias", "blockwise"],
 )
 def test_an_engine_without_a_working_kernel_still_trains(

@@ -85,17 +85,7 @@ def results(model: QuantizedModel) -> dict[str, int]:
     return {one.name: one.results for one in model.reused}
 
 
-RARE = pytest.mark.matrix
-"""Of what goes through the same memory as the others."""
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("calibration", "bias correction", "tqt"),
-        *(pytest.param(name, marks=RARE) for name in ("weight split", "blockwise")),
-    ],
-)
+@pytest.mark.parametrize("name", SETTINGS)
 def test_a_second_run_takes_everything_and_ends_equal(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

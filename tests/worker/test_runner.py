@@ -69,13 +69,7 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize(
-    "way",
-    [
-        *("segfault", "exit well", "kill"),
-        *(pytest.param(way, marks=pytest.mark.matrix) for way in ("abort", "exit")),
-    ],
-)
+@pytest.mark.parametrize("way", WAYS)
 def test_a_death_is_a_failed_iteration_that_says_how(
     tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
