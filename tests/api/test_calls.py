@@ -75,7 +75,7 @@ def test_the_same_call_goes_on(searched: eq.Result) -> None:
         calibration=labelled(),
         evaluate=agreement,
         outputs=searched.folder,
-        time=0.001,
+        time="0.001",
         progress=False,
         **TARGET,
     )

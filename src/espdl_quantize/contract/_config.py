@@ -139,7 +139,7 @@ class QuantConfig(BaseModel):
     """The same of the KiB of the exported file."""
     analyse_steps: int = Field(8, ge=1)
     """Batches that the error analyses read; esp-ppq reads one more than it is given. Where it is
-    not stated, the strategy swift reads two at least, and until it has 64 samples."""
+    not stated, the strategy swift reads two at least, and until it has `swift_analysed` samples."""
     top_k_layers: int = Field(20, ge=1)
     """Layers whose statistics go into layer_stats.json."""
     non_computing_top_k: int = Field(10, ge=1)

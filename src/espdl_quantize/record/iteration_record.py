@@ -270,7 +270,7 @@ class IterationRecord(Lenient):
     target: Number = key("target_metric")
     """The score to reach, from the contract."""
     budgets: Budgets | None = None
-    """From the contract: `max_latency_ms`, `max_ram_kb`, `max_flash_kb` and `max_drop`."""
+    """The contract's `max_latency_ms`, `max_ram_kb`, `max_flash_kb`, `max_drop`; null if old."""
     deploy_runtime_priority: Priority | None = None
     """From the contract."""
     non_computing_top_k: Integer | None = None

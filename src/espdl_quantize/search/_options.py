@@ -59,8 +59,3 @@ class SearchOptions:
     def width(self) -> int:
         """Return the contract's default width, 8 where nothing says what it is."""
         return self.num_of_bits or DEFAULT_BITS
-
-    @property
-    def analysed(self) -> int | None:
-        """Return on how many samples an iteration is analysed; None for as the contract says."""
-        return self.thresholds.swift_analysed if self.strategy is Strategy.SWIFT else None

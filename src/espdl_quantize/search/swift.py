@@ -108,7 +108,7 @@ class _Step:
 
 
 class _Borrowing(Mapping[int, Evidence]):
-    """The evidence of iterations, of which those without training have the baseline's."""
+    """The evidence of iterations; those that were not analysed have the baseline's."""
 
     def __init__(self, evidence: Mapping[int, Evidence], lender: Iteration | None) -> None:
         self._evidence, self._lender = evidence, lender

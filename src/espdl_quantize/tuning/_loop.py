@@ -314,7 +314,7 @@ class Search:
         changed: dict[str, Any] = {
             "strategy": state.options.strategy,
             "analyse": not proposal.is_lean,
-            "analysed": state.options.analysed,
+            "analysed": state.options.thresholds.swift_analysed if state.is_swift else None,
         }
         if self._pending:
             changed["beside"] = tuple(sorted(self._pending))

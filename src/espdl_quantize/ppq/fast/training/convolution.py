@@ -136,10 +136,9 @@ class Geometry:
         It says nothing there, and torch 2.13 crashes with images of one column and their channels
         last, where it stands beside a stride and a padding.
         """
-        height, width = (
-            d if k > 1 else 1 for d, k in zip(self.dilation, weight.shape[2:], strict=True)
-        )
-        return height, width
+        down, right = self.dilation
+        height, width = weight.shape[2:]
+        return down if height > 1 else 1, right if width > 1 else 1
 
     def is_depthwise(self, weight: Tensor) -> bool:
         """Tell whether every channel is convolved for itself, without gaps."""
@@ -158,8 +157,13 @@ def convolved(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry
         product = rows @ matrix if bias is None else torch.addmm(bias, rows, matrix)
         return _image(product, x)
     return functional.conv2d(
-        *(x, weight, bias, geometry.stride, geometry.padding),
-        *(geometry.dilation_of(weight), geometry.groups),
+        x,
+        weight,
+        bias,
+        geometry.stride,
+        geometry.padding,
+        geometry.dilation_of(weight),
+        geometry.groups,
     )
 
 
